@@ -1,0 +1,198 @@
+"""What a run is asked to do: records that check themselves, from flags or from a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen3_profile.errors import ConfigError
+
+DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
+DTYPES = ("float32", "float16", "bfloat16")
+WEIGHTS = ("auto", "pretrained", "random")
+
+# Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
+_MAX_COUNT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One row of the benchmark: what is measured, and how often.
+
+    batch_size: sequences per forward pass.
+    input_len: tokens per sequence.
+    dtype: of weights and activations.
+    num_runs: measured runs; each is one bare and one traced forward pass.
+    warmup_runs: forward passes before the first measured one.
+    attn_implementation: a name that transformers knows, or None for its own choice.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+    """
+
+    batch_size: int = 1
+    input_len: int = 128
+    dtype: str = "bfloat16"
+    num_runs: int = 3
+    warmup_runs: int = 1
+    attn_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, least in (
+            ("batch_size", 1),
+            ("input_len", 1),
+            ("num_runs", 1),
+            ("warmup_runs", 0),
+        ):
+            _check_count(key, getattr(self, key), least)
+        if self.dtype not in DTYPES:
+            raise ConfigError("dtype", f"{self.dtype!r} is not one of {', '.join(DTYPES)}")
+        attn = self.attn_implementation
+        if attn is not None and not (isinstance(attn, str) and attn):
+            raise ConfigError("attn_implementation", f"{attn!r} is not a name", "leave it out")
+
+    @property
+    def worker(self) -> str:
+        """The name of this config's trace files, such as `bs2_len256_bfloat16_prefill`."""
+        attn = "" if self.attn_implementation is None else f"_{self.attn_implementation}"
+        safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in attn)
+        return f"bs{self.batch_size}_len{self.input_len}_{self.dtype}{safe}_prefill"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Which model, with which weights, where.
+
+    name: a hub name or a local directory, as the user wrote it.
+    weights: "auto", "pretrained" or "random".
+    num_layers: profile the first N layers only; None for all.
+    device: a torch device such as "cuda:1"; None where the user left the choice to us.
+    seed: of the token ids and of random weights.
+    """
+
+    name: str = DEFAULT_MODEL
+    weights: str = "auto"
+    num_layers: int | None = None
+    device: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("--model-name", "is empty", f"give a name such as {DEFAULT_MODEL}")
+        if self.weights not in WEIGHTS:
+            raise ConfigError("--weights", f"{self.weights!r} is not one of {', '.join(WEIGHTS)}")
+        if self.num_layers is not None:
+            _check_count("--num-layers", self.num_layers, 1)
+        if not 0 <= self.seed < 1 << 63:
+            raise ConfigError("--seed", f"{self.seed} is out of range", "take 0 to 2**63 - 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """Everything that one command line asks for."""
+
+    model: ModelRequest
+    configs: tuple[RunConfig, ...]
+    output_dir: Path
+    output_file: str
+    trace_dir: Path
+    run_name: str | None
+    force: bool
+
+    @property
+    def records_path(self) -> Path:
+        return self.output_dir / self.output_file
+
+
+def read_configs(path: Path, defaults: RunConfig) -> tuple[RunConfig, ...]:
+    """The configs of a JSON file such as `{"configs": [{"batch_size": 1, "input_len": 128}]}`.
+
+    Args:
+        path: the file.
+        defaults: gives the values that an entry leaves out.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry is wrong; names file, index and key.
+    """
+    entries = _read_entries(path)
+    configs: list[RunConfig] = []
+    for index, entry in enumerate(entries):
+        config = _read_entry(f"{path}: configs[{index}]", entry, defaults)
+        if config in configs:
+            first = configs.index(config)
+            raise ConfigError(
+                f"{path}: configs[{index}]", f"is the same as configs[{first}]", "leave one out"
+            )
+        configs.append(config)
+    return tuple(configs)
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """`did you mean X?` for the nearest of `choices`, or an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _read_entries(path: Path) -> list[Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    except _DuplicateKeyError as error:
+        raise ConfigError(str(path), f"has the key {error} twice in one object") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(str(path), f"is not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("configs"), list):
+        raise ConfigError(str(path), 'has no list "configs"', 'write {"configs": [{...}, ...]}')
+    unknown = sorted(set(document) - {"configs"})
+    if unknown:
+        raise ConfigError(str(path), f"unknown key {unknown[0]!r} beside configs", "leave it out")
+    if not document["configs"]:
+        raise ConfigError(f"{path}: configs", "is empty", "give at least one entry")
+    return document["configs"]
+
+
+def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
+    if not isinstance(entry, dict):
+        raise ConfigError(where, f"is {_json_type(entry)}", 'write {"batch_size": ...}')
+    known = [field.name for field in dataclasses.fields(RunConfig)]
+    for key in entry:
+        if key not in known:
+            hint = closest(key, known) or f"the keys are {', '.join(known)}"
+            raise ConfigError(f"{where}.{key}", "is not a known key", hint)
+    try:
+        return dataclasses.replace(defaults, **entry)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error.where}", error.what, error.do) from error
+
+
+def _check_count(key: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(key, f"is {_json_type(value)}", "give a whole number")
+    if not least <= value <= _MAX_COUNT:
+        raise ConfigError(key, f"{value} is out of range", f"take {least} to {_MAX_COUNT}")
+
+
+def _json_type(value: object) -> str:
+    names: Mapping[type, str] = {
+        type(None): "null", bool: "true or false", int: "a number", float: "a fraction",
+        str: "a string", list: "a list", dict: "an object",
+    }  # fmt: skip
+    return names.get(type(value), type(value).__name__)
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKeyError(repr(next(k for k in keys if keys.count(k) > 1)))
+    return found

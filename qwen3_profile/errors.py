@@ -1,0 +1,86 @@
+"""What can go wrong, and how it is told: one line on stderr and an exit code.
+
+ProfileError              exit code 2: bad input; nothing was started
+|- ConfigError            a flag, an option or a config file
+|- ModelError             a model that is not known, not there, or not loadable
+|- OutputError            a place that cannot be written, or holds something else
+|- TraceError             a file that is not a trace, or a folder that holds none
+|  `- DamagedTraceError   exit code 3: a trace whose figures would be wrong
+`- RunError               exit code 1: a config that failed while it ran
+"""
+
+from __future__ import annotations
+
+import sys
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_DAMAGED = 3
+EXIT_INTERRUPTED = 130
+
+
+class ProfileError(Exception):
+    """A failure that the user can act on.
+
+    Args:
+        where: the file, flag or key concerned, as the user wrote it.
+        what: what is wrong with it.
+        do: what to do about it; empty where `what` already says it.
+    """
+
+    exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, where: str, what: str, do: str = "") -> None:
+        super().__init__(where, what, do)
+        self.where = where
+        self.what = what
+        self.do = do
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}"
+        return one_line(f"{line}; {self.do}" if self.do else line)
+
+
+class ConfigError(ProfileError):
+    """A flag, an option or a config file that cannot be used."""
+
+
+class ModelError(ProfileError):
+    """A model that is not known, not there, or not loadable."""
+
+
+class OutputError(ProfileError):
+    """A place that cannot be written, or that holds something that is not ours."""
+
+
+class TraceError(ProfileError):
+    """A file that is not a trace, or a folder that holds none."""
+
+
+class DamagedTraceError(TraceError):
+    """A trace whose figures would be wrong, so that none are given."""
+
+    exit_code = EXIT_DAMAGED
+
+
+class RunError(ProfileError):
+    """A config that failed while it ran; the others go on."""
+
+    exit_code = EXIT_FAILED
+
+
+def one_line(text: str) -> str:
+    """`text` with control characters escaped, so that it cannot break or forge a line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def report_error(error: ProfileError) -> int:
+    """Prints the one line of `error` to stderr and returns its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def warn(message: str) -> None:
+    """Prints one warning line to stderr."""
+    print(f"warning: {one_line(message)}", file=sys.stderr)

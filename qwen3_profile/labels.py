@@ -1,0 +1,159 @@
+"""The grammar of label names: what we write into a trace is what we read out of it.
+
+A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each line):
+
+    prefill                                  or decode; one per forward pass
+      embed_tokens
+      causal_mask
+      rotary_emb
+      layer.7
+        layer.7.input_layernorm
+        layer.7.attn
+          layer.7.attn.q_proj                and q_norm k_proj k_norm v_proj rope kv_cache
+          layer.7.attn.attn_forward          attn_forward o_proj
+        layer.7.post_attention_layernorm
+        layer.7.ffn
+          layer.7.ffn.gate_proj              and act_fn up_proj down_proj; router and experts
+      norm                                   in a mixture of experts
+      lm_head
+
+Labels are recognised by name, never by category: torch writes `record_function` ranges as
+`user_annotation` and `_RecordFunctionFast` ranges as `cpu_op`.
+
+Ops that lie directly in a container, between two labels, are named here too, by their labelled
+neighbours (`gap_name`): the add after `attn` is `residual_attn`, at no cost while running.
+This module is pure and knows nothing of torch or of traces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+PHASES = ("prefill", "decode")
+MODEL_PARTS = ("embed_tokens", "causal_mask", "rotary_emb", "norm", "lm_head")
+LAYER_PARTS = ("input_layernorm", "attn", "post_attention_layernorm", "ffn")
+ATTN_PARTS = (
+    "q_proj",
+    "q_norm",
+    "k_proj",
+    "k_norm",
+    "v_proj",
+    "rope",
+    "kv_cache",
+    "attn_forward",
+    "o_proj",
+)
+DENSE_FFN_PARTS = ("gate_proj", "act_fn", "up_proj", "down_proj")
+MOE_FFN_PARTS = ("router", "experts")
+
+OTHER = "other"
+STEP_PREFIX = "ProfilerStep#"
+
+# (container, label before, label after) -> name of what lies between them. `None` is the
+# container's edge, "*" any label. Order as in the model code of transformers 4.51 to 5.x.
+_GAPS: dict[tuple[str, str | None, str | None], str] = {
+    ("phase", "embed_tokens", "*"): "positions",
+    ("phase", "causal_mask", "*"): "positions",
+    ("phase", "norm", "lm_head"): "select_last",
+    ("layer", "attn", "*"): "residual_attn",
+    ("layer", "ffn", "*"): "residual_ffn",
+    ("attn", "q_proj", "*"): "split_heads",
+    ("attn", "q_norm", "*"): "split_heads",
+    ("attn", "k_proj", "*"): "split_heads",
+    ("attn", "k_norm", "*"): "split_heads",
+    ("attn", "v_proj", "*"): "split_heads",
+    ("attn", "attn_forward", "o_proj"): "merge_heads",
+    ("ffn", "up_proj", "down_proj"): "act_mul",
+    ("ffn", "router", "*"): "routing",
+    ("ffn", "experts", "experts"): "routing",
+    ("ffn", "experts", None): "combine",
+}
+GAP_NAMES = {
+    kind: tuple(dict.fromkeys(name for (k, _, _), name in _GAPS.items() if k == kind))
+    for kind in ("phase", "layer", "attn", "ffn")
+}
+
+_LABEL = re.compile(
+    r"(?P<phase>prefill|decode)"
+    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head)"
+    r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
+    r"(?:\.(?P<block>input_layernorm|attn|post_attention_layernorm|ffn)"
+    r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
+)
+_PARTS_OF = {"attn": frozenset(ATTN_PARTS), "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label name, taken apart.
+
+    kind: what the label may contain: "phase", "layer", "attn", "ffn", or "leaf".
+    name: the last component, by which neighbours know it: "prefill", "layer", "attn", "q_proj".
+    layer: the layer's index, or None outside the layers.
+    block: "attn" or "ffn" for a part of one of them, else None.
+    """
+
+    kind: str
+    name: str
+    layer: int | None = None
+    block: str | None = None
+
+
+@lru_cache(maxsize=65536)
+def parse(text: str) -> Label | None:
+    """The label that `text` is, or None where it is not one of ours."""
+    match = _LABEL.fullmatch(text)
+    if match is None:
+        return None
+    if match["phase"]:
+        return Label("phase", text)
+    if match["model"]:
+        return Label("leaf", text)
+    layer = int(match["layer"])
+    block, part = match["block"], match["part"]
+    if block is None:
+        return Label("layer", "layer", layer)
+    if part is None:
+        return Label(block if block in _PARTS_OF else "leaf", block, layer)
+    if part not in _PARTS_OF.get(block, ()):
+        return None
+    return Label("leaf", part, layer, block)
+
+
+def gap_name(kind: str, before: str | None, after: str | None) -> str | None:
+    """What the ops are called that lie directly in a container of `kind`, between two labels.
+
+    Args:
+        kind: the container's kind, as in `Label.kind`.
+        before, after: the neighbours' `Label.name`, or None at the container's edge.
+
+    Returns:
+        A name such as "residual_attn", or None: then the time is the container's `other`.
+    """
+    if before is None:
+        return None
+    exact = _GAPS.get((kind, before, after))
+    return exact if exact is not None else _GAPS.get((kind, before, "*"))
+
+
+def layer_label(layer: int, block: str | None = None, part: str | None = None) -> str:
+    """The name of a layer's label: `layer.7`, `layer.7.attn` or `layer.7.attn.q_proj`."""
+    return ".".join(str(word) for word in ("layer", layer, block, part) if word is not None)
+
+
+def expected_labels(num_layers: int, moe_layers: frozenset[int]) -> Iterator[str]:
+    """The labels that each forward pass of a Qwen3 writes at least once, without its phase.
+
+    `causal_mask` is left out: transformers 4.51 builds the mask in a method of the model.
+    """
+    yield from (part for part in MODEL_PARTS if part != "causal_mask")
+    for layer in range(num_layers):
+        yield layer_label(layer)
+        ffn_parts = MOE_FFN_PARTS if layer in moe_layers else DENSE_FFN_PARTS
+        for block in LAYER_PARTS:
+            yield layer_label(layer, block)
+            parts = ATTN_PARTS if block == "attn" else ffn_parts if block == "ffn" else ()
+            yield from (layer_label(layer, block, part) for part in parts)

@@ -1,0 +1,105 @@
+"""A trace as columns: parallel arrays of one entry per event, in integer nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+NO_CORRELATION = -1
+
+
+class Category(IntEnum):
+    """Kineto's event categories that we read, under one number each."""
+
+    CPU_OP = 0
+    USER_ANNOTATION = 1
+    PYTHON_FUNCTION = 2
+    RUNTIME = 3
+    DRIVER = 4
+    KERNEL = 5
+    GPU_MEMCPY = 6
+    GPU_MEMSET = 7
+    GPU_USER_ANNOTATION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Where events lie: a host thread (pid, tid), or a device and its stream."""
+
+    pid: str
+    tid: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """Parallel arrays of length n, one entry per event.
+
+    category: int8[n], a `Category`.
+    name: int32[n], an index into `Trace.names`.
+    track: int32[n], an index into `Trace.tracks`.
+    start_ns: int64[n], nanoseconds since `TraceInfo.base_time_ns`.
+    dur_ns: int64[n], at least 0.
+    correlation: int64[n], the id that a launch shares with its device events, or -1.
+    """
+
+    category: Int8
+    name: Int32
+    track: Int32
+    start_ns: Int64
+    dur_ns: Int64
+    correlation: Int64
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    @property
+    def end_ns(self) -> Int64:
+        return self.start_ns + self.dur_ns
+
+    def take(self, index: Int64 | Bool) -> Events:
+        """The events that `index`, positions or a mask, selects."""
+        return Events(
+            self.category[index],
+            self.name[index],
+            self.track[index],
+            self.start_ns[index],
+            self.dur_ns[index],
+            self.correlation[index],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TraceInfo:
+    """What the file says of itself, beside its events."""
+
+    path: str
+    schema_version: int | None
+    base_time_ns: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """One trace file.
+
+    host: cpu_op, user_annotation and python_function events.
+    launches: cuda_runtime and cuda_driver events.
+    device: kernel, gpu_memcpy and gpu_memset events.
+    gpu_annotations: gpu_user_annotation events, which are ranges and no device work.
+    """
+
+    info: TraceInfo
+    names: tuple[str, ...]
+    tracks: tuple[Track, ...]
+    host: Events
+    launches: Events
+    device: Events
+    gpu_annotations: Events
