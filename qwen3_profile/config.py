@@ -154,7 +154,8 @@ def _read_entries(path: Path) -> list[Any]:
         raise ConfigError(str(path), f"unknown key {unknown[0]!r} beside configs", "leave it out")
     if not document["configs"]:
         raise ConfigError(f"{path}: configs", "is empty", "give at least one entry")
-    return document["configs"]
+    entries: list[Any] = document["configs"]
+    return entries
 
 
 def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:

@@ -168,7 +168,8 @@ def _with_gaps(tree: ScopeTree) -> ScopeTree:
         following = labels.parse(tree.names[tree.name[after]]) if after != NO_SCOPE else None
         if container is None or previous is None:
             continue
-        gap = labels.gap_name(container.kind, previous.name, following and following.name)
+        next_name = following.name if following is not None else None
+        gap = labels.gap_name(container.kind, previous.name, next_name)
         start = int(tree.end_ns[before])
         end = int(tree.start_ns[after]) if after != NO_SCOPE else int(tree.end_ns[owner])
         if gap is None or end <= start:

@@ -13,8 +13,9 @@ Two events as torch 2.11 writes them; torch 2.13 puts one field on a line:
       "args": {"External id": 916484, "device": 0, "stream": 7, "correlation": 916501, ...}
     },
 
-`ts` and `dur` are microseconds with up to three decimals, since `baseTimeNanoseconds` (2024 on) or
-since the epoch (before). They are read as text: a float64 of an epoch time is a multiple of 0.25 us.
+`ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
+on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
+0.25 us.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ def _decode(path: Path, text: bytes) -> _Document:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if b'"traceEvents"' not in text[: 1 << 20]:
             raise TraceError(
-                str(path), f"is not a Kineto trace: {error}", "give a file that torch.profiler wrote"
+                str(path),
+                f"is not a Kineto trace: {error}",
+                "give a file that torch.profiler wrote",
             ) from error
         raise _damaged(path, f"is cut off or not JSON: {error}") from error
     if document.trace_events is None:
@@ -214,9 +217,7 @@ class _Columns:
             time_ns = nanoseconds(bytes(text))
         except (ValueError, InvalidOperation):
             shown = bytes(text).decode(errors="replace") or "nothing"
-            raise _damaged(
-                self._path, f'event {event.name!r} has {shown} as its "{key}"'
-            ) from None
+            raise _damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
         if abs(time_ns) > _INT64_MAX // 2:
             raise _damaged(self._path, f'event {event.name!r} has an impossible "{key}"')
         return time_ns
@@ -256,5 +257,3 @@ def nanoseconds(text: bytes) -> int:
 
 def _plain(text: bytes) -> str:
     return text.decode("utf-8", errors="replace").strip('"')
-
-

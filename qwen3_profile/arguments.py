@@ -1,0 +1,186 @@
+"""argv in, an `Invocation` that has checked itself out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from qwen3_profile import __version__
+from qwen3_profile.config import (
+    DEFAULT_MODEL,
+    DTYPES,
+    WEIGHTS,
+    Invocation,
+    ModelRequest,
+    RunConfig,
+    closest,
+    read_configs,
+)
+from qwen3_profile.errors import ConfigError
+
+_DESCRIPTION = """\
+Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
+GPU time by layer and part, prints tables, and keeps the traces and the timing records.
+"""
+_EPILOG = "Look at the traces with: tensorboard --logdir traces"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, and the nearest right flag."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            word = unknown.split()[0]
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            hint = closest(word.partition("=")[0], flags) or "see --help"
+            raise ConfigError(word, "is not a known argument", hint)
+        flag, found, what = message.removeprefix("argument ").partition(": ")
+        if not found:
+            raise ConfigError(self.prog, message, "see --help")
+        raise ConfigError(flag, what, "see --help")
+
+
+def parse_arguments(argv: Sequence[str]) -> Invocation:
+    """Reads the command line, and the file of configs that it may name.
+
+    Raises:
+        ConfigError: a flag, or an entry of the file, is wrong.
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        one = RunConfig(
+            batch_size=options.batch_size,
+            input_len=options.input_len,
+            dtype=options.dtype,
+            num_runs=options.num_runs,
+            warmup_runs=options.warmup_runs,
+            attn_implementation=options.attn_implementation,
+        )
+    except ConfigError as error:
+        flag = "--" + error.where.replace("_", "-")
+        raise ConfigError(flag, error.what, error.do) from error
+    return Invocation(
+        model=ModelRequest(
+            name=options.model_name,
+            weights=options.weights,
+            num_layers=options.num_layers,
+            device=options.device,
+            seed=options.seed,
+        ),
+        configs=(one,) if options.configs is None else read_configs(options.configs, one),
+        output_dir=options.output_dir,
+        output_file=output_file_name(options.output_file),
+        trace_dir=options.trace_dir,
+        run_name=options.run_name,
+        force=options.force,
+    )
+
+
+def build_parser() -> Parser:
+    """The parser of `python -m qwen3_profile`; the README's table of flags follows its help."""
+    parser = Parser(
+        prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    _add_measurement(parser.add_argument_group("what is measured"))
+    _add_model(parser.add_argument_group("on which model, and where"))
+    _add_output(parser.add_argument_group("what is written"))
+    return parser
+
+
+def _add_measurement(group: argparse._ArgumentGroup) -> None:
+    default = RunConfig()
+    group.add_argument(
+        "--batch-size", type=int, default=default.batch_size, metavar="N",
+        help="sequences per forward pass (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--input-len", type=int, default=default.input_len, metavar="N",
+        help="tokens per sequence (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--dtype", choices=DTYPES, default=default.dtype,
+        help="of weights and activations (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--num-runs", type=int, default=default.num_runs, metavar="N",
+        help="measured runs; each is one bare and one traced forward pass (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
+        help="forward passes before the first measured one (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--attn-implementation", default=default.attn_implementation, metavar="NAME",
+        help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers "
+        "(default: its own choice)",
+    )  # fmt: skip
+    group.add_argument(
+        "--configs", type=Path, metavar="FILE",
+        help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
+        "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs and "
+        "attn_implementation, and the flags above give what it leaves out (default: one config, "
+        "of the flags)",
+    )  # fmt: skip
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    default = ModelRequest()
+    group.add_argument(
+        "--model-name", default=default.name, metavar="NAME",
+        help=f"a hub name such as {DEFAULT_MODEL}, or a local directory (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weights", choices=WEIGHTS, default=default.weights,
+        help="pretrained from the directory, the local cache or the hub; random in the published "
+        "shape, without network; auto is pretrained if it can be had, else random "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--num-layers", type=int, metavar="N",
+        help="profile the first N layers of a model too big for this machine (default: all)",
+    )  # fmt: skip
+    group.add_argument(
+        "--device", metavar="DEVICE",
+        help="cuda, cuda:1, cpu or another torch device (default: cuda, and cpu with a warning "
+        "where there is none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--seed", type=int, default=default.seed, metavar="N",
+        help="of the token ids and of random weights (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
+        help="folder of the timing records and their summary (default: ./%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--output-file", default="timing_records.json", metavar="FILE",
+        help="records are merged into it by id (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--trace-dir", type=Path, default=Path("traces"), metavar="DIR",
+        help="folder of the runs' folders (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--run-name", metavar="NAME",
+        help="the run's folder under the trace folder (default: the next free run1, run2, ...)",
+    )  # fmt: skip
+    group.add_argument(
+        "--force", action="store_true",
+        help="replace an earlier run of the same --run-name (default: off)",
+    )  # fmt: skip
+
+
+def output_file_name(text: str) -> str:
+    """`text`, if it names a file and not a path."""
+    if not text or Path(text).name != text:
+        raise ConfigError(
+            "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
+        )
+    return text

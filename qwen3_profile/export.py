@@ -1,0 +1,151 @@
+"""`python -m qwen3_profile.export PATH`: a saved run or trace -> records and tables. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+# numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from qwen3_profile.arguments import Parser, output_file_name
+from qwen3_profile.collect import collect_config, collect_trace
+from qwen3_profile.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    ProfileError,
+    TraceError,
+    report_error,
+    warn,
+)
+from qwen3_profile.files import make_folder
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
+from qwen3_profile.store import check_store, save_csv, save_json
+from qwen3_profile.views.tables import render
+
+_SAVE: dict[str, Callable[[Path, Sequence[TimingRecord]], None]] = {
+    "json": save_json,
+    "csv": save_csv,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports what argv names and returns the exit code."""
+    try:
+        return _export(_parser().parse_args(argv))
+    except ProfileError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="qwen3_profile.export",
+        description="Splits a saved run or trace again, as the run itself did: the same records "
+        "from the same files, without torch and without a GPU.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "path", type=Path, metavar="PATH",
+        help="a run's folder, a folder of runs, or a trace file (.json, .json.gz)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=int, metavar="INDEX",
+        help="only the config of this index, from 0 (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=tuple(_SAVE), default="json",
+        help="of the records' file (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
+        help="folder of the records' file (default: ./%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-file", metavar="FILE",
+        help="records are merged into it by id (default: timing_records.json or .csv)",
+    )  # fmt: skip
+    return parser
+
+
+def _export(options: argparse.Namespace) -> int:
+    name = options.output_file or f"timing_records.{options.format}"
+    path = options.output_dir / output_file_name(name)
+    groups = _read(options.path, options.config)
+    make_folder(options.output_dir)
+    check_store(path, options.format)
+    for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
+        warn(line)
+    for records in groups:
+        print(render(records), end="\n\n")
+    _SAVE[options.format](path, [record for records in groups for record in records])
+    print(f"records  {path}")
+    return EXIT_OK
+
+
+def _read(path: Path, config: int | None) -> list[tuple[TimingRecord, ...]]:
+    """The records that PATH holds, one group per config and phase."""
+    if path.is_dir():
+        groups = [group for folder in _runs_in(path) for group in _read_run(folder, config)]
+        if not groups:
+            raise TraceError(str(path), f"holds no finished config{_numbered(config)}")
+        return groups
+    if config is not None:
+        raise ConfigError("--config", "goes with a run's folder, not with a trace file")
+    if not path.exists():
+        raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
+    records = _read_raw_of_run(path) or collect_trace(path)
+    return [tuple(group) for _, group in groupby(records, key=lambda record: record.phase)]
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """`path` if it is a run's folder, else the runs directly below it."""
+    if (path / RUN_FILE).is_file():
+        return [path]
+    runs = sorted(
+        (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
+        key=lambda folder: (len(folder.name), folder.name),
+    )
+    if not runs:
+        raise TraceError(
+            str(path), f"holds no {RUN_FILE}, nor does a folder in it", "give a run's folder"
+        )
+    return runs
+
+
+def _read_run(folder: Path, config: int | None) -> Iterator[tuple[TimingRecord, ...]]:
+    run = read_run(folder)
+    for result in run.configs:
+        if result.measurements and config in (None, result.index):
+            yield collect_config(folder, run, result)
+
+
+def _read_raw_of_run(path: Path) -> tuple[TimingRecord, ...]:
+    """The one record of a raw trace that still lies in its run's folder; else nothing."""
+    folder = path.resolve().parent.parent
+    if path.resolve().parent.name != RAW_FOLDER or not (folder / RUN_FILE).is_file():
+        return ()
+    run, trace = read_run(folder), f"{RAW_FOLDER}/{path.name}"
+    return tuple(
+        record
+        for result in run.configs
+        if any(measurement.trace == trace for measurement in result.measurements)
+        for record in collect_config(folder, run, result)
+        if record.facts.trace == trace
+    )
+
+
+def _numbered(config: int | None) -> str:
+    return "" if config is None else f" of index {config}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

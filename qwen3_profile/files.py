@@ -1,0 +1,112 @@
+"""Writing that loses nothing: whole files or none, and one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qwen3_profile.errors import OutputError
+
+_LOCK_SECONDS = 60.0
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`: wholly, or not at all.
+
+    The bytes are written beside the file, flushed to the disk, and renamed over it.
+
+    Raises:
+        OutputError: it could not be written; what was at `path` is still there.
+    """
+    temporary = None
+    try:
+        # mkstemp makes the file for its owner alone; the result is to be as readable as any.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Holds the lock beside `path`, so that two runs cannot merge into it at once.
+
+    Raises:
+        OutputError: the lock cannot be made, or another run held it for a minute.
+    """
+    lock = FileLock(path.parent / f".{path.name}.lock", timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            str(path), "another run has held its lock for a minute", "end it, or write elsewhere"
+        ) from error
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make_folder(path: Path) -> None:
+    """Makes `path` and its parents, and proves that a file can be written into it.
+
+    Raises:
+        OutputError: it cannot be made, is no folder, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """`error` of the system in our words, with what to do about it."""
+    do = {
+        errno.ENOSPC: "free some space, or write to another disk",
+        errno.EDQUOT: "free some space, or write to another disk",
+        errno.EACCES: "change its permissions, or write elsewhere",
+        errno.EPERM: "change its permissions, or write elsewhere",
+        errno.EROFS: "write elsewhere",
+        errno.EEXIST: "it is a file, not a folder; write elsewhere",
+        errno.ENOTDIR: "a file is in the way; write elsewhere",
+    }.get(error.errno or 0, "write elsewhere")
+    return OutputError(str(path), f"cannot be written: {error.strerror or error}", do)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself last through a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

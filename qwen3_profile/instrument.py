@@ -1,0 +1,255 @@
+"""A Qwen3 model of transformers -> the same model, labelled as `labels.py` says, undone on exit.
+
+Modules are labelled by wrapping `forward` on the instance: hooks would leave their labels open
+when a forward raises. What is no module (attention functions, rope, cache updates, mask makers)
+is wrapped where the model code looks it up, and is labelled only inside a labelled model, so
+that other models of the process stay as they are. Nothing of transformers is edited.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers.cache_utils import Cache
+
+from qwen3_profile.errors import ModelError
+from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS, MOE_FFN_PARTS, layer_label
+from qwen3_profile.patching import Function, Patches
+from qwen3_profile.ranges import (
+    Range,
+    coarse_range,
+    inside_range,
+    inside_scope,
+    part_of_scope,
+    part_range,
+    phase,
+    step,
+)
+
+__all__ = ["Instrumentation", "labelled", "phase", "step"]
+
+_ATTN_FUNCTIONS = ("rope", "kv_cache", "attn_forward")
+_MASK_MAKERS = ("create_causal_mask", "create_sliding_window_causal_mask")
+_MOE_ATTRIBUTES = {"router": "gate", "experts": "experts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Instrumentation:
+    """What `labelled` found in a model.
+
+    num_layers: decoder layers, labelled `layer.0` onwards.
+    moe_layers: the indices of those with a router and experts.
+    hooked: the parts that are labelled, such as "embed_tokens" or "attn.rope".
+    missing: one line for each part that could not be, with the reason; empty as a rule.
+    replaced: one line for each part whose code is neither torch's nor transformers': kernels
+        from the hub, quantised layers, offloading.
+    """
+
+    num_layers: int
+    moe_layers: frozenset[int]
+    hooked: tuple[str, ...]
+    missing: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+
+@contextmanager
+def labelled(model: nn.Module) -> Iterator[Instrumentation]:
+    """Labels every forward pass of `model` in this block that a profiler records.
+
+    Enter it last: after the attention implementation is chosen, kernels are installed and the
+    model is spread over devices.
+
+    Args:
+        model: a Qwen3 or Qwen3-MoE causal language model of transformers.
+
+    Raises:
+        ModelError: it has no decoder layers, or one module in two places.
+        RunError: it is labelled already.
+    """
+    with ExitStack() as undo:
+        yield _Installer(undo).install(model)
+
+
+class _Installer:
+    """One `labelled` block: what it has wrapped, and what it says of the model."""
+
+    def __init__(self, undo: ExitStack) -> None:
+        self._patches = Patches(undo)
+        self._labels: dict[nn.Module, str] = {}
+        self._hooked: dict[str, None] = {}
+        self._missing: Counter[str] = Counter()
+        self._replaced: dict[str, None] = {}
+
+    def install(self, model: nn.Module) -> Instrumentation:
+        decoder = getattr(model, "model", None)
+        layers = getattr(decoder, "layers", None)
+        if not isinstance(decoder, nn.Module) or not isinstance(layers, nn.ModuleList):
+            raise ModelError(
+                type(model).__name__, "has no decoder layers to label", "take a Qwen3ForCausalLM"
+            )
+        self._part(decoder, "embed_tokens", "embed_tokens", "embed_tokens")
+        self._causal_mask(decoder)
+        self._part(decoder, "rotary_emb", "rotary_emb", "rotary_emb")
+        moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
+        self._attention_functions(layers)
+        self._part(decoder, "norm", "norm", "norm")
+        self._part(model, "lm_head", "lm_head", "lm_head")
+        return Instrumentation(
+            num_layers=len(layers),
+            moe_layers=frozenset(moe_layers),
+            hooked=tuple(self._hooked),
+            missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
+            replaced=tuple(self._replaced),
+        )
+
+    def _layer(self, index: int, layer: nn.Module) -> bool:
+        """Labels one decoder layer; whether it is a mixture of experts."""
+        self._module(layer, layer_label(index), "layer", coarse_range)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            self._part(layer, name, layer_label(index, name), name)
+        attn, ffn = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+        if isinstance(attn, nn.Module):
+            self._attention(index, attn)
+        else:
+            self._missing["attn: no module self_attn"] += 1
+        if isinstance(ffn, nn.Module):
+            return self._feed_forward(index, ffn)
+        self._missing["ffn: no module mlp"] += 1
+        return False
+
+    def _attention(self, index: int, attn: nn.Module) -> None:
+        labels = {part: layer_label(index, "attn", part) for part in _ATTN_FUNCTIONS}
+        self._module(attn, layer_label(index, "attn"), "attn", coarse_range, labels)
+        for part in ATTN_PARTS:
+            if part not in labels:
+                self._part(attn, part, layer_label(index, "attn", part), f"attn.{part}")
+
+    def _feed_forward(self, index: int, ffn: nn.Module) -> bool:
+        self._module(ffn, layer_label(index, "ffn"), "ffn", coarse_range)
+        is_moe = hasattr(ffn, "experts")
+        for part in MOE_FFN_PARTS if is_moe else DENSE_FFN_PARTS:
+            attribute = _MOE_ATTRIBUTES.get(part, part)
+            self._part(ffn, attribute, layer_label(index, "ffn", part), f"ffn.{part}")
+        return is_moe
+
+    def _part(self, owner: nn.Module, attribute: str, label: str, part: str) -> None:
+        module = getattr(owner, attribute, None)
+        if isinstance(module, nn.ModuleList):
+            for each in module:  # the experts of transformers 4 are modules of their own
+                self._module(each, label, part, part_range)
+        elif isinstance(module, nn.Module):
+            self._module(module, label, part, part_range)
+        else:
+            self._missing[f"{part}: no module {attribute}"] += 1
+
+    def _module(
+        self,
+        module: nn.Module,
+        label: str,
+        part: str,
+        open_range: Range,
+        functions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Labels `module`, and with the labels of `functions` the functions called inside it."""
+        other = self._labels.setdefault(module, label)
+        if other != label:
+            raise ModelError(label, f"is the same module as {other}", "give each its own")
+        forward: Function = module.forward
+        self._note(part, forward)
+        if functions is not None:
+            forward = inside_scope(forward, functions, self._patches)
+        self._patches.put(
+            module, "forward", inside_range(forward, label, open_range, self._patches)
+        )
+
+    def _causal_mask(self, decoder: nn.Module) -> None:
+        labels = {"causal_mask": "causal_mask"}
+        self._patches.put(decoder, "forward", inside_scope(decoder.forward, labels, self._patches))
+        found = [self._global(decoder, name, "causal_mask") for name in _MASK_MAKERS]
+        method = getattr(decoder, "_update_causal_mask", None)  # transformers 4.51 and 4.52
+        if method is not None:
+            self._note("causal_mask", method)
+            self._function(vars(decoder), "_update_causal_mask", method, "causal_mask")
+        elif not any(found):
+            self._missing["causal_mask: no mask maker that we know"] += 1
+
+    def _attention_functions(self, layers: nn.ModuleList) -> None:
+        attentions = {type(attn): attn for attn in (getattr(x, "self_attn", None) for x in layers)}
+        for attn in attentions.values():
+            if isinstance(attn, nn.Module):
+                if not self._global(attn, "apply_rotary_pos_emb", "attn.rope"):
+                    self._missing["attn.rope: no function apply_rotary_pos_emb"] += 1
+                self._attention_cores(attn)
+        self._hooked["attn.kv_cache"] = None
+        for cls in _with_subclasses(Cache):
+            if "update" in vars(cls):
+                self._function(cls, "update", vars(cls)["update"], "kv_cache")
+
+    def _attention_cores(self, attn: nn.Module) -> None:
+        """Wraps every attention function that the code of `attn` may choose from."""
+        cores: dict[str, Function] = {}
+        names = _globals_with(attn, "eager_attention_forward")
+        if names:
+            cores["eager"] = names["eager_attention_forward"]
+            self._function(names, "eager_attention_forward", cores["eager"], "attn_forward")
+        registry = _globals_with(attn, "ALL_ATTENTION_FUNCTIONS").get("ALL_ATTENTION_FUNCTIONS", {})
+        # Under the same keys, since masks are chosen by them; and in the instance's own mapping,
+        # so that the one which all classes share stays as it is.
+        local = getattr(registry, "_local_mapping", registry)
+        for key in list(registry):
+            cores[key] = registry[key]
+            self._function(local, key, cores[key], "attn_forward")
+        chosen = getattr(getattr(attn, "config", None), "_attn_implementation", None) or "eager"
+        if chosen in cores:
+            self._note("attn.attn_forward", cores[chosen])
+        else:
+            self._missing[f"attn.attn_forward: no attention function {chosen!r}"] += 1
+
+    def _global(self, module: nn.Module, name: str, part: str) -> bool:
+        """Wraps the global `name` of the source file of `module`; whether there is one."""
+        names = _globals_with(module, name)
+        if not names:
+            return False
+        self._note(part, names[name])
+        self._function(names, name, names[name], part.removeprefix("attn."))
+        return True
+
+    def _function(self, place: Any, name: str, original: Function, part: str) -> None:
+        self._patches.put(place, name, part_of_scope(original, part), shared=True)
+
+    def _note(self, part: str, original: Function) -> None:
+        self._hooked[part] = None
+        where = _foreign(original)
+        if where is not None:
+            self._replaced[f"{part}: {where}"] = None
+
+
+def _globals_with(module: nn.Module, name: str) -> dict[str, Any]:
+    """The globals of the source file of `module`'s class, or of a base class, that have `name`."""
+    for cls in type(module).__mro__:
+        names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+        if name in names:
+            return names
+    return {}
+
+
+def _with_subclasses(cls: type[Any]) -> set[type[Any]]:
+    return {cls}.union(*map(_with_subclasses, cls.__subclasses__()))
+
+
+def _foreign(function: Function) -> str | None:
+    """The dotted name of code that is neither torch's nor transformers', or None."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    package = getattr(function, "__module__", None) or type(function).__module__
+    if package.partition(".")[0] in ("torch", "transformers"):
+        return None
+    return f"{package}.{getattr(function, '__qualname__', type(function).__qualname__)}"

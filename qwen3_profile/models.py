@@ -1,0 +1,285 @@
+"""The model of a run: a request -> a Qwen3 on its device with weights, its inputs, its forward."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qwen3_profile import hub, library, shapes, weights
+from qwen3_profile.config import ModelRequest
+from qwen3_profile.devices import ResolvedDevice, free_memory_bytes, resolve_device
+from qwen3_profile.errors import ModelError
+from qwen3_profile.hub import Source
+from qwen3_profile.shapes import Shape
+
+__all__ = [
+    "LoadedModel",
+    "ModelFacts",
+    "ResolvedDevice",
+    "load_model",
+    "make_inputs",
+    "prefill",
+    "resolve_device",
+    "set_attention",
+]
+
+# Of the free memory, what a suggested number of layers leaves to activations and libraries.
+_HEADROOM = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a record says about a model; plain values only.
+
+    shape: as it ran, so `shape.num_hidden_layers` is the number of layers used.
+    published_layers: the number of layers of the whole model.
+    moe_layers: indices of the layers with a mixture of experts, ascending.
+    parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
+    weight_bytes: the memory that the weights take.
+    kv_bytes_per_token: what each token of each sequence adds to the KV cache.
+    """
+
+    shape: Shape
+    published_layers: int
+    moe_layers: tuple[int, ...]
+    parameter_count: int
+    active_parameter_count: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run.
+
+    model: the transformers model, in eval mode, on `device`.
+    requested_name: as the user wrote it; `name`: what was loaded in its stead.
+    weights: "pretrained" or "random".
+    weights_source: where the weights are from: "directory", "cache", "hub" or "generated".
+    default_attention: transformers' own choice of an attention implementation.
+    warnings: lines that the command line has to print.
+    """
+
+    model: Any
+    requested_name: str
+    name: str
+    weights: str
+    weights_source: str
+    dtype: str
+    device: torch.device
+    facts: ModelFacts
+    default_attention: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is going to be loaded; made before anything slow happens.
+
+    shape: the published shape, whole; None where a config file has to be read.
+    """
+
+    name: str
+    source: Source
+    random: bool
+    shape: Shape | None
+    warnings: tuple[str, ...]
+
+
+def load_model(
+    request: ModelRequest, dtype: str, attn_implementation: str | None, device: torch.device
+) -> LoadedModel:
+    """Loads the model that `request` asks for, or makes one of its shape with random weights.
+
+    Args:
+        request: name, weights and number of layers; its device is ignored for `device`.
+        dtype: of the weights, one of config.DTYPES.
+        attn_implementation: a name that transformers knows, or None for its own choice.
+        device: where the model goes, as `resolve_device` gives it.
+
+    Raises:
+        ModelError: the model is not known, not there, not loadable, or too large for `device`.
+    """
+    plan = _make_plan(request)
+    torch_dtype: torch.dtype = getattr(torch, dtype)
+    try:
+        if plan.random:
+            model, layers = _random_model(plan, request, torch_dtype, device)
+        else:
+            model, layers = _pretrained_model(plan, request, torch_dtype, device)
+    except torch.OutOfMemoryError as error:
+        what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
+        raise ModelError(plan.name, what, "lower --num-layers") from error
+    loaded = LoadedModel(
+        model=model,
+        requested_name=request.name,
+        name=plan.name,
+        weights="random" if plan.random else "pretrained",
+        weights_source="generated" if plan.random else plan.source.place,
+        dtype=dtype,
+        device=device,
+        facts=_facts(library.shape_of(model.config), layers, torch_dtype),
+        default_attention=library.attention_of(model),
+        warnings=plan.warnings,
+    )
+    set_attention(loaded, attn_implementation)
+    return loaded
+
+
+def set_attention(loaded: LoadedModel, name: str | None) -> str:
+    """Makes the same weights run with another attention implementation; returns its name.
+
+    Args:
+        loaded: the model.
+        name: one that transformers knows; None for its own choice.
+
+    Raises:
+        ModelError: it is not known, not installed, or cannot work with this model.
+    """
+    wanted = loaded.default_attention if name is None else name
+    if library.attention_of(loaded.model) != wanted:
+        library.set_attention(loaded.model, wanted)
+    return library.attention_of(loaded.model)
+
+
+def make_inputs(
+    vocab_size: int, batch_size: int, input_len: int, seed: int, device: torch.device
+) -> torch.Tensor:
+    """Token ids, int64 [batch_size, input_len], drawn from `seed`, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (batch_size, input_len), generator=generator).to(device)
+
+
+@torch.inference_mode()
+def prefill(model: Any, input_ids: torch.Tensor) -> Any:
+    """One forward pass as serving does it: a fresh KV cache, the logits of the last position.
+
+    Args:
+        model: of a `LoadedModel`.
+        input_ids: int64 [batch_size, input_len].
+
+    Returns:
+        transformers' output: `logits` [batch_size, 1, vocab_size] and `past_key_values`.
+    """
+    return model(input_ids=input_ids, use_cache=True, logits_to_keep=1)
+
+
+def _make_plan(request: ModelRequest) -> _Plan:
+    """Decides which model with which weights; asks the cache and the hub where that decides."""
+    local = hub.is_directory(request.name)
+    found = None if local else shapes.lookup(request.name)
+    name = found.name if found else request.name
+    random_only = request.weights == "random"
+    if random_only and found:
+        source = Source("nowhere", name, has_weights=False)
+    else:
+        source = hub.locate(name, ask_hub=not random_only)
+    warnings = [_alias_warning(request.name, name)] if found and found.is_alias else []
+    if not source.has_weights and found is None and source.place == "nowhere":
+        what = f"is not a published Qwen3 text model, and {source.reason}"
+        raise ModelError(request.name, what, shapes.nearest(request.name))
+    if not source.has_weights and request.weights == "pretrained":
+        do = "give a local directory, or --weights random for random weights of the same shape"
+        raise ModelError(name, f"has no weights here: {source.reason}", do)
+    random = random_only or not source.has_weights
+    if random and not random_only:
+        warnings.append(_random_warning(name, source.reason))
+    shape = found.shape if found and random else None
+    return _Plan(name, source, random, shape, tuple(warnings))
+
+
+def _random_model(
+    plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, int]:
+    """The model with random weights, and the number of layers of the whole one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+
+        def start_filling(count: int) -> Any:
+            return thread.submit(weights.random_values, count, dtype, device, request.seed)
+
+        if plan.shape is not None:
+            shape = shapes.cut(plan.name, plan.shape, request.num_layers)
+            check_memory(plan.name, shape, dtype, device)
+            # The size is known already: filled while the next line imports transformers.
+            filling = start_filling(shapes.parameter_count(shape))
+            model = library.empty_model(library.published_config(shape, dtype))
+            layers = plan.shape.num_hidden_layers
+        else:
+            config, layers = library.read_config(plan.source, request.num_layers, dtype)
+            check_memory(plan.name, library.shape_of(config), dtype, device)
+            with library.explained(plan.name, "has a config that no model can be built from"):
+                model = library.empty_model(config)
+            filling = start_filling(weights.values_needed(model))
+        weights.fill(model, filling.result())
+    return model, layers
+
+
+def _pretrained_model(
+    plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, int]:
+    """The model with its own weights, and the number of layers of the whole one."""
+    config, layers = library.read_config(plan.source, request.num_layers, dtype)
+    check_memory(plan.name, library.shape_of(config), dtype, device)
+    return library.pretrained_model(plan.source, config, dtype).to(device), layers
+
+
+def check_memory(name: str, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuses a model whose weights alone exceed the free memory of `device`.
+
+    Raises:
+        ModelError: with the numbers, and what would fit.
+    """
+    free = free_memory_bytes(device)
+    needed = shapes.parameter_count(shape) * dtype.itemsize
+    if free is None or needed <= free:
+        return
+    what = (
+        f"needs {needed / 1e9:.1f} GB for its weights in {_name_of(dtype)}, "
+        f"and {device} has {free / 1e9:.1f} GB free"
+    )
+    raise ModelError(name, what, _what_would_fit(shape, dtype, free))
+
+
+def _what_would_fit(shape: Shape, dtype: torch.dtype, free_bytes: int) -> str:
+    room = free_bytes * (1 - _HEADROOM)
+    half = dtype.itemsize > 2 and shapes.parameter_count(shape) * 2 <= room
+    if half:
+        return "--dtype bfloat16 would fit"
+    outside = shapes.parameter_count(dataclasses.replace(shape, num_hidden_layers=0))
+    per_layer = (shapes.parameter_count(shape) - outside) / shape.num_hidden_layers
+    layers = int((room / dtype.itemsize - outside) / per_layer)
+    if layers >= 1:
+        return f"--num-layers {layers} would fit"
+    return "take a smaller model or a device with more memory"
+
+
+def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> ModelFacts:
+    count = shapes.parameter_count(shape)
+    return ModelFacts(
+        shape=shape,
+        published_layers=published_layers,
+        moe_layers=tuple(sorted(shapes.moe_layers(shape))),
+        parameter_count=count,
+        active_parameter_count=shapes.active_parameter_count(shape),
+        weight_bytes=count * dtype.itemsize,
+        kv_bytes_per_token=shapes.kv_bytes_per_token(shape, dtype.itemsize),
+    )
+
+
+def _alias_warning(requested: str, name: str) -> str:
+    return f"{requested} was never published: profiling {name}, the smallest Qwen3, instead"
+
+
+def _random_warning(name: str, reason: str) -> str:
+    return (
+        f"{name}: random weights, because {reason}; timings of a dense model do not depend on "
+        "the values, those of a mixture of experts depend on how they route"
+    )
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

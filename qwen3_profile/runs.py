@@ -1,0 +1,244 @@
+"""A run on disk: the folder that holds its traces, and `run.json`, which says what they are.
+
+traces/run1/
+  run.json                                       this module's `Run`
+  raw/bs2_len256_bfloat16_prefill.run0.kineto.json.gz   one per measured run, untouched
+  bs2_len256_bfloat16_prefill.<time_ns>.pt.trace.json.gz   all runs of a config, for viewers
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwen3_profile.config import RunConfig
+from qwen3_profile.errors import OutputError, ProfileError, TraceError
+from qwen3_profile.files import make_folder, output_error, write_atomic
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.json"
+RAW_FOLDER = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where it ran. A field that could not be found out is an empty string or None."""
+
+    qwen3_profile: str
+    python: str
+    torch: str
+    transformers: str
+    cuda: str
+    driver: str
+    device_name: str
+    device_memory_bytes: int | None
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    cpu: str
+    cpu_threads: int
+    system: str
+    kernels_replaced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Which model ran.
+
+    requested_name, name: as the user wrote it, and what was taken for it.
+    weights: "pretrained" or "random". weights_source: a path, a hub name, or "published shape".
+    num_layers, model_layers: profiled, and of how many.
+    moe_layers: which of the profiled layers are mixtures of experts.
+    parameters: of the profiled layers, a tied head counted once.
+    """
+
+    requested_name: str
+    name: str
+    weights: str
+    weights_source: str
+    num_layers: int
+    model_layers: int
+    moe_layers: tuple[int, ...]
+    hidden_size: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measured run: a bare forward pass and a traced one.
+
+    started: ISO 8601, UTC.
+    bare_ns, profiled_ns: wall-clock between two synchronisations, without and with both profiler
+        and labels.
+    step: k of the `ProfilerStep#k` range in the trace.
+    trace: the raw trace, relative to the run's folder.
+    """
+
+    run_index: int
+    started: str
+    bare_ns: int
+    profiled_ns: int
+    step: int
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigResult:
+    """What became of one config.
+
+    status: "done", "failed" or "interrupted"; error: the one line that says why.
+    attn_implementation: what really ran.
+    unlabelled: parts of the model that no label could be put on.
+    trace: the normalised trace for viewers, relative to the run's folder; empty if there is none.
+    """
+
+    index: int
+    config: RunConfig
+    worker: str
+    phase: str
+    status: str
+    error: str
+    attn_implementation: str
+    unlabelled: tuple[str, ...]
+    trace: str
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that records need beside the traces; the contents of `run.json`.
+
+    id: unique among all runs; begins with the time of the start.
+    logits_to_keep, use_cache, inference_mode: how the forward pass was called.
+    """
+
+    schema_version: int
+    id: str
+    name: str
+    started: str
+    argv: tuple[str, ...]
+    environment: Environment
+    model: ModelFacts
+    requested_device: str | None
+    device: str
+    seed: int
+    logits_to_keep: int
+    use_cache: bool
+    inference_mode: bool
+    warnings: tuple[str, ...]
+    configs: tuple[ConfigResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run's folder that no other run has.
+
+    replaced: an older run of the same name, set aside until the new one has something to show.
+    """
+
+    folder: Path
+    replaced: Path | None = None
+
+    def settle(self, *, succeeded: bool) -> None:
+        """Drops the older run if the new one has results, else puts it back."""
+        drop = self.replaced if succeeded else self.folder
+        if drop is not None:
+            shutil.rmtree(drop, ignore_errors=True)
+        if not succeeded and self.replaced is not None:
+            self.replaced.rename(self.folder)
+
+
+def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
+    """Makes the run's folder: `name`, or the next free `runN`.
+
+    Raises:
+        OutputError: `name` is taken and `force` is off, or the folder cannot be made.
+    """
+    make_folder(trace_dir)
+    if name is None:
+        return next(Claim(folder) for folder in _numbered(trace_dir) if _try_make(folder))
+    folder = trace_dir / name
+    if Path(name).name != name or name == "..":
+        raise OutputError("--run-name", f"{name!r} is not a folder's name", "leave out any slash")
+    if _try_make(folder):
+        return Claim(folder)
+    return Claim(folder, _set_aside(folder, force=force))
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Writes `run.json` whole or not at all."""
+    text = msgspec.json.format(msgspec.json.encode(run), indent=2)
+    write_atomic(folder / RUN_FILE, text + b"\n")
+
+
+def read_run(folder: Path) -> Run:
+    """Reads `run.json`.
+
+    Raises:
+        TraceError: it is not there, not ours, or of a newer schema.
+    """
+    path = folder / RUN_FILE
+    try:
+        text = path.read_bytes()
+        version = msgspec.json.decode(text, type=_Versioned).schema_version
+        if version > SCHEMA_VERSION:
+            raise TraceError(
+                str(path),
+                f"was written by a newer qwen3_profile (schema {version}, this one reads up to "
+                f"{SCHEMA_VERSION})",
+                "upgrade qwen3_profile",
+            )
+        return msgspec.json.decode(text, type=Run)
+    except OSError as error:
+        raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ProfileError) as error:
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(str(path), f"is not a run.json of ours: {error}") from error
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _numbered(trace_dir: Path) -> Iterator[Path]:
+    """runN, runN+1, ... from the first that is free, or was a moment ago."""
+    try:
+        taken = [name[3:] for name in os.listdir(trace_dir) if name.startswith("run")]
+    except OSError as error:
+        raise output_error(trace_dir, error) from error
+    number = max((int(n) for n in taken if n.isascii() and n.isdecimal()), default=0)
+    while True:
+        number += 1
+        yield trace_dir / f"run{number}"
+
+
+def _try_make(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return True
+
+
+def _set_aside(folder: Path, *, force: bool) -> Path:
+    """Moves a run out of the way, if the user allows it and it is one of ours."""
+    if not force:
+        raise OutputError(
+            str(folder), "is already there", "take another --run-name, or replace it with --force"
+        )
+    if not (folder / RUN_FILE).is_file():
+        raise OutputError(str(folder), "is not a run of ours", "take another --run-name")
+    aside = folder.with_name(f".{folder.name}.replaced.{os.getpid()}")
+    try:
+        folder.rename(aside)
+        folder.mkdir()
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return aside

@@ -1,0 +1,129 @@
+"""An invocation in, a run on disk out, config by config. torch is imported from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from qwen3_profile.capture import Capture
+from qwen3_profile.config import Invocation, ModelRequest, RunConfig
+from qwen3_profile.environment import read_environment
+from qwen3_profile.models import LoadedModel, load_model, resolve_device
+from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+
+
+class Progress(Protocol):
+    """Opens a progress display of so many forward passes; gives the function that advances it."""
+
+    def __call__(
+        self, total: int, what: str
+    ) -> AbstractContextManager[Callable[[], None]]: ...  # pragma: no cover
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A device that is there and a model that is loaded on it; nothing has run yet."""
+
+    loaded: LoadedModel
+    device: torch.device
+    warnings: tuple[str, ...]
+
+
+def prepare(invocation: Invocation) -> Prepared:
+    """Finds the device and loads the model of the first config.
+
+    Raises:
+        ConfigError: the device is not there.
+        ModelError: the model is not known, not there, or too large.
+    """
+    device = resolve_device(invocation.model.device)
+    loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
+    fallback = () if device.fallback is None else (device.fallback,)
+    return Prepared(loaded, device.device, (*fallback, *loaded.warnings))
+
+
+def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Sequence[str]) -> Run:
+    """What `run.json` says before the first config."""
+    started = datetime.now(timezone.utc)
+    return Run(
+        schema_version=SCHEMA_VERSION,
+        id=started.strftime("%Y%m%dT%H%M%S.%fZ"),
+        name=folder.name,
+        started=started.isoformat(timespec="milliseconds"),
+        argv=tuple(argv),
+        environment=read_environment(prepared.device),
+        model=_model_facts(prepared.loaded),
+        requested_device=invocation.model.device,
+        device=str(prepared.device),
+        seed=invocation.model.seed,
+        logits_to_keep=1,
+        use_cache=True,
+        inference_mode=True,
+        warnings=prepared.warnings,
+        configs=(),
+    )
+
+
+def run_configs(
+    invocation: Invocation, prepared: Prepared, folder: Path, progress: Progress
+) -> Iterator[ConfigResult]:
+    """Runs the configs one after the other; a failed one does not stop the others.
+
+    The model is loaded anew only where a config wants another dtype than the one before it.
+    Ends early, after an interrupted result, where the user interrupts.
+    """
+    loaded = prepared.loaded
+    workers: set[str] = set()
+    for index, config in enumerate(invocation.configs):
+        if config.dtype != loaded.dtype:
+            loaded = _reloaded(invocation.model, loaded, config)
+        with progress(_passes(config), config.worker) as advance:
+            capture = Capture(loaded, prepared.device, invocation.model.seed, folder, advance)
+            result = capture.run(index, config, _unique(config.worker, index, workers))
+        yield result
+        if result.status == "interrupted":
+            return
+
+
+def add_result(run: Run, result: ConfigResult) -> Run:
+    """`run` with the result of one config, in place of an earlier one of the same index."""
+    others = tuple(each for each in run.configs if each.index != result.index)
+    return replace(run, configs=(*others, result))
+
+
+def _reloaded(request: ModelRequest, loaded: LoadedModel, config: RunConfig) -> LoadedModel:
+    # The old weights go first: two copies may not fit.
+    loaded.model.to("meta")
+    return load_model(request, config.dtype, None, loaded.device)
+
+
+def _passes(config: RunConfig) -> int:
+    return config.warmup_runs + 2 * config.num_runs
+
+
+def _unique(worker: str, index: int, taken: set[str]) -> str:
+    """Two configs may differ in nothing that their worker's name tells."""
+    name = worker if worker not in taken else f"{worker}_{index}"
+    taken.add(name)
+    return name
+
+
+def _model_facts(loaded: LoadedModel) -> ModelFacts:
+    facts = loaded.facts
+    return ModelFacts(
+        requested_name=loaded.requested_name,
+        name=loaded.name,
+        weights=loaded.weights,
+        weights_source=loaded.weights_source,
+        num_layers=facts.shape.num_hidden_layers,
+        model_layers=facts.published_layers,
+        moe_layers=facts.moe_layers,
+        hidden_size=facts.shape.hidden_size,
+        parameters=facts.parameter_count,
+    )

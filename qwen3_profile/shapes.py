@@ -1,0 +1,252 @@
+"""The shapes of the published Qwen3 text models, and what follows from them by arithmetic.
+
+In: a model's name. Out: its `Shape`, or its parameters, cache and mixture-of-experts layers.
+Pure data: nothing here needs torch, a network or a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qwen3_profile.config import closest
+from qwen3_profile.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """What a mixture of experts adds to a shape; the names are those of its config.json.
+
+    moe_intermediate_size: the width of one expert.
+    mlp_only_layers: layers that keep a dense feed-forward part of `Shape.intermediate_size`.
+    decoder_sparse_step: every so many layers one has experts; 1 where all have.
+    """
+
+    num_experts: int
+    num_experts_per_tok: int
+    moe_intermediate_size: int
+    norm_topk_prob: bool = True
+    decoder_sparse_step: int = 1
+    mlp_only_layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of one model; the names are those of its config.json.
+
+    experts: None for a dense model.
+    sources: where the values were read, each independent of the others.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    tie_word_embeddings: bool
+    max_position_embeddings: int = 40960
+    rope_theta: float = 1e6
+    head_dim: int = 128
+    vocab_size: int = 151936
+    rms_norm_eps: float = 1e-6
+    attention_bias: bool = False
+    experts: Experts | None = None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `find_shape` found.
+
+    name: the published name, such as "Qwen/Qwen3-0.6B".
+    is_alias: the name asked for was never published, and `name` stands in for it.
+    """
+
+    name: str
+    shape: Shape
+    is_alias: bool
+
+
+# Where the values come from, at the commits that were read.
+_MAXTEXT = "AI-Hypercomputer/maxtext e591f30 hf_model_configs.py"
+_TITAN = "pytorch/torchtitan b5bcd76 models/qwen3/__init__.py"
+_SCRATCH = "rasbt/LLMs-from-scratch 28c65cd llms_from_scratch/qwen3.py"
+_SLIME = "THUDM/slime 624b824 scripts/models"
+_MINDSPEED = "Ascend/MindSpeed-RL model yaml"
+_REPORT = "Qwen3 technical report, arXiv 2505.09388, tables 1 and 2"
+_CONFIG = "published config.json, verbatim copy in a public repository"
+_DENSE = (_MAXTEXT, _TITAN, _SCRATCH, _SLIME, _REPORT)
+
+# `-Base` checkpoints are the same but for the context they were trained with. Read in a config
+# for 0.6B, taken to hold for the others.
+_BASE_CONTEXT = 32768
+_LONG_CONTEXT = 262144
+
+_0_6B = Shape(1024, 3072, 28, 16, 8, True, sources=(*_DENSE, _CONFIG))
+_1_7B = Shape(2048, 6144, 28, 16, 8, True, sources=(*_DENSE, _CONFIG))
+_4B = Shape(2560, 9728, 36, 32, 8, True, sources=(*_DENSE, _CONFIG))
+_8B = Shape(4096, 12288, 36, 32, 8, False, sources=(*_DENSE, _CONFIG))
+_14B = Shape(5120, 17408, 40, 40, 8, False, sources=_DENSE)
+_32B = Shape(5120, 25600, 64, 64, 8, False, sources=(*_DENSE, _MINDSPEED, _CONFIG))
+_30B_A3B = Shape(
+    2048, 6144, 48, 32, 4, False,
+    experts=Experts(128, 8, 768),
+    sources=(_TITAN, _SLIME, _MINDSPEED, _REPORT),
+)  # fmt: skip
+# torchtitan pairs this one's context with the rope_theta of the -2507 models: not followed.
+_235B_A22B = Shape(
+    4096, 12288, 94, 64, 4, False,
+    experts=Experts(128, 8, 1536),
+    sources=(_SLIME, _MINDSPEED, _REPORT),
+)  # fmt: skip
+_CODER_480B = Shape(
+    6144, 8192, 62, 96, 8, False, _LONG_CONTEXT, 1e7,
+    experts=Experts(160, 8, 2560),
+    sources=(_MAXTEXT,),
+)  # fmt: skip
+
+
+def _variant(shape: Shape, context: int, theta: float, *sources: str) -> Shape:
+    return dataclasses.replace(
+        shape, max_position_embeddings=context, rope_theta=theta, sources=sources
+    )
+
+
+def _base(shape: Shape) -> Shape:
+    return _variant(shape, _BASE_CONTEXT, shape.rope_theta, *shape.sources)
+
+
+_4B_2507 = _variant(_4B, _LONG_CONTEXT, 5e6, _MAXTEXT, _SLIME, _CONFIG)
+_30B_2507 = _variant(_30B_A3B, _LONG_CONTEXT, 1e7, _MAXTEXT, _SCRATCH)
+_235B_2507 = _variant(_235B_A22B, _LONG_CONTEXT, 5e6, _MAXTEXT, _CONFIG)
+
+PUBLISHED: dict[str, Shape] = {
+    "Qwen/Qwen3-0.6B": _0_6B,
+    "Qwen/Qwen3-0.6B-Base": _base(_0_6B),
+    "Qwen/Qwen3-1.7B": _1_7B,
+    "Qwen/Qwen3-1.7B-Base": _base(_1_7B),
+    "Qwen/Qwen3-4B": _4B,
+    "Qwen/Qwen3-4B-Base": _base(_4B),
+    "Qwen/Qwen3-4B-Instruct-2507": _4B_2507,
+    "Qwen/Qwen3-4B-Thinking-2507": _4B_2507,
+    "Qwen/Qwen3-8B": _8B,
+    "Qwen/Qwen3-8B-Base": _base(_8B),
+    "Qwen/Qwen3-14B": _14B,
+    "Qwen/Qwen3-14B-Base": _base(_14B),
+    "Qwen/Qwen3-32B": _32B,
+    "Qwen/Qwen3-30B-A3B": _30B_A3B,
+    "Qwen/Qwen3-30B-A3B-Base": _base(_30B_A3B),
+    "Qwen/Qwen3-30B-A3B-Instruct-2507": _30B_2507,
+    "Qwen/Qwen3-30B-A3B-Thinking-2507": _30B_2507,
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct": dataclasses.replace(
+        _30B_2507, intermediate_size=5472, sources=(_MAXTEXT, _CONFIG)
+    ),
+    "Qwen/Qwen3-235B-A22B": _235B_A22B,
+    "Qwen/Qwen3-235B-A22B-Instruct-2507": _235B_2507,
+    "Qwen/Qwen3-235B-A22B-Thinking-2507": _235B_2507,
+    "Qwen/Qwen3-Coder-480B-A35B-Instruct": _CODER_480B,
+}
+
+# A name that people write although nobody published it -> the model that they mean.
+ALIASES: dict[str, str] = {"Qwen/Qwen3-0.5B": "Qwen/Qwen3-0.6B"}
+
+_OWNER = "Qwen/"
+
+
+def find_shape(name: str) -> Found:
+    """The published model that `name` means; upper and lower case and `Qwen/` do not matter.
+
+    Raises:
+        ModelError: no published Qwen3 text model is called so; names the nearest, or all.
+    """
+    found = lookup(name)
+    if found is None:
+        raise ModelError(name, "is not a published Qwen3 text model", nearest(name))
+    return found
+
+
+def lookup(name: str) -> Found | None:
+    """As `find_shape`, with None for a name that is not known."""
+    alias = _spelled(name, ALIASES)
+    published = ALIASES[alias] if alias else _spelled(name, PUBLISHED)
+    if published is None:
+        return None
+    return Found(published, PUBLISHED[published], alias is not None)
+
+
+def nearest(name: str) -> str:
+    """What to try instead of the unknown `name`: the nearest published name, or all of them."""
+    owned = name if "/" in name else f"{_OWNER}{name}"
+    return closest(owned, PUBLISHED) or f"the known ones are {', '.join(PUBLISHED)}"
+
+
+def cut(name: str, shape: Shape, num_layers: int | None) -> Shape:
+    """`shape` with its first `num_layers` layers only; None for all of them.
+
+    Raises:
+        ModelError: the model `name` has fewer.
+    """
+    if num_layers is None:
+        return shape
+    if num_layers > shape.num_hidden_layers:
+        what = f"{name} has {shape.num_hidden_layers} layers, {num_layers} were asked for"
+        raise ModelError("--num-layers", what, f"take 1 to {shape.num_hidden_layers}")
+    return dataclasses.replace(shape, num_hidden_layers=num_layers)
+
+
+def moe_layers(shape: Shape) -> frozenset[int]:
+    """The indices of the layers whose feed-forward part is a mixture of experts."""
+    experts = shape.experts
+    if experts is None or experts.num_experts == 0:
+        return frozenset()
+    step = experts.decoder_sparse_step
+    every = (layer for layer in range(shape.num_hidden_layers) if (layer + 1) % step == 0)
+    return frozenset(every) - frozenset(experts.mlp_only_layers)
+
+
+def parameter_count(shape: Shape) -> int:
+    """All parameters; a head that is tied to the embedding is counted once."""
+    embeddings = 1 if shape.tie_word_embeddings else 2
+    outside = embeddings * shape.vocab_size * shape.hidden_size + shape.hidden_size
+    per_layer = _attention_parameters(shape) + 2 * shape.hidden_size
+    sparse = len(moe_layers(shape))
+    dense = shape.num_hidden_layers - sparse
+    experts = shape.experts.num_experts if shape.experts else 0
+    return (
+        outside
+        + shape.num_hidden_layers * per_layer
+        + dense * 3 * shape.hidden_size * shape.intermediate_size
+        + sparse * (experts * (_expert_parameters(shape) + shape.hidden_size))
+    )
+
+
+def active_parameter_count(shape: Shape) -> int:
+    """The parameters that one token goes through; all of them in a dense model."""
+    if shape.experts is None:
+        return parameter_count(shape)
+    idle = shape.experts.num_experts - shape.experts.num_experts_per_tok
+    return parameter_count(shape) - len(moe_layers(shape)) * idle * _expert_parameters(shape)
+
+
+def kv_bytes_per_token(shape: Shape, bytes_per_value: int) -> int:
+    """What each token of each sequence adds to the KV cache, in bytes."""
+    width = shape.num_key_value_heads * shape.head_dim
+    return 2 * shape.num_hidden_layers * width * bytes_per_value
+
+
+def _attention_parameters(shape: Shape) -> int:
+    query = shape.num_attention_heads * shape.head_dim
+    key = shape.num_key_value_heads * shape.head_dim
+    biases = query + 2 * key + shape.hidden_size if shape.attention_bias else 0
+    return 2 * shape.hidden_size * (query + key) + 2 * shape.head_dim + biases
+
+
+def _expert_parameters(shape: Shape) -> int:
+    width = shape.experts.moe_intermediate_size if shape.experts else 0
+    return 3 * shape.hidden_size * width
+
+
+def _spelled(name: str, names: Iterable[str]) -> str | None:
+    owned = name if "/" in name else f"{_OWNER}{name}"
+    return next((known for known in names if known.lower() == owned.lower()), None)

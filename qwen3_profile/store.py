@@ -1,0 +1,165 @@
+"""Records in, `timing_records.json` and its summary on disk out; earlier records stay."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qwen3_profile.errors import OutputError
+from qwen3_profile.files import only_writer, write_atomic
+from qwen3_profile.records import SCHEMA_VERSION, TimingRecord
+from qwen3_profile.summary import config_id, summarise
+
+SUMMARY_FILE = "timing_summary.json"
+
+Entry = Mapping[str, Any]
+
+_CSV_COLUMNS = (
+    "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "path",
+    "calls", "cpu_ns", "cpu_self_ns", "device_ns", "device_self_ns", "device_events",
+    "launch_ns", "gap_ns", "queue_ns",
+)  # fmt: skip
+
+
+def check_store(path: Path, format: str = "json") -> None:
+    """Makes sure that records can be merged into `path`, before anything is measured.
+
+    Raises:
+        OutputError: a file is there that is not ours, or not readable.
+    """
+    if format == "csv":
+        _read_csv(path)
+        return
+    if path.name == SUMMARY_FILE:
+        raise OutputError(str(path), "is the summary's own name", "take another --output-file")
+    for file in (path, path.with_name(SUMMARY_FILE)):
+        _read_entries(file)
+
+
+def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
+    """Merges records into `path` by id, and their configs' summaries into the file beside it.
+
+    Raises:
+        OutputError: a file is not ours, or cannot be written; it is then as it was.
+    """
+    entries = [record.to_json() for record in records]
+    merged = _merge(path, entries)
+    touched = {config_id(entry) for entry in entries}
+    groups: dict[str, list[Entry]] = {}
+    for entry in merged:
+        if config_id(entry) in touched:
+            groups.setdefault(config_id(entry), []).append(entry)
+    _merge(path.with_name(SUMMARY_FILE), [summarise(group) for group in groups.values()])
+
+
+def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
+    """Merges records into a table of one row per record and part; times in integer ns.
+
+    Raises:
+        OutputError: the file is not ours, or cannot be written; it is then as it was.
+    """
+    new = [row for record in records for row in _csv_rows(record)]
+    ids = {row["id"] for row in new}
+    with only_writer(path):
+        kept = [row for row in _read_csv(path) if row["id"] not in ids]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *new])
+        write_atomic(path, text.getvalue().encode())
+
+
+def _merge(path: Path, new: Iterable[Entry]) -> list[Entry]:
+    """Puts entries into the list at `path`: in place of those of the same id, or at its end."""
+    with only_writer(path):
+        entries = {entry["id"]: entry for entry in _read_entries(path)}
+        entries |= {entry["id"]: entry for entry in new}
+        merged = list(entries.values())
+        write_atomic(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
+    return merged
+
+
+def _read_entries(path: Path) -> list[Entry]:
+    text = _read_text(path)
+    if text is None:
+        return []
+    try:
+        entries = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_ours(path, f"is not JSON: {error}") from error
+    if not isinstance(entries, list) or not all(map(_is_ours, entries)):
+        raise _not_ours(path, "holds something else than our records")
+    newest = max((entry["schema_version"] for entry in entries), default=0)
+    if newest > SCHEMA_VERSION:
+        raise OutputError(
+            str(path), f"was written by a newer qwen3_profile (schema {newest})", "upgrade it"
+        )
+    return entries
+
+
+def _is_ours(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("id"), str)
+        and isinstance(entry.get("schema_version"), int)
+    )
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    text = _read_text(path)
+    if text is None:
+        return []
+    rows = csv.DictReader(io.StringIO(text.decode("utf-8", errors="replace"), newline=""))
+    if tuple(rows.fieldnames or ()) != _CSV_COLUMNS:
+        raise _not_ours(path, "has other columns than ours")
+    return list(rows)
+
+
+def _csv_rows(record: TimingRecord) -> list[dict[str, Any]]:
+    config = record.config
+    head = {
+        "id": record.id,
+        "run": record.facts.run,
+        "phase": record.phase,
+        "batch_size": config.batch_size if config else "",
+        "input_len": config.input_len if config else "",
+        "dtype": config.dtype if config else "",
+        "run_index": record.run_index,
+    }
+    return [
+        {
+            **head,
+            "path": "/".join(path),
+            "calls": part.total.calls,
+            "cpu_ns": part.total.cpu_ns,
+            "cpu_self_ns": part.own.cpu_ns,
+            "device_ns": part.total.device_ns,
+            "device_self_ns": part.own.device_ns,
+            "device_events": part.total.device_events,
+            "launch_ns": part.total.launch_ns,
+            "gap_ns": part.total.gap_ns,
+            "queue_ns": part.total.queue_ns,
+        }
+        for path, part in record.times.forward.walk()
+    ]
+
+
+def _read_text(path: Path) -> bytes | None:
+    """The file's bytes; None where there is no file, or an empty one."""
+    try:
+        return path.read_bytes() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutputError(
+            str(path), f"cannot be read: {error.strerror}", "take another --output-file"
+        ) from error
+
+
+def _not_ours(path: Path, what: str) -> OutputError:
+    return OutputError(str(path), what, "it is left as it is; take another --output-file")

@@ -1,0 +1,112 @@
+"""Records of one config in, the statistics of every time in them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+# Beyond this the runs of a config differ too much for the median to be quoted without saying so.
+NOISY = 0.10
+
+_TIMES = (
+    "total_time",
+    "profiled_time",
+    "disturbance",
+    "forward",
+    "forward_cuda",
+    "cuda_total",
+    "cuda_busy",
+    "cuda_gap",
+    "unattributed_cuda",
+    "model_details",
+    "layer_details",
+)
+_HEADLINES = ("total_time", "profiled_time", "cuda_total")
+_KEPT = ("run", "config_index", "phase", "batch_size", "input_len", "dtype", "device", "model")
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of one config's records, as `timing_summary.json` holds it.
+
+    Each time of the records becomes {median, mean, std, min, max, iqr, runs}, in seconds; std is
+    the sample's (n - 1). `warnings` names the headline times with an IQR of over 10 % of the
+    median, and counts the others.
+    """
+    first = records[0]
+    times = {key: _fold([record.get(key) for record in records]) for key in _TIMES}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": config_id(first),
+        **{key: first.get(key) for key in _KEPT},
+        "runs": len(records),
+        "warnings": _warnings(times),
+        **times,
+    }
+
+
+def config_id(record: Mapping[str, Any]) -> str:
+    """What the records of one config and phase of one run have in common: the id less the run."""
+    head, _, phase = str(record["id"]).rpartition("-")
+    return f"{head.rpartition('-')[0]}-{phase}"
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, mean, std, min, max, IQR (linear between ranks) and number of `values`."""
+    data = np.array(values, np.float64)
+    quartiles = np.percentile(data, [25, 50, 75])
+    return {
+        "median": float(quartiles[1]),
+        "mean": float(data.mean()),
+        "std": float(data.std(ddof=1)) if len(data) > 1 else 0.0,
+        "min": float(data.min()),
+        "max": float(data.max()),
+        "iqr": float(quartiles[2] - quartiles[0]),
+        "runs": len(data),
+    }
+
+
+def is_noisy(stats: Mapping[str, Any]) -> bool:
+    """Whether the runs differ by more than a tenth: IQR over median."""
+    return bool(stats["iqr"] > NOISY * stats["median"])
+
+
+def _fold(values: Sequence[Any]) -> Any:
+    """Values of the same place in several records: numbers to statistics, containers inwards."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if isinstance(known[0], Mapping):
+        keys = dict.fromkeys(key for value in known for key in value)
+        return {key: _fold([value.get(key) for value in known]) for key in keys}
+    if isinstance(known[0], list):
+        return [_fold(list(column)) for column in zip(*known, strict=False)]
+    return spread([value for value in known if math.isfinite(value)])
+
+
+def _warnings(times: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key in _HEADLINES:
+        stats = times[key]
+        if stats is not None and is_noisy(stats):
+            share = stats["iqr"] / stats["median"]
+            found.append(f"{key} is noisy: IQR is {share:.0%} of the median, over {NOISY:.0%}")
+    others = [stats for key in _TIMES if key not in _HEADLINES for stats in _leaves(times[key])]
+    noisy = sum(is_noisy(stats) for stats in others)
+    if noisy:
+        found.append(f"{noisy} of {len(others)} part times have an IQR of over {NOISY:.0%}")
+    return found
+
+
+def _leaves(node: Any) -> list[Mapping[str, Any]]:
+    if isinstance(node, list):
+        return [leaf for item in node for leaf in _leaves(item)]
+    if not isinstance(node, Mapping):
+        return []
+    if "median" in node:
+        return [node]
+    return [leaf for item in node.values() for leaf in _leaves(item)]

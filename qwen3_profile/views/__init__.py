@@ -1,0 +1,1 @@
+"""Records in, text and bytes for people and their viewers out. Nothing here prints or writes."""

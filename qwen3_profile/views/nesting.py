@@ -1,0 +1,138 @@
+"""The host events of one raw file in; out, what lies in what, thread by thread.
+
+Three rules of the normalised trace need it: which module a label lies in, which op a call of the
+runtime was made by, and which Python frames cut across the label that they should lie in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from qwen3_profile import labels
+from qwen3_profile.errors import TraceError
+from qwen3_profile.views.rawfile import RawFile
+
+LAUNCH_CATEGORIES = frozenset({"cuda_runtime", "cuda_driver", "runtime"})
+_RANGE_CATEGORIES = frozenset({"cpu_op", "user_annotation", "python_function"})
+
+
+class ModuleTree:
+    """One id for each place of a label in the tree of labels, the same in every step and file.
+
+    The dashboard shows a tree for each different set of ids that it meets. With an id for each
+    place, not for each call, all steps fall into one.
+    """
+
+    def __init__(self, first_id: int) -> None:
+        self._first_id = first_id
+        self._ids: dict[tuple[int | None, str], int] = {}
+
+    def place(self, parent: int | None, label: str) -> int:
+        """The id of `label` directly under the place `parent`, or under nothing."""
+        return self._ids.setdefault((parent, label), self._first_id + len(self._ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A label's place in the tree: its own id, and that of the label around it."""
+
+    id: int
+    parent: int | None
+
+
+@dataclass(slots=True)
+class Nesting:
+    """What lies in what, in one file; all keys are indices of its events.
+
+    place: of each of our labels.
+    op: of each call of the runtime or driver, the innermost op or label around it, or None.
+    cut: Python frames that cut across another range of their thread, to be left out.
+    """
+
+    place: dict[int, Place] = field(default_factory=dict)
+    op: dict[int, int | None] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A range that is open; `op` and `module` are those of itself or the nearest around it."""
+
+    index: int
+    end: Decimal
+    is_python: bool
+    op: int | None
+    module: int | None
+
+
+def nest(raw: RawFile, tree: ModuleTree) -> Nesting:
+    """Finds what lies in what in `raw`, and gives each label its place in `tree`.
+
+    Raises:
+        TraceError: two labels of one thread overlap, and neither lies in the other.
+    """
+    threads: defaultdict[tuple[int | str, int | str], list[int]] = defaultdict(list)
+    for index, event in enumerate(raw.events):
+        if event.ph == "X" and (event.cat in _RANGE_CATEGORIES or event.cat in LAUNCH_CATEGORIES):
+            threads[event.pid, event.tid].append(index)
+    nesting = Nesting()
+    events = raw.events
+    for thread in threads.values():
+        # Kineto writes a range before what lies in it, so the file's order breaks ties.
+        thread.sort(key=lambda i: (events[i].start, -events[i].end, i))
+        _sweep(raw, thread, tree, nesting)
+    return nesting
+
+
+def _sweep(raw: RawFile, thread: Iterable[int], tree: ModuleTree, nesting: Nesting) -> None:
+    stack: list[_Open] = []
+    for index in thread:
+        event = raw.events[index]
+        while stack and stack[-1].end <= event.start:
+            stack.pop()
+        if event.cat in LAUNCH_CATEGORIES:
+            nesting.op[index] = stack[-1].op if stack else None
+        elif _fits(raw, index, stack, nesting):
+            stack.append(_opened(raw, index, stack[-1] if stack else None, tree, nesting))
+
+
+def _fits(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting) -> bool:
+    """Whether the event lies in the innermost open range, once the Python frames it cuts are out.
+
+    Viewers drop one of two ranges that overlap; of a Python frame and a label that is the frame.
+    """
+    event = raw.events[index]
+    while stack and event.end > stack[-1].end:
+        if event.cat == "python_function":
+            nesting.cut.add(index)
+            return False
+        if not stack[-1].is_python:
+            around = raw.events[stack[-1].index]
+            if labels.parse(event.name) and labels.parse(around.name):
+                what = f"the label {event.name!r} starts in {around.name!r} and ends after it"
+                raise TraceError(str(raw.path), what, "open and close labels on one thread, nested")
+            return True
+        nesting.cut.add(stack.pop().index)
+    return True
+
+
+def _opened(
+    raw: RawFile, index: int, around: _Open | None, tree: ModuleTree, nesting: Nesting
+) -> _Open:
+    event = raw.events[index]
+    is_label = event.cat != "python_function" and labels.parse(event.name) is not None
+    module = around.module if around else None
+    if is_label:
+        nesting.place[index] = Place(tree.place(module, event.name), module)
+        module = nesting.place[index].id
+    is_op = is_label or event.cat == "cpu_op"
+    return _Open(
+        index=index,
+        end=event.end,
+        is_python=event.cat == "python_function",
+        op=index if is_op else around.op if around else None,
+        module=module,
+    )

@@ -1,0 +1,72 @@
+"""Random weights in seconds: an empty model -> the same model with values, on its device.
+
+The usual initialisation draws every value, which takes longer than the run. Here one tile of
+normal values is drawn and copied over all weights, so that the speed is that of the memory.
+No two rows of a matrix are equal, every page of memory is its own, and nothing is zero: a
+device is as busy with these values as with trained ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+# The standard deviation that published Qwen3 configs initialise with.
+_STD = 0.02
+_TILE = 1 << 20
+# Each copy of the tile starts at another place in it. Odd, so that rows of a power of two repeat
+# only after as many tiles as a row is long.
+_STRIDE = 370_723
+# In values: every weight starts where vector instructions and GEMM kernels like it best.
+_ALIGN = 64
+
+
+def values_needed(model: nn.Module) -> int:
+    """How many values `fill` takes for `model`."""
+    return sum(_aligned(parameter.numel()) for parameter in model.parameters())
+
+
+def random_values(count: int, dtype: torch.dtype, device: torch.device, seed: int) -> torch.Tensor:
+    """`count` values of N(0, 0.02) in a row, the same on every device for the same seed.
+
+    May run in a thread: it uses no state but its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tile = (torch.randn(_TILE, generator=generator) * _STD).to(dtype)
+    ring = torch.cat((tile, tile)).to(device)
+    values = torch.empty(count, dtype=dtype, device=device)
+    for number, start in enumerate(range(0, count, _TILE)):
+        shift = number * _STRIDE % _TILE
+        part = values[start : start + _TILE]
+        part.copy_(ring[shift : shift + part.numel()])
+    return values
+
+
+def fill(model: Any, values: torch.Tensor) -> None:
+    """Gives a Qwen3 that was built on the meta device its weights, as views of `values`.
+
+    Norms become 1, a tied head is tied again, and the rotary frequencies, which a meta build
+    loses because no checkpoint holds them, are computed anew.
+
+    Args:
+        model: a Qwen3ForCausalLM or Qwen3MoeForCausalLM on the meta device.
+        values: at least `values_needed(model)`, on the device and in the dtype to be.
+    """
+    start = 0
+    for name, empty in list(model.named_parameters()):
+        view = values[start : start + empty.numel()].view(empty.shape)
+        start += _aligned(empty.numel())
+        if name.endswith("norm.weight"):
+            view.fill_(1.0)
+        owner, _, key = name.rpartition(".")
+        setattr(model.get_submodule(owner), key, nn.Parameter(view, requires_grad=False))
+    model.tie_weights()
+    rotary = model.model.rotary_emb
+    with values.device:
+        model.model.rotary_emb = type(rotary)(config=rotary.config)
+
+
+def _aligned(count: int) -> int:
+    return -(-count // _ALIGN) * _ALIGN
