@@ -156,7 +156,8 @@ def _activities(device: torch.device) -> list[ProfilerActivity]:
     """The CPU's activity, and the device's where torch can record it."""
     name = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA", "hpu": "HPU"}.get(device.type)
     wanted = getattr(ProfilerActivity, name, None) if name else None
-    if wanted is None or wanted not in torch.profiler.supported_activities()  # type: ignore[no-untyped-call]:
+    supported = torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
+    if wanted is None or wanted not in supported:
         return [ProfilerActivity.CPU]
     return [ProfilerActivity.CPU, wanted]
 

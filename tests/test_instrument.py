@@ -331,9 +331,13 @@ class TestUndo:
             raise error
 
         handle = model.model.layers[1].mlp.act_fn.register_forward_hook(fail)
-        with unchanged(model), recorded(tmp_path) as roots:
-            with pytest.raises(type(error)), instrument.labelled(model):
-                prefill_and_decode(model)
+        with (
+            unchanged(model),
+            recorded(tmp_path) as roots,
+            pytest.raises(type(error)),
+            instrument.labelled(model),
+        ):
+            prefill_and_decode(model)
         assert_well_nested(roots[0])
         handle.remove()
 
