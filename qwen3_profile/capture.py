@@ -20,6 +20,7 @@ from qwen3_profile import instrument
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
 from qwen3_profile.files import output_error
+from qwen3_profile.kineto_log import kept_log
 from qwen3_profile.models import LoadedModel, make_inputs, prefill, set_attention
 from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
 
@@ -96,12 +97,18 @@ class Capture:
             self.advance()
             trace = f"{RAW_FOLDER}/{worker}.run{run_index}.kineto.json.gz"
             with instrument.labelled(model) as labels:
-                profiled_ns = self._traced(forward, run_index, self.folder / trace)
+                profiled_ns, messages = self._traced(forward, run_index, self.folder / trace)
             self.advance()
-            yield (
-                Measurement(run_index, started, bare_ns, profiled_ns, run_index, trace),
-                labels.missing,
+            measurement = Measurement(
+                run_index=run_index,
+                started=started,
+                bare_ns=bare_ns,
+                profiled_ns=profiled_ns,
+                step=run_index,
+                trace=trace,
+                profiler_messages=messages,
             )
+            yield measurement, labels.missing
 
     def _timed(self, forward: Callable[[], None]) -> int:
         """Wall-clock of one forward pass in ns, with the device idle before and after."""
@@ -112,27 +119,46 @@ class Capture:
             self._synchronize()
             return time.perf_counter_ns() - start
 
-    def _traced(self, forward: Callable[[], None], step: int, path: Path) -> int:
-        """The same under profiler and labels; the trace goes to `path`."""
+    def _traced(
+        self, forward: Callable[[], None], step: int, path: Path
+    ) -> tuple[int, tuple[str, ...]]:
+        """The same under profiler and labels; the trace goes to `path`.
+
+        Returns:
+            The wall-clock in ns, and what the profiler complained of.
+        """
         profiler = profile(activities=_activities(self.device))
-        profiler.prepare_trace()
-        if self.device.type != "cpu":
-            # Until its buffers are there CUPTI delays launches: this pass is not recorded.
-            forward()
-        profiler.start_trace()
-        try:
-            with _no_collections():
+        messages: list[str] = []
+        with self._session(profiler, forward, messages), _no_collections():
+            self._synchronize()
+            start = time.perf_counter_ns()
+            with instrument.step(step):
+                with instrument.phase(PHASE):
+                    forward()
                 self._synchronize()
-                start = time.perf_counter_ns()
-                with instrument.step(step):
-                    with instrument.phase(PHASE):
-                        forward()
-                    self._synchronize()
-                    elapsed = time.perf_counter_ns() - start
-        finally:
-            profiler.stop_trace()
+                elapsed = time.perf_counter_ns() - start
         _export(profiler, path)
-        return elapsed
+        return elapsed, tuple(messages)
+
+    @contextlib.contextmanager
+    def _session(
+        self, profiler: profile, forward: Callable[[], None], messages: list[str]
+    ) -> Iterator[None]:
+        """One session of the profiler; it is stopped whatever happens."""
+        with kept_log(messages):
+            profiler.prepare_trace()
+        try:
+            try:
+                if self.device.type != "cpu":
+                    # Until its buffers are there CUPTI delays launches: this pass is not recorded.
+                    forward()
+            finally:
+                with kept_log(messages):
+                    profiler.start_trace()
+            yield
+        finally:
+            with kept_log(messages):
+                profiler.stop_trace()
 
     def _synchronize(self) -> None:
         if self.device.type != "cpu":

@@ -8,7 +8,7 @@ from pathlib import Path
 from qwen3_profile import labels
 from qwen3_profile.attribution import attribute
 from qwen3_profile.errors import TraceError
-from qwen3_profile.health import Finding, check_labels, check_trace, refuse_damage
+from qwen3_profile.health import Finding, check_labels, check_log, check_trace, refuse_damage
 from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
@@ -88,7 +88,11 @@ def _measured(
         total_ns=measurement.bare_ns,
         profiled_ns=measurement.profiled_ns,
         times=mine[0],
-        findings=findings + _missing_labels(mine[0], run.model),
+        findings=(
+            *findings,
+            *_missing_labels(mine[0], run.model),
+            *check_log(measurement.profiler_messages),
+        ),
         facts=replace(facts, trace=measurement.trace),
     )
 

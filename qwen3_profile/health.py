@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.errors import DamagedTraceError
@@ -54,6 +54,14 @@ def check_labels(parts: Iterable[Part], expected: Iterable[str]) -> tuple[Findin
             example=missing[0],
         ),
     )
+
+
+def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
+    """Tells what the profiler complained of while it recorded; lost events show nowhere else."""
+    if not messages:
+        return ()
+    message = f"the profiler's log has {len(messages)} warnings, the first: {messages[0]}"
+    return (Finding(WARNING, "profiler-log", message, len(messages), 0, messages[0]),)
 
 
 def refuse_damage(path: str, findings: Iterable[Finding]) -> None:

@@ -76,6 +76,7 @@ class Measurement:
         and labels.
     step: k of the `ProfilerStep#k` range in the trace.
     trace: the raw trace, relative to the run's folder.
+    profiler_messages: warnings and errors of the profiler's own log, such as of events it lost.
     """
 
     run_index: int
@@ -84,6 +85,7 @@ class Measurement:
     profiled_ns: int
     step: int
     trace: str
+    profiler_messages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

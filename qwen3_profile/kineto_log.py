@@ -1,0 +1,47 @@
+"""What Kineto says on stderr while a session starts or stops: kept, and not shown.
+
+Kineto writes its log to the process's stderr from C++: a note at every start and stop, and, as
+the only sign of it, a line when it drops events:
+
+    USDT:2026-11-23 22:59:27 6475:6475 SyncActivityProfilerHandler.cpp:52] profiler_start
+    WARNING:2026-11-23 22:59:28 6475:6475 CuptiActivityApi.cpp:...] ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_STDERR = 2
+_LINE = re.compile(r"(?P<level>[A-Z]+):\d{4}-\d\d-\d\d [\d:]+ \d+:\d+ (?P<text>.*)")
+_ROUTINE = frozenset({"USDT", "INFO", "VERBOSE", "STAGE"})
+
+
+@contextlib.contextmanager
+def kept_log(messages: list[str]) -> Iterator[None]:
+    """Appends Kineto's warnings and errors to `messages`; what others write goes to stderr."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        saved = os.dup(_STDERR)
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+            file.seek(0)
+            _sort(file.read().decode(errors="replace"), messages)
+
+
+def _sort(text: str, messages: list[str]) -> None:
+    for line in text.splitlines(keepends=True):
+        match = _LINE.match(line)
+        if match is None:
+            os.write(_STDERR, line.encode())
+        elif match["level"] not in _ROUTINE:
+            messages.append(f"{match['level']}: {match['text'].strip()}")
