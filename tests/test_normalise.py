@@ -259,6 +259,13 @@ def test_files_of_two_bases_meet_on_one_time_line(tmp_path: Path) -> None:
     }
 
 
+def test_files_that_cannot_be_laid_on_one_time_line_are_refused(tmp_path: Path) -> None:
+    paths = write(tmp_path, [x("cpu_op", "a", 1, 1)], [x("cpu_op", "b", 1, 1)])
+    paths[1].write_text(RAW.format(events=OP.format("b", 1, 1), base=1790857026000000000))
+    with pytest.raises(TraceError, match=r"raw0.json: does not say what its times count from"):
+        normalised_trace(paths)
+
+
 # --- several sessions -------------------------------------------------------------------------
 
 
@@ -311,6 +318,13 @@ def test_metadata_is_said_once(tmp_path: Path) -> None:
     op = x("cpu_op", "aten::mm", 1, 1)
     events = normalise(tmp_path, [name(1, "main"), name(2, "main"), op], [name(3, "main"), op])
     assert len([e for e in events if e["ph"] == "M"]) == 1
+
+
+def test_what_files_say_of_themselves_is_the_first_ones_word(tmp_path: Path) -> None:
+    first, second = write(tmp_path, [x("cpu_op", "a", 1, 1)], [x("cpu_op", "b", 2, 1)])
+    first.write_text('{"traceName": "a", "traceEvents": [' + OP.format("a", 1, 1) + "]}")
+    document = json.loads(normalised_trace([first, second]))
+    assert (document["traceName"], document["schemaVersion"]) == ("a", 1)
 
 
 def test_events_come_last_and_no_bracket_after_them(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from qwen3_profile.views.scalars import ATTN_TAG, FFN_TAG, REPORT_TAG, LayerTimes, write_scalars
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
 # Our own recording on an H100, torch 2.11: Qwen3-30B-A3B cut to 2 layers, 3 prefills of 2 x 256.
@@ -39,9 +40,8 @@ def one(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
 class Dashboard:
     url: str
 
-    def ask(self, route: str, **query: str) -> Any:
-        query_text = urllib.parse.urlencode(query)
-        url = f"{self.url}data/plugin/pytorch_profiler/{route}?{query_text}"
+    def ask(self, route: str, *, plugin: str = "pytorch_profiler", **query: str) -> Any:
+        url = f"{self.url}data/plugin/{plugin}/{route}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             data = answer.read()
         return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
@@ -80,6 +80,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, attn_ns: list[int]) -> I
         (logdir / run).mkdir()
         text = normalised_trace(paths)
         (logdir / run / trace_name("w", 1_700_000_000_000_000_000)).write_bytes(gzip.compress(text))
+    write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", time_ns=10**18)
     log_path = tmp_path_factory.mktemp("log") / "log"
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
     with log_path.open("wb") as log:
@@ -109,7 +110,9 @@ def _when_loaded(server: subprocess.Popen[bytes], log: Path, runs: set[str]) -> 
         address = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
         if address:
             dashboard = Dashboard(address[0])
-            if runs <= set(dashboard.ask("runs")["runs"]):
+            native = len(dashboard.ask("tags", plugin="scalars")) == 2
+            native = native and bool(dashboard.ask("tags", plugin="text"))
+            if native and runs <= set(dashboard.ask("runs")["runs"]):
                 return dashboard
         time.sleep(0.1)
     raise AssertionError(f"TensorBoard did not load the runs: {log.read_text()}")
@@ -217,3 +220,12 @@ def test_trace_view_gets_valid_json(dashboard: Dashboard) -> None:
     shown = dashboard.profile("trace", "gpu")["traceEvents"]
     assert any(event["name"] == "layer.0.attn" for event in shown)
     assert any(event["ph"] == "C" for event in shown), "the dashboard's counters are not there"
+
+
+def test_native_tabs_show_the_scalars_beside_the_trace(dashboard: Dashboard) -> None:
+    tags = dashboard.ask("tags", plugin="scalars")
+    assert {run: set(found) for run, found in tags.items()} == {
+        "gpu/cpu": {ATTN_TAG, FFN_TAG},
+        "gpu/cuda": {ATTN_TAG, FFN_TAG},
+    }
+    assert dashboard.ask("tags", plugin="text") == {"gpu": [REPORT_TAG]}

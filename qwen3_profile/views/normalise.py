@@ -44,11 +44,7 @@ class _Ids:
     taken: set[int] = field(default_factory=set)
 
     def claim(self, ids: set[int]) -> int:
-        """Takes `ids`, shifted where one is taken already, and returns the shift.
-
-        0 stands for "none" and stays.
-        """
-        ids.discard(0)
+        """Takes `ids`, shifted where one of them is taken already, and returns the shift."""
         clash = not self.taken.isdisjoint(ids)
         shift = max(self.taken) + 1 - min(ids) if clash else 0
         self.taken.update(number + shift for number in ids)
@@ -195,8 +191,9 @@ class _Writer:
     ) -> Iterator[bytes]:
         """A label and its twin: of two equal ranges, the dashboard puts the first outside.
 
-        The label goes outside, so that the module's self time is what its parts leave. But what
-        the label itself launched hangs on the label, and has to lie in the module then.
+        The label goes outside, so that the module's own host time is what its parts leave. But
+        what the label itself launched hangs on the label, and has to lie in the module then.
+        (No such remedy for its own device time: its parts are ops, and those count as its own.)
         """
         top = {} if event.cat == "cpu_op" else {"cat": "cpu_op"}
         label = self._rewritten(event, text, top, {})
@@ -256,7 +253,7 @@ class _Writer:
             ("Python id", now.python_id, shifts.python),
             ("Python parent id", now.python_parent_id, shifts.python),
         ):
-            if value and shift:
+            if value and shift:  # 0 stands for "none"
                 args[key] = value + shift
 
 

@@ -1,7 +1,11 @@
-"""The records of one config in, the tables of the terminal out. At most 100 columns, no colour."""
+"""The records of one config in, the tables of the terminal out. At most 100 columns, no colour.
+
+All times are in milliseconds with three digits, so that a column can be compared at a glance.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,12 +14,14 @@ from qwen3_profile import labels
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord, layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
+from qwen3_profile.views.story import tell
 
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
 _FOLDED_ROWS = 24
 
-_NS_PER_US, _NS_PER_MS, _NS_PER_S = 1e3, 1e6, 1e9
+_WIDTH = 100
+_NS_PER_MS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         _layer_table(forward, on_device),
         _part_table(forward, on_device),
         _totals(records, forward, on_device),
+        "\n".join(_wrap(line) for line in tell(records, shown)),
         _warnings(records),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -52,12 +59,9 @@ def median_record(records: Sequence[TimingRecord]) -> TimingRecord:
     return ranked[(len(ranked) - 1) // 2]
 
 
-def duration(ns: float) -> str:
-    """Nanoseconds with a unit that leaves one to four digits: `1.234 ms`."""
-    for size, unit in ((_NS_PER_S, "s"), (_NS_PER_MS, "ms"), (_NS_PER_US, "us")):
-        if abs(ns) >= size:
-            return f"{ns / size:.3f} {unit}"
-    return f"{ns:.0f} ns"
+def milliseconds(ns: float) -> str:
+    """Nanoseconds as milliseconds to the microsecond; `0` only where there is nothing at all."""
+    return f"{ns / _NS_PER_MS:.3f}" if ns else "0"
 
 
 def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
@@ -70,9 +74,10 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
             layers_of = f"the first {model.num_layers} of {model.model_layers} layers"
         lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {_place(record)}")
     if config is None:
+        device = f", on {facts.device}" if facts.device else ""
         lines.append(
             f"{record.phase} in {facts.trace}: step {record.times.number}, "
-            f"the median of {len(records)}"
+            f"the median of {len(records)}{device}"
         )
     else:
         lines.append(
@@ -80,7 +85,12 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
             f"{config.dtype}, {facts.attn_implementation} attention; "
             f"run {record.run_index}, the median of {len(records)}"
         )
-    return "\n".join(lines)
+    lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
+    return "\n".join(_wrap(line) for line in lines)
+
+
+def _wrap(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _place(record: TimingRecord) -> str:
@@ -137,9 +147,9 @@ def _mean_block(group: Sequence[Part], block: str) -> Times:
 def _layer_line(name: str, attn: Times, ffn: Times, on_device: bool, share: float) -> str:
     return _columns(
         name,
-        duration(attn.cpu_ns),
+        milliseconds(attn.cpu_ns),
         _device(attn, on_device),
-        duration(ffn.cpu_ns),
+        milliseconds(ffn.cpu_ns),
         _device(ffn, on_device),
         f"{share:.1%}",
     )
@@ -156,24 +166,24 @@ def _rule() -> str:
 
 def _part_table(forward: Part, on_device: bool) -> str:
     whole = _shared(forward.total, on_device)
-    lines = [_part_columns("part, all layers", "calls", "cpu", "cuda", "kernels", "idle", "share")]
+    lines = [_part_columns("part, all layers", "calls", "cpu", "cuda", "events", "idle", "share")]
     for row in _part_rows(forward):
         times = row.times
         lines.append(
             _part_columns(
                 "  " * row.indent + row.name,
                 str(times.calls) if times.calls else "",
-                duration(times.cpu_ns),
+                milliseconds(times.cpu_ns),
                 _device(times, on_device),
                 str(times.device_events) if on_device else "-",
-                duration(times.gap_ns) if on_device else "-",
+                milliseconds(times.gap_ns) if on_device else "-",
                 f"{_shared(times, on_device) / whole:.1%}" if whole else "",
             )
         )
     lines.append(
-        "share: of the forward pass's CUDA time; idle: what the device waited for these kernels"
+        "share: of the forward pass's cuda; idle: how long the device waited for these events"
         if on_device
-        else "share: of the forward pass's CPU time; no device events in this trace"
+        else "share: of the forward pass's cpu; no device events in this trace"
     )
     return "\n".join(lines)
 
@@ -223,8 +233,8 @@ def _totals(records: Sequence[TimingRecord], forward: Part, on_device: bool) -> 
     traced = [record.profiled_ns for record in records if record.profiled_ns is not None]
     if bare and traced:
         ratio = median(traced) / median(bare)
-        lines.append(_total("total_time", bare, "the forward pass, without profiler and labels"))
-        lines.append(_total("profiled_time", traced, f"with both: {ratio:.2f} times as long"))
+        lines.append(_total("total_time", bare, "one forward pass, no profiler, no labels"))
+        lines.append(_total("profiled_time", traced, f"with both; disturbance: {ratio:.2f} times"))
     if on_device:
         lines += _device_totals(records, forward)
     return "\n".join(lines)
@@ -252,8 +262,9 @@ def _reasons(records: Sequence[TimingRecord]) -> str:
 
 def _total(name: str, values: Sequence[int], meaning: str) -> str:
     stats = spread(values)
-    low, high = duration(stats["min"]), duration(stats["max"])
-    return f"{name:<14}{duration(stats['median']):>12}  [{low} .. {high}]  {meaning}"
+    low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
+    span = f"[{low} .. {high}]"
+    return f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  {meaning}"
 
 
 def _warnings(records: Sequence[TimingRecord]) -> str:
@@ -263,7 +274,7 @@ def _warnings(records: Sequence[TimingRecord]) -> str:
         share = stats["iqr"] / stats["median"]
         lines.append(f"total_time is noisy: its IQR is {share:.0%} of the median, over {NOISY:.0%}")
     lines += dict.fromkeys(f.message for record in records for f in record.findings)
-    return "\n".join(f"warning: {line}" for line in lines)
+    return "\n".join(_wrap(f"warning: {line}") for line in lines)
 
 
 def _shared(times: Times, on_device: bool) -> int:
@@ -271,4 +282,4 @@ def _shared(times: Times, on_device: bool) -> int:
 
 
 def _device(times: Times, on_device: bool) -> str:
-    return duration(times.device_ns) if on_device else "-"
+    return milliseconds(times.device_ns) if on_device else "-"

@@ -1,0 +1,65 @@
+"""The records of one config in, sentences out that say what holds the forward pass up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+
+from qwen3_profile.parts import Part
+from qwen3_profile.records import TimingRecord, short_name
+
+# A device at work for less of the time than this mostly waits; for more of it than that, it is
+# what the forward pass waits for. Between the two neither sentence would be true.
+_MOSTLY_IDLE = 0.5
+_MOSTLY_BUSY = 0.9
+_NAMED_PARTS = 5
+_NS_PER_MS = 1e6
+
+
+def tell(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str, ...]:
+    """What dominates: the device or the wait for it, and the largest parts.
+
+    Args:
+        records: of one config and phase, at least one.
+        shown: the one of them whose parts the tables show.
+    """
+    on_device = any(record.times.device_events for record in records)
+    found = [_busy(records)] if on_device else []
+    return (*found, _largest(shown.times.forward, on_device))
+
+
+def _busy(records: Sequence[TimingRecord]) -> str:
+    busy_ns = median(record.times.busy_ns for record in records)
+    bare = [record.total_ns for record in records if record.total_ns is not None]
+    # A lone trace tells of no bare pass; its own span has the profiler's delays in it.
+    spans = bare or [record.times.busy_ns + record.times.gap_ns for record in records]
+    of = "a bare pass takes" if bare else "the traced pass takes, profiler and all"
+    share = busy_ns / median(spans) if median(spans) else 0.0
+    worked = f"{busy_ns / _NS_PER_MS:.3f} of the {median(spans) / _NS_PER_MS:.3f} ms that {of}"
+    return f"The device is at work {worked} ({share:.0%}){_meaning(share)}"
+
+
+def _meaning(share: float) -> str:
+    if share < _MOSTLY_IDLE:
+        return ": it waits for the CPU, so faster kernels alone would gain little."
+    if share > _MOSTLY_BUSY:
+        return ": the kernels set the pace."
+    return ": both kernels and waiting count."
+
+
+def _largest(forward: Part, on_device: bool) -> str:
+    """The parts without parts of their own, each summed over the layers, largest first."""
+    times: Counter[str] = Counter()
+    for _, part in forward.walk():
+        if not part.parts:
+            total = part.total
+            times[short_name(part)] += total.device_ns if on_device else total.cpu_ns
+    whole = forward.total.device_ns if on_device else forward.total.cpu_ns
+    top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns]
+    if not whole or not top:
+        return ""
+    named = ", ".join(f"{name} {ns / whole:.1%}" for name, ns in top)
+    together = sum(ns for _, ns in top) / whole
+    kind = "CUDA" if on_device else "CPU"
+    return f"Most {kind} time: {named}; together {together:.1%}."

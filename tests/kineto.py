@@ -1,0 +1,156 @@
+"""Hand-made traces: short calls in, Kineto's own JSON out, times to the nanosecond.
+
+    read(
+        step(0, 0, 90),
+        label("prefill", 10, 80),
+        launch(1, 20, 25),
+        kernel(1, 40, 60),
+    )
+
+Every time is an integer of nanoseconds and is written as Kineto does: microseconds with three
+decimals, never through a float. An event is its JSON text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from qwen3_profile.attribution import Attribution, attribute
+from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS, LAYER_PARTS, layer_label
+from qwen3_profile.scopes import build_scopes, select_labels
+from qwen3_profile.trace import Trace, read_trace
+
+PID = 100
+MAIN = 1
+
+
+def us(time_ns: int) -> str:
+    """1234567 -> `1234.567`."""
+    whole, rest = divmod(time_ns, 1000)
+    return f"{whole}.{rest:03d}"
+
+
+def event(cat: str, name: str, pid: object, tid: object, ts: str, dur: str, **args: object) -> str:
+    """One complete event; `ts` and `dur` are written as they are."""
+    head = json.dumps({"ph": "X", "cat": cat, "name": name, "pid": pid, "tid": tid})
+    return f'{head[:-1]}, "ts": {ts}, "dur": {dur}, "args": {json.dumps(args)}}}'
+
+
+def host(cat: str, name: str, start: int, end: int, thread: int = MAIN, **args: object) -> str:
+    return event(cat, name, PID, thread, us(start), us(end - start), **args)
+
+
+def label(name: str, start: int, end: int, thread: int = MAIN) -> str:
+    """A `record_function` range."""
+    return host("user_annotation", name, start, end, thread)
+
+
+def cpu_op(name: str, start: int, end: int, thread: int = MAIN) -> str:
+    """An operator, or a `_RecordFunctionFast` range."""
+    return host("cpu_op", name, start, end, thread)
+
+
+def step(number: int, start: int, end: int) -> str:
+    return label(f"ProfilerStep#{number}", start, end)
+
+
+def launch(correlation: int, start: int, end: int, thread: int = MAIN) -> str:
+    return host("cuda_runtime", "cudaLaunchKernel", start, end, thread, correlation=correlation)
+
+
+def driver(correlation: int, start: int, end: int, thread: int = MAIN) -> str:
+    return host("cuda_driver", "cuLaunchKernel", start, end, thread, correlation=correlation)
+
+
+def on_device(
+    cat: str, name: str, correlation: int | None, start: int, end: int, stream: int, device: int
+) -> str:
+    args = {} if correlation is None else {"correlation": correlation}
+    return event(cat, name, device, stream, us(start), us(end - start), **args)
+
+
+def kernel(
+    correlation: int | None, start: int, end: int, stream: int = 7, device: int = 0, name: str = ""
+) -> str:
+    name = name or f"k{correlation}"
+    return on_device("kernel", name, correlation, start, end, stream, device)
+
+
+def memcpy(correlation: int, start: int, end: int, stream: int = 7, device: int = 0) -> str:
+    return on_device("gpu_memcpy", f"copy{correlation}", correlation, start, end, stream, device)
+
+
+def memset(correlation: int, start: int, end: int, stream: int = 7, device: int = 0) -> str:
+    return on_device("gpu_memset", f"set{correlation}", correlation, start, end, stream, device)
+
+
+def document(*events: str, base_time_ns: int | None = None) -> bytes:
+    """The whole file; `base_time_ns` as torch writes it from 2024 on."""
+    base = "" if base_time_ns is None else f'"baseTimeNanoseconds": {base_time_ns},\n'
+    joined = ",\n  ".join(events)
+    return f'{{\n"schemaVersion": 1,\n{base}"traceEvents": [\n  {joined}\n]}}\n'.encode()
+
+
+def write(path: Path, data: bytes) -> Path:
+    """`data` at `path`, packed if the name says so."""
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def read(*events: str) -> Trace:
+    with tempfile.TemporaryDirectory() as folder:
+        return read_trace(write(Path(folder, "trace.json"), document(*events)))
+
+
+def split(*events: str) -> Attribution:
+    """The trace of these events, its labels nested, its device events given to them."""
+    trace = read(*events)
+    return attribute(trace, build_scopes(trace, select_labels(trace)))
+
+
+LEAF_NS = 1000
+KERNEL_NS = 100
+
+
+def forward_pass(num_layers: int, *, start: int = 0, number: int = 0, cuda: bool = True) -> list[str]:
+    """A labelled prefill of a dense model inside its step.
+
+    Every leaf takes `LEAF_NS` on the host and, on a GPU, launches one kernel of `KERNEL_NS`, which
+    runs at once. So attn takes 9 leaves, ffn 4, a layer 15, and the pass 15 * num_layers + 4.
+    """
+    events: list[str] = []
+    clock = start
+
+    def leaf(name: str) -> None:
+        nonlocal clock
+        events.append(cpu_op(name, clock, clock + LEAF_NS))
+        if cuda:
+            events.append(launch(clock + 1, clock + 10, clock + 20))
+            events.append(kernel(clock + 1, clock + 30, clock + 30 + KERNEL_NS))
+        clock += LEAF_NS
+
+    def container(name: str, leaves: Iterable[str]) -> None:
+        begin = clock
+        for leaf_name in leaves:
+            leaf(leaf_name)
+        events.append(label(name, begin, clock))
+
+    leaf("embed_tokens")
+    leaf("rotary_emb")
+    for layer in range(num_layers):
+        begin = clock
+        for block in LAYER_PARTS:
+            name = layer_label(layer, block)
+            parts = {"attn": ATTN_PARTS, "ffn": DENSE_FFN_PARTS}.get(block)
+            if parts is None:
+                leaf(name)
+            else:
+                container(name, (f"{name}.{part}" for part in parts))
+        events.append(label(layer_label(layer), begin, clock))
+    leaf("norm")
+    leaf("lm_head")
+    return [step(number, start, clock), label("prefill", start, clock), *events]
