@@ -6,6 +6,7 @@ moment of its launch; whenever it ran. What cannot be given to a scope keeps its
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -16,6 +17,8 @@ from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int
 
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
+
+_GRAPH_LAUNCH = re.compile(r"(cuda|cu|hip)GraphLaunch\w*")
 
 
 class Reason(IntEnum):
@@ -41,12 +44,13 @@ class Attribution:
     owner: int32[d], a scope's index, or a `Reason`.
     launch: int32[d], an index into `trace.launches`, or -1.
     cross_thread: bool[d]; launched on a thread without labels, given to the one thread with labels.
+    in_graph: bool[d]; launched as part of a graph.
     device_step: int32[d], scope_step: int32[s]: an index into `steps`, or -1 outside of all.
     gap_ns: int64[d], how long the device was idle before the event, within its step.
     queue_ns: int64[d], from the end of the launch to the start of the event; 0 if not linked.
     self_cpu_ns: int64[s], wall-clock of the scope less that of its children.
-    self_device_ns, self_device_events, self_gap_ns, self_queue_ns, self_launch_ns: int64[s], of
-        what belongs to the scope itself and to none of its children.
+    self_device_ns, self_device_events, self_graph_events, self_gap_ns, self_queue_ns,
+        self_launch_ns: int64[s], of what belongs to the scope itself and to none of its children.
     """
 
     trace: Trace
@@ -55,6 +59,7 @@ class Attribution:
     owner: Int32
     launch: Int32
     cross_thread: Bool
+    in_graph: Bool
     device_step: Int32
     scope_step: Int32
     gap_ns: Int64
@@ -62,6 +67,7 @@ class Attribution:
     self_cpu_ns: Int64
     self_device_ns: Int64
     self_device_events: Int64
+    self_graph_events: Int64
     self_gap_ns: Int64
     self_queue_ns: Int64
     self_launch_ns: Int64
@@ -92,6 +98,7 @@ def attribute(trace: Trace, scopes: ScopeTree) -> Attribution:
     device_step = _find_steps_of(happened, steps)
     gap_ns = _gaps(trace, device_step, steps)
     queue_ns = np.where(linked, device.start_ns - _at(launches.end_ns, launch), 0).clip(0)
+    in_graph = _in_graph(trace, launch)
     count = len(scopes)
     return Attribution(
         trace=trace,
@@ -100,6 +107,7 @@ def attribute(trace: Trace, scopes: ScopeTree) -> Attribution:
         owner=owner,
         launch=launch,
         cross_thread=cross_thread,
+        in_graph=in_graph,
         device_step=device_step,
         scope_step=_find_steps_of(scopes.start_ns, steps),
         gap_ns=gap_ns,
@@ -107,6 +115,7 @@ def attribute(trace: Trace, scopes: ScopeTree) -> Attribution:
         self_cpu_ns=_self_cpu(scopes),
         self_device_ns=_sum_by_scope(owner, device.dur_ns, count),
         self_device_events=_sum_by_scope(owner, np.ones(len(device), np.int64), count),
+        self_graph_events=_sum_by_scope(owner, in_graph.astype(np.int64), count),
         self_gap_ns=_sum_by_scope(owner, gap_ns, count),
         self_queue_ns=_sum_by_scope(owner, queue_ns, count),
         self_launch_ns=_launch_time(launches, scopes),
@@ -159,6 +168,15 @@ def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32,
     cross_thread = np.zeros(len(device), bool)
     cross_thread[linked] = crossed
     return owner, cross_thread
+
+
+def _in_graph(trace: Trace, launch: Int32) -> Bool:
+    """All device events of a graph share the correlation id of the call that launched it."""
+    is_graph = np.array([bool(_GRAPH_LAUNCH.fullmatch(name)) for name in trace.names], bool)
+    inside = np.zeros(len(launch), bool)
+    linked = launch != NO_LAUNCH_EVENT
+    inside[linked] = is_graph[trace.launches.name[launch[linked]]]
+    return inside
 
 
 def _unlinked_reasons(device: Events, launches: Events) -> Int32:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import gzip
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,13 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 from qwen3_profile import instrument
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
-from qwen3_profile.files import output_error
 from qwen3_profile.kineto_log import kept_log
+from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.models import LoadedModel, make_inputs, prefill, set_attention
+from qwen3_profile.rawtrace import export_trace
 from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
 
 PHASE: Final = "prefill"
-_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +47,23 @@ class Capture:
             The result, with status "failed" or "interrupted" and the measurements so far where
             it did not come to its end.
         """
-        result = ConfigResult(
-            index=index,
-            config=config,
-            worker=worker,
-            phase=PHASE,
-            status="done",
-            error="",
-            attn_implementation="",
-            unlabelled=(),
-            trace="",
-            measurements=(),
-        )
+        result = unmeasured(index, config, worker)
         try:
             attn = set_attention(self.loaded, config.attn_implementation)
             result = replace(result, attn_implementation=attn)
+            loaded = self.loaded
+            check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
             for measurement, unlabelled in self._measure(config, worker):
                 measurements = (*result.measurements, measurement)
                 result = replace(result, unlabelled=unlabelled, measurements=measurements)
         except KeyboardInterrupt:
-            return replace(result, status="interrupted", error="interrupted")
-        except ProfileError as error:
-            return replace(result, status="failed", error=str(error))
-        except (RuntimeError, ValueError, ImportError, MemoryError) as error:
-            return replace(result, status="failed", error=str(self._run_error(config, error)))
+            done = f"after {len(result.measurements)} of {config.num_runs} runs"
+            interrupted = f"config {config.worker}: interrupted {done}"
+            return replace(result, status="interrupted", error=interrupted)
+        # The model's code is the library's, and may raise anything.
+        except Exception as error:
+            told = self._run_error(config, result.attn_implementation, error)
+            return replace(result, status="failed", error=str(told))
         return result
 
     def _measure(
@@ -137,7 +128,7 @@ class Capture:
                     forward()
                 self._synchronize()
                 elapsed = time.perf_counter_ns() - start
-        _export(profiler, path)
+        export_trace(profiler, path)
         return elapsed, tuple(messages)
 
     @contextlib.contextmanager
@@ -164,18 +155,31 @@ class Capture:
         if self.device.type != "cpu":
             torch.get_device_module(self.device).synchronize(self.device)
 
-    def _run_error(self, config: RunConfig, error: Exception) -> RunError:
-        where = f"config {config.worker}"
-        if not _is_out_of_memory(error):
-            return RunError(where, f"{type(error).__name__}: {one_line(str(error))[:300]}")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return RunError(
-            where,
-            f"out of memory on {self.device}{_memory_figures(self.device)}",
-            f"lower batch_size ({config.batch_size}) or input_len ({config.input_len}), "
-            "or give --num-layers",
-        )
+    def _run_error(self, config: RunConfig, attention: str, error: Exception) -> RunError:
+        if isinstance(error, RunError):
+            return error
+        if isinstance(error, ProfileError):
+            return RunError(f"config {config.worker}: {error.where}", error.what, error.do)
+        if is_out_of_memory(error):
+            return out_of_memory(config, attention, self.device, error)
+        what = f"{type(error).__name__}: {one_line(str(error))[:300]}"
+        return RunError(f"config {config.worker}", what)
+
+
+def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
+    """The result of a config before its first measured run."""
+    return ConfigResult(
+        index=index,
+        config=config,
+        worker=worker,
+        phase=PHASE,
+        status="done",
+        error="",
+        attn_implementation="",
+        unlabelled=(),
+        trace="",
+        measurements=(),
+    )
 
 
 def _activities(device: torch.device) -> list[ProfilerActivity]:
@@ -186,24 +190,6 @@ def _activities(device: torch.device) -> list[ProfilerActivity]:
     if wanted is None or wanted not in supported:
         return [ProfilerActivity.CPU]
     return [ProfilerActivity.CPU, wanted]
-
-
-def _export(profiler: profile, path: Path) -> None:
-    """Writes the trace, gzipped, whole or not at all."""
-    plain = path.with_name(f".{path.name}.json")
-    packed = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        profiler.export_chrome_trace(str(plain))
-        with open(plain, "rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        packed.replace(path)
-    except OSError as error:
-        raise RunError(str(path), *output_error(path, error).args[1:]) from error
-    finally:
-        for leftover in (plain, packed):
-            with contextlib.suppress(OSError):
-                leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -217,18 +203,3 @@ def _no_collections() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    # The CPU's allocator raises a bare RuntimeError.
-    text = str(error)
-    return "can't allocate memory" in text or "not enough memory" in text
-
-
-def _memory_figures(device: torch.device) -> str:
-    if device.type != "cuda":
-        return ""
-    free, total = torch.cuda.mem_get_info(device)
-    return f" ({free / _GIB:.1f} of {total / _GIB:.1f} GiB free)"

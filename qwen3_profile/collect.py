@@ -7,8 +7,9 @@ from pathlib import Path
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import attribute
+from qwen3_profile.checks import check_trace
 from qwen3_profile.errors import TraceError
-from qwen3_profile.health import Finding, check_labels, check_log, check_trace, refuse_damage
+from qwen3_profile.health import Finding, check_labels, check_log, refuse_damage
 from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
@@ -100,9 +101,10 @@ def _measured(
 def _read(path: Path) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...], TraceInfo]:
     trace = read_trace(path)
     scopes = build_scopes(trace, select_labels(trace))
-    findings = check_trace(trace, scopes)
+    attribution = attribute(trace, scopes)
+    findings = check_trace(attribution)
     refuse_damage(str(path), findings)
-    steps = read_steps(attribute(trace, scopes))
+    steps = read_steps(attribution)
     for step in steps:
         if not step.balances:
             raise AssertionError(f"{path}: the ledger of step {step.number} does not balance")

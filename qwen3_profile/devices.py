@@ -99,8 +99,8 @@ def _why_absent(kind: str) -> str:
 
 
 def _free_host_bytes() -> int | None:
-    """What can be had without swapping: the machine's share, or the container's if smaller."""
-    limits = [_available_bytes(), _cgroup_free_bytes()]
+    """What can be had without swapping: of the machine, its container, or the process's limit."""
+    limits = [_available_bytes(), _cgroup_free_bytes(), _address_space_bytes()]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -131,3 +131,18 @@ def _cgroup_free_bytes(root: str = "/sys/fs/cgroup") -> int | None:
     if limit == "max":
         return None
     return max(0, int(limit) - int(stat.get("anon", 0)) - int(stat.get("kernel", 0)))
+
+
+def _address_space_bytes() -> int | None:
+    """What `ulimit -v` leaves to this process; None where there is no such limit."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[0])
+    except (ImportError, OSError, ValueError):  # another system than Linux
+        return None
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))

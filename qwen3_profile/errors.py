@@ -11,6 +11,7 @@ ProfileError              exit code 2: bad input; nothing was started
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 EXIT_OK = 0
@@ -77,10 +78,16 @@ def one_line(text: str) -> str:
 
 def report_error(error: ProfileError) -> int:
     """Prints the one line of `error` to stderr and returns its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    tell(f"error: {error}")
     return error.exit_code
 
 
 def warn(message: str) -> None:
     """Prints one warning line to stderr."""
-    print(f"warning: {one_line(message)}", file=sys.stderr)
+    tell(f"warning: {message}")
+
+
+def tell(line: str) -> None:
+    """Prints one line to stderr, if anybody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(one_line(line), file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,15 +13,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.arguments import Parser, output_file_name
 from qwen3_profile.collect import collect_config, collect_trace
-from qwen3_profile.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    ConfigError,
-    ProfileError,
-    TraceError,
-    report_error,
-    warn,
-)
+from qwen3_profile.command import run_command, show
+from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, warn
 from qwen3_profile.files import make_folder
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
@@ -37,13 +29,7 @@ _SAVE: dict[str, Callable[[Path, Sequence[TimingRecord]], None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what argv names and returns the exit code."""
-    try:
-        return _export(_parser().parse_args(argv))
-    except ProfileError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run_command(lambda: _export(_parser().parse_args(argv)))
 
 
 def _parser() -> Parser:
@@ -85,9 +71,9 @@ def _export(options: argparse.Namespace) -> int:
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
     for records in groups:
-        print(render(records), end="\n\n")
+        show(f"{render(records)}\n")
     _SAVE[options.format](path, [record for records in groups for record in records])
-    print(f"records  {path}")
+    show(f"records  {path}")
     return EXIT_OK
 
 

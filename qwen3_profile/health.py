@@ -1,4 +1,4 @@
-"""A trace and its attribution in, findings out: what is to be doubted, and what refuses it."""
+"""Findings: what of a trace is to be doubted, and what refuses it. `checks.py` makes most."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.parts import Part
-from qwen3_profile.scopes import ScopeTree
-from qwen3_profile.trace.columns import Trace
 
 NOTE, WARNING, DAMAGE = "note", "warning", "damage"
 
@@ -29,12 +27,6 @@ class Finding:
     count: int
     ns: int
     example: str
-
-
-def check_trace(trace: Trace, scopes: ScopeTree) -> tuple[Finding, ...]:
-    """Looks for damage that shows without knowing what was to be recorded."""
-    found = (_without_timestamps(trace), _crossing(scopes))
-    return tuple(finding for finding in found if finding is not None)
 
 
 def check_labels(parts: Iterable[Part], expected: Iterable[str]) -> tuple[Finding, ...]:
@@ -68,34 +60,8 @@ def refuse_damage(path: str, findings: Iterable[Finding]) -> None:
     """Raises DamagedTraceError for the first finding that makes the figures wrong."""
     for finding in findings:
         if finding.severity == DAMAGE:
-            raise DamagedTraceError(path, finding.message, "record the trace again")
-
-
-def _without_timestamps(trace: Trace) -> Finding | None:
-    """Kineto wrote kernels with start 0 and duration 0 after a session spanned a graph capture."""
-    device = trace.device
-    blank = (device.start_ns == 0) & (device.dur_ns == 0)
-    count = int(blank.sum())
-    if count == 0 or trace.host.start_ns.min(initial=1) == 0:
-        return None
-    return Finding(
-        DAMAGE,
-        "no-timestamps",
-        f"{count} of {len(device)} device events have neither a start nor a duration",
-        count=count,
-        ns=0,
-        example=trace.names[device.name[blank][0]],
-    )
-
-
-def _crossing(scopes: ScopeTree) -> Finding | None:
-    if not scopes.crossing:
-        return None
-    return Finding(
-        WARNING,
-        "labels-cross",
-        f"{scopes.crossing} labels end after the label around them; they were cut at its end",
-        count=scopes.crossing,
-        ns=0,
-        example="",
-    )
+            raise DamagedTraceError(
+                path,
+                finding.message,
+                "record the trace again, or export what is left with --accept-damaged",
+            )

@@ -42,6 +42,7 @@ def _sort(text: str, messages: list[str]) -> None:
     for line in text.splitlines(keepends=True):
         match = _LINE.match(line)
         if match is None:
-            os.write(_STDERR, line.encode())
+            with contextlib.suppress(OSError):  # nobody reads it
+                os.write(_STDERR, line.encode())
         elif match["level"] not in _ROUTINE:
             messages.append(f"{match['level']}: {match['text'].strip()}")

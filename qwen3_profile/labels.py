@@ -123,6 +123,16 @@ def parse(text: str) -> Label | None:
     return Label("leaf", part, layer, block)
 
 
+def depth(text: str) -> int:
+    """How many labels may lie around the label `text`; 0 where it is not one of ours."""
+    label = parse(text)
+    if label is None or label.kind == "phase":
+        return 0
+    if label.layer is None:
+        return 1
+    return text.count(".")
+
+
 def gap_name(kind: str, before: str | None, after: str | None) -> str | None:
     """What the ops are called that lie directly in a container of `kind`, between two labels.
 

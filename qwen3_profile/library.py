@@ -14,7 +14,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,9 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
     if "quantization_config" in values:
         do = "take the model that it was made from"
         raise ModelError(source.location, "is a quantised checkpoint, which is not supported", do)
-    whole = shape_of(_config(source.location, values, dtype))
+    with explained(source.location, "has a config with a value of the wrong type"):
+        whole = shape_of(_config(source.location, values, dtype))
+        shapes.parameter_count(whole)
     cut = shapes.cut(source.location, whole, num_layers).num_hidden_layers
     values["num_hidden_layers"] = cut
     if isinstance(values.get("layer_types"), list):
@@ -130,9 +132,12 @@ def shape_of(config: Any) -> shapes.Shape:
 
 
 def empty_model(config: Any) -> Any:
-    """The model of `config` on the meta device: structure without weights, in milliseconds."""
-    with torch.device("meta"):
-        return _class_of(config.model_type, "modeling", "ForCausalLM")(config).eval()
+    """The model of `config` on the meta device: structure without weights."""
+    model_class = _class_of(config.model_type, "modeling", "ForCausalLM")
+    with torch.device("meta"), _no_initialisation():
+        model = model_class(config).eval()
+    model.tie_weights()
+    return model
 
 
 def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
@@ -258,6 +263,16 @@ def _class_of(model_type: str, module: str, suffix: str) -> Any:
     # Straight from its module: the automatic classes import every model first.
     path = f"transformers.models.{model_type}.{module}_{model_type}"
     return getattr(importlib.import_module(path), _CLASSES[model_type] + suffix)
+
+
+def _no_initialisation() -> AbstractContextManager[Any]:
+    """Spares the drawing of values that a meta device drops; it takes most of the time in 4.x."""
+    for module in ("transformers.initialization", "transformers.modeling_utils"):
+        try:
+            return importlib.import_module(module).no_init_weights()  # type: ignore[no-any-return]
+        except (AttributeError, ImportError):
+            continue
+    return nullcontext()
 
 
 def _dtype_keyword() -> str:

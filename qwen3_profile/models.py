@@ -14,6 +14,7 @@ from qwen3_profile.config import ModelRequest
 from qwen3_profile.devices import ResolvedDevice, free_memory_bytes, resolve_device
 from qwen3_profile.errors import ModelError
 from qwen3_profile.hub import Source
+from qwen3_profile.memory import is_out_of_memory
 from qwen3_profile.shapes import Shape
 
 __all__ = [
@@ -111,7 +112,9 @@ def load_model(
             model, layers = _random_model(plan, request, torch_dtype, device)
         else:
             model, layers = _pretrained_model(plan, request, torch_dtype, device)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
         raise ModelError(plan.name, what, "lower --num-layers") from error
     loaded = LoadedModel(

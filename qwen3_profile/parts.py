@@ -22,7 +22,7 @@ class Times:
     calls: how often the scope was opened.
     cpu_ns: wall-clock on the host from start to end.
     device_ns: durations of the device events launched inside, whenever they ran.
-    device_events: how many.
+    device_events: how many. graph_events: of them, those launched as part of a graph.
     launch_ns: time in runtime and driver calls.
     gap_ns: idle time of the device that ended with one of these events.
     queue_ns: from the end of each launch to the start of its event.
@@ -32,6 +32,7 @@ class Times:
     cpu_ns: int = 0
     device_ns: int = 0
     device_events: int = 0
+    graph_events: int = 0
     launch_ns: int = 0
     gap_ns: int = 0
     queue_ns: int = 0
@@ -106,6 +107,7 @@ def _sum_by_path(attribution: Attribution, index: Int64, path_of: Int64, count: 
         scopes.end_ns - scopes.start_ns,
         attribution.self_device_ns,
         attribution.self_device_events,
+        attribution.self_graph_events,
         attribution.self_launch_ns,
         attribution.self_gap_ns,
         attribution.self_queue_ns,

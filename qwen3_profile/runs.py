@@ -151,7 +151,10 @@ class Claim:
         if drop is not None:
             shutil.rmtree(drop, ignore_errors=True)
         if not succeeded and self.replaced is not None:
-            self.replaced.rename(self.folder)
+            try:
+                self.replaced.rename(self.folder)
+            except OSError as error:
+                raise output_error(self.replaced, error) from error
 
 
 def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
@@ -169,6 +172,11 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
     if _try_make(folder):
         return Claim(folder)
     return Claim(folder, _set_aside(folder, force=force))
+
+
+def has_traces(folder: Path) -> bool:
+    """Whether a run has come as far as a whole raw trace."""
+    return any((folder / RAW_FOLDER).glob("[!.]*"))
 
 
 def write_run(folder: Path, run: Run) -> None:

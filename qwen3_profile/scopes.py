@@ -65,6 +65,8 @@ class ScopeTree:
         # A bound every time a scope opens or closes, and who is innermost from there on. At equal
         # times what closes goes first, so that a scope of no length opens and closes unseen.
         mine = mine[self.end_ns[mine] > self.start_ns[mine]]
+        if not len(mine):
+            return np.full(len(time_ns), NO_SCOPE, np.int32)
         bounds = np.concatenate((self.end_ns[mine], self.start_ns[mine]))
         owner = np.concatenate((self.parent[mine], mine.astype(np.int32)))
         # Of those that close together the outermost comes last; of those that open, the innermost.
@@ -130,7 +132,8 @@ _RESOLUTION_NS = 1000
 
 
 def _nest(events: Events, names: Sequence[str]) -> ScopeTree:
-    order = np.lexsort((-events.dur_ns, events.start_ns, events.track))
+    rank = _ranks(names)[events.name]
+    order = np.lexsort((rank, -events.dur_ns, events.start_ns, events.track))
     track = events.track[order].tolist()
     start = events.start_ns[order].tolist()
     end = events.end_ns[order].tolist()
@@ -156,6 +159,17 @@ def _nest(events: Events, names: Sequence[str]) -> ScopeTree:
         is_gap=np.zeros(len(order), bool),
         crossing=crossing,
     )
+
+
+def _ranks(names: Sequence[str]) -> Int64:
+    """int64[len(names)]: which of two ranges of the same start and end is outside, the lower one.
+
+    Clocks of whole microseconds make such ties; the order of the file says nothing about them.
+    """
+    order = sorted(range(len(names)), key=lambda i: (labels.depth(names[i]), names[i]))
+    ranks = np.empty(len(names), np.int64)
+    ranks[order] = np.arange(len(names))
+    return ranks
 
 
 def _with_gaps(tree: ScopeTree) -> ScopeTree:

@@ -11,9 +11,11 @@ from typing import Protocol
 
 import torch
 
-from qwen3_profile.capture import Capture
+from qwen3_profile.capture import Capture, unmeasured
 from qwen3_profile.config import Invocation, ModelRequest, RunConfig
 from qwen3_profile.environment import read_environment
+from qwen3_profile.errors import ModelError, RunError
+from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model, resolve_device
 from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
@@ -78,14 +80,20 @@ def run_configs(
     The model is loaded anew only where a config wants another dtype than the one before it.
     Ends early, after an interrupted result, where the user interrupts.
     """
-    loaded = prepared.loaded
+    models = _Models(invocation.model, prepared.loaded)
     workers: set[str] = set()
     for index, config in enumerate(invocation.configs):
-        if config.dtype != loaded.dtype:
-            loaded = _reloaded(invocation.model, loaded, config)
+        worker = _unique(config.worker, index, workers)
+        try:
+            loaded = models.of_dtype(config.dtype)
+        except ModelError as error:
+            told = RunError(f"config {config.worker}: {error.where}", error.what, error.do)
+            failed = unmeasured(index, config, worker)
+            yield replace(failed, status="failed", error=str(told))
+            continue
         with progress(_passes(config), config.worker) as advance:
             capture = Capture(loaded, prepared.device, invocation.model.seed, folder, advance)
-            result = capture.run(index, config, _unique(config.worker, index, workers))
+            result = capture.run(index, config, worker)
         yield result
         if result.status == "interrupted":
             return
@@ -97,10 +105,27 @@ def add_result(run: Run, result: ConfigResult) -> Run:
     return replace(run, configs=(*others, result))
 
 
-def _reloaded(request: ModelRequest, loaded: LoadedModel, config: RunConfig) -> LoadedModel:
-    # The old weights go first: two copies may not fit.
-    loaded.model.to("meta")
-    return load_model(request, config.dtype, None, loaded.device)
+class _Models:
+    """Holds one model at a time: two copies may not fit."""
+
+    def __init__(self, request: ModelRequest, loaded: LoadedModel) -> None:
+        self._request = request
+        self._device = loaded.device
+        self._loaded: LoadedModel | None = loaded
+
+    def of_dtype(self, dtype: str) -> LoadedModel:
+        """The model with weights of `dtype`; loaded anew where the last one had others.
+
+        Raises:
+            ModelError: it cannot be loaded so.
+        """
+        if self._loaded is None or self._loaded.dtype != dtype:
+            if self._loaded is not None:
+                self._loaded.model.to("meta")
+                release_unused(self._device)
+            self._loaded = None
+            self._loaded = load_model(self._request, dtype, None, self._device)
+        return self._loaded
 
 
 def _passes(config: RunConfig) -> int:

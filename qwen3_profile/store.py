@@ -114,10 +114,13 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
     text = _read_text(path)
     if text is None:
         return []
-    rows = csv.DictReader(io.StringIO(text.decode("utf-8", errors="replace"), newline=""))
-    if tuple(rows.fieldnames or ()) != _CSV_COLUMNS:
+    try:
+        header, *rows = csv.reader(io.StringIO(text.decode(), newline=""), strict=True)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _not_ours(path, f"is not CSV: {error}") from error
+    if tuple(header) != _CSV_COLUMNS or any(len(row) != len(header) for row in rows):
         raise _not_ours(path, "has other columns than ours")
-    return list(rows)
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _csv_rows(record: TimingRecord) -> list[dict[str, Any]]:

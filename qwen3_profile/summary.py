@@ -93,13 +93,18 @@ def _warnings(times: Mapping[str, Any]) -> list[str]:
     for key in _HEADLINES:
         stats = times[key]
         if stats is not None and is_noisy(stats):
-            share = stats["iqr"] / stats["median"]
-            found.append(f"{key} is noisy: IQR is {share:.0%} of the median, over {NOISY:.0%}")
+            found.append(f"{key} is noisy: {_how_noisy(stats)}")
     others = [stats for key in _TIMES if key not in _HEADLINES for stats in _leaves(times[key])]
     noisy = sum(is_noisy(stats) for stats in others)
     if noisy:
         found.append(f"{noisy} of {len(others)} part times have an IQR of over {NOISY:.0%}")
     return found
+
+
+def _how_noisy(stats: Mapping[str, Any]) -> str:
+    if not stats["median"]:
+        return "its median is 0 and its IQR is not"
+    return f"IQR is {stats['iqr'] / stats['median']:.0%} of the median, over {NOISY:.0%}"
 
 
 def _leaves(node: Any) -> list[Mapping[str, Any]]:

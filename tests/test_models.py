@@ -141,7 +141,9 @@ def test_memory_of_a_container(tmp_path: Path, limit: str, free: int | None) -> 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_shapes_are_what_transformers_builds(name: str) -> None:
-    shape = PUBLISHED[name]
+    # Two layers of each, and some whole: the arithmetic is the same, and a test has to be fast.
+    whole = name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-32B")
+    shape = shapes.cut(name, PUBLISHED[name], None if whole else 2)
     model = library.empty_model(library.published_config(shape, torch.bfloat16))
     assert weights.values_needed(model) == shapes.parameter_count(shape)
     assert library.shape_of(model.config) == dataclasses.replace(shape, sources=())

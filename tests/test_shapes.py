@@ -127,7 +127,9 @@ def test_names_that_are_understood(asked: str, name: str, is_alias: bool) -> Non
     ("asked", "hint"),
     [
         pytest.param("Qwen/Qwen3-7B", "did you mean Qwen/Qwen3-", id="a size that is not there"),
-        pytest.param("Qwen3-Coder-30B-A3B", "Qwen/Qwen3-Coder-30B-A3B-Instruct?", id="half a name"),
+        pytest.param(
+            "Qwen3-Coder-30B-A3B-Instr", "Qwen/Qwen3-Coder-30B-A3B-Instruct?", id="half a name"
+        ),
         pytest.param("Qwen/Qwen3-4B-Thinking", "Qwen/Qwen3-4B-Thinking-2507?", id="undated"),
         pytest.param("someone/Qwen3-8B", "Qwen/Qwen3-8B?", id="another owner"),
         pytest.param("gpt2", "known ones are Qwen/Qwen3-0.6B, ", id="nothing near: all"),

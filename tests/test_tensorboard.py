@@ -135,7 +135,7 @@ def test_dashboard_shows_the_views(dashboard: Dashboard, run: str, views: list[s
     ("run", "steps"),
     [
         pytest.param("cpu", ["0", "1"], id="one step a session"),
-        pytest.param("gpu", ["1", "2", "3"], id="the device's shadows are no steps"),
+        pytest.param("gpu", ["1", "2", "3"], id="three steps of one session"),
     ],
 )
 def test_dashboard_counts_each_step_once(dashboard: Dashboard, run: str, steps: list[str]) -> None:

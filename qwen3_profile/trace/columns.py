@@ -78,12 +78,16 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class TraceInfo:
-    """What the file says of itself, beside its events."""
+    """What the file says of itself, beside its events.
+
+    damage: why the file is not whole, where it was read all the same; else empty.
+    """
 
     path: str
     schema_version: int | None
     base_time_ns: int
     devices: tuple[str, ...]
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

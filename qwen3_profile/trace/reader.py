@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -71,7 +72,7 @@ _INT64_MAX = 2**63 - 1
 
 
 class _Args(msgspec.Struct, gc=False):
-    correlation: int | None = None
+    correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -130,11 +131,11 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(path: Path, text: bytes) -> _Document:
-    start = text[:64].lstrip()
-    if not start:
+    text = text.lstrip()
+    if not text:
         raise _damaged(path, "is empty")
     try:
-        if start[:1] == b"[":
+        if text[:1] == b"[":
             return _Document(trace_events=msgspec.json.decode(text, type=list[_Event]))
         document = msgspec.json.decode(text, type=_Document)
     except msgspec.ValidationError as error:
@@ -215,7 +216,7 @@ class _Columns:
     def _time_ns(self, event: _Event, key: str, text: msgspec.Raw) -> int:
         try:
             time_ns = nanoseconds(bytes(text))
-        except (ValueError, InvalidOperation):
+        except (ValueError, ArithmeticError):
             shown = bytes(text).decode(errors="replace") or "nothing"
             raise _damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
         if abs(time_ns) > _INT64_MAX // 2:
@@ -244,7 +245,7 @@ def nanoseconds(text: bytes) -> int:
     Digits beyond the third decimal are rounded, half to even.
 
     Raises:
-        ValueError, decimal.InvalidOperation: `text` is not a finite number.
+        ValueError, ArithmeticError: `text` is not a finite number, or beyond all reason.
     """
     whole, _, decimals = text.partition(b".")
     if len(decimals) <= 3 and decimals.isdigit() and whole.isdigit():

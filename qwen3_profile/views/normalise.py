@@ -11,6 +11,7 @@ ranges that overlap. So, and only so, an event differs from the raw file's:
 - Steps: the device's `ProfilerStep#1` becomes `gpu ProfilerStep#1`, else it counts as a step too.
 - Times since the epoch are rebased, exactly; floats of today's epoch time are 0.25 us apart. So
   are those of a file that counts from another base than the first.
+- Python frames, in a trace with stacks, are left out where they cut across another range.
 - Sessions: ids that two files share for different things are shifted in the later file, what they
   say of processes and threads is written once, and each session's span gets a number.
 """

@@ -17,7 +17,7 @@ _NAMED_PARTS = 5
 _NS_PER_MS = 1e6
 
 
-def tell(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str, ...]:
+def sentences(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str, ...]:
     """What dominates: the device or the wait for it, and the largest parts.
 
     Args:
@@ -37,12 +37,14 @@ def _busy(records: Sequence[TimingRecord]) -> str:
     of = "a bare pass takes" if bare else "the traced pass takes, profiler and all"
     share = busy_ns / median(spans) if median(spans) else 0.0
     worked = f"{busy_ns / _NS_PER_MS:.3f} of the {median(spans) / _NS_PER_MS:.3f} ms that {of}"
-    return f"The device is at work {worked} ({share:.0%}){_meaning(share)}"
+    return f"The device is at work {worked} ({share:.0%}){_meaning(share, bool(bare))}"
 
 
-def _meaning(share: float) -> str:
-    if share < _MOSTLY_IDLE:
+def _meaning(share: float, is_bare: bool) -> str:
+    if share < _MOSTLY_IDLE and is_bare:
         return ": it waits for the CPU, so faster kernels alone would gain little."
+    if share < _MOSTLY_IDLE:
+        return ": it waits for the CPU, which the profiler slows down."
     if share > _MOSTLY_BUSY:
         return ": the kernels set the pace."
     return ": both kernels and waiting count."

@@ -14,7 +14,7 @@ from qwen3_profile import labels
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord, layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
-from qwen3_profile.views.story import tell
+from qwen3_profile.views.story import sentences
 
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
@@ -47,7 +47,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         _layer_table(forward, on_device),
         _part_table(forward, on_device),
         _totals(records, forward, on_device),
-        "\n".join(_wrap(line) for line in tell(records, shown)),
+        "\n".join(_wrap(line) for line in sentences(records, shown)),
         _warnings(records),
     ]
     return "\n\n".join(block for block in blocks if block)

@@ -1,0 +1,189 @@
+"""A trace and its attribution in, findings out: one function per kind of oddity.
+
+Thresholds come from real traces. On a GTX 1650 kernels start up to 0.1 ms before their launch, as
+two clocks disagree; a disagreement of over a millisecond makes gaps and queue delays meaningless.
+Kernels overlap on one stream inside graphs and with programmatic dependent launch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from qwen3_profile.attribution import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
+from qwen3_profile.health import DAMAGE, NOTE, WARNING, Finding
+from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64
+
+_CLOCK_JUMP_NS = 1_000_000
+
+# Calls that put work on the device. Allocations, synchronisations and queries do not.
+_LAUNCHES = re.compile(r"(cuda|cu|hip)\w*(Launch\w*Kernel|GraphLaunch|Memcpy\w*|Memset\w*)\w*")
+_KERNEL_LAUNCH = re.compile(r"(cuda|cu|hip)(Ext)?(Module)?Launch\w*Kernel\w*")
+_CAPTURE = re.compile(r"(cuda|cu|hip)StreamBeginCapture\w*")
+
+
+def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
+    """Everything that is odd in a trace, the gravest first."""
+    checks = (
+        _cut_off,
+        _without_timestamps,
+        _outlasts_the_trace,
+        _starts_before_launch,
+        _launches_without_events,
+        _events_without_launch,
+        _longer_than_step,
+        _overlaps,
+        _crossing,
+    )
+    found = [finding for check in checks for finding in check(attribution)]
+    order = (DAMAGE, WARNING, NOTE)
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+def _cut_off(attribution: Attribution) -> Iterator[Finding]:
+    damage = attribution.trace.info.damage
+    if damage:
+        yield Finding(DAMAGE, "cut-off", f"the file {damage}", 1, 0, "")
+
+
+def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
+    """Kineto wrote kernels with start 0 and duration 0 after a session spanned a graph capture."""
+    trace = attribution.trace
+    blank = (trace.device.start_ns == 0) & (trace.device.dur_ns == 0)
+    if blank.any() and trace.host.start_ns.min(initial=1) != 0:
+        yield _finding(
+            attribution,
+            DAMAGE,
+            "no-timestamps",
+            blank,
+            "device events have neither a start nor a duration",
+        )
+
+
+def _outlasts_the_trace(attribution: Attribution) -> Iterator[Finding]:
+    """A corrupt duration is longer than all other events of the trace together."""
+    trace = attribution.trace
+    device, launches, host = trace.device, trace.launches, trace.host
+    if len(device) < 2 or not len(launches):
+        return
+    longest = int(np.argmax(device.dur_ns))
+    rest = np.delete(device.end_ns, longest)
+    first = min(int(launches.start_ns.min()), int(host.start_ns.min(initial=2**62)))
+    last = max(int(launches.end_ns.max()), int(host.end_ns.max(initial=0)), int(rest.max()))
+    if device.dur_ns[longest] > last - first:
+        odd = np.zeros(len(device), bool)
+        odd[longest] = True
+        yield _finding(
+            attribution, DAMAGE, "endless", odd, "device event is longer than all the rest together"
+        )
+
+
+def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:
+    trace, launch = attribution.trace, attribution.launch
+    linked = launch != NO_LAUNCH_EVENT
+    lead_ns = np.zeros(len(launch), np.int64)
+    launched = trace.launches.start_ns[launch[linked]]
+    lead_ns[linked] = launched - trace.device.start_ns[linked]
+    # Events without timestamps have a finding of their own.
+    early = (lead_ns > 0) & (trace.device.start_ns != 0)
+    if early.any():
+        worst = int(lead_ns[early].max())
+        severity = DAMAGE if worst > _CLOCK_JUMP_NS else WARNING
+        yield _finding(
+            attribution,
+            severity,
+            "clock-jump" if severity == DAMAGE else "before-launch",
+            early,
+            f"device events start before their launch, by up to {worst} ns",
+        )
+
+
+def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
+    trace = attribution.trace
+    launches = trace.launches
+    names = trace.names
+    wanted = _KERNEL_LAUNCH if not _captures(attribution) else _LAUNCHES
+    puts_work = np.array([bool(wanted.fullmatch(name)) for name in names], bool)
+    known = launches.correlation != NO_CORRELATION
+    empty = puts_work[launches.name] & known
+    empty &= ~np.isin(launches.correlation, trace.device.correlation)
+    if not empty.any() or not len(trace.device):
+        return
+    captured = _captures(attribution)
+    why = "graph capture records them" if captured else "the profiler lost their events"
+    example = names[launches.name[empty][0]]
+    message = f"{int(empty.sum())} launches have no device event: {why}"
+    severity = NOTE if captured else WARNING
+    yield Finding(severity, "launch-without-event", message, int(empty.sum()), 0, example)
+
+
+def _captures(attribution: Attribution) -> bool:
+    return any(_CAPTURE.match(name) for name in attribution.trace.names)
+
+
+def _events_without_launch(attribution: Attribution) -> Iterator[Finding]:
+    for reason in (Reason.NO_LAUNCH, Reason.BEFORE_WINDOW):
+        mine = attribution.owner == reason
+        if mine.any():
+            code = "event-without-launch" if reason is Reason.NO_LAUNCH else "before-window"
+            what = f"device events cannot be given to a label: {reason.text}"
+            yield _finding(attribution, WARNING, code, mine, what)
+
+
+def _longer_than_step(attribution: Attribution) -> Iterator[Finding]:
+    step = attribution.device_step
+    length = np.array([s.end_ns - s.start_ns for s in attribution.steps], np.int64)
+    inside = step != NO_STEP
+    longer = np.zeros(len(step), bool)
+    longer[inside] = attribution.trace.device.dur_ns[inside] > length[step[inside]]
+    if longer.any():
+        yield _finding(
+            attribution,
+            WARNING,
+            "longer-than-step",
+            longer,
+            "device events are longer than the step that launched them",
+        )
+
+
+def _overlaps(attribution: Attribution) -> Iterator[Finding]:
+    device = attribution.trace.device
+    overlaps = np.zeros(len(device), bool)
+    order: Int64 = np.lexsort((device.start_ns, device.track))
+    for part in np.split(order, np.flatnonzero(np.diff(device.track[order])) + 1):
+        reach = np.maximum.accumulate(device.end_ns[part])
+        overlaps[part[1:]] = device.start_ns[part][1:] < reach[:-1]
+    overlaps &= ~attribution.in_graph
+    if overlaps.any():
+        yield _finding(
+            attribution,
+            NOTE,
+            "overlap",
+            overlaps,
+            "device events overlap others on their stream, outside graphs: their sum exceeds busy",
+        )
+
+
+def _crossing(attribution: Attribution) -> Iterator[Finding]:
+    count = attribution.scopes.crossing
+    if count:
+        message = f"{count} ranges end after the range around them; they were cut at its end"
+        yield Finding(WARNING, "ranges-cross", message, count, 0, "")
+
+
+def _finding(
+    attribution: Attribution, severity: str, code: str, events: Bool, what: str
+) -> Finding:
+    """A finding on some device events: how many of how many, their time, and one by name."""
+    trace = attribution.trace
+    count = int(events.sum())
+    return Finding(
+        severity=severity,
+        code=code,
+        message=f"{count} of {len(events)} {what}",
+        count=count,
+        ns=int(trace.device.dur_ns[events].sum()),
+        example=trace.names[trace.device.name[events][0]],
+    )

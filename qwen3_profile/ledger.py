@@ -1,0 +1,214 @@
+"""One trace in, its ledger out: every nanosecond of device time in one row, or with its reason.
+
+Works on any Kineto trace. Scopes are the trace's own: `labels` are record_function ranges,
+`modules` the `nn.Module: X_n` ranges of a profiler that recorded stacks, `both` nests the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from qwen3_profile.attribution import (
+    NO_LAUNCH_EVENT,
+    Attribution,
+    Reason,
+    attribute,
+    device_number,
+    union_ns,
+)
+from qwen3_profile.checks import check_trace
+from qwen3_profile.health import Finding
+from qwen3_profile.parts import Part, fold
+from qwen3_profile.scopes import Step, build_scopes, select_labels
+from qwen3_profile.trace.columns import Bool, Category, Trace
+from qwen3_profile.trace.reader import MODULE_PREFIX
+
+SCHEMA_VERSION = 1
+
+SCOPES = ("labels", "modules", "both")
+
+# What frameworks write of themselves; ranges, but none that a person has put there.
+_FRAMEWORK = re.compile(
+    r"ProfilerStep#.*|nccl:.*|c10d::.*|record_param_comms.*|Optimizer\..*"
+    r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
+    r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What belongs to one path of scope names. Times in ns; all but the self ones with children.
+
+    graph_events: of `device_events`, those that were launched as part of a graph.
+    """
+
+    path: tuple[str, ...]
+    calls: int
+    cpu_ns: int
+    cpu_self_ns: int
+    device_ns: int
+    device_self_ns: int
+    device_events: int
+    graph_events: int
+    gap_ns: int
+    launch_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Device time that belongs to no scope."""
+
+    reason: str
+    ns: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The union of the device intervals of one device."""
+
+    device: str
+    ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The whole account of a trace.
+
+    device_time_ns is the sum of the rows' device_self_ns and of unattributed, exactly.
+    device_busy_ns: the union over all devices; busy_by_device: of each one's streams.
+    linked_ns, linked_events: of device events whose launch is in the trace.
+    framework: rows of what frameworks wrote of themselves; their time is in `rows` or
+        `unattributed` as well.
+    """
+
+    path: str
+    base_time_ns: int
+    devices: tuple[str, ...]
+    scopes: str
+    device_time_ns: int
+    device_events: int
+    device_busy_ns: int
+    busy_by_device: tuple[Busy, ...]
+    linked_ns: int
+    linked_events: int
+    unattributed: tuple[Rest, ...]
+    cross_thread_events: int
+    findings: tuple[Finding, ...]
+    steps: tuple[Step, ...]
+    rows: tuple[Row, ...]
+    framework: tuple[Row, ...]
+
+    @property
+    def balances(self) -> bool:
+        """Rows and rest are the sum of all device events, to the nanosecond."""
+        attributed = sum(row.device_self_ns for row in self.rows)
+        return attributed + sum(rest.ns for rest in self.unattributed) == self.device_time_ns
+
+    def to_json(self) -> dict[str, Any]:
+        """The ledger as its file holds it."""
+        found = asdict(self)
+        trace = {key: found.pop(key) for key in ("path", "base_time_ns", "devices")}
+        busy = {"all": found.pop("device_busy_ns")}
+        busy |= {item["device"]: item["ns"] for item in found.pop("busy_by_device")}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "trace": {"name": trace.pop("path"), **trace},
+            "device_busy_ns": busy,
+            **found,
+        }
+
+
+def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
+    """Accounts for every nanosecond of device time in `trace`.
+
+    Args:
+        trace: any Kineto trace.
+        scopes: one of `SCOPES`.
+    """
+    attribution = attribute(trace, build_scopes(trace, select(trace, scopes), name_gaps=False))
+    noise = attribute(trace, build_scopes(trace, _framework(trace), name_gaps=False))
+    device = trace.device
+    linked = attribution.launch != NO_LAUNCH_EVENT
+    return Ledger(
+        path=trace.info.path,
+        base_time_ns=trace.info.base_time_ns,
+        devices=trace.info.devices,
+        scopes=scopes,
+        device_time_ns=int(device.dur_ns.sum()),
+        device_events=len(device),
+        device_busy_ns=union_ns(device.start_ns, device.end_ns),
+        busy_by_device=tuple(_busy(trace)),
+        linked_ns=int(device.dur_ns[linked].sum()),
+        linked_events=int(linked.sum()),
+        unattributed=tuple(_rest(attribution)),
+        cross_thread_events=int(attribution.cross_thread.sum()),
+        findings=check_trace(attribution),
+        steps=attribution.steps,
+        rows=tuple(_rows(attribution)),
+        framework=tuple(_rows(noise)),
+    )
+
+
+def select(trace: Trace, scopes: str) -> Bool:
+    """bool[len(trace.host)]: the host events that are scopes of this kind."""
+    category = trace.host.category
+    noise = _framework(trace)
+    annotations = (category == Category.USER_ANNOTATION) & ~noise
+    by_labels: Bool = annotations | select_labels(trace)
+    is_module = np.array([name.startswith(MODULE_PREFIX) for name in trace.names], bool)
+    by_modules: Bool = (category == Category.PYTHON_FUNCTION) & is_module[trace.host.name]
+    if scopes == "labels":
+        return by_labels
+    return by_modules if scopes == "modules" else by_labels | by_modules
+
+
+def _framework(trace: Trace) -> Bool:
+    ours = np.array([bool(_FRAMEWORK.fullmatch(name)) for name in trace.names], bool)
+    # Old Kineto wrote its steps as operators; operators of such a name are nothing else.
+    mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
+    return mask
+
+
+def _busy(trace: Trace) -> Iterator[Busy]:
+    device = trace.device
+    number = device_number(trace)
+    for each in np.unique(number):
+        mine = device.take(number == each)
+        pid = trace.tracks[mine.track[0]].pid
+        yield Busy(pid, union_ns(mine.start_ns, mine.end_ns))
+
+
+def _rest(attribution: Attribution) -> Iterator[Rest]:
+    dur_ns = attribution.trace.device.dur_ns
+    for reason in Reason:
+        mine = attribution.owner == reason
+        if mine.any():
+            yield Rest(reason.text, int(dur_ns[mine].sum()), int(mine.sum()))
+
+
+def _rows(attribution: Attribution) -> Iterator[Row]:
+    for root in fold(attribution):
+        for path, part in root.walk():
+            yield _row(path, part)
+
+
+def _row(path: tuple[str, ...], part: Part) -> Row:
+    total = part.total
+    return Row(
+        path=path,
+        calls=total.calls,
+        cpu_ns=total.cpu_ns,
+        cpu_self_ns=part.own.cpu_ns,
+        device_ns=total.device_ns,
+        device_self_ns=part.own.device_ns,
+        device_events=total.device_events,
+        graph_events=total.graph_events,
+        gap_ns=total.gap_ns,
+        launch_ns=total.launch_ns,
+    )

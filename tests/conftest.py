@@ -1,0 +1,167 @@
+"""What the tests share: two-layer models on disk, and both command lines run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+_DENSE = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "attention_bias": False,
+    "head_dim": 32,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 40960,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+    "vocab_size": 256,
+}
+_SPARSE = _DENSE | {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 32,
+    "norm_topk_prob": True,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command line that has come to its end; `cwd` is the folder that it ran in."""
+
+    code: int
+    out: str
+    err: str
+    cwd: Path
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines on stderr, without warnings."""
+        return [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+
+    def records(self, path: str = "timing_results/timing_records.json") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self.cwd / path).read_text())
+        return found
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Both command lines, on a two-layer model unless the arguments name another."""
+
+    model: Path
+
+    def profile(self, cwd: Path, *argv: object) -> Done:
+        """The main job, in this process, on the CPU."""
+        from qwen3_profile.__main__ import main
+
+        return _call(main, cwd, self.arguments(argv))
+
+    def export(self, cwd: Path, *argv: object) -> Done:
+        from qwen3_profile.export import main
+
+        return _call(main, cwd, list(map(str, argv)))
+
+    def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """The main job as a process of its own; `script` runs instead of the module."""
+        return subprocess.Popen(
+            [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(argv)],
+            cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def arguments(self, argv: Sequence[object]) -> list[str]:
+        given = list(map(str, argv))
+        for flag, value in (
+            ("--model-name", str(self.model)),
+            ("--weights", "random"),
+            ("--device", "cpu"),
+            ("--input-len", "8"),
+            ("--num-runs", "1"),
+        ):
+            if flag not in given:
+                given += [flag, value]
+        return given
+
+
+def environment(**values: str) -> dict[str, str]:
+    """For a process that runs elsewhere, with the package of this clone."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | values
+
+
+def wait(process: subprocess.Popen[str], cwd: Path, seconds: float = 120) -> Done:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return Done(process.returncode, out, err, cwd)
+
+
+def _call(main: Any, cwd: Path, argv: list[str]) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(argv)
+    finally:
+        os.chdir(before)
+    return Done(code, out.getvalue(), err.getvalue(), cwd)
+
+
+def _write_model(folder: Path, config: dict[str, Any]) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """On a dense model of two layers."""
+    return Commands(_write_model(tmp_path_factory.mktemp("dense"), _DENSE))
+
+
+@pytest.fixture(scope="session")
+def sparse_commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """On a mixture of experts of two layers."""
+    return Commands(_write_model(tmp_path_factory.mktemp("sparse"), _SPARSE))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Done:
+    """Two configs of two runs each in traces/run1; not to be changed by a test."""
+    cwd = tmp_path_factory.mktemp("finished")
+    entries = [{"batch_size": 2}, {"input_len": 5, "dtype": "float32"}]
+    (cwd / "configs.json").write_text(json.dumps({"configs": entries}))
+    return commands.profile(cwd, "--configs", "configs.json", "--num-runs", 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs CUDA where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

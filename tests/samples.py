@@ -1,0 +1,130 @@
+"""Records and runs for tests, made from hand-made traces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kineto import forward_pass, split
+
+from qwen3_profile.config import RunConfig
+from qwen3_profile.health import Finding
+from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
+from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, Environment, Measurement, ModelFacts, Run
+
+ENVIRONMENT = Environment(
+    qwen3_profile="0.1.0",
+    python="3.11.9",
+    torch="2.13.0",
+    transformers="5.23.0",
+    cuda="13.0",
+    driver="580.1",
+    device_name="NVIDIA H100 80GB HBM3",
+    device_memory_bytes=85_000_000_000,
+    sm_clock_mhz=1980,
+    memory_clock_mhz=2619,
+    cpu="A Processor With a Rather Long Name at 2.70 GHz",
+    cpu_threads=16,
+    system="Linux",
+    kernels_replaced=(),
+)
+
+
+def model_facts(num_layers: int) -> ModelFacts:
+    return ModelFacts(
+        requested_name="Qwen/Qwen3-0.6B",
+        name="Qwen/Qwen3-0.6B",
+        weights="random",
+        weights_source="published shape",
+        num_layers=num_layers,
+        model_layers=28,
+        moe_layers=(),
+        hidden_size=1024,
+        parameters=596_049_920,
+    )
+
+
+def facts(num_layers: int, *, cuda: bool = True) -> RunFacts:
+    return RunFacts(
+        run="run1",
+        trace="raw/bs2_len256_bfloat16_prefill.run0.kineto.json.gz",
+        model=model_facts(num_layers),
+        environment=ENVIRONMENT,
+        requested_device=None,
+        device="cuda:0" if cuda else "cpu",
+        attn_implementation="sdpa",
+        seed=0,
+        logits_to_keep=1,
+        use_cache=True,
+        inference_mode=True,
+    )
+
+
+def step_times(num_layers: int, *, cuda: bool = True) -> StepTimes:
+    (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda)))
+    return step
+
+
+def record(
+    num_layers: int = 2,
+    *,
+    run: str = "A",
+    config: int = 0,
+    index: int = 0,
+    cuda: bool = True,
+    total_ns: int | None = 40_000,
+    findings: tuple[Finding, ...] = (),
+) -> TimingRecord:
+    return TimingRecord(
+        id=f"{run}-c{config}-r{index}-prefill",
+        timestamp="2026-01-02T03:04:05+00:00",
+        config_index=config,
+        run_index=index,
+        phase="prefill",
+        config=RunConfig(batch_size=2, input_len=256),
+        total_ns=total_ns,
+        profiled_ns=None if total_ns is None else 2 * total_ns,
+        times=step_times(num_layers, cuda=cuda),
+        findings=findings,
+        facts=facts(num_layers, cuda=cuda),
+    )
+
+
+def lone_record() -> TimingRecord:
+    """Of a trace that came without its run."""
+    whole = record(total_ns=None)
+    return replace(whole, config=None, facts=RunFacts(run="trace", trace="trace.json"))
+
+
+def run() -> Run:
+    config = RunConfig(batch_size=2, input_len=256, num_runs=1)
+    trace = f"raw/{config.worker}.run0.kineto.json.gz"
+    measurement = Measurement(0, "2026-01-02T03:04:05+00:00", 40_000, 80_000, 0, trace, ())
+    result = ConfigResult(
+        index=0,
+        config=config,
+        worker=config.worker,
+        phase="prefill",
+        status="done",
+        error="",
+        attn_implementation="sdpa",
+        unlabelled=(),
+        trace="",
+        measurements=(measurement,),
+    )
+    return Run(
+        schema_version=SCHEMA_VERSION,
+        id="20260102T030405.000000-run1",
+        name="run1",
+        started="2026-01-02T03:04:05+00:00",
+        argv=("--batch-size", "2"),
+        environment=ENVIRONMENT,
+        model=model_facts(1),
+        requested_device=None,
+        device="cuda:0",
+        seed=0,
+        logits_to_keep=1,
+        use_cache=True,
+        inference_mode=True,
+        warnings=("said once",),
+        configs=(result,),
+    )

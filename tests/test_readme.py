@@ -1,0 +1,171 @@
+"""The pages say what the program does: flags, fields, names, figures and the picture are its own."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from qwen3_profile import errors, export, labels
+from qwen3_profile.arguments import build_parser
+from qwen3_profile.collect import collect_trace
+from qwen3_profile.views.tables import render
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
+PAGES = [pytest.param(ENGLISH, id="english"), pytest.param(CHINESE, id="chinese")]
+SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"
+
+# The threshold of the noise warning is a figure of the program, not of the sample.
+PROGRAM_FIGURES = {"10%"}
+
+_CODE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_FIGURE = re.compile(r"\d+(?:\.\d+)?(?= ms\b)|\d+(?:\.\d+)?%")
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+Table = list[list[str]]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def prose_of(page: str) -> str:
+    """The page without its fenced blocks."""
+    return _FENCE.sub("", text_of(page))
+
+
+def tables_of(page: str) -> list[Table]:
+    """The page's tables as rows of cells, without their heads."""
+    found: list[Table] = []
+    for line in text_of(page).splitlines():
+        if line.startswith("|---"):
+            found.append([])
+        elif line.startswith("|") and found is not None and _is_row(line, found):
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def _is_row(line: str, found: list[Table]) -> bool:
+    """Not the head of the next table, whose line of dashes is still to come."""
+    head = re.compile(r"\| (Flag|Code|Name|Field|Where|参数|退出码|名称|字段|位置) \|")
+    return bool(found) and head.match(line) is None
+
+
+def table_with(page: str, cell: str) -> Table:
+    """The only table with `cell` among the codes of its first column."""
+    (found,) = (t for t in tables_of(page) if any(cell in _CODE.findall(row[0]) for row in t))
+    return found
+
+
+def flags_said(page: str) -> list[dict[str, str | None]]:
+    """Each table of flags as flag -> default; None where words stand for the default."""
+    return [
+        {row[0].strip("`"): code[0] if (code := _CODE.findall(row[1])) else None for row in table}
+        for table in tables_of(page)
+        if all(row[0].startswith("`--") for row in table)
+    ]
+
+
+def flags_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
+    found = {}
+    for action in parser._actions:
+        flag = action.option_strings[-1] if action.option_strings else ""
+        if flag not in ("", "--help", "--version"):
+            has_value = action.default is not None and action.default is not False
+            found[flag] = str(action.default) if has_value else None
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flags_and_defaults_are_the_parsers(page: str) -> None:
+    assert flags_said(page) == [flags_of(build_parser()), flags_of(export._parser())]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_leads_somewhere(page: str) -> None:
+    targets = _LINK.findall(text_of(page))
+    assert {"docs/terminal.svg", "LICENSE"} < set(targets)
+    for target in targets:
+        if target.startswith("#"):
+            headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+            assert target[1:] in {h.lower().replace(" ", "-") for h in headings}
+        else:
+            assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_place_of_the_layout_exists(page: str) -> None:
+    places = [code for row in table_with(page, "tests") for code in _CODE.findall(row[0])]
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_are_those_of_the_sample(page: str) -> None:
+    printed = set(re.findall(r"\d+(?:\.\d+)?%?", render(collect_trace(SAMPLE))))
+    figures = set(_FIGURE.findall(prose_of(page)))
+    assert len(figures) > 3
+    assert figures - printed - PROGRAM_FIGURES == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_number_of_device_events_is_the_samples(page: str) -> None:
+    (events,) = re.findall(r"(\d+) device events", render(collect_trace(SAMPLE)))
+    assert re.search(rf"\b{events}\b", prose_of(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_field_of_a_record_is_told(page: str) -> None:
+    said = [code for row in table_with(page, "layer_details") for code in _CODE.findall(row[0])]
+    assert sorted(said) == sorted(collect_trace(SAMPLE)[0].to_json())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_named_gap_is_told(page: str) -> None:
+    said = [code for row in table_with(page, "positions") for code in _CODE.findall(row[0])]
+    assert sorted(said) == sorted({n for names in labels.GAP_NAMES.values() for n in names})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_exit_code_is_told(page: str) -> None:
+    codes = {v for name, v in vars(errors).items() if name.startswith("EXIT_")}
+    assert {int(row[0].strip("`")) for row in table_with(page, "130")} == codes
+
+
+def test_every_reason_is_told() -> None:
+    from qwen3_profile.attribution import Reason
+
+    for page in (ENGLISH, CHINESE):
+        assert [r.text for r in Reason if f"*{r.text}*" not in text_of(page)] == []
+
+
+def test_pages_have_the_same_commands() -> None:
+    commands = [[b for kind, b in _FENCE.findall(text_of(page)) if kind in ("sh", "json")]
+                for page in (ENGLISH, CHINESE)]  # fmt: skip
+    assert commands[0] == commands[1]
+    assert len(commands[0]) > 8
+
+
+def test_pages_have_the_same_names() -> None:
+    english, chinese = ({*_CODE.findall(prose_of(page))} for page in (ENGLISH, CHINESE))
+    assert english == chinese
+
+
+def test_pages_have_the_same_sections_and_tables() -> None:
+    shapes = [
+        (
+            [len(h) for h in re.findall(r"^(#+) ", prose_of(page), re.MULTILINE)],
+            [[_CODE.findall(row[0]) for row in table] for table in tables_of(page)],
+        )
+        for page in (ENGLISH, CHINESE)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_picture_is_what_the_program_prints_now() -> None:
+    script = runpy.run_path(str(ROOT / "scripts/picture.py"))
+    assert script["PICTURE"].read_text(encoding="utf-8") == script["draw"]()
