@@ -79,7 +79,7 @@ def _save(invocation: Invocation, folder: Path, run: Run, result: ConfigResult) 
     with _told(codes):
         write_run(folder, run)
     if not result.measurements:
-        return run, codes[0]
+        return run, max(codes)
     with _told(codes):
         records = collect_config(folder, run, result)
         with _told(codes):

@@ -16,8 +16,12 @@ from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import TraceInfo, read_trace
 
 
-def collect_config(folder: Path, run: Run, result: ConfigResult) -> tuple[TimingRecord, ...]:
+def collect_config(
+    folder: Path, run: Run, result: ConfigResult, *, accept_damaged: bool = False
+) -> tuple[TimingRecord, ...]:
     """The records of one config of a saved run, one per measured run.
+
+    Damage that is accepted stays among the records' findings.
 
     Raises:
         TraceError: a trace is missing, or does not hold the step that the run recorded.
@@ -25,18 +29,19 @@ def collect_config(folder: Path, run: Run, result: ConfigResult) -> tuple[Timing
     """
     facts = _run_facts(run, result)
     return tuple(
-        _measured(folder, run, result, facts, measurement) for measurement in result.measurements
+        _measured(folder, run, result, facts, measurement, accept_damaged)
+        for measurement in result.measurements
     )
 
 
-def collect_trace(path: Path) -> tuple[TimingRecord, ...]:
+def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:
     """The records of a trace that came without its run: one per labelled forward pass.
 
     Raises:
         TraceError: not a trace, or one without labels of ours.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    steps, findings, info = _read(path)
+    steps, findings, info = _read(path, accept_damaged)
     if not steps:
         raise TraceError(
             str(path), "holds no labels of qwen3_profile", "record it with python -m qwen3_profile"
@@ -64,10 +69,15 @@ def collect_trace(path: Path) -> tuple[TimingRecord, ...]:
 
 
 def _measured(
-    folder: Path, run: Run, result: ConfigResult, facts: RunFacts, measurement: Measurement
+    folder: Path,
+    run: Run,
+    result: ConfigResult,
+    facts: RunFacts,
+    measurement: Measurement,
+    accept_damaged: bool,
 ) -> TimingRecord:
     path = folder / measurement.trace
-    steps, findings, _ = _read(path)
+    steps, findings, _ = _read(path, accept_damaged)
     mine = [
         step
         for step in steps
@@ -98,12 +108,15 @@ def _measured(
     )
 
 
-def _read(path: Path) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...], TraceInfo]:
-    trace = read_trace(path)
+def _read(
+    path: Path, accept_damaged: bool
+) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...], TraceInfo]:
+    trace = read_trace(path, accept_damaged=accept_damaged)
     scopes = build_scopes(trace, select_labels(trace))
     attribution = attribute(trace, scopes)
     findings = check_trace(attribution)
-    refuse_damage(str(path), findings)
+    if not accept_damaged:
+        refuse_damage(str(path), findings)
     steps = read_steps(attribution)
     for step in steps:
         if not step.balances:

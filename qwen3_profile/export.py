@@ -15,10 +15,14 @@ from qwen3_profile.arguments import Parser, output_file_name
 from qwen3_profile.collect import collect_config, collect_trace
 from qwen3_profile.command import run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, warn
-from qwen3_profile.files import make_folder
+from qwen3_profile.files import make_folder, write_atomic
+from qwen3_profile.health import refuse_damage
+from qwen3_profile.ledger import SCOPES, make_ledger
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
 from qwen3_profile.store import check_store, save_csv, save_json
+from qwen3_profile.trace import read_trace
+from qwen3_profile.views.ledger import render_ledger
 from qwen3_profile.views.tables import render
 
 _SAVE: dict[str, Callable[[Path, Sequence[TimingRecord]], None]] = {
@@ -59,13 +63,29 @@ def _parser() -> Parser:
         "--output-file", metavar="FILE",
         help="records are merged into it by id (default: timing_records.json or .csv)",
     )  # fmt: skip
+    parser.add_argument(
+        "--ledger", type=Path, metavar="FILE",
+        help="of any Kineto trace, ours or not, write the whole account of its device time to this "
+        "JSON file, and no records",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scopes", choices=SCOPES, default="labels",
+        help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
+        "both (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-damaged", action="store_true",
+        help="export what is left of a damaged trace; the record says so (default: refuse it)",
+    )  # fmt: skip
     return parser
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.ledger is not None:
+        return _export_ledger(options)
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
-    groups = _read(options.path, options.config)
+    groups = _read(options.path, options.config, options.accept_damaged)
     make_folder(options.output_dir)
     check_store(path, options.format)
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
@@ -77,10 +97,24 @@ def _export(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _read(path: Path, config: int | None) -> list[tuple[TimingRecord, ...]]:
+def _export_ledger(options: argparse.Namespace) -> int:
+    if options.path.is_dir():
+        raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
+    ledger = make_ledger(
+        read_trace(options.path, accept_damaged=options.accept_damaged), options.scopes
+    )
+    if not options.accept_damaged:
+        refuse_damage(ledger.path, ledger.findings)
+    make_folder(options.ledger.parent)
+    write_atomic(options.ledger, ledger.to_bytes())
+    show(f"{render_ledger(ledger)}\n\nledger  {options.ledger}")
+    return EXIT_OK
+
+
+def _read(path: Path, config: int | None, accept: bool) -> list[tuple[TimingRecord, ...]]:
     """The records that PATH holds, one group per config and phase."""
     if path.is_dir():
-        groups = [group for folder in _runs_in(path) for group in _read_run(folder, config)]
+        groups = [group for folder in _runs_in(path) for group in _read_run(folder, config, accept)]
         if not groups:
             raise TraceError(str(path), f"holds no finished config{_numbered(config)}")
         return groups
@@ -88,7 +122,7 @@ def _read(path: Path, config: int | None) -> list[tuple[TimingRecord, ...]]:
         raise ConfigError("--config", "goes with a run's folder, not with a trace file")
     if not path.exists():
         raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
-    records = _read_raw_of_run(path) or collect_trace(path)
+    records = _read_raw_of_run(path, accept) or collect_trace(path, accept_damaged=accept)
     return [tuple(group) for _, group in groupby(records, key=lambda record: record.phase)]
 
 
@@ -107,14 +141,14 @@ def _runs_in(path: Path) -> list[Path]:
     return runs
 
 
-def _read_run(folder: Path, config: int | None) -> Iterator[tuple[TimingRecord, ...]]:
+def _read_run(folder: Path, config: int | None, accept: bool) -> Iterator[tuple[TimingRecord, ...]]:
     run = read_run(folder)
     for result in run.configs:
         if result.measurements and config in (None, result.index):
-            yield collect_config(folder, run, result)
+            yield collect_config(folder, run, result, accept_damaged=accept)
 
 
-def _read_raw_of_run(path: Path) -> tuple[TimingRecord, ...]:
+def _read_raw_of_run(path: Path, accept: bool) -> tuple[TimingRecord, ...]:
     """The one record of a raw trace that still lies in its run's folder; else nothing."""
     folder = path.resolve().parent.parent
     if path.resolve().parent.name != RAW_FOLDER or not (folder / RUN_FILE).is_file():
@@ -124,7 +158,7 @@ def _read_raw_of_run(path: Path) -> tuple[TimingRecord, ...]:
         record
         for result in run.configs
         if any(measurement.trace == trace for measurement in result.measurements)
-        for record in collect_config(folder, run, result)
+        for record in collect_config(folder, run, result, accept_damaged=accept)
         if record.facts.trace == trace
     )
 

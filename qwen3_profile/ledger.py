@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from qwen3_profile.attribution import (
@@ -122,6 +123,16 @@ class Ledger:
             "device_busy_ns": busy,
             **found,
         }
+
+    def to_bytes(self) -> bytes:
+        """The text of the ledger's file, one row to a line."""
+        found = self.to_json()
+        rows = {key: found.pop(key) for key in ("rows", "framework")}
+        head = msgspec.json.format(msgspec.json.encode(found), indent=2).removesuffix(b"\n}")
+        for key, values in rows.items():
+            lines = b",\n    ".join(msgspec.json.encode(value) for value in values)
+            head += b',\n  "%s": [\n    %s\n  ]' % (key.encode(), lines)
+        return head + b"\n}\n"
 
 
 def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:

@@ -10,7 +10,7 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, Reason
 from qwen3_profile.config import RunConfig
-from qwen3_profile.health import Finding
+from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times, fold
 from qwen3_profile.runs import Environment, ModelFacts
 from qwen3_profile.scopes import NO_SCOPE
@@ -129,6 +129,7 @@ class TimingRecord:
             "num_runs": self.config.num_runs if self.config else None,
             "warmup_runs": self.config.warmup_runs if self.config else None,
             **_facts_json(self.facts),
+            "damaged": any(finding.severity == DAMAGE for finding in self.findings),
             "findings": [asdict(finding) for finding in self.findings],
         }
 

@@ -452,6 +452,17 @@ def test_a_hub_that_is_silent_costs_no_more_than_its_patience(
     assert not source.has_weights
 
 
+def test_a_lookup_without_a_deadline_of_its_own_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(hub, "HUB_PATIENCE_S", 0.2)
+    monkeypatch.setattr(hub, "_ask_hub", lambda name: str(done.wait(10)))
+    source = hub.locate("a/b", ask_hub=True)
+    done.set()
+    assert "the hub does not answer within 0.2 s" in source.reason
+
+
 @pytest.mark.parametrize("how", ["offline", "unreachable"])
 def test_auto_falls_back_within_seconds(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     from huggingface_hub import constants

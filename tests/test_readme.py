@@ -1,4 +1,4 @@
-"""The pages say what the program does: flags, fields, names, figures and the picture are its own."""
+"""The pages say what the program does: its flags, fields, names, figures and picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 from qwen3_profile import errors, export, labels
 from qwen3_profile.arguments import build_parser
+from qwen3_profile.attribution import Reason
 from qwen3_profile.collect import collect_trace
+from qwen3_profile.records import TimingRecord
 from qwen3_profile.views.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,11 @@ _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 Table = list[list[str]]
 
 
+@pytest.fixture(scope="module")
+def sample() -> tuple[TimingRecord, ...]:
+    return collect_trace(SAMPLE)
+
+
 def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
@@ -41,19 +48,11 @@ def prose_of(page: str) -> str:
 
 def tables_of(page: str) -> list[Table]:
     """The page's tables as rows of cells, without their heads."""
-    found: list[Table] = []
-    for line in text_of(page).splitlines():
-        if line.startswith("|---"):
-            found.append([])
-        elif line.startswith("|") and found is not None and _is_row(line, found):
-            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
-
-
-def _is_row(line: str, found: list[Table]) -> bool:
-    """Not the head of the next table, whose line of dashes is still to come."""
-    head = re.compile(r"\| (Flag|Code|Name|Field|Where|参数|退出码|名称|字段|位置) \|")
-    return bool(found) and head.match(line) is None
+    blocks = re.findall(r"^\|[-|]+\|\n((?:\|.*\n)+)", text_of(page), re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        for block in blocks
+    ]
 
 
 def table_with(page: str, cell: str) -> Table:
@@ -105,23 +104,25 @@ def test_every_place_of_the_layout_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_figures_are_those_of_the_sample(page: str) -> None:
-    printed = set(re.findall(r"\d+(?:\.\d+)?%?", render(collect_trace(SAMPLE))))
+def test_figures_are_those_of_the_sample(page: str, sample: tuple[TimingRecord, ...]) -> None:
+    printed = set(re.findall(r"\d+(?:\.\d+)?%?", render(sample)))
     figures = set(_FIGURE.findall(prose_of(page)))
     assert len(figures) > 3
     assert figures - printed - PROGRAM_FIGURES == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_number_of_device_events_is_the_samples(page: str) -> None:
-    (events,) = re.findall(r"(\d+) device events", render(collect_trace(SAMPLE)))
+def test_number_of_device_events_is_the_samples(
+    page: str, sample: tuple[TimingRecord, ...]
+) -> None:
+    (events,) = re.findall(r"(\d+) device events", render(sample))
     assert re.search(rf"\b{events}\b", prose_of(page))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_field_of_a_record_is_told(page: str) -> None:
+def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, ...]) -> None:
     said = [code for row in table_with(page, "layer_details") for code in _CODE.findall(row[0])]
-    assert sorted(said) == sorted(collect_trace(SAMPLE)[0].to_json())
+    assert sorted(said) == sorted(sample[0].to_json())
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -136,11 +137,9 @@ def test_every_exit_code_is_told(page: str) -> None:
     assert {int(row[0].strip("`")) for row in table_with(page, "130")} == codes
 
 
-def test_every_reason_is_told() -> None:
-    from qwen3_profile.attribution import Reason
-
-    for page in (ENGLISH, CHINESE):
-        assert [r.text for r in Reason if f"*{r.text}*" not in text_of(page)] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_every_reason_is_told(page: str) -> None:
+    assert [r.text for r in Reason if f"*{r.text}*" not in text_of(page)] == []
 
 
 def test_pages_have_the_same_commands() -> None:

@@ -38,6 +38,7 @@ from qwen3_profile.trace.columns import (
     TraceInfo,
     Track,
 )
+from qwen3_profile.trace.salvage import inflate_some, whole_prefixes
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
 _CATEGORIES = {
@@ -69,6 +70,7 @@ _DEVICE = (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
 MODULE_PREFIX = "nn.Module: "
 
 _INT64_MAX = 2**63 - 1
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Args(msgspec.Struct, gc=False):
@@ -97,15 +99,18 @@ class _Document(msgspec.Struct):
     devices: list[_Device] = msgspec.field(name="deviceProperties", default_factory=list)
 
 
-def read_trace(path: Path) -> Trace:
+def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
     """Reads a Kineto trace, `.json` or `.json.gz`.
+
+    Args:
+        path: the file.
+        accept_damaged: of a file that is cut off, read what is whole; `TraceInfo.damage` says so.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    text = _read_bytes(path)
-    document = _decode(path, text)
+    document, damage = _read_document(path, accept_damaged)
     columns = _Columns(path)
     for event in document.trace_events or ():
         columns.add(event)
@@ -114,14 +119,35 @@ def read_trace(path: Path) -> Trace:
         schema_version=document.schema_version,
         base_time_ns=document.base_time_ns,
         devices=tuple(device.name for device in document.devices),
+        damage=damage,
     )
     return columns.trace(info)
+
+
+def _read_document(path: Path, accept_damaged: bool) -> tuple[_Document, str]:
+    try:
+        return _decode(path, _read_bytes(path)), ""
+    except DamagedTraceError as error:
+        if not accept_damaged:
+            raise
+        return _salvage(path, error), error.what
+
+
+def _salvage(path: Path, error: DamagedTraceError) -> _Document:
+    raw = path.read_bytes()
+    text = inflate_some(raw) if raw[:2] == _GZIP_MAGIC else raw
+    for prefix in whole_prefixes(text):
+        try:
+            return _decode(path, prefix)
+        except TraceError:
+            continue
+    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        return gzip.decompress(raw) if raw[:2] == _GZIP_MAGIC else raw
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _damaged(path, f"is not whole gzip: {error}") from error

@@ -1,0 +1,148 @@
+"""The command line: its defaults, its help, and one line for each mistake."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from qwen3_profile import __version__
+from qwen3_profile.arguments import build_parser, parse_arguments
+from qwen3_profile.config import Invocation, ModelRequest, RunConfig
+from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
+
+
+def test_defaults() -> None:
+    assert parse_arguments([]) == Invocation(
+        model=ModelRequest(
+            name="Qwen/Qwen3-0.6B", weights="auto", num_layers=None, device=None, seed=0
+        ),
+        configs=(
+            RunConfig(
+                batch_size=1,
+                input_len=128,
+                dtype="bfloat16",
+                num_runs=3,
+                warmup_runs=1,
+                attn_implementation=None,
+            ),
+        ),
+        output_dir=Path("timing_results"),
+        output_file="timing_records.json",
+        trace_dir=Path("traces"),
+        run_name=None,
+        force=False,
+    )
+
+
+def test_every_flag() -> None:
+    argv = (
+        "--batch-size 4 --input-len 512 --num-runs 5 --warmup-runs 2 --dtype float32 "
+        "--attn-implementation eager --model-name Qwen/Qwen3-8B --device cuda:1 --weights random "
+        "--num-layers 3 --seed 9 --output-dir ./my --output-file b.json --trace-dir t "
+        "--run-name mine --force"
+    )
+    assert parse_arguments(argv.split()) == Invocation(
+        model=ModelRequest("Qwen/Qwen3-8B", "random", 3, "cuda:1", 9),
+        configs=(RunConfig(4, 512, "float32", 5, 2, "eager"),),
+        output_dir=Path("my"),
+        output_file="b.json",
+        trace_dir=Path("t"),
+        run_name="mine",
+        force=True,
+    )
+
+
+def test_a_file_of_configs_takes_its_defaults_from_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"configs": [{"batch_size": 2}, {"num_runs": 1}]}')
+    found = parse_arguments(["--configs", str(path), "--batch-size", "8", "--dtype", "float16"])
+    assert found.configs == (
+        RunConfig(batch_size=2, dtype="float16"),
+        RunConfig(batch_size=8, dtype="float16", num_runs=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        pytest.param(
+            ["--batchsize", "2"],
+            "--batchsize: is not a known argument; did you mean --batch-size?",
+            id="a flag almost right",
+        ),
+        pytest.param(
+            ["--batchsize=2"], "--batchsize=2: is not a known argument; did you mean --batch-size?",
+            id="with its value",
+        ),
+        pytest.param(["--xyzzy"], "--xyzzy: is not a known argument; see --help", id="like none"),
+        pytest.param(["--batch", "2"], "--batch: is not a known argument", id="abbreviated"),
+        pytest.param(["prefill"], "prefill: is not a known argument", id="a stray word"),
+        pytest.param(["--batch-size"], "--batch-size: expected one argument", id="no value"),
+        pytest.param(["--batch-size", "two"], "--batch-size: invalid int value: 'two'", id="a word"),
+        pytest.param(["--batch-size", "0"], "--batch-size: 0 is out of range", id="out of range"),
+        pytest.param(["--input-len", "-3"], "--input-len: -3 is out of range", id="negative"),
+        pytest.param(["--warmup-runs", "-1"], "--warmup-runs: -1 is out of", id="two words"),
+        pytest.param(["--dtype", "int8"], "--dtype: invalid choice: 'int8'", id="no such dtype"),
+        pytest.param(["--weights", "x"], "--weights: invalid choice: 'x'", id="no such weights"),
+        pytest.param(["--num-layers", "0"], "--num-layers: 0 is out of range", id="no layers"),
+        pytest.param(["--seed", "-1"], "--seed: -1 is out of range", id="negative seed"),
+        pytest.param(["--model-name", ""], "--model-name: is empty", id="no name"),
+        pytest.param(
+            ["--attn-implementation", ""], "--attn-implementation: '' is not a name", id="attention"
+        ),
+        pytest.param(
+            ["--output-file", "a/b.json"],
+            "--output-file: 'a/b.json' is not a file's name; give its folder as --output-dir",
+            id="a path as file",
+        ),
+        pytest.param(["--output-file", ""], "--output-file: '' is not a file's name", id="no file"),
+        pytest.param(["--configs", "none.json"], "none.json: cannot be read", id="no such file"),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_arguments(argv)
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == EXIT_BAD_INPUT
+
+
+# A number without a unit says what it counts.
+UNITS = {
+    "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
+    "--warmup-runs": "forward passes", "--num-layers": "layers", "--seed": "token ids",
+}  # fmt: skip
+
+
+def flags() -> list[argparse.Action]:
+    return [a for a in build_parser()._actions if a.dest not in ("help", "version")]
+
+
+@pytest.mark.parametrize("action", [pytest.param(a, id=a.option_strings[0]) for a in flags()])
+def test_the_help_says_each_default_and_unit(action: argparse.Action) -> None:
+    assert action.help is not None
+    assert "(default: " in action.help
+    if action.default not in (None, False):
+        assert "%(default)s" in action.help
+    if action.type is int:
+        assert UNITS[action.option_strings[0]] in action.help
+
+
+def test_the_help_is_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    titles = ["what is measured:", "on which model, and where:", "what is written:"]
+    assert [shown.index(title) for title in titles] == sorted(shown.index(t) for t in titles)
+    assert shown.index(titles[0]) < shown.index("--batch-size N") < shown.index(titles[1])
+    assert "(default: Qwen/Qwen3-0.6B)" in shown
+    assert all(action.option_strings[0] in shown for action in flags())
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_arguments(["--version"])
+    assert (caught.value.code, capsys.readouterr().out.strip()) == (0, __version__)

@@ -1,0 +1,232 @@
+"""What a run may be asked to do, and how each mistake in a file of configs is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from qwen3_profile.config import (
+    DTYPES,
+    Invocation,
+    ModelRequest,
+    RunConfig,
+    closest,
+    read_configs,
+)
+from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
+
+# --- one config ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({"batch_size": 0}, "batch_size: 0 is out of range; take 1 to 1048576", id="0"),
+        pytest.param({"batch_size": -1}, "batch_size: -1 is out of range", id="negative"),
+        pytest.param({"batch_size": 1 << 21}, "batch_size: 2097152 is out of range", id="huge"),
+        pytest.param({"batch_size": "2"}, "batch_size: is a string", id="text"),
+        pytest.param({"batch_size": 2.0}, "batch_size: is a fraction", id="fraction"),
+        pytest.param({"batch_size": True}, "batch_size: is true or false", id="bool is no number"),
+        pytest.param({"batch_size": None}, "batch_size: is null", id="null"),
+        pytest.param({"input_len": 0}, "input_len: 0 is out of range; take 1", id="input_len"),
+        pytest.param({"num_runs": 0}, "num_runs: 0 is out of range; take 1", id="num_runs"),
+        pytest.param({"warmup_runs": -1}, "warmup_runs: -1 is out of range; take 0", id="warmup"),
+        pytest.param({"dtype": "int8"}, "dtype: 'int8' is not one of float32, float16", id="dtype"),
+        pytest.param({"dtype": ["float32"]}, "dtype: ['float32'] is not one of", id="dtype list"),
+        pytest.param({"attn_implementation": ""}, "attn_implementation: ''", id="empty attention"),
+        pytest.param({"attn_implementation": 3}, "attn_implementation: 3", id="attention number"),
+    ],
+)
+def test_a_config_checks_itself(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig(**changes)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(told)
+    assert caught.value.exit_code == EXIT_BAD_INPUT
+
+
+def test_the_least_and_the_most_are_allowed() -> None:
+    RunConfig(batch_size=1, input_len=1, num_runs=1, warmup_runs=0)
+    RunConfig(batch_size=1 << 20, input_len=1 << 20, num_runs=1 << 20, warmup_runs=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("config", "worker"),
+    [
+        pytest.param(RunConfig(2, 256), "bs2_len256_bfloat16_prefill", id="plain"),
+        pytest.param(
+            RunConfig(1, 8, "float32", attn_implementation="eager"),
+            "bs1_len8_float32_eager_prefill",
+            id="with attention",
+        ),
+        pytest.param(
+            RunConfig(attn_implementation="a/b c.d"),
+            "bs1_len128_bfloat16_a-b-c-d_prefill",
+            id="safe as a file's name",
+        ),
+    ],
+)
+def test_the_worker_names_the_config(config: RunConfig, worker: str) -> None:
+    assert config.worker == worker
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param({"name": ""}, "--model-name: is empty", id="no name"),
+        pytest.param({"weights": "some"}, "--weights: 'some' is not one of auto", id="weights"),
+        pytest.param({"num_layers": 0}, "--num-layers: 0 is out of range", id="no layers"),
+        pytest.param({"seed": -1}, "--seed: -1 is out of range", id="negative seed"),
+        pytest.param({"seed": 1 << 63}, "--seed: 9223372036854775808 is out", id="seed too large"),
+    ],
+)
+def test_a_model_request_checks_itself(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ModelRequest(**changes)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(told)
+
+
+def test_the_records_path() -> None:
+    asked = Invocation(
+        ModelRequest(seed=(1 << 63) - 1), (RunConfig(),), Path("out"), "r.json", Path("t"), None, False
+    )
+    assert asked.records_path == Path("out/r.json")
+
+
+# --- a file of configs --------------------------------------------------------------------------
+
+DEFAULTS = RunConfig(batch_size=7, input_len=70, dtype="float16", num_runs=5, warmup_runs=2)
+
+
+def read(tmp_path: Path, text: str) -> tuple[RunConfig, ...]:
+    path = tmp_path / "c.json"
+    path.write_text(text, encoding="utf-8")
+    return read_configs(path, DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            '{"configs": [{"batch_size": 1, "input_len": 128}]}',
+            [dataclasses.replace(DEFAULTS, batch_size=1, input_len=128)],
+            id="the command line gives what an entry leaves out",
+        ),
+        pytest.param('{"configs": [{}]}', [DEFAULTS], id="all of it"),
+        pytest.param(
+            '{"configs": [{"batch_size": 1, "input_len": 2, "dtype": "float32", "num_runs": 3,'
+            ' "warmup_runs": 0, "attn_implementation": "eager"}]}',
+            [RunConfig(1, 2, "float32", 3, 0, "eager")],
+            id="every key",
+        ),
+        pytest.param(
+            '{"configs": [{"batch_size": 4}, {"batch_size": 2}]}',
+            [dataclasses.replace(DEFAULTS, batch_size=n) for n in (4, 2)],
+            id="in the order of the file",
+        ),
+    ],
+)
+def test_configs_are_read(tmp_path: Path, text: str, expected: list[RunConfig]) -> None:
+    assert read(tmp_path, text) == tuple(expected)
+
+
+def entry(second: str) -> str:
+    return f'{{"configs": [{{"batch_size": 1}}, {second}]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "told"),
+    [
+        pytest.param("", "", "is not JSON", id="empty"),
+        pytest.param("{", "", "is not JSON", id="cut off"),
+        pytest.param("[" * 100_000, "", "is not JSON", id="nested without end"),
+        pytest.param("[]", "", 'has no list "configs"', id="a list"),
+        pytest.param("{}", "", 'has no list "configs"', id="no configs"),
+        pytest.param('{"configs": {}}', "", 'has no list "configs"', id="configs no list"),
+        pytest.param('{"configs": []}', " configs", "is empty", id="an empty list"),
+        pytest.param('{"configs": [{}], "x": 1}', "", "unknown key 'x'", id="a key beside configs"),
+        pytest.param(
+            '{"configs": [{}], "configs": [{}]}', "", "the key 'configs' twice", id="configs twice"
+        ),
+        pytest.param(entry("3"), " configs[1]", "is a number", id="an entry is a number"),
+        pytest.param(entry("null"), " configs[1]", "is null", id="an entry is null"),
+        pytest.param(entry("[]"), " configs[1]", "is a list", id="an entry is a list"),
+        pytest.param(
+            entry('{"batchsize": 2}'),
+            " configs[1].batchsize",
+            "is not a known key; did you mean batch_size?",
+            id="a key almost right",
+        ),
+        pytest.param(
+            entry('{"model_name": "x"}'),
+            " configs[1].model_name",
+            "is not a known key; ",
+            id="a key that only the command line has",
+        ),
+        pytest.param(
+            entry('{"qqq": 2}'),
+            " configs[1].qqq",
+            "the keys are batch_size, input_len, dtype, num_runs, warmup_runs, attn_implementation",
+            id="a key like none",
+        ),
+        pytest.param(
+            entry('{"batch_size": "2"}'), " configs[1].batch_size", "is a string", id="wrong type"
+        ),
+        pytest.param(
+            entry('{"input_len": 1.5}'), " configs[1].input_len", "is a fraction", id="fraction"
+        ),
+        pytest.param(
+            entry('{"num_runs": 0}'), " configs[1].num_runs", "0 is out of range", id="range"
+        ),
+        pytest.param(
+            entry('{"dtype": "int4"}'), " configs[1].dtype", "'int4' is not one of", id="dtype"
+        ),
+        pytest.param(
+            entry('{"num_runs": 1, "num_runs": 2}'), "", "the key 'num_runs' twice", id="key twice"
+        ),
+        pytest.param(
+            entry('{"batch_size": 1}'), " configs[1]", "is the same as configs[0]", id="duplicate"
+        ),
+        pytest.param(
+            entry('{"batch_size": 1, "input_len": 70}'),
+            " configs[1]",
+            "is the same as configs[0]",
+            id="duplicate once the defaults are in",
+        ),
+    ],
+)
+def test_each_mistake_is_one_line(tmp_path: Path, text: str, where: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'c.json'}:{where}")
+    assert told in line
+    assert "\n" not in line
+    assert caught.value.exit_code == EXIT_BAD_INPUT
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        read_configs(tmp_path / "none.json", DEFAULTS)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_configs(tmp_path, DEFAULTS)
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ConfigError, match="is not JSON"):
+        read_configs(tmp_path / "b.json", DEFAULTS)
+
+
+def test_the_example_of_the_repository_is_right() -> None:
+    example = Path(__file__).parents[1] / "benchmark_configs.json"
+    assert len(read_configs(example, RunConfig())) > 1
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        pytest.param("bfloat", "did you mean bfloat16?", id="near"),
+        pytest.param("zzz", "", id="far"),
+    ],
+)
+def test_closest(word: str, expected: str) -> None:
+    assert closest(word, DTYPES) == expected
