@@ -87,9 +87,16 @@ class Attribution:
         return union_ns(mine.start_ns, mine.end_ns)
 
 
-def attribute(trace: Trace, scopes: ScopeTree) -> Attribution:
-    """Gives each device event of `trace` to one scope, or says why not."""
-    steps = find_steps(trace)
+def attribute(
+    trace: Trace, scopes: ScopeTree, steps: tuple[Step, ...] | None = None
+) -> Attribution:
+    """Gives each device event of `trace` to one scope, or says why not.
+
+    Args:
+        steps: in time order, apart from each other; None for what `find_steps` finds.
+    """
+    if steps is None:
+        steps = find_steps(trace)
     device, launches = trace.device, trace.launches
     launch = _find_launches(device, launches)
     owner, cross_thread = _find_owners(trace, scopes, launch)
@@ -136,10 +143,11 @@ def _find_launches(device: Events, launches: Events) -> Int32:
     """For each device event the launch of the same correlation id, or -1.
 
     Where several runtime records share an id (a driver call inside a runtime call), the first one
-    is the outermost: records are ordered by start.
+    is the outermost: records are ordered by start, and the longer first.
     """
     known = np.flatnonzero(launches.correlation != NO_CORRELATION)
-    order = known[np.lexsort((launches.start_ns[known], launches.correlation[known]))]
+    found_first = (launches.category, -launches.dur_ns, launches.start_ns, launches.correlation)
+    order = known[np.lexsort([key[known] for key in found_first])]
     ids = launches.correlation[order]
     if not len(ids):
         return np.full(len(device), NO_LAUNCH_EVENT, np.int32)
@@ -205,7 +213,8 @@ def _gaps(trace: Trace, device_step: Int32, steps: tuple[Step, ...]) -> Int64:
     device = trace.device
     gaps = np.zeros(len(device), np.int64)
     for place in _by_step_and_device(device_number(trace), device_step):
-        order = place[np.argsort(device.start_ns[place], kind="stable")]
+        # Of events that start together the one that was launched first ends the idle time.
+        order = place[np.lexsort((device.correlation[place], device.start_ns[place]))]
         start = device.start_ns[order]
         reach = np.maximum.accumulate(device.end_ns[order])
         step = int(device_step[order[0]])

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
-from qwen3_profile.health import DAMAGE, NOTE, WARNING, Finding
+from qwen3_profile.health import DAMAGE, NOTE, WARNING, Finding, check_log
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64
 
 _CLOCK_JUMP_NS = 1_000_000
+# No session lasts for a hundred days; what lies so far apart was not timed by one clock.
+_LONGEST_TRACE_NS = 100 * 86_400 * 10**9
 
 # Calls that put work on the device. Allocations, synchronisations and queries do not.
 _LAUNCHES = re.compile(r"(cuda|cu|hip)\w*(Launch\w*Kernel|GraphLaunch|Memcpy\w*|Memset\w*)\w*")
-_KERNEL_LAUNCH = re.compile(r"(cuda|cu|hip)(Ext)?(Module)?Launch\w*Kernel\w*")
+_KERNEL_LAUNCH = re.compile(r"(cuda|cu|hip)(Ext)?(Module)?Launch\w*Kernel(?!MultiDevice)\w*")
 _CAPTURE = re.compile(r"(cuda|cu|hip)StreamBeginCapture\w*")
 
 
@@ -30,6 +32,11 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _cut_off,
         _without_timestamps,
         _outlasts_the_trace,
+        _lies_apart,
+        _duplicate_launches,
+        _shared_launches,
+        _log,
+        _unread,
         _starts_before_launch,
         _launches_without_events,
         _events_without_launch,
@@ -78,6 +85,71 @@ def _outlasts_the_trace(attribution: Attribution) -> Iterator[Finding]:
         yield _finding(
             attribution, DAMAGE, "endless", odd, "device event is longer than all the rest together"
         )
+
+
+def _lies_apart(attribution: Attribution) -> Iterator[Finding]:
+    trace = attribution.trace
+    tables = [table for table in (trace.host, trace.launches, trace.device) if len(table)]
+    if not tables:
+        return
+    first = min(int(table.start_ns.min()) for table in tables)
+    last = max(int(table.end_ns.max()) for table in tables)
+    if last - first > _LONGEST_TRACE_NS:
+        days = (last - first) // (86_400 * 10**9)
+        message = f"the first and the last event lie {days} days apart: their clocks disagree"
+        yield Finding(DAMAGE, "clock-jump", message, 1, 0, "")
+
+
+def _duplicate_launches(attribution: Attribution) -> Iterator[Finding]:
+    """A driver call may repeat the id of the runtime call around it; nothing else may."""
+    trace = attribution.trace
+    known = np.flatnonzero(trace.launches.correlation != NO_CORRELATION)
+    known = known[np.isin(trace.launches.correlation[known], trace.device.correlation)]
+    calls = trace.launches.take(known)
+    # The outermost call of each id, as the attribution chose it, and the others of that id.
+    order = np.lexsort((calls.category, -calls.dur_ns, calls.start_ns, calls.correlation))
+    calls = calls.take(order)
+    _, first = np.unique(calls.correlation, return_index=True)
+    outer = first[np.cumsum(np.isin(np.arange(len(calls)), first)) - 1]
+    inside = (calls.track == calls.track[outer]) & (calls.end_ns <= calls.end_ns[outer])
+    if not inside.all():
+        ids = calls.correlation[~inside]
+        yield _finding(
+            attribution,
+            DAMAGE,
+            "duplicate-launch",
+            np.isin(trace.device.correlation, ids),
+            "device events have several launches of the same id",
+        )
+
+
+def _shared_launches(attribution: Attribution) -> Iterator[Finding]:
+    """One call launches one kernel; only a graph launches many under its id."""
+    trace, launch = attribution.trace, attribution.launch
+    one_kernel = np.array([bool(_KERNEL_LAUNCH.fullmatch(name)) for name in trace.names], bool)
+    linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
+    alone = linked[one_kernel[trace.launches.name[launch[linked]]]]
+    counts = np.bincount(launch[alone], minlength=len(trace.launches))
+    shared = np.zeros(len(launch), bool)
+    shared[alone] = counts[launch[alone]] > 1
+    if shared.any():
+        yield _finding(
+            attribution, DAMAGE, "shared-launch", shared,
+            "device events share the id of a call that launches one kernel",
+        )  # fmt: skip
+
+
+def _log(attribution: Attribution) -> Iterator[Finding]:
+    yield from check_log(attribution.trace.info.messages)
+
+
+def _unread(attribution: Attribution) -> Iterator[Finding]:
+    unread = attribution.trace.info.unread
+    if unread:
+        count = sum(events for _, events in unread)
+        name = unread[0][0]
+        message = f"{count} events are of unknown categories and were not read, such as {name!r}"
+        yield Finding(WARNING, "unknown-category", message, count, 0, name)
 
 
 def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:

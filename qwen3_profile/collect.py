@@ -8,12 +8,14 @@ from pathlib import Path
 from qwen3_profile import labels
 from qwen3_profile.attribution import attribute
 from qwen3_profile.checks import check_trace
-from qwen3_profile.errors import TraceError
+from qwen3_profile.collectives import split_collectives
+from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
 from qwen3_profile.health import Finding, check_labels, check_log, refuse_damage
-from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
+from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, layers, read_steps
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
-from qwen3_profile.trace import TraceInfo, read_trace
+from qwen3_profile.trace import Trace, read_trace
 
 
 def collect_config(
@@ -35,24 +37,43 @@ def collect_config(
 
 
 def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:
-    """The records of a trace that came without its run: one per labelled forward pass.
+    """The records of a trace that came without its run: one per forward pass.
+
+    Passes are those with our labels; in a trace without such, those that its nn.Module ranges show.
 
     Raises:
-        TraceError: not a trace, or one without labels of ours.
+        TraceError: not a trace, or one with neither.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    steps, findings, info = _read(path, accept_damaged)
-    if not steps:
+    trace = read_trace(path, accept_damaged=accept_damaged)
+    found = collect_read_trace(path, trace, accept_damaged=accept_damaged)
+    if not found:
         raise TraceError(
-            str(path), "holds no labels of qwen3_profile", "record it with python -m qwen3_profile"
+            str(path),
+            "holds neither labels of qwen3_profile nor nn.Module ranges, which give layers",
+            "--ledger FILE accounts for its device time by the ranges that it has",
         )
-    name = path.name.partition(".")[0]
-    facts = RunFacts(run=name, trace=path.name, device=", ".join(info.devices) or None)
-    # Traces of the same name are common; the time of the first step tells them apart.
-    unique = f"{path.name}@{info.base_time_ns + steps[0].start_ns}"
+    return found
+
+
+def collect_read_trace(
+    path: Path, trace: Trace, *, rank: int | None = None, accept_damaged: bool = False
+) -> tuple[TimingRecord, ...]:
+    """As `collect_trace`, of a trace that has been read; none where it has neither.
+
+    Args:
+        path: names the trace in its records.
+        rank: of the process that wrote it, where its file does not say so.
+    """
+    steps, findings = _split(path, trace, accept_damaged)
+    facts = replace(trace_facts(path, trace), rank=trace.info.rank if rank is None else rank)
+    if not any(layers(step.forward) for step in steps):
+        found = collect_modules(path, trace, facts, findings)
+        if found:
+            return found
     return tuple(
         TimingRecord(
-            id=f"{unique}-c0-r{index}-{step.forward.name}",
+            id=f"{unique_name(path, trace, steps)}-c0-r{index}-{step.forward.name}",
             timestamp="",
             config_index=0,
             run_index=index,
@@ -77,7 +98,8 @@ def _measured(
     accept_damaged: bool,
 ) -> TimingRecord:
     path = folder / measurement.trace
-    steps, findings, _ = _read(path, accept_damaged)
+    trace = read_trace(path, accept_damaged=accept_damaged)
+    steps, findings = _split(path, trace, accept_damaged)
     mine = [
         step
         for step in steps
@@ -108,20 +130,26 @@ def _measured(
     )
 
 
-def _read(
-    path: Path, accept_damaged: bool
-) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...], TraceInfo]:
-    trace = read_trace(path, accept_damaged=accept_damaged)
+def _split(
+    path: Path, trace: Trace, accept_damaged: bool
+) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...]]:
+    """The steps with our labels, and what is odd in the trace."""
     scopes = build_scopes(trace, select_labels(trace))
     attribution = attribute(trace, scopes)
     findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    steps = read_steps(attribution)
+    steps = read_steps(split_collectives(attribution))
     for step in steps:
         if not step.balances:
-            raise AssertionError(f"{path}: the ledger of step {step.number} does not balance")
-    return steps, findings, trace.info
+            raise DamagedTraceError(
+                str(path),
+                f"step {step.number} does not balance: {step.forward.name} with "
+                f"{step.forward.total.device_ns} ns and {step.unattributed_ns} ns without label "
+                f"are not the {step.device_ns} ns of its device events",
+                "a step may hold one forward pass, and no label outside it",
+            )
+    return steps, findings
 
 
 def _missing_labels(step: StepTimes, model: ModelFacts) -> tuple[Finding, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
@@ -18,11 +17,13 @@ from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, warn
 from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES, make_ledger
+from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
 from qwen3_profile.store import check_store, save_csv, save_json
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.ledger import render_ledger
+from qwen3_profile.views.spread import render_spread
 from qwen3_profile.views.tables import render
 
 _SAVE: dict[str, Callable[[Path, Sequence[TimingRecord]], None]] = {
@@ -45,7 +46,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "path", type=Path, metavar="PATH",
-        help="a run's folder, a folder of runs, or a trace file (.json, .json.gz)",
+        help="a run's folder, a folder of runs, a trace file (.json, .json.gz), or a folder of the "
+        "trace files of ranks",
     )  # fmt: skip
     parser.add_argument(
         "--config", type=int, metavar="INDEX",
@@ -85,13 +87,22 @@ def _export(options: argparse.Namespace) -> int:
         return _export_ledger(options)
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
-    groups = _read(options.path, options.config, options.accept_damaged)
+    ranks = _read_ranks(options)
+    if ranks:
+        groups = [rank.records for rank in ranks if rank.records]
+    else:
+        groups = _read(options.path, options.config, options.accept_damaged)
     make_folder(options.output_dir)
     check_store(path, options.format)
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
-    for records in groups:
-        show(f"{render(records)}\n")
+    if ranks:
+        show(f"{render_spread(ranks)}\n")
+    else:
+        for records in groups:
+            show(f"{render(records)}\n")
+    if not groups:
+        return EXIT_OK
     _SAVE[options.format](path, [record for records in groups for record in records])
     show(f"records  {path}")
     return EXIT_OK
@@ -123,20 +134,44 @@ def _read(path: Path, config: int | None, accept: bool) -> list[tuple[TimingReco
     if not path.exists():
         raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
     records = _read_raw_of_run(path, accept) or collect_trace(path, accept_damaged=accept)
-    return [tuple(group) for _, group in groupby(records, key=lambda record: record.phase)]
+    return _by_config(records)
 
 
-def _runs_in(path: Path) -> list[Path]:
+def _by_config(records: Sequence[TimingRecord]) -> list[tuple[TimingRecord, ...]]:
+    """Records of one trace by model and phase, in the order in which these first ran."""
+    groups: dict[tuple[int, str], list[TimingRecord]] = {}
+    for record in records:
+        groups.setdefault((record.config_index, record.phase), []).append(record)
+    return [tuple(group) for group in groups.values()]
+
+
+def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:
+    """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
+    if not options.path.is_dir() or _find_runs(options.path):
+        return ()
+    files = trace_files(options.path)
+    if files and options.config is not None:
+        raise ConfigError("--config", "goes with a run's folder, not with traces of ranks")
+    return collect_ranks(files, accept_damaged=options.accept_damaged) if files else ()
+
+
+def _find_runs(path: Path) -> list[Path]:
     """`path` if it is a run's folder, else the runs directly below it."""
     if (path / RUN_FILE).is_file():
         return [path]
-    runs = sorted(
+    return sorted(
         (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
         key=lambda folder: (len(folder.name), folder.name),
     )
+
+
+def _runs_in(path: Path) -> list[Path]:
+    runs = _find_runs(path)
     if not runs:
         raise TraceError(
-            str(path), f"holds no {RUN_FILE}, nor does a folder in it", "give a run's folder"
+            str(path),
+            f"holds no {RUN_FILE}, nor does a folder in it, and no trace",
+            "give a run's folder, or a folder with the trace of each rank",
         )
     return runs
 

@@ -16,6 +16,7 @@ A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each
           layer.7.ffn.gate_proj              and act_fn up_proj down_proj; router and experts
       norm                                   in a mixture of experts
       lm_head
+      sample                                 the choice of the next token, in a generation
 
 Labels are recognised by name, never by category: torch writes `record_function` ranges as
 `user_annotation` and `_RecordFunctionFast` ranges as `cpu_op`.
@@ -49,6 +50,12 @@ ATTN_PARTS = (
 DENSE_FFN_PARTS = ("gate_proj", "act_fn", "up_proj", "down_proj")
 MOE_FFN_PARTS = ("router", "experts")
 
+# What other implementations of a decoder have beside these; we write no such labels.
+NEUTRAL_PHASE = "forward"
+COLLECTIVES = "nccl"
+FUSED_PARTS = {"attn": ("qkv_proj",), "ffn": ("gate_up_proj", "shared_experts")}
+OTHER_NORMS = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+
 OTHER = "other"
 STEP_PREFIX = "ProfilerStep#"
 
@@ -71,6 +78,18 @@ _GAPS: dict[tuple[str, str | None, str | None], str] = {
     ("ffn", "experts", "experts"): "routing",
     ("ffn", "experts", None): "combine",
 }
+# The same where labels come from modules: functions have none, so attention itself is a gap, and
+# what a fused norm or projection has already done must not be named.
+_MODULE_GAPS: dict[tuple[str, str, str | None], str] = {
+    ("layer", "attn", "post_attention_layernorm"): "residual_attn",
+    ("layer", "ffn", None): "residual_ffn",
+    ("attn", "v_proj", "o_proj"): "attn_core",
+    ("attn", "k_norm", "o_proj"): "attn_core",
+    ("attn", "qkv_proj", "o_proj"): "attn_core",
+    ("attn", "rope", "o_proj"): "attn_core",
+    ("ffn", "up_proj", "down_proj"): "act_mul",
+    ("ffn", "act_fn", "down_proj"): "act_mul",
+}
 GAP_NAMES = {
     kind: tuple(dict.fromkeys(name for (k, _, _), name in _GAPS.items() if k == kind))
     for kind in ("phase", "layer", "attn", "ffn")
@@ -78,12 +97,16 @@ GAP_NAMES = {
 
 _LABEL = re.compile(
     r"(?P<phase>prefill|decode)"
-    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head)"
+    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample)"
     r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
-    r"(?:\.(?P<block>input_layernorm|attn|post_attention_layernorm|ffn)"
+    r"(?:\.(?P<block>input_layernorm|attn|post_attention_layernorm|ffn"
+    r"|pre_feedforward_layernorm|post_feedforward_layernorm)"
     r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
 )
-_PARTS_OF = {"attn": frozenset(ATTN_PARTS), "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS)}
+_PARTS_OF = {
+    "attn": frozenset(ATTN_PARTS + FUSED_PARTS["attn"]),
+    "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"]),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +170,14 @@ def gap_name(kind: str, before: str | None, after: str | None) -> str | None:
         return None
     exact = _GAPS.get((kind, before, after))
     return exact if exact is not None else _GAPS.get((kind, before, "*"))
+
+
+def module_gap_name(kind: str, before: str, after: str | None) -> str | None:
+    """What the ops between two modules are called; as `gap_name`, for labels made of modules.
+
+    `attn_core` is all between the projections and `o_proj`: rope, cache and attention itself.
+    """
+    return _MODULE_GAPS.get((kind, before, after))
 
 
 def layer_label(layer: int, block: str | None = None, part: str | None = None) -> str:

@@ -81,6 +81,7 @@ class Busy:
 class Ledger:
     """The whole account of a trace.
 
+    versions: of CUDA or HIP, as the file has them; Kineto does not write torch's.
     device_time_ns is the sum of the rows' device_self_ns and of unattributed, exactly.
     device_busy_ns: the union over all devices; busy_by_device: of each one's streams.
     linked_ns, linked_events: of device events whose launch is in the trace.
@@ -91,6 +92,7 @@ class Ledger:
     path: str
     base_time_ns: int
     devices: tuple[str, ...]
+    versions: tuple[tuple[str, int], ...]
     scopes: str
     device_time_ns: int
     device_events: int
@@ -115,6 +117,7 @@ class Ledger:
         """The ledger as its file holds it."""
         found = asdict(self)
         trace = {key: found.pop(key) for key in ("path", "base_time_ns", "devices")}
+        trace["versions"] = dict(found.pop("versions"))
         busy = {"all": found.pop("device_busy_ns")}
         busy |= {item["device"]: item["ns"] for item in found.pop("busy_by_device")}
         return {
@@ -150,6 +153,7 @@ def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
         path=trace.info.path,
         base_time_ns=trace.info.base_time_ns,
         devices=trace.info.devices,
+        versions=trace.info.versions,
         scopes=scopes,
         device_time_ns=int(device.dur_ns.sum()),
         device_events=len(device),

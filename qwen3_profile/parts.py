@@ -61,10 +61,12 @@ class Part:
 
     def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Part]]:
         """This part and all below it, each with its path of names, outermost first."""
-        path = (*path, self.name)
-        yield path, self
-        for part in self.parts:
-            yield from part.walk(path)
+        # Ranges that were never closed nest by thousands; recursion would end before them.
+        waiting = [((*path, self.name), self)]
+        while waiting:
+            path, part = waiting.pop()
+            yield path, part
+            waiting += [((*path, child.name), child) for child in reversed(part.parts)]
 
 
 def sum_times(times: Iterable[Times]) -> Times:
@@ -84,7 +86,11 @@ def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, 
     children: dict[int, list[int]] = defaultdict(list)
     for path, (parent, _) in enumerate(paths):
         children[parent].append(path)
-    return tuple(_build(path, paths, own, children) for path in children[ROOT])
+    built: dict[int, Part] = {}
+    for path in reversed(range(len(paths))):
+        parts = tuple(built[child] for child in children[path])
+        built[path] = _with_children(paths[path][1], own[path], parts)
+    return tuple(built[path] for path in children[ROOT])
 
 
 def _paths(attribution: Attribution, index: Int64) -> tuple[list[tuple[int, str]], Int64]:
@@ -118,18 +124,11 @@ def _sum_by_path(attribution: Attribution, index: Int64, path_of: Int64, count: 
     return [Times(*values) for values in sums.T.tolist()]
 
 
-def _build(
-    path: int,
-    paths: list[tuple[int, str]],
-    own: list[Times],
-    children: dict[int, list[int]],
-) -> Part:
+def _with_children(name: str, mine: Times, parts: tuple[Part, ...]) -> Part:
     """Turns sums of each scope's own into sums with children, but for calls and wall-clock."""
-    parts = tuple(_build(child, paths, own, children) for child in children[path])
-    mine = own[path]
     below = sum_times(part.total for part in parts)
     device = [getattr(mine, f.name) + getattr(below, f.name) for f in fields(Times)[2:]]
     total = Times(mine.calls, mine.cpu_ns, *device)
     own_cpu = mine.cpu_ns - below.cpu_ns
     self_times = Times(mine.calls, own_cpu, *(getattr(mine, f.name) for f in fields(Times)[2:]))
-    return Part(paths[path][1], total, self_times, parts)
+    return Part(name, total, self_times, parts)

@@ -46,6 +46,11 @@ def step(index: int) -> AbstractContextManager[object]:
     return coarse_range(f"{STEP_PREFIX}{index}") if _recording() else nullcontext()
 
 
+def leaf(name: str) -> AbstractContextManager[object]:
+    """The label round a part that no module and no function of the model makes up."""
+    return part_range(name) if _recording() else nullcontext()
+
+
 def inside_range(original: Function, label: str, open_range: Range, block: Patches) -> Function:
     """`original` inside the range `label`, while `block` is open."""
 

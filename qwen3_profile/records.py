@@ -62,7 +62,11 @@ class StepTimes:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a record says of the run beside its times; None where a lone trace does not tell."""
+    """What a record says of the run beside its times; None where a lone trace does not tell.
+
+    model_class: the class of the model, where the trace of another program names it.
+    rank, world_size: which process of how many wrote the trace.
+    """
 
     run: str
     trace: str
@@ -76,6 +80,9 @@ class RunFacts:
     use_cache: bool | None = None
     inference_mode: bool | None = None
     warnings: tuple[str, ...] = ()
+    model_class: str | None = None
+    rank: int | None = None
+    world_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class TimingRecord:
     id: unique; the run's id, the config's index, the run's index and the phase.
     total_ns: wall-clock of the bare forward pass; None where only a trace is known.
     profiled_ns: the same with profiler and labels.
+    phase_source: how the phase is known: "label" of ours, "annotation: " and its text of a serving
+        engine, or "unknown".
     """
 
     id: str
@@ -98,6 +107,7 @@ class TimingRecord:
     times: StepTimes
     findings: tuple[Finding, ...]
     facts: RunFacts
+    phase_source: str = "label"
 
     @property
     def disturbance(self) -> float | None:
@@ -121,6 +131,7 @@ class TimingRecord:
             "config_index": self.config_index,
             "run_index": self.run_index,
             "phase": self.phase,
+            "phase_source": self.phase_source,
             "steps": 1,
             "profiled_time": _seconds(self.profiled_ns),
             "disturbance": self.disturbance,
@@ -155,6 +166,12 @@ def layers(forward: Part) -> tuple[Part, ...]:
     return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
 
 
+def collectives(forward: Part) -> tuple[Part, ...]:
+    """The parts `nccl`, wherever in a forward pass they were launched."""
+    walk = (part for _, part in forward.walk())
+    return tuple(part for part in walk if short_name(part) == labels.COLLECTIVES)
+
+
 def short_name(part: Part) -> str:
     """The last component of the part's name: `q_proj` of `layer.7.attn.q_proj`."""
     return part.name.rpartition(".")[2]
@@ -163,7 +180,8 @@ def short_name(part: Part) -> str:
 def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which scopes are a forward pass's label, or lie in one."""
     scopes = attribution.scopes
-    is_phase = np.array([name in labels.PHASES for name in scopes.names], bool)[scopes.name]
+    phases = (*labels.PHASES, labels.NEUTRAL_PHASE)
+    is_phase = np.array([name in phases for name in scopes.names], bool)[scopes.name]
     inside = is_phase.copy()
     for i, parent in enumerate(scopes.parent.tolist()):
         if parent != NO_SCOPE and inside[parent]:
@@ -235,6 +253,8 @@ def _step_json(times: StepTimes) -> dict[str, Any]:
         "cuda_busy": times.busy_ns / _NS_PER_S,
         "cuda_gap": times.gap_ns / _NS_PER_S,
         "unattributed_cuda": times.unattributed_ns / _NS_PER_S,
+        "nccl_cuda": sum(part.own.device_ns for part in collectives(times.forward)) / _NS_PER_S,
+        "nccl": {part.name: part.own.device_ns / _NS_PER_S for part in collectives(times.forward)},
         "unattributed": [asdict(item) for item in times.unattributed],
         "ledger_ns": {
             "device_time": times.device_ns,

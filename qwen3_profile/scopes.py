@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from qwen3_profile import labels
 from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace
 
 NO_SCOPE = -1
+
+_MOST_DIGITS = 18  # of a step's number; a name may hold any text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,18 @@ class ScopeTree:
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:
     """The trace's steps in time order: `ProfilerStep#k`, else forward passes, else everything."""
-    is_step = [name.startswith(labels.STEP_PREFIX) for name in trace.names]
-    steps = _steps(trace, trace.host.take(np.array(is_step, bool)[trace.host.name]))
+    steps = find_profiler_steps(trace)
     if steps:
         return steps
     is_phase = [name in labels.PHASES for name in trace.names]
     phases = _steps(trace, trace.host.take(np.array(is_phase, bool)[trace.host.name]))
     return phases or _whole(trace)
+
+
+def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
+    """The trace's `ProfilerStep#k` ranges in time order."""
+    is_step = [name.startswith(labels.STEP_PREFIX) for name in trace.names]
+    return _steps(trace, trace.host.take(np.array(is_step, bool)[trace.host.name]))
 
 
 def select_labels(trace: Trace) -> Bool:
@@ -104,7 +111,7 @@ def build_scopes(trace: Trace, selected: Bool, *, name_gaps: bool = True) -> Sco
     """
     events = trace.host.take(selected)
     tree = _nest(events, trace.names)
-    return _with_gaps(tree) if name_gaps else tree
+    return with_gaps(tree) if name_gaps else tree
 
 
 def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
@@ -115,7 +122,8 @@ def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
     found = []
     for count, (start, end, name) in enumerate(sorted(rows)):
         number = name.removeprefix(labels.STEP_PREFIX)
-        found.append(Step(int(number) if number.isdecimal() else count, start, end))
+        counted = number.isdecimal() and len(number) <= _MOST_DIGITS
+        found.append(Step(int(number) if counted else count, start, end))
     return tuple(found)
 
 
@@ -172,8 +180,14 @@ def _ranks(names: Sequence[str]) -> Int64:
     return ranks
 
 
-def _with_gaps(tree: ScopeTree) -> ScopeTree:
-    """`tree` and a scope for each stretch between labels that `labels.gap_name` can name."""
+def with_gaps(
+    tree: ScopeTree, name_gap: Callable[[str, str, str | None], str | None] = labels.gap_name
+) -> ScopeTree:
+    """`tree` and a scope for each stretch between labels that `name_gap` can name.
+
+    Args:
+        name_gap: as `labels.gap_name`: (container's kind, name before, name after) -> name or None.
+    """
     names = dict(zip(tree.names, range(len(tree.names)), strict=True))
     rows: list[tuple[int, int, int, int, int]] = []
     for owner, before, after in _stretches(tree):
@@ -183,7 +197,7 @@ def _with_gaps(tree: ScopeTree) -> ScopeTree:
         if container is None or previous is None:
             continue
         next_name = following.name if following is not None else None
-        gap = labels.gap_name(container.kind, previous.name, next_name)
+        gap = name_gap(container.kind, previous.name, next_name)
         start = int(tree.end_ns[before])
         end = int(tree.start_ns[after]) if after != NO_SCOPE else int(tree.end_ns[owner])
         if gap is None or end <= start:

@@ -58,7 +58,8 @@ def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Se
         id=started.strftime("%Y%m%dT%H%M%S.%fZ"),
         name=folder.name,
         started=started.isoformat(timespec="milliseconds"),
-        argv=tuple(argv),
+        # Bytes that are no text, as a file's name may have, cannot be written as JSON.
+        argv=tuple(word.encode(errors="backslashreplace").decode() for word in argv),
         environment=read_environment(prepared.device),
         model=_model_facts(prepared.loaded),
         requested_device=invocation.model.device,

@@ -113,25 +113,26 @@ def split(*events: str) -> Attribution:
 
 
 LEAF_NS = 1000
-KERNEL_NS = 100
 
 
-def forward_pass(num_layers: int, *, start: int = 0, number: int = 0, cuda: bool = True) -> list[str]:
+def forward_pass(
+    num_layers: int, *, number: int = 0, cuda: bool = True, leaf_ns: int = LEAF_NS
+) -> list[str]:
     """A labelled prefill of a dense model inside its step.
 
-    Every leaf takes `LEAF_NS` on the host and, on a GPU, launches one kernel of `KERNEL_NS`, which
+    Every leaf takes `leaf_ns` on the host and, on a GPU, launches one kernel of a tenth of it; it
     runs at once. So attn takes 9 leaves, ffn 4, a layer 15, and the pass 15 * num_layers + 4.
     """
     events: list[str] = []
-    clock = start
+    clock = 0
 
     def leaf(name: str) -> None:
         nonlocal clock
-        events.append(cpu_op(name, clock, clock + LEAF_NS))
+        events.append(cpu_op(name, clock, clock + leaf_ns))
         if cuda:
             events.append(launch(clock + 1, clock + 10, clock + 20))
-            events.append(kernel(clock + 1, clock + 30, clock + 30 + KERNEL_NS))
-        clock += LEAF_NS
+            events.append(kernel(clock + 1, clock + 30, clock + 30 + leaf_ns // 10))
+        clock += leaf_ns
 
     def container(name: str, leaves: Iterable[str]) -> None:
         begin = clock
@@ -153,4 +154,4 @@ def forward_pass(num_layers: int, *, start: int = 0, number: int = 0, cuda: bool
         events.append(label(layer_label(layer), begin, clock))
     leaf("norm")
     leaf("lm_head")
-    return [step(number, start, clock), label("prefill", start, clock), *events]
+    return [step(number, 0, clock), label("prefill", 0, clock), *events]

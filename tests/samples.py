@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kineto import forward_pass, split
+from kineto import LEAF_NS, forward_pass, split
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
 from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
-from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, Environment, Measurement, ModelFacts, Run
+from qwen3_profile.runs import (
+    SCHEMA_VERSION,
+    ConfigResult,
+    Environment,
+    Measurement,
+    ModelFacts,
+    Run,
+)
 
 ENVIRONMENT = Environment(
     qwen3_profile="0.1.0",
@@ -59,8 +66,8 @@ def facts(num_layers: int, *, cuda: bool = True) -> RunFacts:
     )
 
 
-def step_times(num_layers: int, *, cuda: bool = True) -> StepTimes:
-    (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda)))
+def step_times(num_layers: int, *, cuda: bool = True, leaf_ns: int = LEAF_NS) -> StepTimes:
+    (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda, leaf_ns=leaf_ns)))
     return step
 
 
@@ -71,6 +78,7 @@ def record(
     config: int = 0,
     index: int = 0,
     cuda: bool = True,
+    leaf_ns: int = LEAF_NS,
     total_ns: int | None = 40_000,
     findings: tuple[Finding, ...] = (),
 ) -> TimingRecord:
@@ -83,7 +91,7 @@ def record(
         config=RunConfig(batch_size=2, input_len=256),
         total_ns=total_ns,
         profiled_ns=None if total_ns is None else 2 * total_ns,
-        times=step_times(num_layers, cuda=cuda),
+        times=step_times(num_layers, cuda=cuda, leaf_ns=leaf_ns),
         findings=findings,
         facts=facts(num_layers, cuda=cuda),
     )

@@ -1,4 +1,4 @@
-"""Who owns a device event: each rule on a trace small enough for paper, then the laws of the sums."""
+"""Who owns a device event: each rule on a trace fit for paper, then the laws of the sums."""
 
 from __future__ import annotations
 
@@ -410,7 +410,7 @@ def traces(draw: st.DrawFn) -> list[str]:
 
 
 @given(traces())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_ledger_balances(events: list[str]) -> None:
     found = split(*events)
     dur_ns = found.trace.device.dur_ns
@@ -422,7 +422,7 @@ def test_the_ledger_balances(events: list[str]) -> None:
 
 
 @given(traces())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_time_is_negative_and_no_part_is_more_than_the_whole(events: list[str]) -> None:
     found = split(*events)
     for own in (
@@ -435,13 +435,15 @@ def test_no_time_is_negative_and_no_part_is_more_than_the_whole(events: list[str
         inner = found.scopes.parent != NO_SCOPE
         np.add.at(below, found.scopes.parent[inner], total[inner])
         assert (total == own + below).all()
-    assert (found.with_children(found.self_cpu_ns) == found.scopes.end_ns - found.scopes.start_ns).all()
+    assert (
+        found.with_children(found.self_cpu_ns) == found.scopes.end_ns - found.scopes.start_ns
+    ).all()
     busy = union_ns(found.trace.device.start_ns, found.trace.device.end_ns)
     assert busy <= int(found.trace.device.dur_ns.sum())
 
 
 @given(traces(), st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_order_of_the_file_does_not_matter(events: list[str], chance: random.Random) -> None:
     shuffled = list(events)
     chance.shuffle(shuffled)
@@ -478,7 +480,7 @@ def tree_of(ranges: list[Range], *, name_gaps: bool) -> tuple[dict[str, int], Sc
 
 
 @given(st.tuples(nested(1, 0, 60, 4), nested(2, 0, 60, 2)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_innermost_agrees_with_looking_at_every_label(pair: tuple[list[Range], ...]) -> None:
     ranges = [r for part in pair for r in part]
     tids, tree = tree_of(ranges, name_gaps=False)
@@ -490,7 +492,7 @@ def test_innermost_agrees_with_looking_at_every_label(pair: tuple[list[Range], .
 
 
 @given(nested(1, 0, 60, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_gaps_take_only_what_was_their_containers_own(ranges: list[Range]) -> None:
     tids, plain = tree_of(ranges, name_gaps=False)
     _, named = tree_of(ranges, name_gaps=True)

@@ -89,7 +89,13 @@ def test_a_model_request_checks_itself(changes: dict[str, object], told: str) ->
 
 def test_the_records_path() -> None:
     asked = Invocation(
-        ModelRequest(seed=(1 << 63) - 1), (RunConfig(),), Path("out"), "r.json", Path("t"), None, False
+        ModelRequest(seed=(1 << 63) - 1),
+        (RunConfig(),),
+        Path("out"),
+        "r.json",
+        Path("t"),
+        None,
+        False,
     )
     assert asked.records_path == Path("out/r.json")
 

@@ -190,7 +190,9 @@ def test_the_disk_of_the_records_fills_up(
     disk = mount("size=128k")
     first = commands.profile(tmp_path, "--output-dir", disk)
     before = (disk / "timing_records.json").read_bytes()
-    (disk / "big").write_bytes(b"\0" * (96 * 1024 - len(before)))
+    room = os.statvfs(disk)
+    # Enough for the first look at the folder, too little for three more records.
+    (disk / "big").write_bytes(b"\0" * (room.f_bavail * room.f_frsize - 8192))
     second = commands.profile(tmp_path, "--output-dir", disk, "--num-runs", 3)
     assert first.code == 0
     assert_one_line(second, 1, "timing_records.json", "No space left")
@@ -299,29 +301,32 @@ def test_least_needed_by_hand(
     assert (needed.kv_bytes, needed.activation_bytes) == (kv_bytes, activation_bytes)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands, attention: str) -> None:
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux")
+def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands) -> None:
     code = (
-        "import resource, sys, torch\n"
+        "import sys, torch\n"
         "from qwen3_profile import memory, models\n"
         "from qwen3_profile.config import ModelRequest, RunConfig\n"
+        "def peak():\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    return int(status.partition('VmHWM:')[2].split()[0]) * 1024\n"
         "cpu = torch.device('cpu')\n"
         "request = ModelRequest(sys.argv[1], 'random')\n"
-        "loaded = models.load_model(request, 'bfloat16', sys.argv[2], cpu)\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "loaded = models.load_model(request, 'float32', 'eager', cpu)\n"
         "models.prefill(loaded.model, models.make_inputs(256, 1, 8, 0, cpu))\n"
-        "before, config = peak(), RunConfig(batch_size=8, input_len=2048)\n"
-        "models.prefill(loaded.model, models.make_inputs(256, 8, 2048, 0, cpu))\n"
-        "needed = memory.least_needed(loaded.facts.shape, config, 2, sys.argv[2])\n"
+        "open('/proc/self/clear_refs', 'w').write('5')  # the peak starts anew\n"
+        "before = peak()\n"
+        "models.prefill(loaded.model, models.make_inputs(256, 1, 2048, 0, cpu))\n"
+        "config = RunConfig(input_len=2048)\n"
+        "needed = memory.least_needed(loaded.facts.shape, config, 4, 'eager')\n"
         "print(peak() - before, needed.total_bytes)\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, str(commands.model), attention],
+        [sys.executable, "-c", code, str(commands.model)],
         env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     taken, estimated = map(int, found.stdout.split())
-    assert estimated <= taken * 1.05
-    assert estimated >= taken * 0.3
+    assert 0.5 * taken <= estimated <= taken
 
 
 # --- interrupted and killed
@@ -390,6 +395,7 @@ def test_a_killed_process_leaves_whole_files(commands: Commands, tmp_path: Path)
     assert [record["run"] for record in commands.profile(tmp_path).records()][-1] == "run2"
 
 
+@pytest.mark.slow
 def test_runs_at_once_lose_nothing(commands: Commands, tmp_path: Path) -> None:
     processes = [commands.start(tmp_path, "--batch-size", size) for size in (1, 2, 3, 4)]
     results = [wait(process, tmp_path, seconds=300) for process in processes]
@@ -398,6 +404,13 @@ def test_runs_at_once_lose_nothing(commands: Commands, tmp_path: Path) -> None:
     assert sorted(record["batch_size"] for record in records) == [1, 2, 3, 4]
     assert sorted(record["run"] for record in records) == ["run1", "run2", "run3", "run4"]
     assert len(json.loads((tmp_path / "timing_results/timing_summary.json").read_text())) == 4
+
+
+def test_arguments_that_are_no_text(commands: Commands, tmp_path: Path) -> None:
+    done = commands.profile(tmp_path, "--output-dir", "caf\udce9")
+    assert (done.code, done.err) == (0, "")
+    saved = json.loads((tmp_path / "traces/run1/run.json").read_text())
+    assert "caf\\udce9" in saved["argv"]
 
 
 # --- a model that fails, a reader that leaves

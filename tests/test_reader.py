@@ -110,7 +110,8 @@ def test_what_kineto_writes_comes_back(time_ns: int) -> None:
 def test_each_category_has_its_table(cat: str, table: str, category: Category) -> None:
     trace = read(event(cat, "x", 1, 1, "1.000", "1.000"))
     sizes = {
-        name: len(getattr(trace, name)) for name in ("host", "launches", "device", "gpu_annotations")
+        name: len(getattr(trace, name))
+        for name in ("host", "launches", "device", "gpu_annotations")
     }
     assert sizes == {**dict.fromkeys(sizes, 0), table: 1}
     assert getattr(trace, table).category.tolist() == [category]
@@ -193,6 +194,11 @@ def test_correlation_may_be_missing(args: str, expected: int) -> None:
     assert read(text).device.correlation.tolist() == [expected]
 
 
+def test_only_launches_and_device_events_have_an_id() -> None:
+    trace = read(event("cpu_op", "aten::mm", 1, 1, "1.0", "1.0", correlation=7))
+    assert trace.host.correlation.tolist() == [NO_CORRELATION]
+
+
 def test_the_file_says_of_itself(tmp_path: Path) -> None:
     text = json.dumps(
         {
@@ -261,7 +267,9 @@ def one_event(**changes: str) -> bytes:
         pytest.param(
             PACKED[:-8] + b"\0" * 8, True, "is not whole gzip", id="gzip with a wrong checksum"
         ),
-        pytest.param(PACKED[:40] + b"\xff" * 9 + PACKED[49:], True, "gzip", id="gzip broken inside"),
+        pytest.param(
+            PACKED[:40] + b"\xff" * 9 + PACKED[49:], True, "gzip", id="gzip broken inside"
+        ),
         pytest.param(one_event(ts='"soon"'), True, "'k1' has \"soon\"", id="ts is text"),
         pytest.param(one_event(ts=""), True, "'k1' has nothing as its \"ts\"", id="no ts"),
         pytest.param(one_event(ts="null"), True, "'k1' has null", id="ts is null"),
@@ -308,15 +316,41 @@ def test_what_cannot_be_read_is_bad_input(tmp_path: Path, name: str, told: str) 
     assert str(tmp_path / name) in str(caught.value)
 
 
-@given(st.integers(0, len(WHOLE) - 3))
-def test_a_trace_cut_anywhere_is_never_half_read(cut: int) -> None:
-    data = WHOLE[:cut]
+@given(cut=st.integers(0, len(WHOLE) - 3))
+def test_a_trace_cut_anywhere_is_never_half_read(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = write(tmp_path_factory.getbasetemp() / "cut.json", WHOLE[:cut])
     with pytest.raises(TraceError):
-        read_bytes(data)
+        read_trace(path)
 
 
-def read_bytes(data: bytes) -> None:
-    import tempfile
+# --- what is left of a damaged file, where the user accepts it -----------------------------------
 
-    with tempfile.TemporaryDirectory() as folder:
-        read_trace(write(Path(folder, "t.json"), data))
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        pytest.param(WHOLE, 50, id="whole"),
+        pytest.param(WHOLE[:-3], 50, id="only the end is missing"),
+        pytest.param(WHOLE[: WHOLE.index(b'"k30"')], 30, id="cut inside an event"),
+        pytest.param(WHOLE[: WHOLE.index(b'"correlation": 31') + 18], 31, id="cut inside its args"),
+        pytest.param(PACKED[:-3], 50, id="gzip without its end"),
+        pytest.param(
+            gzip.compress(WHOLE[: WHOLE.index(b'"k30"')], 0)[:-8], 30, id="text and gzip cut"
+        ),
+        pytest.param(f"[{kernel(0, 0, 1)},{kernel(1, 1, 2)[:-20]}".encode(), 1, id="a list"),
+    ],
+)
+def test_what_is_whole_of_a_damaged_file(tmp_path: Path, data: bytes, kept: int) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(data)
+    trace = read_trace(path, accept_damaged=True)
+    assert trace.device.correlation.tolist() == list(range(kept))
+    assert bool(trace.info.damage) is (data != WHOLE)
+
+
+def test_a_damaged_file_with_nothing_whole_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", b'{"traceEvents": [{"ph": "X"')
+    with pytest.raises(DamagedTraceError, match="nothing of it is whole"):
+        read_trace(path, accept_damaged=True)

@@ -81,7 +81,7 @@ def test_processes_that_claim_at_once_get_different_folders(tmp_path: Path) -> N
 @pytest.mark.parametrize("force", [False, True])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str, force: bool) -> None:
     folder = tmp_path / "traces"
-    with pytest.raises(OutputError, match="--run-name.*is not a folder's name"):
+    with pytest.raises(OutputError, match=r"--run-name.*is not a folder's name"):
         claim_folder(folder, name, force=force)
     assert list(tmp_path.rglob("*")) in ([], [folder])
 
@@ -96,7 +96,7 @@ def earlier_run(trace_dir: Path) -> Path:
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     folder = earlier_run(tmp_path)
-    with pytest.raises(OutputError, match="already there.*--force") as caught:
+    with pytest.raises(OutputError, match=r"already there.*--force") as caught:
         claim_folder(tmp_path, "mine", force=False)
     assert caught.value.exit_code == EXIT_BAD_INPUT
     assert (folder / "old").exists()
@@ -146,7 +146,7 @@ def test_a_new_run_stays_only_with_results(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="file.*cannot be written"):
+    with pytest.raises(OutputError, match=r"file.*cannot be written"):
         claim_folder(tmp_path / "file", None, force=False)
     with pytest.raises(OutputError, match="cannot be written"):
         claim_folder(tmp_path, "x" * 300, force=False)

@@ -1,4 +1,4 @@
-"""Host events in, the tree of labels out: nesting, cutting, gaps and steps, each on a few ranges."""
+"""Host events in, the tree of labels out: nesting, cutting, gaps and steps, on a few ranges."""
 
 from __future__ import annotations
 
@@ -69,7 +69,11 @@ def rows(tree: ScopeTree) -> Rows:
             id="same end: still inside",
         ),
         pytest.param(
-            [cpu_op("layer.0.attn.q_proj", 5, 9), label("layer.0.attn", 5, 9), label("layer.0", 5, 9)],
+            [
+                cpu_op("layer.0.attn.q_proj", 5, 9),
+                label("layer.0.attn", 5, 9),
+                label("layer.0", 5, 9),
+            ],
             [
                 ("layer.0", 5, 9, ""),
                 ("layer.0.attn", 5, 9, "layer.0"),
@@ -204,16 +208,27 @@ FFN = "layer.0.ffn"
                 label("layer.0.post_attention_layernorm", 45, 50),
                 label(FFN, 50, 80),
             ],
-            [("layer.0.residual_attn", 40, 45, "layer.0"), ("layer.0.residual_ffn", 80, 90, "layer.0")],
+            [
+                ("layer.0.residual_attn", 40, 45, "layer.0"),
+                ("layer.0.residual_ffn", 80, 90, "layer.0"),
+            ],
             id="the two additions of a layer, the second up to its end",
         ),
         pytest.param(
-            [label(ATTN, 0, 90), cpu_op(f"{ATTN}.attn_forward", 5, 50), cpu_op(f"{ATTN}.o_proj", 60, 80)],
+            [
+                label(ATTN, 0, 90),
+                cpu_op(f"{ATTN}.attn_forward", 5, 50),
+                cpu_op(f"{ATTN}.o_proj", 60, 80),
+            ],
             [(f"{ATTN}.merge_heads", 50, 60, ATTN)],
             id="between attention and o_proj",
         ),
         pytest.param(
-            [label(FFN, 0, 90), cpu_op(f"{FFN}.up_proj", 5, 50), cpu_op(f"{FFN}.down_proj", 60, 80)],
+            [
+                label(FFN, 0, 90),
+                cpu_op(f"{FFN}.up_proj", 5, 50),
+                cpu_op(f"{FFN}.down_proj", 60, 80),
+            ],
             [(f"{FFN}.act_mul", 50, 60, FFN)],
             id="between up_proj and down_proj",
         ),
@@ -228,7 +243,11 @@ FFN = "layer.0.ffn"
             id="nothing between them: no gap",
         ),
         pytest.param(
-            [label("layer.0", 0, 90), label("layer.0.input_layernorm", 30, 40), label(ATTN, 50, 90)],
+            [
+                label("layer.0", 0, 90),
+                label("layer.0.input_layernorm", 30, 40),
+                label(ATTN, 50, 90),
+            ],
             [],
             id="before the first label, and after one that names nothing: no gap",
         ),

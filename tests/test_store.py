@@ -238,9 +238,7 @@ def test_processes_that_save_at_once_lose_nothing(
 ) -> None:
     context = multiprocessing.get_context("fork")
     path, start = tmp_path / "r", context.Barrier(3)
-    workers = [
-        context.Process(target=_save_many, args=(save, path, run, start)) for run in "ABC"
-    ]
+    workers = [context.Process(target=_save_many, args=(save, path, run, start)) for run in "ABC"]
     for worker in workers:
         worker.start()
     for worker in workers:

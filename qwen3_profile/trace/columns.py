@@ -81,6 +81,10 @@ class TraceInfo:
     """What the file says of itself, beside its events.
 
     damage: why the file is not whole, where it was read all the same; else empty.
+    rank, world_size: which process of how many wrote it, if the file says so.
+    versions: (key, version) pairs as the file has them, such as ("cuda_runtime_version", 13000).
+    messages: warnings and errors of the profiler's log, which Kineto writes into the file.
+    unread: (category, events) of the complete events of categories that nobody knows.
     """
 
     path: str
@@ -88,6 +92,11 @@ class TraceInfo:
     base_time_ns: int
     devices: tuple[str, ...]
     damage: str = ""
+    rank: int | None = None
+    world_size: int | None = None
+    versions: tuple[tuple[str, int], ...] = ()
+    messages: tuple[str, ...] = ()
+    unread: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,25 +20,25 @@ on) or from the epoch (before). They are read as text: a float64 of an epoch tim
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
 
-from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace.columns import (
     NO_CORRELATION,
     Category,
     Events,
+    Int64,
     Trace,
     TraceInfo,
     Track,
 )
-from qwen3_profile.trace.salvage import inflate_some, whole_prefixes
+from qwen3_profile.trace.document import Distributed, Event, damaged, read_document
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
 _CATEGORIES = {
@@ -63,6 +63,15 @@ _CATEGORIES = {
     "Memset": Category.GPU_MEMSET,
     "gpu_user_annotation": Category.GPU_USER_ANNOTATION,
 }
+# Complete events that are neither host ranges, launches nor device work.
+_PASSED_OVER = frozenset(
+    {
+        "Trace", "collective_comm", "cpu_instant_event", "cuda_event", "cuda_profiler_range",
+        "cuda_sync", "external_correlation", "glow_runtime", "gpu_pm_counter", "hpu_op",
+        "mtia_ccp_events", "mtia_counters", "mtia_insight", "mtia_workloadd", "overhead",
+        "xpu_sync",
+    }
+)  # fmt: skip
 _HOST = (Category.CPU_OP, Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
 _LAUNCH = (Category.RUNTIME, Category.DRIVER)
 _DEVICE = (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
@@ -70,33 +79,12 @@ _DEVICE = (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
 MODULE_PREFIX = "nn.Module: "
 
 _INT64_MAX = 2**63 - 1
-_GZIP_MAGIC = b"\x1f\x8b"
+
+_Key = TypeVar("_Key", str, tuple[bytes, bytes])
 
 
 class _Args(msgspec.Struct, gc=False):
     correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    ph: str = ""
-    cat: str = ""
-    name: str = ""
-    pid: msgspec.Raw = msgspec.Raw(b"")
-    tid: msgspec.Raw = msgspec.Raw(b"")
-    ts: msgspec.Raw = msgspec.Raw(b"")
-    dur: msgspec.Raw = msgspec.Raw(b"")
-    args: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Device(msgspec.Struct):
-    name: str = ""
-
-
-class _Document(msgspec.Struct):
-    trace_events: list[_Event] | None = msgspec.field(name="traceEvents", default=None)
-    schema_version: int | None = msgspec.field(name="schemaVersion", default=None)
-    base_time_ns: int = msgspec.field(name="baseTimeNanoseconds", default=0)
-    devices: list[_Device] = msgspec.field(name="deviceProperties", default_factory=list)
 
 
 def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
@@ -110,79 +98,24 @@ def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    document, damage = _read_document(path, accept_damaged)
+    document, damage = read_document(path, accept_damaged)
     columns = _Columns(path)
     for event in document.trace_events or ():
         columns.add(event)
+    distributed = document.distributed or Distributed()
     info = TraceInfo(
         path=str(path),
         schema_version=document.schema_version,
         base_time_ns=document.base_time_ns,
         devices=tuple(device.name for device in document.devices),
         damage=damage,
+        rank=distributed.rank,
+        world_size=distributed.world_size,
+        versions=document.versions,
+        messages=(*document.errors, *document.warnings),
+        unread=columns.unread(),
     )
     return columns.trace(info)
-
-
-def _read_document(path: Path, accept_damaged: bool) -> tuple[_Document, str]:
-    try:
-        return _decode(path, _read_bytes(path)), ""
-    except DamagedTraceError as error:
-        if not accept_damaged:
-            raise
-        return _salvage(path, error), error.what
-
-
-def _salvage(path: Path, error: DamagedTraceError) -> _Document:
-    raw = path.read_bytes()
-    text = inflate_some(raw) if raw[:2] == _GZIP_MAGIC else raw
-    for prefix in whole_prefixes(text):
-        try:
-            return _decode(path, prefix)
-        except TraceError:
-            continue
-    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == _GZIP_MAGIC else raw
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise _damaged(path, f"is not whole gzip: {error}") from error
-        raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise _damaged(path, f"is cut off or not whole gzip: {error}") from error
-
-
-def _decode(path: Path, text: bytes) -> _Document:
-    text = text.lstrip()
-    if not text:
-        raise _damaged(path, "is empty")
-    try:
-        if text[:1] == b"[":
-            return _Document(trace_events=msgspec.json.decode(text, type=list[_Event]))
-        document = msgspec.json.decode(text, type=_Document)
-    except msgspec.ValidationError as error:
-        raise TraceError(str(path), f"is not a Kineto trace: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if b'"traceEvents"' not in text[: 1 << 20]:
-            raise TraceError(
-                str(path),
-                f"is not a Kineto trace: {error}",
-                "give a file that torch.profiler wrote",
-            ) from error
-        raise _damaged(path, f"is cut off or not JSON: {error}") from error
-    if document.trace_events is None:
-        raise TraceError(
-            str(path), 'holds no "traceEvents"', "give a trace that torch.profiler wrote"
-        )
-    return document
-
-
-def _damaged(path: Path, what: str) -> DamagedTraceError:
-    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")
 
 
 class _Columns:
@@ -196,11 +129,18 @@ class _Columns:
             category: [] for category in Category
         }
         self._correlation = msgspec.json.Decoder(_Args).decode
+        self._unread: Counter[str] = Counter()
 
-    def add(self, event: _Event) -> None:
+    def add(self, event: Event) -> None:
         category = _CATEGORIES.get(event.cat)
-        if event.ph != "X" or category is None:
+        if category is None:
+            if event.ph == "X" and event.cat not in _PASSED_OVER:
+                self._unread[event.cat] += 1
             return
+        if event.ph != "X" and not bytes(event.dur):
+            return
+        if event.name is None or event.ph != "X":
+            raise damaged(self._path, f"an event of category {event.cat} {_lack(event)}")
         if category is Category.PYTHON_FUNCTION and not event.name.startswith(MODULE_PREFIX):
             return
         track = (bytes(event.pid), bytes(event.tid))
@@ -215,12 +155,18 @@ class _Columns:
                 self._read_correlation(event) if linked else NO_CORRELATION,
             )
         )
+        if not all(track):
+            raise damaged(self._path, f'event {event.name!r} has no "pid" or no "tid"')
+
+    def unread(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._unread.items()))
 
     def trace(self, info: TraceInfo) -> Trace:
+        """The columns, by start; the order of the file leaves no trace in them."""
         return Trace(
             info=info,
-            names=tuple(self._names),
-            tracks=tuple(Track(_plain(pid), _plain(tid)) for pid, tid in self._tracks),
+            names=tuple(sorted(self._names)),
+            tracks=tuple(Track(_plain(pid), _plain(tid)) for pid, tid in sorted(self._tracks)),
             host=self._events(*_HOST),
             launches=self._events(*_LAUNCH),
             device=self._events(*_DEVICE),
@@ -230,6 +176,11 @@ class _Columns:
     def _events(self, *categories: Category) -> Events:
         rows = [row for category in categories for row in self._rows[category]]
         table = np.array(rows, dtype=np.int64).reshape(-1, 6)
+        if table[:, 4].sum(dtype=np.float64) > _INT64_MAX // 2:
+            raise damaged(self._path, "has durations that add up to more than a century")
+        table[:, 1] = _sorted_positions(self._names)[table[:, 1]]
+        table[:, 2] = _sorted_positions(self._tracks)[table[:, 2]]
+        table = table[np.lexsort(table.T[[5, 1, 4, 2, 0, 3]])]
         return Events(
             category=table[:, 0].astype(np.int8),
             name=table[:, 1].astype(np.int32),
@@ -239,29 +190,29 @@ class _Columns:
             correlation=table[:, 5].copy(),
         )
 
-    def _time_ns(self, event: _Event, key: str, text: msgspec.Raw) -> int:
+    def _time_ns(self, event: Event, key: str, text: msgspec.Raw) -> int:
         try:
             time_ns = nanoseconds(bytes(text))
         except (ValueError, ArithmeticError):
             shown = bytes(text).decode(errors="replace") or "nothing"
-            raise _damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
+            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
         if abs(time_ns) > _INT64_MAX // 2:
-            raise _damaged(self._path, f'event {event.name!r} has an impossible "{key}"')
+            raise damaged(self._path, f'event {event.name!r} has an impossible "{key}"')
         return time_ns
 
-    def _duration_ns(self, event: _Event) -> int:
+    def _duration_ns(self, event: Event) -> int:
         dur_ns = self._time_ns(event, "dur", event.dur)
         if dur_ns < 0:
-            raise _damaged(self._path, f"event {event.name!r} has a negative duration")
+            raise damaged(self._path, f"event {event.name!r} has a negative duration")
         return dur_ns
 
-    def _read_correlation(self, event: _Event) -> int:
+    def _read_correlation(self, event: Event) -> int:
         if not bytes(event.args):
             return NO_CORRELATION
         try:
             correlation = self._correlation(event.args).correlation
-        except msgspec.ValidationError as error:
-            raise _damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
         return NO_CORRELATION if correlation is None else correlation
 
 
@@ -280,6 +231,17 @@ def nanoseconds(text: bytes) -> int:
         return int(whole) * 1000
     exact = Decimal(text.decode("ascii")) * 1000
     return int(exact.to_integral_value())
+
+
+def _sorted_positions(known: Mapping[_Key, int]) -> Int64:
+    """Where each of the keys, numbered 0 upwards, stands when they are sorted."""
+    positions = np.empty(len(known), np.int64)
+    positions[[known[key] for key in sorted(known)]] = np.arange(len(known))
+    return positions
+
+
+def _lack(event: Event) -> str:
+    return 'has no "name"' if event.name is None else f'has {event.ph!r} as its "ph", not "X"'
 
 
 def _plain(text: bytes) -> str:

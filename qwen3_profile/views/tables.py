@@ -75,6 +75,8 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {_place(record)}")
     if config is None:
         device = f", on {facts.device}" if facts.device else ""
+        if facts.model_class is not None:
+            lines.append(_foreign_model(record))
         lines.append(
             f"{record.phase} in {facts.trace}: step {record.times.number}, "
             f"the median of {len(records)}{device}"
@@ -87,6 +89,15 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(_wrap(line) for line in lines)
+
+
+def _foreign_model(record: TimingRecord) -> str:
+    """What is known of a model whose trace another program recorded."""
+    count = len(layers(record.times.forward))
+    rank = "" if record.facts.rank is None else f", rank {record.facts.rank}"
+    told = record.phase_source.removeprefix("annotation: ")
+    phase = "phase unknown" if told == "unknown" else f"{record.phase} by {told}"
+    return f"{record.facts.model_class}, {count} layers by its modules{rank}, {phase}"
 
 
 def _wrap(line: str) -> str:
@@ -167,7 +178,7 @@ def _rule() -> str:
 def _part_table(forward: Part, on_device: bool) -> str:
     whole = _shared(forward.total, on_device)
     lines = [_part_columns("part, all layers", "calls", "cpu", "cuda", "events", "idle", "share")]
-    for row in _part_rows(forward):
+    for row in part_rows(forward):
         times = row.times
         lines.append(
             _part_columns(
@@ -195,7 +206,7 @@ def _part_columns(*cells: str) -> str:
     return f"{head:<29}{tail}"
 
 
-def _part_rows(forward: Part) -> list[Row]:
+def part_rows(forward: Part) -> list[Row]:
     """The forward pass, what lies outside the layers, and each part summed over the layers."""
     rows = [Row(forward.name, forward.total)]
     all_layers = layers(forward)

@@ -1,0 +1,150 @@
+"""One forward pass in, its wall-clock and its trace out; bare, or under the profiler.
+
+A session of the profiler leaves CUPTI attached to the process, and every later launch pays for
+it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.
+So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUDA call; a forward
+pass that is not timed (`settle`) runs in between, and the bare one that follows is bare. A session
+that begins before CUPTI has detached records nothing of the device; such a trace is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from qwen3_profile import instrument
+from qwen3_profile.kineto_log import kept_log
+from qwen3_profile.rawtrace import export_trace
+
+# Read by Kineto when a session ends. The user's own choice stands.
+os.environ.setdefault("TEARDOWN_CUPTI", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A traced forward pass: its wall-clock in ns, and what the profiler complained of."""
+
+    profiled_ns: int
+    messages: tuple[str, ...]
+
+
+class Recorder:
+    """Times and traces forward passes on one device.
+
+    Args:
+        device: where they run; it is synchronised before and after each.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._activities = _activities(device)
+
+    def timed(self, forward: Callable[[], None]) -> int:
+        """Wall-clock of one bare forward pass in ns, with the device idle before and after."""
+        with _no_collections():
+            self.synchronize()
+            start = time.perf_counter_ns()
+            forward()
+            self.synchronize()
+            return time.perf_counter_ns() - start
+
+    def traced(
+        self,
+        forward: Callable[[], None],
+        lead_in: Callable[[], None],
+        phase: Literal["prefill", "decode"],
+        step: int,
+        path: Path,
+        keep: Callable[[profile], object] | None = None,
+    ) -> Traced:
+        """The same under profiler and, where they are installed, labels; the trace goes to `path`.
+
+        Args:
+            forward: runs once.
+            lead_in: on a device runs before `forward`, and is not recorded.
+            phase, step: the forward pass's label, and k of its `ProfilerStep#k`.
+            keep: is given the session after its end, for figures of its own.
+
+        Raises:
+            OutputError: the trace cannot be written.
+        """
+        messages: list[str] = []
+        profiler = profile(activities=self._activities)
+        with self._session(profiler, lead_in, messages), _no_collections():
+            self.synchronize()
+            start = time.perf_counter_ns()
+            with instrument.step(step):
+                with instrument.phase(phase):
+                    forward()
+                self.synchronize()
+                elapsed = time.perf_counter_ns() - start
+        export_trace(profiler, path)
+        if keep is not None:
+            keep(profiler)
+        return Traced(elapsed, tuple(messages))
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all its work."""
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).synchronize(self.device)
+
+    def settle(self, lead_in: Callable[[], None]) -> None:
+        """Lets CUPTI detach after a session, and clocks and caches recover; nothing is timed."""
+        if self.device.type != "cpu":
+            lead_in()
+            self.synchronize()
+
+    @contextlib.contextmanager
+    def _session(
+        self, profiler: profile, lead_in: Callable[[], None], messages: list[str]
+    ) -> Iterator[None]:
+        """One session of the profiler; it is stopped whatever happens."""
+        with kept_log(messages):
+            profiler.prepare_trace()
+        try:
+            try:
+                if self.device.type != "cpu":
+                    # Until its buffers are there CUPTI delays launches.
+                    lead_in()
+            finally:
+                with kept_log(messages), warnings.catch_warnings():
+                    # torch warns that a session keeps its own events only, as it should.
+                    warnings.filterwarnings("ignore", message=".*Profiler clears events")
+                    profiler.start_trace()
+            yield
+        finally:
+            with kept_log(messages):
+                profiler.stop_trace()
+
+
+def _activities(device: torch.device) -> list[ProfilerActivity]:
+    """The CPU's activity, and the device's where torch can record it."""
+    name = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA", "hpu": "HPU"}.get(device.type)
+    wanted = getattr(ProfilerActivity, name, None) if name else None
+    supported = torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
+    if wanted is None or wanted not in supported:
+        return [ProfilerActivity.CPU]
+    return [ProfilerActivity.CPU, wanted]
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps the garbage collector out of a measurement, as timeit does."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,102 @@
+"""A folder of traces in, one of each process of a distributed run; each rank's records out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen3_profile.attribution import union_ns
+from qwen3_profile.collect import collect_read_trace
+from qwen3_profile.collectives import is_collective
+from qwen3_profile.errors import DamagedTraceError, TraceError, warn
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.trace import Trace, read_trace
+
+# What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
+_NAMED = tuple(
+    re.compile(rf"(?:^|[^a-z]){word}[-_]?(\d{{1,6}})(?!\d)", re.IGNORECASE)
+    for word in ("rank", "tp", "worker", "r")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RankTrace:
+    """The trace of one process.
+
+    rank: as the file says it, else as its name does.
+    device_ns, device_events: of all device events, in whatever part. busy_ns: the union of them.
+    nccl_ns: of the kernels of NCCL and RCCL among them.
+    records: of its forward passes; none where it has neither our labels nor modules.
+    """
+
+    path: Path
+    rank: int
+    device_ns: int
+    device_events: int
+    busy_ns: int
+    nccl_ns: int
+    records: tuple[TimingRecord, ...]
+
+
+def trace_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a folder that may be traces, by name."""
+    names = (path for path in folder.iterdir() if re.search(r"^[^.].*\.json(\.gz)?$", path.name))
+    return tuple(sorted(path for path in names if path.is_file()))
+
+
+def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tuple[RankTrace, ...]:
+    """The ranks that the files hold, in order. What is no trace is told and left out.
+
+    Raises:
+        TraceError: there is no trace, or the ranks cannot be told from each other.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    found: dict[int, RankTrace] = {}
+    for path in files:
+        try:
+            trace = read_trace(path, accept_damaged=accept_damaged)
+        except DamagedTraceError:
+            raise
+        except TraceError as error:
+            warn(f"left out: {error}")
+            continue
+        rank = _rank(path, trace)
+        if rank in found:
+            raise TraceError(
+                str(path),
+                f"is of rank {rank}, and so is {found[rank].path.name}",
+                "give a folder with one trace of each rank, or one trace file",
+            )
+        found[rank] = _read(path, rank, trace, accept_damaged)
+    if not found:
+        raise TraceError(str(files[0].parent), "holds no trace", "give a trace or a run's folder")
+    return tuple(found[rank] for rank in sorted(found))
+
+
+def _read(path: Path, rank: int, trace: Trace, accept_damaged: bool) -> RankTrace:
+    device = trace.device
+    return RankTrace(
+        path=path,
+        rank=rank,
+        device_ns=int(device.dur_ns.sum()),
+        device_events=len(device),
+        busy_ns=union_ns(device.start_ns, device.end_ns),
+        nccl_ns=int(device.dur_ns[is_collective(trace)].sum()),
+        records=collect_read_trace(path, trace, rank=rank, accept_damaged=accept_damaged),
+    )
+
+
+def _rank(path: Path, trace: Trace) -> int:
+    if trace.info.rank is not None:
+        return trace.info.rank
+    for pattern in _NAMED:
+        match = pattern.search(path.name)
+        if match:
+            return int(match[1])
+    raise TraceError(
+        str(path),
+        "says its rank neither in distributedInfo nor in its name",
+        "name it such as rank3.json.gz, or give one trace file",
+    )

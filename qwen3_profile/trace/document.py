@@ -1,0 +1,138 @@
+"""Bytes of a trace file in, its JSON document of typed events out; or why it is none."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.trace.salvage import inflate_some, whole_prefixes
+
+_GZIP_MAGIC = b"\x1f\x8b"
+# What tells a broken trace from a file that never was one.
+_SIGNS = (b'"traceEvents"', b'"ph"')
+
+_VERSIONS = tuple(
+    f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
+)
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Event(msgspec.Struct, gc=False):
+    """One event; a time or an id stays as its text, b"" where the file has none."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str | None = None
+    pid: msgspec.Raw = msgspec.Raw(b"")
+    tid: msgspec.Raw = msgspec.Raw(b"")
+    ts: msgspec.Raw = msgspec.Raw(b"")
+    dur: msgspec.Raw = msgspec.Raw(b"")
+    args: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Device(msgspec.Struct):
+    """One entry of `deviceProperties`."""
+
+    name: str = ""
+
+
+class Distributed(msgspec.Struct):
+    """Which process wrote the file."""
+
+    rank: _Int64 | None = None
+    world_size: _Int64 | None = None
+
+
+class Document(msgspec.Struct):
+    """The file; versions as CUDA and HIP count them, such as 13000 for CUDA 13.0."""
+
+    trace_events: list[Event] | None = msgspec.field(name="traceEvents", default=None)
+    schema_version: _Int64 | None = msgspec.field(name="schemaVersion", default=None)
+    base_time_ns: _Int64 = msgspec.field(name="baseTimeNanoseconds", default=0)
+    devices: list[Device] = msgspec.field(name="deviceProperties", default_factory=list)
+    distributed: Distributed | None = msgspec.field(name="distributedInfo", default=None)
+    cuda_runtime_version: _Int64 | None = None
+    cuda_driver_version: _Int64 | None = None
+    hip_runtime_version: _Int64 | None = None
+    hip_driver_version: _Int64 | None = None
+    warnings: list[str] = msgspec.field(name="WARNING", default_factory=list)
+    errors: list[str] = msgspec.field(name="ERROR", default_factory=list)
+
+    @property
+    def versions(self) -> tuple[tuple[str, int], ...]:
+        """(key, version) of what the file names."""
+        found = ((key, getattr(self, key)) for key in _VERSIONS)
+        return tuple((key, version) for key, version in found if version is not None)
+
+
+def read_document(path: Path, accept_damaged: bool) -> tuple[Document, str]:
+    """The document, and why it is not whole if that is accepted, else an empty text.
+
+    Raises:
+        TraceError: the file cannot be read, or is not a trace.
+        DamagedTraceError: it was a trace, but its text is cut off or broken.
+    """
+    try:
+        return _decode(path, _read_bytes(path)), ""
+    except DamagedTraceError as error:
+        if not accept_damaged:
+            raise
+        return _salvage(path, error), error.what
+
+
+def _salvage(path: Path, error: DamagedTraceError) -> Document:
+    raw = path.read_bytes()
+    text = inflate_some(raw) if raw[:2] == _GZIP_MAGIC else raw
+    for prefix in whole_prefixes(text):
+        try:
+            return _decode(path, prefix)
+        except TraceError:
+            continue
+    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if raw[:2] == _GZIP_MAGIC else raw
+    except OSError as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise damaged(path, f"is not whole gzip: {error}") from error
+        raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise damaged(path, f"is cut off or not whole gzip: {error}") from error
+
+
+def _decode(path: Path, text: bytes) -> Document:
+    text = text.lstrip()
+    if not text:
+        raise damaged(path, "is empty")
+    try:
+        if text[:1] == b"[":
+            return Document(trace_events=msgspec.json.decode(text, type=list[Event]))
+        document = msgspec.json.decode(text, type=Document)
+    except msgspec.ValidationError as error:
+        raise TraceError(str(path), f"is not a Kineto trace: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not any(sign in text[: 1 << 20] for sign in _SIGNS):
+            raise TraceError(
+                str(path),
+                f"is not a Kineto trace: {error}",
+                "give a file that torch.profiler wrote",
+            ) from error
+        raise damaged(path, f"is cut off or not JSON: {error}") from error
+    if document.trace_events is None:
+        raise TraceError(
+            str(path), 'holds no "traceEvents"', "give a trace that torch.profiler wrote"
+        )
+    return document
+
+
+def damaged(path: Path, what: str) -> DamagedTraceError:
+    """The error of a file whose text is not what was written."""
+    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")

@@ -1,0 +1,90 @@
+"""The ranks of a distributed run in, the table of their spread out: who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median_low
+
+from qwen3_profile.parts import Times
+from qwen3_profile.ranks import RankTrace
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.views.tables import Row, median_record, milliseconds, part_rows
+
+_Key = tuple[str, ...]
+_Group = tuple[int, str]
+
+
+def render_spread(ranks: Sequence[RankTrace]) -> str:
+    """Minimum, median and maximum over the ranks: of each whole trace, and of each part.
+
+    Of a rank with several passes of a phase the median one counts. A part that a rank has not
+    counts as 0 there.
+    """
+    blocks = [_totals(ranks)]
+    groups = dict.fromkeys(_group(record) for rank in ranks for record in rank.records)
+    blocks += [_parts(ranks, group) for group in groups]
+    return "\n\n".join(blocks)
+
+
+def _totals(ranks: Sequence[RankTrace]) -> str:
+    named = ", ".join(str(rank.rank) for rank in ranks)
+    lines = [
+        f"{len(ranks)} ranks: {named}; times in ms over the ranks",
+        "",
+        _columns("whole trace", "min", "median", "max", "slowest rank"),
+        _line("cuda, summed", [rank.device_ns for rank in ranks], ranks),
+        _line("cuda, busy", [rank.busy_ns for rank in ranks], ranks),
+        _line("nccl", [rank.nccl_ns for rank in ranks], ranks),
+    ]
+    silent = [rank for rank in ranks if not rank.records]
+    if silent:
+        lines.append(
+            f"{len(silent)} of these traces have neither our labels nor nn.Module ranges, so no "
+            "parts;\n  --ledger FILE accounts for the device time of one by the ranges it has"
+        )
+    return "\n".join(lines)
+
+
+def _group(record: TimingRecord) -> _Group:
+    return record.config_index, record.phase
+
+
+def _parts(ranks: Sequence[RankTrace], group: _Group) -> str:
+    passes = [[r for r in rank.records if _group(r) == group] for rank in ranks]
+    present = [rank for rank, mine in zip(ranks, passes, strict=True) if mine]
+    shown = [median_record(mine) for mine in passes if mine]
+    on_device = any(record.times.device_events for record in shown)
+    columns = [_by_key(part_rows(record.times.forward)) for record in shown]
+    kind = "cuda" if on_device else "cpu"
+    model = shown[0].facts.model_class or (shown[0].facts.model and shown[0].facts.model.name)
+    title = f"{model}, {group[1]}" if model else group[1]
+    lines = [
+        f"{title}: {kind} of each part, summed over the layers; {len(present)} ranks",
+        _columns("part", "min", "median", "max", "slowest rank"),
+    ]
+    for key in dict.fromkeys(key for column in columns for key in column):
+        times = [column.get(key, Times()) for column in columns]
+        values = [item.device_ns if on_device else item.cpu_ns for item in times]
+        lines.append(_line("  " * (len(key) - 1) + key[-1], values, present))
+    return "\n".join(lines)
+
+
+def _by_key(rows: Sequence[Row]) -> dict[_Key, Times]:
+    """Rows under the names above them and their own, by which those of two ranks meet."""
+    found: dict[_Key, Times] = {}
+    above: list[str] = []
+    for row in rows:
+        above = [*above[: row.indent], row.name]
+        found[tuple(above)] = row.times
+    return found
+
+
+def _line(name: str, values: Sequence[int], ranks: Sequence[RankTrace]) -> str:
+    most = max(values)
+    slowest = str(ranks[values.index(most)].rank) if min(values) < most else "-"
+    cells = (milliseconds(value) for value in (min(values), median_low(values), most))
+    return _columns(name, *cells, slowest)
+
+
+def _columns(name: str, *cells: str) -> str:
+    return f"{name:<32}" + "".join(f"{cell:>15}" for cell in cells)

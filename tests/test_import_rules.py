@@ -1,0 +1,136 @@
+"""The arrows between the modules: one way only, and torch on one side only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "qwen3_profile"
+ROOT = Path(__file__).parents[1] / PACKAGE
+
+# The first chain, from a config to a trace on disk, is the only one that may import these.
+HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
+TORCH_SIDE = {
+    "caches", "capture", "devices", "environment", "generation", "hub", "instrument", "library",
+    "memory", "models", "patching", "profiling", "ranges", "rawtrace", "session", "weights",
+}  # fmt: skip
+
+# The second chain; no stage may know of one behind it, be it on a detour.
+CHAIN = (
+    "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document", "trace.reader",
+    "trace", "scopes", "attribution", "parts", "health", "checks", "files", "runs", "records", "collect",
+    "summary", "store",
+)  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+@cache
+def imports(module: str) -> frozenset[tuple[str, bool]]:
+    """(imported module, whether at the top of the file) of each import of `module`."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            base = str(node.module)
+            # `from qwen3_profile import labels` imports a module, not a name
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            below = [name for name in inner if name.removeprefix(PACKAGE + ".") in MODULES]
+            names = below if below and base.split(".")[0] == PACKAGE else [base]
+        else:
+            continue
+        found |= {(name, id(node) in top) for name in names}
+    return frozenset(found)
+
+
+def ours(module: str, *, top_only: bool = False) -> set[str]:
+    """The modules of the package that `module` imports."""
+    return {
+        name.removeprefix(PACKAGE).lstrip(".")
+        for name, top in imports(module)
+        if name.split(".")[0] == PACKAGE and (top or not top_only)
+    }
+
+
+def reachable(module: str, *, top_only: bool = False) -> set[str]:
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            waiting += ours(current, top_only=top_only)
+    return seen
+
+
+def test_the_rules_speak_of_modules_that_exist() -> None:
+    assert set(CHAIN) <= set(MODULES)
+    assert set(MODULES) >= TORCH_SIDE
+    assert {name for module in MODULES for name in ours(module)} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_itself_on_a_detour(module: str) -> None:
+    inside = ours(module) - {module}
+    if module == "trace":
+        return  # the package's face imports its own modules
+    assert not [name for name in inside if module in reachable(name) - {name}]
+
+
+@pytest.mark.parametrize("module", CHAIN)
+def test_no_stage_knows_of_one_behind_it(module: str) -> None:
+    behind = set(CHAIN[CHAIN.index(module) + 1 :])
+    assert not reachable(module) & behind
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_torch_is_on_one_side(module: str) -> None:
+    heavy = {name for name, _ in imports(module) if name.split(".")[0] in HEAVY}
+    assert not heavy or module in TORCH_SIDE
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in TORCH_SIDE])
+def test_no_other_module_imports_that_side(module: str) -> None:
+    found = ours(module) & TORCH_SIDE
+    # the command itself does, once it knows that all it was given is right
+    assert not found or module == "__main__"
+    assert not ours(module, top_only=True) & TORCH_SIDE
+
+
+def test_views_and_stages_know_no_command_line() -> None:
+    commands = {"__main__", "export", "arguments", "command"}
+    for module in MODULES:
+        if module not in commands | {""}:
+            assert not ours(module) & {"__main__", "export", "arguments"}, module
+
+
+def test_nothing_below_the_views_imports_them() -> None:
+    views = {module for module in MODULES if module.split(".")[0] == "views"}
+    for module in CHAIN:
+        assert not reachable(module) & views, module
+
+
+@pytest.mark.parametrize("module", ["export", "__main__"])
+def test_a_command_starts_without_the_heavy_libraries(module: str) -> None:
+    code = f"import sys, {PACKAGE}.{module}; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert PACKAGE in loaded
+    assert not loaded & {*HEAVY, "pandas", "scipy", "tensorboard"}
