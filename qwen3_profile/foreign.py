@@ -27,7 +27,8 @@ def collect_modules(
     Each model of the trace is a config of its own, and each of its passes a run.
 
     Args:
-        facts: what the trace says of its run. findings: what is odd in it. Both go into each record.
+        facts: what the trace says of its run; goes into each record.
+        findings: what is odd in the trace; goes into each record.
 
     Raises:
         DamagedTraceError: the passes cannot be told apart, so that no sum would be right.

@@ -183,8 +183,13 @@ def select(trace: Trace, scopes: str) -> Bool:
     return by_modules if scopes == "modules" else by_labels | by_modules
 
 
+def is_framework(name: str) -> bool:
+    """Whether a framework wrote the range of this name of itself."""
+    return _FRAMEWORK.fullmatch(name) is not None
+
+
 def _framework(trace: Trace) -> Bool:
-    ours = np.array([bool(_FRAMEWORK.fullmatch(name)) for name in trace.names], bool)
+    ours = np.array([is_framework(name) for name in trace.names], bool)
     # Old Kineto wrote its steps as operators; operators of such a name are nothing else.
     mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
     return mask

@@ -216,7 +216,8 @@ def _merge_concurrent(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     found: list[Pass] = []
     for item in passes:
         before = found[-1] if found else None
-        if before is None or item.start_ns >= before.end_ns:
+        # Nor of two that begin at once, as the last of them may where nothing takes any time.
+        if before is None or item.start_ns >= max(before.end_ns, before.start_ns + 1):
             found.append(item)
             continue
         same = before.phase == item.phase

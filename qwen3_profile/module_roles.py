@@ -59,6 +59,8 @@ _FUSED_UP = re.compile(r"^(Phi3|Phi4|Glm)")
 _EMBEDDING = re.compile(r"Embed")
 _HEAD = re.compile(r"LogitsProcessor|LMHead$|MLMHead|PredictionHead")
 _LM_MODEL = re.compile(r"CausalLM|LMHeadModel|ConditionalGeneration")
+_MODEL = re.compile(r"(Model|Transformer|Encoder|Decoder|Stack)$")
+_LEAF = re.compile(rf"{LINEAR.pattern}|{NORM.pattern}|{ROTARY.pattern}|^(Radix)?Attention$|Dropout")
 _AFTER_MODEL = re.compile(r"LogitsProcessor|LMHead$|Sampler|Loss$")
 _WRAPPER = re.compile(
     r"^(FullyShardedDataParallel|DistributedDataParallel|DataParallel|CheckpointWrapper"
@@ -70,6 +72,15 @@ _HOLDER = re.compile(rf"{_WRAPPER.pattern}|^(Sequential|ModuleList|ModuleDict)$"
 def is_after_model(node: Node) -> bool:
     """Whether a call outside of a model belongs to the forward pass before it: head, sampler."""
     return bool(_AFTER_MODEL.search(node.kind))
+
+
+def usual_depth(kind: str) -> int:
+    """How deep modules of a class lie as a rule; tells who is outside where a clock cannot."""
+    order = (_WRAPPER, _LM_MODEL, _MODEL, _LAYER, _LEAF)
+    found = next((i for i, pattern in enumerate(order) if pattern.search(kind)), None)
+    if found is not None:
+        return found if order[found] is not _LEAF else 9
+    return 4 if ATTENTION.search(kind) or FFN.search(kind) else 5
 
 
 def find_layers(node: Node) -> tuple[Node, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.module_parts import Instance, Node
 from qwen3_profile.module_passes import Pass, find_passes
-from qwen3_profile.module_roles import find_layers, name_pass
+from qwen3_profile.module_roles import find_layers, name_pass, usual_depth
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, build_scopes, with_gaps
 from qwen3_profile.trace.columns import Bool, Category, Int64, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
@@ -42,7 +42,7 @@ class ModuleScopes:
 
 def build_module_scopes(trace: Trace) -> ModuleScopes | None:
     """The module calls of `trace` as scopes of our grammar; None where it has no module calls."""
-    raw = build_scopes(trace, _select_modules(trace), name_gaps=False)
+    raw = build_scopes(trace, _select_modules(trace), name_gaps=False, depth=_depth)
     if not len(raw):
         return None
     roots = _nodes(raw)
@@ -63,6 +63,11 @@ def _instance(name: str) -> Instance | None:
     """`nn.Module: Linear_7` -> ("Linear", 7)."""
     match = _MODULE.fullmatch(name)
     return (match[1], int(match[2])) if match else None
+
+
+def _depth(name: str) -> int:
+    instance = _instance(name)
+    return usual_depth(instance[0]) if instance else 0
 
 
 def _nodes(raw: ScopeTree) -> tuple[Node, ...]:

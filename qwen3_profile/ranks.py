@@ -62,6 +62,9 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
         except TraceError as error:
             warn(f"left out: {error}")
             continue
+        if not any(len(events) for events in (trace.host, trace.launches, trace.device)):
+            warn(f"left out: {path}: holds no events of a trace")
+            continue
         rank = _rank(path, trace)
         if rank in found:
             raise TraceError(

@@ -101,16 +101,23 @@ def select_labels(trace: Trace) -> Bool:
     return mask
 
 
-def build_scopes(trace: Trace, selected: Bool, *, name_gaps: bool = True) -> ScopeTree:
+def build_scopes(
+    trace: Trace,
+    selected: Bool,
+    *,
+    name_gaps: bool = True,
+    depth: Callable[[str], int] = labels.depth,
+) -> ScopeTree:
     """Nests the selected host events, thread by thread.
 
     Args:
         trace: where they come from.
         selected: bool[len(trace.host)].
         name_gaps: also make scopes of the ops between labels that the grammar can name.
+        depth: of two ranges of the same start and end, that of the lower depth is outside.
     """
     events = trace.host.take(selected)
-    tree = _nest(events, trace.names)
+    tree = _nest(events, trace.names, depth)
     return with_gaps(tree) if name_gaps else tree
 
 
@@ -139,8 +146,8 @@ def _whole(trace: Trace) -> tuple[Step, ...]:
 _RESOLUTION_NS = 1000
 
 
-def _nest(events: Events, names: Sequence[str]) -> ScopeTree:
-    rank = _ranks(names)[events.name]
+def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> ScopeTree:
+    rank = _ranks(names, depth)[events.name]
     order = np.lexsort((rank, -events.dur_ns, events.start_ns, events.track))
     track = events.track[order].tolist()
     start = events.start_ns[order].tolist()
@@ -169,12 +176,12 @@ def _nest(events: Events, names: Sequence[str]) -> ScopeTree:
     )
 
 
-def _ranks(names: Sequence[str]) -> Int64:
+def _ranks(names: Sequence[str], depth: Callable[[str], int]) -> Int64:
     """int64[len(names)]: which of two ranges of the same start and end is outside, the lower one.
 
     Clocks of whole microseconds make such ties; the order of the file says nothing about them.
     """
-    order = sorted(range(len(names)), key=lambda i: (labels.depth(names[i]), names[i]))
+    order = sorted(range(len(names)), key=lambda i: (depth(names[i]), names[i]))
     ranks = np.empty(len(names), np.int64)
     ranks[order] = np.arange(len(names))
     return ranks

@@ -305,7 +305,7 @@ def test_gaps_of_a_step_begin_with_it() -> None:
 
 def test_devices_are_numbered() -> None:
     trace = read(kernel(1, 0, 1, device=3), kernel(2, 0, 1, stream=9, device=3), kernel(3, 0, 1))
-    assert device_number(trace).tolist() == [0, 0, 1]
+    assert device_number(trace).tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

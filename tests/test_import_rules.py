@@ -22,9 +22,10 @@ TORCH_SIDE = {
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
-    "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document", "trace.reader",
-    "trace", "scopes", "attribution", "parts", "health", "checks", "files", "runs", "records", "collect",
-    "summary", "store",
+    "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
+    "trace.reader", "trace", "scopes", "module_parts", "module_roles", "module_passes", "modules",
+    "attribution", "collectives", "parts", "health", "checks", "files", "runs", "records",
+    "foreign", "collect", "ranks", "summary", "store",
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def _totals(ranks: Sequence[RankTrace]) -> str:
     lines = [
         f"{len(ranks)} ranks: {named}; times in ms over the ranks",
         "",
-        _columns("whole trace", "min", "median", "max", "slowest rank"),
+        _columns("whole trace", "min", "median", "max", "rank of max"),
         _line("cuda, summed", [rank.device_ns for rank in ranks], ranks),
         _line("cuda, busy", [rank.busy_ns for rank in ranks], ranks),
         _line("nccl", [rank.nccl_ns for rank in ranks], ranks),
@@ -60,7 +60,7 @@ def _parts(ranks: Sequence[RankTrace], group: _Group) -> str:
     title = f"{model}, {group[1]}" if model else group[1]
     lines = [
         f"{title}: {kind} of each part, summed over the layers; {len(present)} ranks",
-        _columns("part", "min", "median", "max", "slowest rank"),
+        _columns("part", "min", "median", "max", "rank of max"),
     ]
     for key in dict.fromkeys(key for column in columns for key in column):
         times = [column.get(key, Times()) for column in columns]
@@ -81,9 +81,9 @@ def _by_key(rows: Sequence[Row]) -> dict[_Key, Times]:
 
 def _line(name: str, values: Sequence[int], ranks: Sequence[RankTrace]) -> str:
     most = max(values)
-    slowest = str(ranks[values.index(most)].rank) if min(values) < most else "-"
+    most_at = str(ranks[values.index(most)].rank) if min(values) < most else "-"
     cells = (milliseconds(value) for value in (min(values), median_low(values), most))
-    return _columns(name, *cells, slowest)
+    return _columns(name, *cells, most_at)
 
 
 def _columns(name: str, *cells: str) -> str:
