@@ -35,8 +35,8 @@ from qwen3_profile.generation import Generation
 from qwen3_profile.models import load_model, make_inputs, resolve_device
 from qwen3_profile.parts import Times, sum_times
 from qwen3_profile.profiling import Recorder
-from qwen3_profile.records import StepTimes, layers, read_steps
 from qwen3_profile.scopes import build_scopes, select_labels
+from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import read_trace
 
 _CASES = [

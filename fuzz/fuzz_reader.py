@@ -24,11 +24,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import atheris  # noqa: E402
-
 import mutation  # noqa: E402
 
 with atheris.instrument_imports(include=["qwen3_profile"]):
-    import fuzz_cases  # noqa: E402
+    import fuzz_cases
 
 WORDS = (
     '"ph": "X"', '"cat": "kernel"', '"cat": "gpu_memcpy"', '"cat": "cuda_runtime"',

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from qwen3_profile import __version__
 from qwen3_profile.config import (
+    CACHES,
     DEFAULT_MODEL,
     DTYPES,
     WEIGHTS,
@@ -58,6 +59,9 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             num_runs=options.num_runs,
             warmup_runs=options.warmup_runs,
             attn_implementation=options.attn_implementation,
+            decode_steps=options.decode_steps,
+            cache=options.cache,
+            trace_steps=options.trace_steps,
         )
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
@@ -114,6 +118,20 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="forward passes before the first measured one (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--decode-steps", type=int, default=default.decode_steps, metavar="N",
+        help="tokens per sequence decoded greedily after each prefill (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--cache", choices=CACHES, default=default.cache,
+        help="the KV cache's kind: grown by each token, or allocated at once "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--trace-steps", type=int, default=default.trace_steps, metavar="N",
+        help="decode steps that are traced, the first, the last and others between them; all are "
+        "timed (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--attn-implementation", default=default.attn_implementation, metavar="NAME",
         help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers "
         "(default: its own choice)",
@@ -121,9 +139,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
-        "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs and "
-        "attn_implementation, and the flags above give what it leaves out (default: one config, "
-        "of the flags)",
+        "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
+        "attn_implementation, decode_steps, cache and trace_steps, and the flags above give what "
+        "it leaves out (default: one config, of the flags)",
     )  # fmt: skip
 
 

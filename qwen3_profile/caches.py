@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
-
-import torch
-
-CACHES = ("dynamic", "static")
 
 
 def static_cache(model: Any, batch_size: int, length: int) -> Any:
@@ -23,19 +18,10 @@ def static_cache(model: Any, batch_size: int, length: int) -> Any:
     return StaticCache(**given)
 
 
-def position_arguments(
-    model: Any, start: int, length: int, device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Where in the sequence the tokens lie, for versions that cannot tell it from a static cache.
+def takes_positions(model: Any) -> bool:
+    """Whether a forward pass wants to be told where in the sequence its tokens lie.
 
-    Up to 4.5x the model asks the cache, and a static one answers by reading its tensors back to
-    the host, which no generation does: `generate` passes the positions as here.
+    Up to 4.5x the model otherwise asks the cache, and a static one answers by reading its tensors
+    back to the host, which no generation does: `generate` passes `cache_position` too.
     """
-    if not _takes_positions(type(model)):
-        return {}
-    return {"cache_position": torch.arange(start, start + length, device=device)}
-
-
-@lru_cache(maxsize=8)
-def _takes_positions(model_class: type[Any]) -> bool:
-    return "cache_position" in inspect.signature(model_class.forward).parameters
+    return "cache_position" in inspect.signature(model.forward).parameters

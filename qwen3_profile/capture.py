@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from qwen3_profile import instrument
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
-from qwen3_profile.kineto_log import kept_log
+from qwen3_profile.generation import Generation
 from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
-from qwen3_profile.models import LoadedModel, make_inputs, prefill, set_attention
-from qwen3_profile.rawtrace import export_trace
+from qwen3_profile.models import LoadedModel, make_inputs, set_attention
+from qwen3_profile.profiling import Recorder
 from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
 
-PHASE: Final = "prefill"
+Phase = Literal["prefill", "decode"]
+
+# Decode steps of a warm-up: the first allocates, the second is as any other.
+_WARMUP_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run: what was taken of each phase, and of every decode step's bare time."""
+
+    prefill: Measurement
+    decode: tuple[Measurement, ...]
+    step_times_ns: tuple[int, ...]
+    labels: instrument.Instrumentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class Capture:
     """Runs one config on one model, and keeps what was measured when something goes wrong.
 
     folder: the run's folder; traces go into `raw/` under it.
-    advance: called after each forward pass.
+    advance: called after each bare and each traced pass.
     """
 
     loaded: LoadedModel
@@ -40,120 +49,31 @@ class Capture:
     folder: Path
     advance: Callable[[], None]
 
-    def run(self, index: int, config: RunConfig, worker: str) -> ConfigResult:
-        """Warms up, then takes a bare and a traced forward pass per measured run.
+    def run(self, index: int, config: RunConfig, worker: str) -> tuple[ConfigResult, ...]:
+        """Warms up, then takes a bare and a traced generation per measured run.
 
         Returns:
-            The result, with status "failed" or "interrupted" and the measurements so far where
-            it did not come to its end.
+            A result for the prefill and, where the config has decode steps, one for them; with
+            status "failed" or "interrupted" and the measurements so far where it did not come to
+            its end.
         """
         result = unmeasured(index, config, worker)
+        runs: list[Run] = []
         try:
             attn = set_attention(self.loaded, config.attn_implementation)
             result = replace(result, attn_implementation=attn)
             loaded = self.loaded
             check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
-            for measurement, unlabelled in self._measure(config, worker):
-                measurements = (*result.measurements, measurement)
-                result = replace(result, unlabelled=unlabelled, measurements=measurements)
+            for run in _Measuring(self, config, worker).runs():
+                runs.append(run)
         except KeyboardInterrupt:
-            done = f"after {len(result.measurements)} of {config.num_runs} runs"
-            interrupted = f"config {config.worker}: interrupted {done}"
-            return replace(result, status="interrupted", error=interrupted)
+            error = f"config {worker}: interrupted after {len(runs)} of {config.num_runs} runs"
+            result = replace(result, status="interrupted", error=error)
         # The model's code is the library's, and may raise anything.
         except Exception as error:
             told = self._run_error(config, result.attn_implementation, error)
-            return replace(result, status="failed", error=str(told))
-        return result
-
-    def _measure(
-        self, config: RunConfig, worker: str
-    ) -> Iterator[tuple[Measurement, tuple[str, ...]]]:
-        """Yields each measured run as it ends, with the parts that could not be labelled."""
-        model = self.loaded.model
-        vocab_size = self.loaded.facts.shape.vocab_size
-        inputs = make_inputs(
-            vocab_size, config.batch_size, config.input_len, self.seed, self.device
-        )
-
-        def forward() -> None:
-            prefill(model, inputs)
-
-        for _ in range(config.warmup_runs):
-            forward()
-            self.advance()
-        for run_index in range(config.num_runs):
-            started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-            bare_ns = self._timed(forward)
-            self.advance()
-            trace = f"{RAW_FOLDER}/{worker}.run{run_index}.kineto.json.gz"
-            with instrument.labelled(model) as labels:
-                profiled_ns, messages = self._traced(forward, run_index, self.folder / trace)
-            self.advance()
-            measurement = Measurement(
-                run_index=run_index,
-                started=started,
-                bare_ns=bare_ns,
-                profiled_ns=profiled_ns,
-                step=run_index,
-                trace=trace,
-                profiler_messages=messages,
-            )
-            yield measurement, labels.missing
-
-    def _timed(self, forward: Callable[[], None]) -> int:
-        """Wall-clock of one forward pass in ns, with the device idle before and after."""
-        with _no_collections():
-            self._synchronize()
-            start = time.perf_counter_ns()
-            forward()
-            self._synchronize()
-            return time.perf_counter_ns() - start
-
-    def _traced(
-        self, forward: Callable[[], None], step: int, path: Path
-    ) -> tuple[int, tuple[str, ...]]:
-        """The same under profiler and labels; the trace goes to `path`.
-
-        Returns:
-            The wall-clock in ns, and what the profiler complained of.
-        """
-        profiler = profile(activities=_activities(self.device))
-        messages: list[str] = []
-        with self._session(profiler, forward, messages), _no_collections():
-            self._synchronize()
-            start = time.perf_counter_ns()
-            with instrument.step(step):
-                with instrument.phase(PHASE):
-                    forward()
-                self._synchronize()
-                elapsed = time.perf_counter_ns() - start
-        export_trace(profiler, path)
-        return elapsed, tuple(messages)
-
-    @contextlib.contextmanager
-    def _session(
-        self, profiler: profile, forward: Callable[[], None], messages: list[str]
-    ) -> Iterator[None]:
-        """One session of the profiler; it is stopped whatever happens."""
-        with kept_log(messages):
-            profiler.prepare_trace()
-        try:
-            try:
-                if self.device.type != "cpu":
-                    # Until its buffers are there CUPTI delays launches: this pass is not recorded.
-                    forward()
-            finally:
-                with kept_log(messages):
-                    profiler.start_trace()
-            yield
-        finally:
-            with kept_log(messages):
-                profiler.stop_trace()
-
-    def _synchronize(self) -> None:
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).synchronize(self.device)
+            result = replace(result, status="failed", error=str(told))
+        return _by_phase(result, worker, runs)
 
     def _run_error(self, config: RunConfig, attention: str, error: Exception) -> RunError:
         if isinstance(error, RunError):
@@ -171,8 +91,8 @@ def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
     return ConfigResult(
         index=index,
         config=config,
-        worker=worker,
-        phase=PHASE,
+        worker=f"{worker}_prefill",
+        phase="prefill",
         status="done",
         error="",
         attn_implementation="",
@@ -182,24 +102,133 @@ def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
     )
 
 
-def _activities(device: torch.device) -> list[ProfilerActivity]:
-    """The CPU's activity, and the device's where torch can record it."""
-    name = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA", "hpu": "HPU"}.get(device.type)
-    wanted = getattr(ProfilerActivity, name, None) if name else None
-    supported = torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
-    if wanted is None or wanted not in supported:
-        return [ProfilerActivity.CPU]
-    return [ProfilerActivity.CPU, wanted]
+def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[ConfigResult, ...]:
+    """The prefill's result and, if there was any decoding, the decode's; an error is told once."""
+    if not runs:
+        return (result,)
+    labels = runs[-1].labels
+    result = replace(result, unlabelled=labels.missing, replaced=labels.replaced)
+    prefill = replace(result, measurements=tuple(run.prefill for run in runs))
+    if not result.config.decode_steps:
+        return (prefill,)
+    decode = replace(
+        result,
+        phase="decode",
+        worker=f"{worker}_decode",
+        error="",
+        measurements=tuple(each for run in runs for each in run.decode),
+        step_times_ns=tuple(run.step_times_ns for run in runs),
+    )
+    return (prefill, decode)
 
 
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keeps the garbage collector out of a measurement, as timeit does."""
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A pass that is to be traced, and what is known of it beforehand; see `Measurement`."""
+
+    phase: Phase
+    run_index: int
+    started: str
+    position: int
+    bare_ns: int
+
+
+class _Measuring:
+    """The passes of one config, one generation after the other."""
+
+    def __init__(self, capture: Capture, config: RunConfig, worker: str) -> None:
+        self._config = config
+        self._worker = worker
+        self._model = capture.loaded.model
+        self._folder = capture.folder
+        self._advance = capture.advance
+        self._recorder = Recorder(capture.device)
+        vocab_size = capture.loaded.facts.shape.vocab_size
+        self._inputs = make_inputs(
+            vocab_size, config.batch_size, config.input_len, capture.seed, capture.device
+        )
+        self._steps = 0
+
+    def runs(self) -> Iterator[Run]:
+        """Warms up, then yields each measured run as it ends."""
+        for _ in range(self._config.warmup_runs):
+            generation = self._generation()
+            generation.prefill()
+            for _ in range(min(self._config.decode_steps, _WARMUP_STEPS)):
+                generation.decode()
+            self._advance()
+        for run_index in range(self._config.num_runs):
+            yield self._run(run_index)
+
+    def _run(self, run_index: int) -> Run:
+        started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        prefill_ns, step_times_ns = self._bare()
+        self._advance()
+        with instrument.labelled(self._model) as labels:
+            generation = self._generation()
+            plan = _Plan("prefill", run_index, started, 0, prefill_ns)
+            prefill = self._traced(plan, generation.prefill, self._lead_in())
+            decode = tuple(self._decode(run_index, started, generation, step_times_ns))
+        self._advance()
+        return Run(prefill, decode, step_times_ns, labels)
+
+    def _bare(self) -> tuple[int, tuple[int, ...]]:
+        """Wall-clock of the prefill and of each decode step, without profiler and labels."""
+        self._recorder.settle(self._lead_in())
+        generation = self._generation()
+        prefill_ns = self._recorder.timed(generation.prefill)
+        steps = range(self._config.decode_steps)
+        return prefill_ns, tuple(self._recorder.timed(generation.decode) for _ in steps)
+
+    def _decode(
+        self, run_index: int, started: str, generation: Generation, bare_ns: tuple[int, ...]
+    ) -> Iterator[Measurement]:
+        """Runs all decode steps, and traces the chosen ones."""
+        chosen = frozenset(self._config.traced_positions)
+        # A short sequence of its own, for the passes that nobody looks at.
+        aside = Generation(self._model, self._inputs[:, :1], 2 * len(chosen) + 2)
+        if chosen:
+            aside.prefill()
+        for position in range(max(chosen, default=-1) + 1):
+            if position not in chosen:
+                generation.decode()
+                continue
+            self._recorder.settle(aside.decode)
+            plan = _Plan("decode", run_index, started, position, bare_ns[position])
+            yield self._traced(plan, generation.decode, aside.decode)
+
+    def _traced(
+        self, plan: _Plan, forward: Callable[[], None], lead_in: Callable[[], None]
+    ) -> Measurement:
+        part = f".step{plan.position}" if plan.phase == "decode" else ""
+        name = f"{self._worker}_{plan.phase}.run{plan.run_index}{part}.kineto.json.gz"
+        trace = f"{RAW_FOLDER}/{name}"
+        step = self._next_step()
+        traced = self._recorder.traced(forward, lead_in, plan.phase, step, self._folder / trace)
+        return Measurement(
+            run_index=plan.run_index,
+            started=plan.started,
+            bare_ns=plan.bare_ns,
+            profiled_ns=traced.profiled_ns,
+            step=step,
+            trace=trace,
+            profiler_messages=traced.messages,
+            position=plan.position,
+        )
+
+    def _next_step(self) -> int:
+        """k of the next `ProfilerStep#k`, which is unique in the config."""
+        self._steps += 1
+        return self._steps - 1
+
+    def _generation(self) -> Generation:
+        config = self._config
+        return Generation(self._model, self._inputs, config.decode_steps, config.cache)
+
+    def _lead_in(self) -> Callable[[], None]:
+        """A prefill that is not timed; its memory is free again afterwards."""
+
+        def lead_in() -> None:
+            self._generation().prefill()
+
+        return lead_in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import attribute
@@ -12,9 +13,10 @@ from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
 from qwen3_profile.health import Finding, check_labels, check_log, refuse_damage
-from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, layers, read_steps
+from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
+from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
 
 
@@ -30,9 +32,15 @@ def collect_config(
         DamagedTraceError: a trace whose figures would be wrong.
     """
     facts = _run_facts(run, result)
+    runs: dict[int, list[TracedStep]] = {}
+    findings: dict[int, list[Finding]] = {}
+    for measurement in result.measurements:
+        step, found = _measured(folder, run, result, measurement, accept_damaged)
+        runs.setdefault(measurement.run_index, []).append(step)
+        findings.setdefault(measurement.run_index, []).extend(found)
     return tuple(
-        _measured(folder, run, result, facts, measurement, accept_damaged)
-        for measurement in result.measurements
+        _record(run, result, facts, index, steps, tuple(dict.fromkeys(findings[index])))
+        for index, steps in runs.items()
     )
 
 
@@ -89,14 +97,39 @@ def collect_read_trace(
     )
 
 
-def _measured(
-    folder: Path,
+def _record(
     run: Run,
     result: ConfigResult,
     facts: RunFacts,
-    measurement: Measurement,
-    accept_damaged: bool,
+    run_index: int,
+    steps: list[TracedStep],
+    findings: tuple[Finding, ...],
 ) -> TimingRecord:
+    """One measured run of one phase: a prefill, or the traced steps of a decode."""
+    mine = [each for each in result.measurements if each.run_index == run_index]
+    is_decode = bool(result.step_times_ns)
+    bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)
+    return TimingRecord(
+        id=f"{run.id}-c{result.index}-r{run_index}-{result.phase}",
+        timestamp=mine[0].started,
+        config_index=result.index,
+        run_index=run_index,
+        phase=result.phase,
+        config=result.config,
+        total_ns=mean(bare_ns),
+        profiled_ns=mean(step.profiled_ns for step in steps),
+        times=merge_steps([step.times for step in steps]),
+        findings=findings,
+        facts=replace(facts, trace=mine[0].trace),
+        traced=tuple(steps) if is_decode else (),
+        step_times_ns=bare_ns if is_decode else (),
+    )
+
+
+def _measured(
+    folder: Path, run: Run, result: ConfigResult, measurement: Measurement, accept_damaged: bool
+) -> tuple[TracedStep, tuple[Finding, ...]]:
+    """One traced forward pass, and what is odd in its trace."""
     path = folder / measurement.trace
     trace = read_trace(path, accept_damaged=accept_damaged)
     steps, findings = _split(path, trace, accept_damaged)
@@ -111,23 +144,29 @@ def _measured(
             f"holds {len(mine)} {result.phase} passes in step {measurement.step}, not one",
             "it is not the trace of this run; record the run again",
         )
-    return TimingRecord(
-        id=f"{run.id}-c{result.index}-r{measurement.run_index}-{result.phase}",
-        timestamp=measurement.started,
-        config_index=result.index,
-        run_index=measurement.run_index,
-        phase=result.phase,
-        config=result.config,
-        total_ns=measurement.bare_ns,
+    if run.device.startswith("cuda") and not mine[0].device_events and not accept_damaged:
+        raise DamagedTraceError(
+            str(path), f"holds no device events of a pass on {run.device}", "record the run again"
+        )
+    traced = TracedStep(
+        position=measurement.position,
+        context_len=_context_len(result, measurement),
+        bare_ns=measurement.bare_ns,
         profiled_ns=measurement.profiled_ns,
         times=mine[0],
-        findings=(
-            *findings,
-            *_missing_labels(mine[0], run.model),
-            *check_log(measurement.profiler_messages),
-        ),
-        facts=replace(facts, trace=measurement.trace),
     )
+    found = (
+        *findings,
+        *_missing_labels(mine[0], run.model),
+        *check_log(measurement.profiler_messages),
+    )
+    return traced, found
+
+
+def _context_len(result: ConfigResult, measurement: Measurement) -> int:
+    """The tokens that the attention of a forward pass sees: its own and those before them."""
+    before = result.config.input_len
+    return before + (measurement.position + 1 if result.phase == "decode" else 0)
 
 
 def _split(

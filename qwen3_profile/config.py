@@ -15,6 +15,15 @@ from qwen3_profile.errors import ConfigError
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = ("float32", "float16", "bfloat16")
 WEIGHTS = ("auto", "pretrained", "random")
+CACHES = ("dynamic", "static")
+_LEAST = {
+    "batch_size": 1,
+    "input_len": 1,
+    "num_runs": 1,
+    "warmup_runs": 0,
+    "decode_steps": 0,
+    "trace_steps": 1,
+}
 
 # Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
 _MAX_COUNT = 1 << 20
@@ -30,6 +39,9 @@ class RunConfig:
     num_runs: measured runs; each is one bare and one traced forward pass.
     warmup_runs: forward passes before the first measured one.
     attn_implementation: a name that transformers knows, or None for its own choice.
+    decode_steps: tokens per sequence that follow each prefill, one forward pass each.
+    cache: "dynamic" or "static", the KV cache's kind.
+    trace_steps: how many of the decode steps are traced, spread over all of them.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -41,15 +53,15 @@ class RunConfig:
     num_runs: int = 3
     warmup_runs: int = 1
     attn_implementation: str | None = None
+    decode_steps: int = 0
+    cache: str = "dynamic"
+    trace_steps: int = 3
 
     def __post_init__(self) -> None:
-        for key, least in (
-            ("batch_size", 1),
-            ("input_len", 1),
-            ("num_runs", 1),
-            ("warmup_runs", 0),
-        ):
+        for key, least in _LEAST.items():
             _check_count(key, getattr(self, key), least)
+        if self.cache not in CACHES:
+            raise ConfigError("cache", f"{self.cache!r} is not one of {', '.join(CACHES)}")
         if self.dtype not in DTYPES:
             raise ConfigError("dtype", f"{self.dtype!r} is not one of {', '.join(DTYPES)}")
         attn = self.attn_implementation
@@ -58,10 +70,21 @@ class RunConfig:
 
     @property
     def worker(self) -> str:
-        """The name of this config's trace files, such as `bs2_len256_bfloat16_prefill`."""
-        attn = "" if self.attn_implementation is None else f"_{self.attn_implementation}"
-        safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in attn)
-        return f"bs{self.batch_size}_len{self.input_len}_{self.dtype}{safe}_prefill"
+        """The name of this config's files, such as `bs2_len256_bfloat16`; the phase follows it."""
+        words = [f"bs{self.batch_size}", f"len{self.input_len}", self.dtype]
+        if self.attn_implementation is not None:
+            words.append(self.attn_implementation)
+        if self.cache != "dynamic":
+            words.append(self.cache)
+        return "_".join("".join(c if c.isalnum() or c in "-_" else "-" for c in w) for w in words)
+
+    @property
+    def traced_positions(self) -> tuple[int, ...]:
+        """Which decode steps are traced: the first, the last, and others evenly between them."""
+        last, wanted = self.decode_steps - 1, min(self.trace_steps, self.decode_steps)
+        if wanted <= 1:
+            return (last // 2,) if wanted else ()
+        return tuple(round(i * last / (wanted - 1)) for i in range(wanted))
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,23 @@ def resolve_device(text: str | None) -> ResolvedDevice:
     )
 
 
+def slow_dtype(device: torch.device, dtype: str) -> str | None:
+    """One warning line where `device` has no instructions for `dtype` and emulates it."""
+    if device.type != "cpu" or dtype == "float32":
+        return None
+    flags = _cpu_flags()
+    wanted = {
+        "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
+        "float16": ("avx512_fp16", "asimdhp"),
+    }
+    if not flags or flags & set(wanted[dtype]):
+        return None
+    return (
+        f"this CPU has no {dtype} instructions and emulates them, several times as slow as "
+        "--dtype float32"
+    )
+
+
 def free_memory_bytes(device: torch.device) -> int | None:
     """The memory that `device` has left, in bytes; None where it does not tell."""
     if device.type == "cpu":
@@ -146,3 +163,15 @@ def _address_space_bytes() -> int | None:
     except (ImportError, OSError, ValueError):  # another system than Linux
         return None
     return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _cpu_flags() -> frozenset[str]:
+    """The instruction sets that the CPU tells of; empty where the system does not list them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith(("flags", "Features")):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return frozenset()

@@ -15,7 +15,8 @@ from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.module_parts import Instance
 from qwen3_profile.module_passes import Pass
 from qwen3_profile.modules import build_module_scopes
-from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
+from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile.caches import position_arguments, static_cache
+from qwen3_profile.caches import static_cache, takes_positions
 from qwen3_profile.ranges import leaf
 
 
@@ -30,6 +30,7 @@ class Generation:
         self._model = model
         self._input_ids = input_ids
         self._decode_steps = decode_steps
+        self._takes_positions = takes_positions(model)
         self._length = 0
         self._next_ids: torch.Tensor | None = None
         batch_size, input_len = input_ids.shape
@@ -55,7 +56,11 @@ class Generation:
 
     def _forward(self, input_ids: torch.Tensor) -> None:
         length = input_ids.shape[1]
-        positions = position_arguments(self._model, self._length, length, input_ids.device)
+        positions = {}
+        if self._takes_positions:
+            positions["cache_position"] = torch.arange(
+                self._length, self._length + length, device=input_ids.device
+            )
         output = self._model(
             input_ids=input_ids,
             past_key_values=self._cache,

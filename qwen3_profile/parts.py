@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -73,6 +73,21 @@ def sum_times(times: Iterable[Times]) -> Times:
     return sum(times, Times())
 
 
+def merge_parts(parts: Sequence[Part]) -> Part:
+    """The sum of the same part over several forward passes, child by child; at least one."""
+    names = dict.fromkeys(child.name for part in parts for child in part.parts)
+    children = []
+    for name in names:
+        same = (part.find(name) for part in parts)
+        children.append(merge_parts([child for child in same if child is not None]))
+    return Part(
+        name=parts[0].name,
+        total=sum_times(part.total for part in parts),
+        own=sum_times(part.own for part in parts),
+        parts=tuple(children),
+    )
+
+
 def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, ...]:
     """Sums the scopes of the same path of names.
 
@@ -96,13 +111,12 @@ def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, 
 def _paths(attribution: Attribution, index: Int64) -> tuple[list[tuple[int, str]], Int64]:
     """The distinct paths as (parent path, name), and each scope's path as an index into them."""
     scopes = attribution.scopes
-    parents, names = scopes.parent.tolist(), scopes.name.tolist()
     known: dict[tuple[int, str], int] = {}
     path_of = dict[int, int]()
-    for scope in index.tolist():
-        parent = parents[scope]
+    rows = (index.tolist(), scopes.parent[index].tolist(), scopes.name[index].tolist())
+    for scope, parent, name in zip(*rows, strict=True):
         above = path_of.get(parent, ROOT) if parent != NO_SCOPE else ROOT
-        path_of[scope] = known.setdefault((above, scopes.names[names[scope]]), len(known))
+        path_of[scope] = known.setdefault((above, scopes.names[name]), len(known))
     return list(known), np.array(list(path_of.values()), np.int64)
 
 

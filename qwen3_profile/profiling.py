@@ -115,7 +115,9 @@ class Recorder:
             try:
                 if self.device.type != "cpu":
                     # Until its buffers are there CUPTI delays launches.
+                    # Its kernels must have ended, or they are recorded without their launches.
                     lead_in()
+                    self.synchronize()
             finally:
                 with kept_log(messages), warnings.catch_warnings():
                     # torch warns that a session keeps its own events only, as it should.

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, Reason
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import DAMAGE, Finding
-from qwen3_profile.parts import Part, Times, fold
+from qwen3_profile.parts import Part, Times
 from qwen3_profile.runs import Environment, ModelFacts
-from qwen3_profile.scopes import NO_SCOPE
+from qwen3_profile.steps import StepTimes, collectives, layers, short_name
+from qwen3_profile.summary import token_times
 
 SCHEMA_VERSION = 1
 
 _NS_PER_S = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Unattributed:
-    """Device time of a step that belongs to no label, and why."""
-
-    reason: str
-    ns: int
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """What one step of a trace says.
-
-    number: k of `ProfilerStep#k`. start_ns: of the step, in the trace's own time.
-    forward: the forward pass's label with all its parts; its name is the phase.
-    device_ns: the sum of all device events of the step. device_events: how many.
-    busy_ns: the union of their intervals. gap_ns: idle device time before them.
-    cross_thread_events: attributed from a thread that had no labels.
-    """
-
-    number: int
-    start_ns: int
-    forward: Part
-    device_ns: int
-    device_events: int
-    busy_ns: int
-    gap_ns: int
-    unattributed: tuple[Unattributed, ...]
-    cross_thread_events: int
-
-    @property
-    def unattributed_ns(self) -> int:
-        return sum(item.ns for item in self.unattributed)
-
-    @property
-    def balances(self) -> bool:
-        """Labels and unattributed are the sum of all device events, to the nanosecond."""
-        return self.forward.total.device_ns + self.unattributed_ns == self.device_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +44,33 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedStep:
+    """One traced forward pass of a decode.
+
+    position: how many decode steps came before it. context_len: tokens that its attention saw.
+    """
+
+    position: int
+    context_len: int
+    bare_ns: int
+    profiled_ns: int
+    times: StepTimes
+
+
+@dataclass(frozen=True, slots=True)
 class TimingRecord:
     """One measured run of one config in one phase.
+
+    A decode record is of several forward passes: its totals are means per pass, and its `times`
+    sums over the traced ones.
 
     id: unique; the run's id, the config's index, the run's index and the phase.
     total_ns: wall-clock of the bare forward pass; None where only a trace is known.
     profiled_ns: the same with profiler and labels.
     phase_source: how the phase is known: "label" of ours, "annotation: " and its text of a serving
         engine, or "unknown".
+    traced: of a decode, each traced step; empty for a prefill.
+    step_times_ns: of a decode, the bare wall-clock of every step.
     """
 
     id: str
@@ -102,19 +79,44 @@ class TimingRecord:
     run_index: int
     phase: str
     config: RunConfig | None
-    total_ns: int | None
-    profiled_ns: int | None
+    total_ns: float | None
+    profiled_ns: float | None
     times: StepTimes
     findings: tuple[Finding, ...]
     facts: RunFacts
     phase_source: str = "label"
+    traced: tuple[TracedStep, ...] = ()
+    step_times_ns: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many traced forward passes `times` is the sum of."""
+        return len(self.traced) or 1
 
     @property
     def disturbance(self) -> float | None:
-        """How many times as long the traced forward pass took as the bare one."""
+        """How many times as long the traced forward passes took as the same ones bare."""
+        if self.traced:
+            bare = sum(step.bare_ns for step in self.traced)
+            return sum(step.profiled_ns for step in self.traced) / bare
         if self.total_ns is None or self.profiled_ns is None:
             return None
         return self.profiled_ns / self.total_ns
+
+    def one_by_one(self) -> tuple[TimingRecord, ...]:
+        """The same with one traced forward pass each, so that each adds up by itself."""
+        if not self.traced:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                total_ns=step.bare_ns,
+                profiled_ns=step.profiled_ns,
+                times=step.times,
+                traced=(step,),
+            )
+            for step in self.traced
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The record under the names of `timing_records.json`; times in seconds."""
@@ -123,8 +125,8 @@ class TimingRecord:
             "batch_size": self.config.batch_size if self.config else None,
             "input_len": self.config.input_len if self.config else None,
             "total_time": _seconds(self.total_ns),
-            "layer_details": [_layer_json(part) for part in layers(self.times.forward)],
-            "model_details": _model_json(self.times.forward),
+            "layer_details": [_layer_json(p, self.steps) for p in layers(self.times.forward)],
+            "model_details": _model_json(self.times.forward, self.steps),
             "schema_version": SCHEMA_VERSION,
             "id": self.id,
             "run": self.facts.run,
@@ -132,129 +134,70 @@ class TimingRecord:
             "run_index": self.run_index,
             "phase": self.phase,
             "phase_source": self.phase_source,
-            "steps": 1,
+            "steps": self.steps,
+            **_decode_json(self),
             "profiled_time": _seconds(self.profiled_ns),
             "disturbance": self.disturbance,
-            **_step_json(self.times),
+            **_step_json(self.times, self.steps),
             "dtype": self.config.dtype if self.config else None,
             "num_runs": self.config.num_runs if self.config else None,
             "warmup_runs": self.config.warmup_runs if self.config else None,
+            "decode_steps": self.config.decode_steps if self.config else None,
+            "cache": self.config.cache if self.config else None,
             **_facts_json(self.facts),
             "damaged": any(finding.severity == DAMAGE for finding in self.findings),
             "findings": [asdict(finding) for finding in self.findings],
         }
 
 
-def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
-    """The times of each step that holds a labelled forward pass."""
-    found = []
-    for index in range(len(attribution.steps)):
-        inside = attribution.scope_step == index
-        roots = fold(attribution, inside & _below_phases(attribution))
-        found += [_step_times(attribution, index, root) for root in roots]
-    return tuple(found)
-
-
-def layers(forward: Part) -> tuple[Part, ...]:
-    """The layers of a forward pass, in order."""
-    found = [(labels.parse(part.name), part) for part in forward.parts]
-    numbered = [
-        (label.layer, part)
-        for label, part in found
-        if label is not None and label.kind == "layer" and label.layer is not None
-    ]
-    return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
-
-
-def collectives(forward: Part) -> tuple[Part, ...]:
-    """The parts `nccl`, wherever in a forward pass they were launched."""
-    walk = (part for _, part in forward.walk())
-    return tuple(part for part in walk if short_name(part) == labels.COLLECTIVES)
-
-
-def short_name(part: Part) -> str:
-    """The last component of the part's name: `q_proj` of `layer.7.attn.q_proj`."""
-    return part.name.rpartition(".")[2]
-
-
-def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which scopes are a forward pass's label, or lie in one."""
-    scopes = attribution.scopes
-    phases = (*labels.PHASES, labels.NEUTRAL_PHASE)
-    is_phase = np.array([name in phases for name in scopes.names], bool)[scopes.name]
-    inside = is_phase.copy()
-    for i, parent in enumerate(scopes.parent.tolist()):
-        if parent != NO_SCOPE and inside[parent]:
-            inside[i] = True
-    return inside
-
-
-def _step_times(attribution: Attribution, index: int, forward: Part) -> StepTimes:
-    mine = attribution.device_step == index
-    dur_ns = attribution.trace.device.dur_ns
-    unattributed = []
-    for reason in Reason:
-        events = mine & (attribution.owner == reason)
-        if events.any():
-            unattributed.append(
-                Unattributed(reason.text, int(dur_ns[events].sum()), int(events.sum()))
-            )
-    return StepTimes(
-        number=attribution.steps[index].number,
-        start_ns=attribution.steps[index].start_ns,
-        forward=forward,
-        device_ns=int(dur_ns[mine].sum()),
-        device_events=int(mine.sum()),
-        busy_ns=attribution.busy_ns(index),
-        gap_ns=int(attribution.gap_ns[mine].sum()),
-        unattributed=tuple(unattributed),
-        cross_thread_events=int(attribution.cross_thread[mine].sum()),
-    )
-
-
-def _seconds(ns: int | None) -> float | None:
+def _seconds(ns: float | None) -> float | None:
     return None if ns is None else ns / _NS_PER_S
 
 
-def _pair(name: str, times: Times) -> dict[str, float]:
-    return {name: times.cpu_ns / _NS_PER_S, f"{name}_cuda": times.device_ns / _NS_PER_S}
+def _pair(name: str, times: Times, steps: int) -> dict[str, float]:
+    """CPU and CUDA seconds of one forward pass; `times` is the sum of `steps` of them."""
+    unit = steps * _NS_PER_S
+    return {name: times.cpu_ns / unit, f"{name}_cuda": times.device_ns / unit}
 
 
-def _parts_json(part: Part) -> dict[str, float]:
+def _parts_json(part: Part, steps: int) -> dict[str, float]:
     """Each child of `part`, and `other`: what of it no child explains."""
     found: dict[str, float] = {}
     for child in part.parts:
-        found |= _pair(short_name(child), child.total)
-    return found | _pair(labels.OTHER, part.own)
+        found |= _pair(short_name(child), child.total, steps)
+    return found | _pair(labels.OTHER, part.own, steps)
 
 
-def _layer_json(layer: Part) -> dict[str, Any]:
+def _layer_json(layer: Part, steps: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for block in ("attn", "ffn"):
         part = layer.find(f"{layer.name}.{block}") or Part(block, Times(), Times())
-        found |= {**_pair(block, part.total), f"{block}_details": _parts_json(part)}
+        found |= {**_pair(block, part.total, steps), f"{block}_details": _parts_json(part, steps)}
     rest = [part for part in layer.parts if short_name(part) not in ("attn", "ffn")]
     for part in rest:
-        found |= _pair(short_name(part), part.total)
-    return found | _pair(labels.OTHER, layer.own)
+        found |= _pair(short_name(part), part.total, steps)
+    return found | _pair(labels.OTHER, layer.own, steps)
 
 
-def _model_json(forward: Part) -> dict[str, float]:
+def _model_json(forward: Part, steps: int) -> dict[str, float]:
     inside = set(layers(forward))
     rest = tuple(part for part in forward.parts if part not in inside)
-    return _parts_json(Part(forward.name, forward.total, forward.own, rest))
+    return _parts_json(Part(forward.name, forward.total, forward.own, rest), steps)
 
 
-def _step_json(times: StepTimes) -> dict[str, Any]:
+def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
+    """Seconds per forward pass; what is counted in ns or in events is of all `steps` of them."""
+    unit = steps * _NS_PER_S
+    nccl = collectives(times.forward)
     return {
-        "forward": times.forward.total.cpu_ns / _NS_PER_S,
-        "forward_cuda": times.forward.total.device_ns / _NS_PER_S,
-        "cuda_total": times.device_ns / _NS_PER_S,
-        "cuda_busy": times.busy_ns / _NS_PER_S,
-        "cuda_gap": times.gap_ns / _NS_PER_S,
-        "unattributed_cuda": times.unattributed_ns / _NS_PER_S,
-        "nccl_cuda": sum(part.own.device_ns for part in collectives(times.forward)) / _NS_PER_S,
-        "nccl": {part.name: part.own.device_ns / _NS_PER_S for part in collectives(times.forward)},
+        "forward": times.forward.total.cpu_ns / unit,
+        "forward_cuda": times.forward.total.device_ns / unit,
+        "cuda_total": times.device_ns / unit,
+        "cuda_busy": times.busy_ns / unit,
+        "cuda_gap": times.gap_ns / unit,
+        "unattributed_cuda": times.unattributed_ns / unit,
+        "nccl_cuda": sum(part.own.device_ns for part in nccl) / unit,
+        "nccl": {part.name: part.own.device_ns / unit for part in nccl},
         "unattributed": [asdict(item) for item in times.unattributed],
         "ledger_ns": {
             "device_time": times.device_ns,
@@ -264,6 +207,40 @@ def _step_json(times: StepTimes) -> dict[str, Any]:
         "device_events": times.device_events,
         "cross_thread_events": times.cross_thread_events,
     }
+
+
+def _decode_json(record: TimingRecord) -> dict[str, Any]:
+    """What only a generation has: TTFT, or TPOT, every step's bare time and the traced steps."""
+    if not record.traced:
+        generates = record.config is not None and record.config.decode_steps
+        return {"ttft": _seconds(record.total_ns)} if generates else {}
+    return {
+        "tpot": asdict(token_times([ns / _NS_PER_S for ns in record.step_times_ns])),
+        "step_times": [ns / _NS_PER_S for ns in record.step_times_ns],
+        "traced_steps": [_traced_json(step) for step in record.traced],
+    }
+
+
+def _traced_json(step: TracedStep) -> dict[str, Any]:
+    blocks = layers(step.times.forward)
+    return {
+        "position": step.position,
+        "context_len": step.context_len,
+        "total_time": step.bare_ns / _NS_PER_S,
+        "profiled_time": step.profiled_ns / _NS_PER_S,
+        "cuda_total": step.times.device_ns / _NS_PER_S,
+        "cuda_busy": step.times.busy_ns / _NS_PER_S,
+        "cuda_gap": step.times.gap_ns / _NS_PER_S,
+        "layers": [_blocks_json(layer) for layer in blocks],
+    }
+
+
+def _blocks_json(layer: Part) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for block in ("attn", "ffn"):
+        part = layer.find(f"{layer.name}.{block}")
+        found |= _pair(block, part.total if part else Times(), 1)
+    return found
 
 
 def _facts_json(facts: RunFacts) -> dict[str, Any]:

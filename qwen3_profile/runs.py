@@ -69,7 +69,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One measured run: a bare forward pass and a traced one.
+    """One bare forward pass and the traced one that goes with it.
 
     started: ISO 8601, UTC.
     bare_ns, profiled_ns: wall-clock between two synchronisations, without and with both profiler
@@ -77,6 +77,7 @@ class Measurement:
     step: k of the `ProfilerStep#k` range in the trace.
     trace: the raw trace, relative to the run's folder.
     profiler_messages: warnings and errors of the profiler's own log, such as of events it lost.
+    position: of a decode step, how many came before it; 0 for a prefill.
     """
 
     run_index: int
@@ -86,6 +87,7 @@ class Measurement:
     step: int
     trace: str
     profiler_messages: tuple[str, ...]
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class ConfigResult:
     attn_implementation: what really ran.
     unlabelled: parts of the model that no label could be put on.
     trace: the normalised trace for viewers, relative to the run's folder; empty if there is none.
+    step_times_ns: of a decode, the bare wall-clock of every step of each run, traced or not.
+    replaced: parts whose code is neither torch's nor transformers', and whose it is.
     """
 
     index: int
@@ -108,6 +112,8 @@ class ConfigResult:
     unlabelled: tuple[str, ...]
     trace: str
     measurements: tuple[Measurement, ...]
+    step_times_ns: tuple[tuple[int, ...], ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import torch
 
 from qwen3_profile.capture import Capture, unmeasured
 from qwen3_profile.config import Invocation, ModelRequest, RunConfig
+from qwen3_profile.devices import slow_dtype
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.memory import release_unused
@@ -46,8 +47,9 @@ def prepare(invocation: Invocation) -> Prepared:
     """
     device = resolve_device(invocation.model.device)
     loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
-    fallback = () if device.fallback is None else (device.fallback,)
-    return Prepared(loaded, device.device, (*fallback, *loaded.warnings))
+    slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in invocation.configs})
+    warnings = (device.fallback, *slow, *loaded.warnings)
+    return Prepared(loaded, device.device, tuple(line for line in warnings if line))
 
 
 def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Sequence[str]) -> Run:
@@ -94,15 +96,17 @@ def run_configs(
             continue
         with progress(_passes(config), config.worker) as advance:
             capture = Capture(loaded, prepared.device, invocation.model.seed, folder, advance)
-            result = capture.run(index, config, worker)
-        yield result
-        if result.status == "interrupted":
+            results = capture.run(index, config, worker)
+        yield from results
+        if results[-1].status == "interrupted":
             return
 
 
 def add_result(run: Run, result: ConfigResult) -> Run:
-    """`run` with the result of one config, in place of an earlier one of the same index."""
-    others = tuple(each for each in run.configs if each.index != result.index)
+    """`run` with one phase of one config, in place of an earlier result of the same."""
+    others = tuple(
+        each for each in run.configs if (each.index, each.phase) != (result.index, result.phase)
+    )
     return replace(run, configs=(*others, result))
 
 

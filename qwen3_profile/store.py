@@ -20,7 +20,8 @@ SUMMARY_FILE = "timing_summary.json"
 Entry = Mapping[str, Any]
 
 _CSV_COLUMNS = (
-    "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "path",
+    "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "position",
+    "context_len", "path",
     "calls", "cpu_ns", "cpu_self_ns", "device_ns", "device_self_ns", "device_events",
     "launch_ns", "gap_ns", "queue_ns",
 )  # fmt: skip
@@ -63,7 +64,7 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: the file is not ours, or cannot be written; it is then as it was.
     """
-    new = [row for record in records for row in _csv_rows(record)]
+    new = [row for r in records for single in r.one_by_one() for row in _csv_rows(single)]
     ids = {row["id"] for row in new}
     with only_writer(path):
         kept = [row for row in _read_csv(path) if row["id"] not in ids]
@@ -125,6 +126,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 def _csv_rows(record: TimingRecord) -> list[dict[str, Any]]:
     config = record.config
+    step = record.traced[0] if record.traced else None
     head = {
         "id": record.id,
         "run": record.facts.run,
@@ -133,6 +135,8 @@ def _csv_rows(record: TimingRecord) -> list[dict[str, Any]]:
         "input_len": config.input_len if config else "",
         "dtype": config.dtype if config else "",
         "run_index": record.run_index,
+        "position": step.position if step else "",
+        "context_len": step.context_len if step else (config.input_len if config else ""),
     }
     return [
         {

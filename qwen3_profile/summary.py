@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ NOISY = 0.10
 
 _TIMES = (
     "total_time",
+    "ttft",
     "profiled_time",
     "disturbance",
     "forward",
@@ -46,7 +48,28 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "runs": len(records),
         "warnings": _warnings(times),
         **times,
+        **_tokens(records),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Time per output token: the median step, and those that 90 % and 99 % do not exceed."""
+
+    median: float
+    p90: float
+    p99: float
+
+
+def token_times(steps: Sequence[float]) -> TokenTimes:
+    """Percentiles, linear between ranks, of the times of decode steps, in their own unit."""
+    return TokenTimes(*(float(p) for p in np.percentile(np.array(steps, float), [50, 90, 99])))
+
+
+def _tokens(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a decode, the time per output token over every step of every run."""
+    steps = [seconds for record in records for seconds in record.get("step_times") or ()]
+    return {"tpot": asdict(token_times(steps)) | {"steps": len(steps)}} if steps else {}
 
 
 def config_id(record: Mapping[str, Any]) -> str:

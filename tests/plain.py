@@ -16,7 +16,14 @@ from qwen3_profile import labels
 from qwen3_profile.ledger import is_framework
 
 KERNELS = {"kernel", "gpu_memcpy", "gpu_memset", "Kernel", "Memcpy", "Memset"}
-RUNTIME = {"cuda_runtime", "runtime", "Runtime", "xpu_runtime", "mtia_runtime", "privateuse1_runtime"}
+RUNTIME = {
+    "cuda_runtime",
+    "runtime",
+    "Runtime",
+    "xpu_runtime",
+    "mtia_runtime",
+    "privateuse1_runtime",
+}
 DRIVER = {"cuda_driver", "xpu_driver", "privateuse1_driver"}
 
 _EXACT = decimal.Context(prec=400)
@@ -162,11 +169,15 @@ def _range(event: dict[str, Any]) -> Range:
     return Range(
         name=event["name"],
         cat=event["cat"],
-        place=(str(event["pid"]), str(event["tid"])),
+        place=(_place(event["pid"]), _place(event["tid"])),
         start=start,
         end=start + dur,
         correlation=None if correlation is None else int(correlation),
     )
+
+
+def _place(given: decimal.Decimal | str) -> str:
+    return given if isinstance(given, str) else str(int(given))
 
 
 def nanoseconds(us: decimal.Decimal) -> int:

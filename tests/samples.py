@@ -8,7 +8,7 @@ from kineto import LEAF_NS, forward_pass, split
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
-from qwen3_profile.records import RunFacts, StepTimes, TimingRecord, read_steps
+from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.runs import (
     SCHEMA_VERSION,
     ConfigResult,
@@ -17,6 +17,7 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
+from qwen3_profile.steps import StepTimes, read_steps
 
 ENVIRONMENT = Environment(
     qwen3_profile="0.1.0",

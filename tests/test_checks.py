@@ -240,7 +240,8 @@ def test_the_gravest_comes_first() -> None:
 
 def test_what_the_profiler_wrote_into_its_log_is_told(tmp_path: Path) -> None:
     data = document(*later(1, 100, 5)).replace(
-        b'"schemaVersion": 1', b'"schemaVersion": 1, "WARNING": ["dropped 3 buffers"], "INFO": ["x"]'
+        b'"schemaVersion": 1',
+        b'"schemaVersion": 1, "WARNING": ["dropped 3 buffers"], "INFO": ["x"]',
     )
     trace = read_trace(write(tmp_path / "t.json", data))
     found = check_trace(attribute(trace, build_scopes(trace, select_labels(trace))))

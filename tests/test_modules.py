@@ -21,7 +21,8 @@ from qwen3_profile.labels import parse
 from qwen3_profile.module_passes import read_phase
 from qwen3_profile.modules import ModuleScopes, build_module_scopes
 from qwen3_profile.parts import Part
-from qwen3_profile.records import StepTimes, TimingRecord, layers, read_steps
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import Trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
@@ -666,6 +667,23 @@ def test_the_record_tells_the_model_and_where_its_phase_is_from(tmp_path: Path) 
     assert entry["phase_source"] == "annotation: step[DECODE bs=1]"
     assert entry["model_class"] == "Qwen3Model"
     assert entry["layer_details"][0]["attn_details"]["qkv_proj_cuda"] == KERNEL_NS / 1e9
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param("layer.3.attn.qkv_proj", "leaf", id="q_k_v_in_one"),
+        pytest.param("layer.3.ffn.gate_up_proj", "leaf", id="gate_and_up_in_one"),
+        pytest.param("layer.3.ffn.shared_experts", "leaf", id="shared_experts"),
+        pytest.param("layer.3.pre_feedforward_layernorm", "leaf", id="a_third_norm"),
+        pytest.param("layer.3.ffn.qkv_proj", None, id="not_in_the_other_block"),
+        # Anybody may call a range so; only a pass made of modules has this name.
+        pytest.param("forward", None, id="the_neutral_phase_is_no_label"),
+    ],
+)
+def test_the_grammar_knows_fused_parts(name: str, kind: str | None) -> None:
+    label_of = parse(name)
+    assert (label_of.kind if label_of else None) == kind
 
 
 # Real traces, where they are.

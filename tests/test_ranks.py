@@ -15,8 +15,8 @@ from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.parts import Part
 from qwen3_profile.ranks import collect_ranks, trace_files
-from qwen3_profile.records import collectives, read_steps
 from qwen3_profile.scopes import build_scopes, select_labels
+from qwen3_profile.steps import collectives, read_steps
 from qwen3_profile.views.spread import render_spread
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"

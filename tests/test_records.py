@@ -20,7 +20,7 @@ from samples import facts, lone_record, record
 
 from qwen3_profile.health import WARNING, Finding
 from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS
-from qwen3_profile.records import StepTimes, Unattributed, layers, read_steps, short_name
+from qwen3_profile.steps import StepTimes, Unattributed, layers, read_steps, short_name
 
 # --- steps --------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from kineto import forward_pass, kernel, split
 from samples import facts, lone_record, model_facts, record
 
 from qwen3_profile.health import WARNING, Finding
-from qwen3_profile.records import TimingRecord, read_steps
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import read_steps
 from qwen3_profile.views.tables import median_record, milliseconds, render
 
 LEAF_NS = 1_000_000

@@ -80,7 +80,9 @@ MODULE_PREFIX = "nn.Module: "
 
 _INT64_MAX = 2**63 - 1
 
-_Key = TypeVar("_Key", str, tuple[bytes, bytes])
+_Key = TypeVar("_Key", str, tuple[str, str])
+
+_decode_id = msgspec.json.Decoder(int | str).decode
 
 
 class _Args(msgspec.Struct, gc=False):
@@ -124,7 +126,8 @@ class _Columns:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: dict[str, int] = {}
-        self._tracks: dict[tuple[bytes, bytes], int] = {}
+        self._tracks: dict[tuple[str, str], int] = {}
+        self._places: dict[tuple[bytes, bytes], int] = {}
         self._rows: dict[Category, list[tuple[int, int, int, int, int, int]]] = {
             category: [] for category in Category
         }
@@ -143,20 +146,29 @@ class _Columns:
             raise damaged(self._path, f"an event of category {event.cat} {_lack(event)}")
         if category is Category.PYTHON_FUNCTION and not event.name.startswith(MODULE_PREFIX):
             return
-        track = (bytes(event.pid), bytes(event.tid))
         linked = category in _LAUNCH or category in _DEVICE
-        self._rows[category].append(
-            (
-                int(category),
-                self._names.setdefault(event.name, len(self._names)),
-                self._tracks.setdefault(track, len(self._tracks)),
-                self._time_ns(event, "ts", event.ts),
-                self._duration_ns(event),
-                self._read_correlation(event) if linked else NO_CORRELATION,
-            )
-        )
-        if not all(track):
-            raise damaged(self._path, f'event {event.name!r} has no "pid" or no "tid"')
+        start_ns = self._time_ns(event, "ts", event.ts)
+        dur_ns = self._duration_ns(event)
+        correlation = self._read_correlation(event) if linked else NO_CORRELATION
+        place = self._places.get((bytes(event.pid), bytes(event.tid)))
+        if place is None:
+            place = self._new_place(event)
+        name = self._names.setdefault(event.name, len(self._names))
+        self._rows[category].append((int(category), name, place, start_ns, dur_ns, correlation))
+
+    def _new_place(self, event: Event) -> int:
+        """The number of the event's track; 7 and "7" are one."""
+        track = (self._id(event, "pid", event.pid), self._id(event, "tid", event.tid))
+        place = self._tracks.setdefault(track, len(self._tracks))
+        self._places[bytes(event.pid), bytes(event.tid)] = place
+        return place
+
+    def _id(self, event: Event, key: str, text: msgspec.Raw) -> str:
+        try:
+            return str(_decode_id(text))
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+            shown = bytes(text).decode(errors="replace") or "nothing"
+            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
 
     def unread(self) -> tuple[tuple[str, int], ...]:
         return tuple(sorted(self._unread.items()))
@@ -166,7 +178,7 @@ class _Columns:
         return Trace(
             info=info,
             names=tuple(sorted(self._names)),
-            tracks=tuple(Track(_plain(pid), _plain(tid)) for pid, tid in sorted(self._tracks)),
+            tracks=tuple(Track(pid, tid) for pid, tid in sorted(self._tracks)),
             host=self._events(*_HOST),
             launches=self._events(*_LAUNCH),
             device=self._events(*_DEVICE),
@@ -242,7 +254,3 @@ def _sorted_positions(known: Mapping[_Key, int]) -> Int64:
 
 def _lack(event: Event) -> str:
     return 'has no "name"' if event.name is None else f'has {event.ph!r} as its "ph", not "X"'
-
-
-def _plain(text: bytes) -> str:
-    return text.decode("utf-8", errors="replace").strip('"')

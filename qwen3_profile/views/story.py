@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from qwen3_profile.parts import Part
-from qwen3_profile.records import TimingRecord, short_name
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import short_name
 
 # A device at work for less of the time than this mostly waits; for more of it than that, it is
 # what the forward pass waits for. Between the two neither sentence would be true.

@@ -12,8 +12,10 @@ from statistics import median
 
 from qwen3_profile import labels
 from qwen3_profile.parts import Part, Times, sum_times
-from qwen3_profile.records import TimingRecord, layers, short_name
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
+from qwen3_profile.views.decode import context_table, token_line
 from qwen3_profile.views.story import sentences
 
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
@@ -39,16 +41,19 @@ def render(records: Sequence[TimingRecord]) -> str:
     Args:
         records: of one config and phase, at least one; the tables show the median one.
     """
-    shown = median_record(records)
+    singles = [single for record in records for single in record.one_by_one()]
+    shown = median_record(singles)
     forward = shown.times.forward
     on_device = any(record.times.device_events for record in records)
     blocks = [
-        _heading(records, shown),
+        _heading(singles, shown),
         _layer_table(forward, on_device),
         _part_table(forward, on_device),
-        _totals(records, forward, on_device),
-        "\n".join(_wrap(line) for line in sentences(records, shown)),
-        _warnings(records),
+        _totals(singles, on_device),
+        token_line(records),
+        context_table(singles),
+        "\n".join(_wrap(line) for line in sentences(singles, shown)),
+        _warnings(singles),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -85,7 +90,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens, "
             f"{config.dtype}, {facts.attn_implementation} attention; "
-            f"run {record.run_index}, the median of {len(records)}"
+            f"{_which(record)}, the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(_wrap(line) for line in lines)
@@ -94,10 +99,18 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
 def _foreign_model(record: TimingRecord) -> str:
     """What is known of a model whose trace another program recorded."""
     count = len(layers(record.times.forward))
+    layers_of = f"{count} layer{'' if count == 1 else 's'}"
     rank = "" if record.facts.rank is None else f", rank {record.facts.rank}"
     told = record.phase_source.removeprefix("annotation: ")
     phase = "phase unknown" if told == "unknown" else f"{record.phase} by {told}"
-    return f"{record.facts.model_class}, {count} layers by its modules{rank}, {phase}"
+    return f"{record.facts.model_class}, {layers_of} by its modules{rank}, {phase}"
+
+
+def _which(record: TimingRecord) -> str:
+    if not record.traced:
+        return f"run {record.run_index}"
+    step = record.traced[0]
+    return f"run {record.run_index}, step {step.position} with a context of {step.context_len}"
 
 
 def _wrap(line: str) -> str:
@@ -238,7 +251,7 @@ def _uncalled(times: Times) -> Times:
     return Times(0, *(getattr(times, field) for field in Times.__slots__[1:]))
 
 
-def _totals(records: Sequence[TimingRecord], forward: Part, on_device: bool) -> str:
+def _totals(records: Sequence[TimingRecord], on_device: bool) -> str:
     lines = []
     bare = [record.total_ns for record in records if record.total_ns is not None]
     traced = [record.profiled_ns for record in records if record.profiled_ns is not None]
@@ -247,11 +260,11 @@ def _totals(records: Sequence[TimingRecord], forward: Part, on_device: bool) -> 
         lines.append(_total("total_time", bare, "one forward pass, no profiler, no labels"))
         lines.append(_total("profiled_time", traced, f"with both; disturbance: {ratio:.2f} times"))
     if on_device:
-        lines += _device_totals(records, forward)
+        lines += _device_totals(records)
     return "\n".join(lines)
 
 
-def _device_totals(records: Sequence[TimingRecord], forward: Part) -> list[str]:
+def _device_totals(records: Sequence[TimingRecord]) -> list[str]:
     def values(read: Callable[[TimingRecord], int]) -> list[int]:
         return [read(record) for record in records]
 
@@ -271,7 +284,7 @@ def _reasons(records: Sequence[TimingRecord]) -> str:
     return ", ".join(found) or "every device event has its label"
 
 
-def _total(name: str, values: Sequence[int], meaning: str) -> str:
+def _total(name: str, values: Sequence[float], meaning: str) -> str:
     stats = spread(values)
     low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
     span = f"[{low} .. {high}]"

@@ -1,0 +1,144 @@
+"""Attribution in, the times of each step that holds a forward pass out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qwen3_profile import labels
+from qwen3_profile.attribution import Attribution, Reason
+from qwen3_profile.parts import Part, fold, merge_parts
+from qwen3_profile.scopes import NO_SCOPE
+
+
+@dataclass(frozen=True, slots=True)
+class Unattributed:
+    """Device time of a step that belongs to no label, and why."""
+
+    reason: str
+    ns: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """What one step of a trace says.
+
+    number: k of `ProfilerStep#k`. start_ns: of the step, in the trace's own time.
+    forward: the forward pass's label with all its parts; its name is the phase.
+    device_ns: the sum of all device events of the step. device_events: how many.
+    busy_ns: the union of their intervals. gap_ns: idle device time before them.
+    cross_thread_events: attributed from a thread that had no labels.
+    """
+
+    number: int
+    start_ns: int
+    forward: Part
+    device_ns: int
+    device_events: int
+    busy_ns: int
+    gap_ns: int
+    unattributed: tuple[Unattributed, ...]
+    cross_thread_events: int
+
+    @property
+    def unattributed_ns(self) -> int:
+        return sum(item.ns for item in self.unattributed)
+
+    @property
+    def balances(self) -> bool:
+        """Labels and unattributed are the sum of all device events, to the nanosecond."""
+        return self.forward.total.device_ns + self.unattributed_ns == self.device_ns
+
+
+def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
+    """The times of each step that holds a labelled forward pass."""
+    found = []
+    below_phases = _below_phases(attribution)
+    for index in range(len(attribution.steps)):
+        inside = attribution.scope_step == index
+        roots = fold(attribution, inside & below_phases)
+        found += [_step_times(attribution, index, root) for root in roots]
+    return tuple(found)
+
+
+def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
+    """The sums over several steps, at least one; number and start are the first one's."""
+    rest_ns: Counter[str] = Counter()
+    rest_events: Counter[str] = Counter()
+    for step in steps:
+        for item in step.unattributed:
+            rest_ns[item.reason] += item.ns
+            rest_events[item.reason] += item.events
+    return StepTimes(
+        number=steps[0].number,
+        start_ns=steps[0].start_ns,
+        forward=merge_parts([step.forward for step in steps]),
+        device_ns=sum(step.device_ns for step in steps),
+        device_events=sum(step.device_events for step in steps),
+        busy_ns=sum(step.busy_ns for step in steps),
+        gap_ns=sum(step.gap_ns for step in steps),
+        unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
+        cross_thread_events=sum(step.cross_thread_events for step in steps),
+    )
+
+
+def layers(forward: Part) -> tuple[Part, ...]:
+    """The layers of a forward pass, in order."""
+    found = [(labels.parse(part.name), part) for part in forward.parts]
+    numbered = [
+        (label.layer, part)
+        for label, part in found
+        if label is not None and label.kind == "layer" and label.layer is not None
+    ]
+    return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
+
+
+def collectives(forward: Part) -> tuple[Part, ...]:
+    """The parts `nccl`, wherever in a forward pass they were launched."""
+    walk = (part for _, part in forward.walk())
+    return tuple(part for part in walk if short_name(part) == labels.COLLECTIVES)
+
+
+def short_name(part: Part) -> str:
+    """The last component of the part's name: `q_proj` of `layer.7.attn.q_proj`."""
+    return part.name.rpartition(".")[2]
+
+
+def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which scopes are a forward pass's label, or lie in one."""
+    scopes = attribution.scopes
+    phases = (*labels.PHASES, labels.NEUTRAL_PHASE)
+    is_phase = np.array([name in phases for name in scopes.names], bool)[scopes.name]
+    inside = is_phase.copy()
+    for i, parent in enumerate(scopes.parent.tolist()):
+        if parent != NO_SCOPE and inside[parent]:
+            inside[i] = True
+    return inside
+
+
+def _step_times(attribution: Attribution, index: int, forward: Part) -> StepTimes:
+    mine = attribution.device_step == index
+    dur_ns = attribution.trace.device.dur_ns
+    unattributed = []
+    for reason in Reason:
+        events = mine & (attribution.owner == reason)
+        if events.any():
+            unattributed.append(
+                Unattributed(reason.text, int(dur_ns[events].sum()), int(events.sum()))
+            )
+    return StepTimes(
+        number=attribution.steps[index].number,
+        start_ns=attribution.steps[index].start_ns,
+        forward=forward,
+        device_ns=int(dur_ns[mine].sum()),
+        device_events=int(mine.sum()),
+        busy_ns=attribution.busy_ns(index),
+        gap_ns=int(attribution.gap_ns[mine].sum()),
+        unattributed=tuple(unattributed),
+        cross_thread_events=int(attribution.cross_thread[mine].sum()),
+    )
