@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = work / "words"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
     flags = [f"-dict={words}", f"-artifact_prefix={found}/", "-timeout=20", "-max_len=4096"]
+    # atheris holds on to some KB per mutation of ours; the reader itself stays at 41 MB
+    flags.append("-rss_limit_mb=8192")
     if args.minimise:
         flags += ["-minimize_crash=1", "-runs=20000", str(args.minimise)]
     else:

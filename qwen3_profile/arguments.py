@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from qwen3_profile.config import (
     RunConfig,
     closest,
     read_configs,
+    read_prompts,
 )
 from qwen3_profile.errors import ConfigError
 
@@ -51,6 +53,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         ConfigError: a flag, or an entry of the file, is wrong.
     """
     options = build_parser().parse_args(argv)
+    _check_prompt(options, argv)
+    prompts = () if options.prompt is None else read_prompts(options.prompt)
     try:
         one = RunConfig(
             batch_size=options.batch_size,
@@ -58,10 +62,11 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             dtype=options.dtype,
             num_runs=options.num_runs,
             warmup_runs=options.warmup_runs,
-            attn_implementation=options.attn_implementation,
+            experts_implementation=options.experts_implementation,
             decode_steps=options.decode_steps,
             cache=options.cache,
             trace_steps=options.trace_steps,
+            inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
@@ -74,13 +79,57 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             device=options.device,
             seed=options.seed,
         ),
-        configs=(one,) if options.configs is None else read_configs(options.configs, one),
+        configs=_each_attention(
+            options.attn_implementation, one, lambda each: _configs(options.configs, each, prompts)
+        ),
         output_dir=options.output_dir,
         output_file=output_file_name(options.output_file),
         trace_dir=options.trace_dir,
         run_name=options.run_name,
         force=options.force,
+        prompts=prompts,
     )
+
+
+def _configs(
+    path: Path | None, one: RunConfig, prompts: tuple[str, ...]
+) -> tuple[RunConfig, ...]:
+    return (one,) if path is None else read_configs(path, one, prompts=bool(prompts))
+
+
+def _each_attention(
+    text: str | None, one: RunConfig, configs_of: Callable[[RunConfig], tuple[RunConfig, ...]]
+) -> tuple[RunConfig, ...]:
+    """Every config once with each attention implementation of `a,b,c`, in their order.
+
+    Args:
+        text: as the user wrote it; None for transformers' own choice.
+        one: the config of the flags.
+        configs_of: the configs that go with the flags, of which some may say more than these.
+    """
+    names = [None] if text is None else [name.strip() for name in text.split(",")]
+    found = []
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError("--attn-implementation", f"names {name!r} twice", "leave one out")
+        try:
+            each = replace(one, attn_implementation=name)
+        except ConfigError as error:
+            raise ConfigError("--attn-implementation", error.what, error.do) from error
+        found.append(configs_of(each))
+    # An entry of a file that names its own is the same in every column, and runs once.
+    return tuple(config for entry in zip(*found, strict=True) for config in dict.fromkeys(entry))
+
+
+def _check_prompt(options: argparse.Namespace, argv: Sequence[str]) -> None:
+    """Refuses flags that say what a file of prompts says."""
+    if options.prompt is None:
+        return
+    given = {word.partition("=")[0] for word in argv}
+    for flag in ("--batch-size", "--input-len", "--ragged"):
+        if flag in given:
+            do = f"leave out {flag}, or give it without --prompt"
+            raise ConfigError(flag, "is decided by the file of --prompt", do)
 
 
 def build_parser() -> Parser:
@@ -132,16 +181,32 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "timed (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--attn-implementation", default=default.attn_implementation, metavar="NAME",
-        help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers "
+        "--attn-implementation", default=default.attn_implementation, metavar="NAME,NAME",
+        help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers; "
+        "several are run one after the other on the same weights and inputs, and compared "
         "(default: its own choice)",
+    )  # fmt: skip
+    group.add_argument(
+        "--experts-implementation", default=default.experts_implementation, metavar="NAME",
+        help="grouped_mm, batched_mm or eager: how a mixture of experts runs its experts, where "
+        "transformers offers a choice (default: its own)",
+    )  # fmt: skip
+    group.add_argument(
+        "--prompt", type=Path, metavar="FILE",
+        help="a text file with one prompt a line, which decides batch size and input length; "
+        "shorter ones are padded on the left (default: token ids drawn from the seed)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ragged", action="store_true",
+        help="sequences of random lengths up to --input-len, padded on the left and masked "
+        "(default: off, all have --input-len tokens)",
     )  # fmt: skip
     group.add_argument(
         "--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
-        "attn_implementation, decode_steps, cache and trace_steps, and the flags above give what "
-        "it leaves out (default: one config, of the flags)",
+        "attn_implementation, experts_implementation, decode_steps, cache and trace_steps, and the "
+        "flags above give what it leaves out (default: one config, of the flags)",
     )  # fmt: skip
 
 

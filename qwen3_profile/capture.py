@@ -14,6 +14,7 @@ from qwen3_profile import instrument
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
 from qwen3_profile.generation import Generation
+from qwen3_profile.labels import fold_layers
 from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.models import LoadedModel, make_inputs, set_attention
 from qwen3_profile.profiling import Recorder
@@ -107,7 +108,12 @@ def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[Confi
     if not runs:
         return (result,)
     labels = runs[-1].labels
-    result = replace(result, unlabelled=labels.missing, replaced=labels.replaced)
+    result = replace(
+        result,
+        unlabelled=labels.missing,
+        replaced=labels.replaced,
+        labels=fold_layers(labels.expected, labels.num_layers),
+    )
     prefill = replace(result, measurements=tuple(run.prefill for run in runs))
     if not result.config.decode_steps:
         return (prefill,)

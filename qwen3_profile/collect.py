@@ -12,7 +12,13 @@ from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
-from qwen3_profile.health import Finding, check_labels, check_log, refuse_damage
+from qwen3_profile.health import (
+    Finding,
+    check_labels,
+    check_log,
+    check_unlabelled,
+    refuse_damage,
+)
 from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
@@ -157,7 +163,8 @@ def _measured(
     )
     found = (
         *findings,
-        *_missing_labels(mine[0], run.model),
+        *_missing_labels(mine[0], run.model, result.labels),
+        *check_unlabelled(result.unlabelled),
         *check_log(measurement.profiler_messages),
     )
     return traced, found
@@ -191,8 +198,13 @@ def _split(
     return steps, findings
 
 
-def _missing_labels(step: StepTimes, model: ModelFacts) -> tuple[Finding, ...]:
-    expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
+def _missing_labels(
+    step: StepTimes, model: ModelFacts, folded: tuple[str, ...]
+) -> tuple[Finding, ...]:
+    if folded:
+        expected = labels.unfold_layers(folded, model.num_layers)
+    else:
+        expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
     return check_labels((step.forward,), expected)
 
 

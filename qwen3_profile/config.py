@@ -16,6 +16,9 @@ DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = ("float32", "float16", "bfloat16")
 WEIGHTS = ("auto", "pretrained", "random")
 CACHES = ("dynamic", "static")
+# What a file of prompts decides, and no flag or entry beside it.
+PROMPT_KEYS = ("batch_size", "input_len", "inputs")
+INPUTS = ("random", "ragged", "prompt")
 _LEAST = {
     "batch_size": 1,
     "input_len": 1,
@@ -42,6 +45,11 @@ class RunConfig:
     decode_steps: tokens per sequence that follow each prefill, one forward pass each.
     cache: "dynamic" or "static", the KV cache's kind.
     trace_steps: how many of the decode steps are traced, spread over all of them.
+    inputs: where the token ids are from: "random", all of input_len; "ragged", random ones of
+        random lengths up to input_len, padded on the left; "prompt", the lines of a file.
+
+    experts_implementation: of a mixture of experts, a name that transformers knows, or None for
+        its own choice.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -56,17 +64,20 @@ class RunConfig:
     decode_steps: int = 0
     cache: str = "dynamic"
     trace_steps: int = 3
+    inputs: str = "random"
+    experts_implementation: str | None = None
 
     def __post_init__(self) -> None:
         for key, least in _LEAST.items():
             _check_count(key, getattr(self, key), least)
         if self.cache not in CACHES:
             raise ConfigError("cache", f"{self.cache!r} is not one of {', '.join(CACHES)}")
+        if self.inputs not in INPUTS:
+            raise ConfigError("inputs", f"{self.inputs!r} is not one of {', '.join(INPUTS)}")
         if self.dtype not in DTYPES:
             raise ConfigError("dtype", f"{self.dtype!r} is not one of {', '.join(DTYPES)}")
-        attn = self.attn_implementation
-        if attn is not None and not (isinstance(attn, str) and attn):
-            raise ConfigError("attn_implementation", f"{attn!r} is not a name", "leave it out")
+        _check_name("attn_implementation", self.attn_implementation)
+        _check_name("experts_implementation", self.experts_implementation)
 
     @property
     def worker(self) -> str:
@@ -74,8 +85,12 @@ class RunConfig:
         words = [f"bs{self.batch_size}", f"len{self.input_len}", self.dtype]
         if self.attn_implementation is not None:
             words.append(self.attn_implementation)
+        if self.experts_implementation is not None:
+            words.append(f"{self.experts_implementation}-experts")
         if self.cache != "dynamic":
             words.append(self.cache)
+        if self.inputs != "random":
+            words.append(self.inputs)
         return "_".join("".join(c if c.isalnum() or c in "-_" else "-" for c in w) for w in words)
 
     @property
@@ -117,7 +132,10 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """Everything that one command line asks for."""
+    """Everything that one command line asks for.
+
+    prompts: texts, one for each sequence of every config; empty where inputs are drawn.
+    """
 
     model: ModelRequest
     configs: tuple[RunConfig, ...]
@@ -126,18 +144,41 @@ class Invocation:
     trace_dir: Path
     run_name: str | None
     force: bool
+    prompts: tuple[str, ...] = ()
 
     @property
     def records_path(self) -> Path:
         return self.output_dir / self.output_file
 
 
-def read_configs(path: Path, defaults: RunConfig) -> tuple[RunConfig, ...]:
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a text file in UTF-8, one a line; lines of nothing but space are none.
+
+    Raises:
+        ConfigError: the file cannot be read, is no text, or holds no prompt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"is not text in UTF-8: {error}") from error
+    prompts = tuple(line.strip() for line in lines if line.strip())
+    if not prompts:
+        raise ConfigError(str(path), "holds no prompt", "write one prompt a line")
+    return prompts
+
+
+def read_configs(
+    path: Path, defaults: RunConfig, *, prompts: bool = False
+) -> tuple[RunConfig, ...]:
     """The configs of a JSON file such as `{"configs": [{"batch_size": 1, "input_len": 128}]}`.
 
     Args:
         path: the file.
         defaults: gives the values that an entry leaves out.
+        prompts: whether a file of prompts decides `PROMPT_KEYS`; without one no entry may ask
+            for its inputs.
 
     Raises:
         ConfigError: the file cannot be read, or an entry is wrong; names file, index and key.
@@ -145,7 +186,9 @@ def read_configs(path: Path, defaults: RunConfig) -> tuple[RunConfig, ...]:
     entries = _read_entries(path)
     configs: list[RunConfig] = []
     for index, entry in enumerate(entries):
-        config = _read_entry(f"{path}: configs[{index}]", entry, defaults)
+        where = f"{path}: configs[{index}]"
+        config = _read_entry(where, entry, defaults)
+        _check_inputs(where, entry, prompts)
         if config in configs:
             first = configs.index(config)
             raise ConfigError(
@@ -195,11 +238,28 @@ def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
         raise ConfigError(f"{where}.{error.where}", error.what, error.do) from error
 
 
+def _check_inputs(where: str, entry: Mapping[str, Any], prompts: bool) -> None:
+    for key in PROMPT_KEYS if prompts else ():
+        if key in entry:
+            raise ConfigError(f"{where}.{key}", "is decided by the file of --prompt", "leave it out")
+    if not prompts and entry.get("inputs") == "prompt":
+        raise ConfigError(f"{where}.inputs", "is prompt, and there is none", "give --prompt FILE")
+
+
 def _check_count(key: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(key, f"is {_json_type(value)}", "give a whole number")
     if not least <= value <= _MAX_COUNT:
         raise ConfigError(key, f"{value} is out of range", f"take {least} to {_MAX_COUNT}")
+
+
+def _check_name(key: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value:
+        raise ConfigError(key, f"{value!r} is not a name", "leave it out")
+    if "," in value:
+        raise ConfigError(key, f"{value!r} is a list", "give each its own entry")
 
 
 def _json_type(value: object) -> str:

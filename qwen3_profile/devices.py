@@ -165,10 +165,10 @@ def _address_space_bytes() -> int | None:
     return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _cpu_flags() -> frozenset[str]:
+def _cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
     """The instruction sets that the CPU tells of; empty where the system does not list them."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        with open(path, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith(("flags", "Features")):
                     return frozenset(line.partition(":")[2].split())

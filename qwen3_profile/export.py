@@ -184,7 +184,10 @@ def _read_run(folder: Path, config: int | None, accept: bool) -> Iterator[tuple[
 
 
 def _read_raw_of_run(path: Path, accept: bool) -> tuple[TimingRecord, ...]:
-    """The one record of a raw trace that still lies in its run's folder; else nothing."""
+    """The record that a raw trace which still lies in its run's folder went into; else nothing.
+
+    That of a decode has the traces of several steps, and is the same whichever is named.
+    """
     folder = path.resolve().parent.parent
     if path.resolve().parent.name != RAW_FOLDER or not (folder / RUN_FILE).is_file():
         return ()
@@ -192,9 +195,9 @@ def _read_raw_of_run(path: Path, accept: bool) -> tuple[TimingRecord, ...]:
     return tuple(
         record
         for result in run.configs
-        if any(measurement.trace == trace for measurement in result.measurements)
+        for index in {each.run_index for each in result.measurements if each.trace == trace}
         for record in collect_config(folder, run, result, accept_damaged=accept)
-        if record.facts.trace == trace
+        if record.run_index == index
     )
 
 

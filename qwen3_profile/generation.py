@@ -22,10 +22,17 @@ class Generation:
         input_ids: int64 [batch_size, input_len].
         decode_steps: how many tokens per sequence will follow; with 0 no token is chosen at all.
         cache: "dynamic" grows by each token, "static" is allocated at its full length at once.
+        mask: int64 [batch_size, input_len], 0 where a sequence is padded on the left; None where
+            none is.
     """
 
     def __init__(
-        self, model: Any, input_ids: torch.Tensor, decode_steps: int = 0, cache: str = "dynamic"
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        decode_steps: int = 0,
+        cache: str = "dynamic",
+        mask: torch.Tensor | None = None,
     ) -> None:
         self._model = model
         self._input_ids = input_ids
@@ -35,6 +42,7 @@ class Generation:
         self._next_ids: torch.Tensor | None = None
         batch_size, input_len = input_ids.shape
         self._cache: Any = None
+        self._mask, self._positions = _whole_mask(mask, decode_steps)
         if cache == "static":
             self._cache = static_cache(model, batch_size, input_len + decode_steps)
 
@@ -55,21 +63,35 @@ class Generation:
         self._forward(self._next_ids)
 
     def _forward(self, input_ids: torch.Tensor) -> None:
-        length = input_ids.shape[1]
-        positions = {}
+        start, end = self._length, self._length + input_ids.shape[1]
+        given = {}
         if self._takes_positions:
-            positions["cache_position"] = torch.arange(
-                self._length, self._length + length, device=input_ids.device
-            )
+            given["cache_position"] = torch.arange(start, end, device=input_ids.device)
+        if self._mask is not None and self._positions is not None:
+            given["attention_mask"] = self._mask[:, :end]
+            given["position_ids"] = self._positions[:, start:end]
         output = self._model(
             input_ids=input_ids,
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
-            **positions,
+            **given,
         )
         self._cache = output.past_key_values
-        self._length += length
+        self._length = end
         if self._decode_steps:
             with leaf("sample"):
                 self._next_ids = output.logits[:, -1:].argmax(-1)
+
+
+def _whole_mask(
+    mask: torch.Tensor | None, decode_steps: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The mask of the input and of all that will be decoded, and the position of each token.
+
+    Made beforehand, so that no step has to lengthen them. Padding has position 0; it is never seen.
+    """
+    if mask is None:
+        return None, None
+    whole = torch.cat((mask, mask.new_ones(mask.shape[0], decode_steps)), dim=1)
+    return whole, (whole.cumsum(dim=1) - 1).clamp(min=0)

@@ -48,6 +48,17 @@ def check_labels(parts: Iterable[Part], expected: Iterable[str]) -> tuple[Findin
     )
 
 
+def check_unlabelled(lines: Sequence[str]) -> tuple[Finding, ...]:
+    """Tells which modules of the model no label could be put on."""
+    if not lines:
+        return ()
+    message = (
+        f"{len(lines)} kinds of modules have no label, the first: {lines[0]}; "
+        "their time is in the row above them, or between their neighbours"
+    )
+    return (Finding(WARNING, "unlabelled", message, len(lines), 0, lines[0]),)
+
+
 def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
     """Tells what the profiler complained of while it recorded; lost events show nowhere else."""
     if not messages:

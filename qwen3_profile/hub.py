@@ -74,6 +74,34 @@ def locate(name: str, ask_hub: bool) -> Source:
     return Source(cached.place, name, has_weights=False, reason=f"{cached.reason} and {reason}")
 
 
+def find_file(name: str, file: str, ask_hub: bool) -> tuple[Path | None, str]:
+    """One file of a model: where it is, or None and why it is not here.
+
+    Args:
+        name, ask_hub: as of `locate`. file: its name in the model's folder.
+    """
+    if is_directory(name):
+        path = Path(name).expanduser() / file
+        return (path, "") if path.is_file() else (None, f"there is no {file} in {path.parent}")
+    cached = _cached_file(name, file)
+    if cached is not None:
+        return Path(cached), ""
+    reason = f"{file} is not in the local cache"
+    if not ask_hub:
+        return None, reason
+    why = "HF_HUB_OFFLINE is set" if _offline() else _why_hub_fails(name)
+    return (None, f"{reason} and {why}") if why else _from_hub(name, file)
+
+
+def _from_hub(name: str, file: str) -> tuple[Path | None, str]:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file)), ""
+    except Exception as error:  # of requests or of httpx, by the client's version
+        return None, f"the hub does not give {file} ({type(error).__name__})"
+
+
 def _in_directory(path: Path) -> Source:
     has_weights = any(path.glob("*.safetensors"))
     reason = "" if has_weights else f"there are no *.safetensors files in {path}"

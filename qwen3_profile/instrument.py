@@ -1,4 +1,4 @@
-"""A Qwen3 model of transformers -> the same model, labelled as `labels.py` says, undone on exit.
+"""A decoder of transformers -> the same model, labelled as `labels.py` says, undone on exit.
 
 Modules are labelled by wrapping `forward` on the instance: hooks would leave their labels open
 when a forward raises. What is no module (attention functions, rope, cache updates, mask makers)
@@ -20,7 +20,7 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS, MOE_FFN_PARTS, layer_label
+from qwen3_profile.labels import layer_label
 from qwen3_profile.patching import Function, Patches
 from qwen3_profile.ranges import (
     Range,
@@ -32,12 +32,16 @@ from qwen3_profile.ranges import (
     phase,
     step,
 )
+from qwen3_profile.structure import find_decoder, is_moe, parts_of, unnamed
 
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
 
 _ATTN_FUNCTIONS = ("rope", "kv_cache", "attn_forward")
-_MASK_MAKERS = ("create_causal_mask", "create_sliding_window_causal_mask")
-_MOE_ATTRIBUTES = {"router": "gate", "experts": "experts"}
+_MASK_MAKERS = (
+    "create_causal_mask",
+    "create_sliding_window_causal_mask",
+    "create_chunked_causal_mask",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Instrumentation:
     num_layers: decoder layers, labelled `layer.0` onwards.
     moe_layers: the indices of those with a router and experts.
     hooked: the parts that are labelled, such as "embed_tokens" or "attn.rope".
+    expected: the labels that each forward pass writes at least once, without its phase; not
+        `causal_mask`, which the model may build without a mask maker that we know.
     missing: one line for each part that could not be, with the reason; empty as a rule.
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
@@ -55,6 +61,7 @@ class Instrumentation:
     num_layers: int
     moe_layers: frozenset[int]
     hooked: tuple[str, ...]
+    expected: tuple[str, ...]
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
 
@@ -67,7 +74,9 @@ def labelled(model: nn.Module) -> Iterator[Instrumentation]:
     model is spread over devices.
 
     Args:
-        model: a Qwen3 or Qwen3-MoE causal language model of transformers.
+        model: a causal language model of transformers whose modules are named as Qwen3's are
+            (Llama, Qwen2, Mistral, Gemma, Phi3, ...), or its base model. Parts that it lacks are
+            not missed.
 
     Raises:
         ModelError: it has no decoder layers, or one module in two places.
@@ -83,28 +92,26 @@ class _Installer:
     def __init__(self, undo: ExitStack) -> None:
         self._patches = Patches(undo)
         self._labels: dict[nn.Module, str] = {}
+        self._expected: list[str] = []
         self._hooked: dict[str, None] = {}
         self._missing: Counter[str] = Counter()
         self._replaced: dict[str, None] = {}
 
     def install(self, model: nn.Module) -> Instrumentation:
-        decoder = getattr(model, "model", None)
-        layers = getattr(decoder, "layers", None)
-        if not isinstance(decoder, nn.Module) or not isinstance(layers, nn.ModuleList):
-            raise ModelError(
-                type(model).__name__, "has no decoder layers to label", "take a Qwen3ForCausalLM"
-            )
-        self._part(decoder, "embed_tokens", "embed_tokens", "embed_tokens")
+        found = find_decoder(model)
+        decoder, layers = found.stack, found.layers
+        if decoder is not model:
+            self._parts(model, "model")
+        self._parts(decoder, "decoder")
         self._causal_mask(decoder)
-        self._part(decoder, "rotary_emb", "rotary_emb", "rotary_emb")
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
         self._attention_functions(layers)
-        self._part(decoder, "norm", "norm", "norm")
-        self._part(model, "lm_head", "lm_head", "lm_head")
+        self._missing.update(unnamed(decoder, "decoder"))
         return Instrumentation(
             num_layers=len(layers),
             moe_layers=frozenset(moe_layers),
             hooked=tuple(self._hooked),
+            expected=tuple(dict.fromkeys((*self._labels.values(), *self._expected))),
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
         )
@@ -112,42 +119,40 @@ class _Installer:
     def _layer(self, index: int, layer: nn.Module) -> bool:
         """Labels one decoder layer; whether it is a mixture of experts."""
         self._module(layer, layer_label(index), "layer", coarse_range)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            self._part(layer, name, layer_label(index, name), name)
-        attn, ffn = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
-        if isinstance(attn, nn.Module):
-            self._attention(index, attn)
-        else:
-            self._missing["attn: no module self_attn"] += 1
-        if isinstance(ffn, nn.Module):
-            return self._feed_forward(index, ffn)
-        self._missing["ffn: no module mlp"] += 1
-        return False
+        blocks: dict[str, nn.Module] = {}
+        for found in parts_of(layer, "layer"):
+            if found.part in ("attn", "ffn"):
+                blocks[found.part] = found.modules[0]
+            else:
+                for module in found.modules:
+                    self._module(module, layer_label(index, found.part), found.part, part_range)
+        self._missing.update(unnamed(layer, "layer"))
+        self._missing.update(f"{x}: no such module" for x in ("attn", "ffn") if x not in blocks)
+        if "attn" in blocks:
+            self._attention(index, blocks["attn"])
+        return "ffn" in blocks and self._feed_forward(index, blocks["ffn"])
 
     def _attention(self, index: int, attn: nn.Module) -> None:
         labels = {part: layer_label(index, "attn", part) for part in _ATTN_FUNCTIONS}
         self._module(attn, layer_label(index, "attn"), "attn", coarse_range, labels)
-        for part in ATTN_PARTS:
-            if part not in labels:
-                self._part(attn, part, layer_label(index, "attn", part), f"attn.{part}")
+        self._parts(attn, "attn", index, "attn")
 
     def _feed_forward(self, index: int, ffn: nn.Module) -> bool:
         self._module(ffn, layer_label(index, "ffn"), "ffn", coarse_range)
-        is_moe = hasattr(ffn, "experts")
-        for part in MOE_FFN_PARTS if is_moe else DENSE_FFN_PARTS:
-            attribute = _MOE_ATTRIBUTES.get(part, part)
-            self._part(ffn, attribute, layer_label(index, "ffn", part), f"ffn.{part}")
-        return is_moe
+        self._parts(ffn, "moe" if is_moe(ffn) else "ffn", index, "ffn")
+        return is_moe(ffn)
 
-    def _part(self, owner: nn.Module, attribute: str, label: str, part: str) -> None:
-        module = getattr(owner, attribute, None)
-        if isinstance(module, nn.ModuleList):
-            for each in module:  # the experts of transformers 4 are modules of their own
-                self._module(each, label, part, part_range)
-        elif isinstance(module, nn.Module):
-            self._module(module, label, part, part_range)
-        else:
-            self._missing[f"{part}: no module {attribute}"] += 1
+    def _parts(
+        self, owner: nn.Module, kind: str, layer: int | None = None, block: str | None = None
+    ) -> None:
+        """Labels the parts of `owner` that are modules; tells of those without a name."""
+        for found in parts_of(owner, kind):
+            label = found.part if layer is None else layer_label(layer, block, found.part)
+            part = found.part if block is None else f"{block}.{found.part}"
+            for module in found.modules:
+                self._module(module, label, part, part_range)
+        if block is not None:
+            self._missing.update(unnamed(owner, kind))
 
     def _module(
         self,
@@ -181,19 +186,38 @@ class _Installer:
             self._missing["causal_mask: no mask maker that we know"] += 1
 
     def _attention_functions(self, layers: nn.ModuleList) -> None:
-        attentions = {type(attn): attn for attn in (getattr(x, "self_attn", None) for x in layers)}
-        for attn in attentions.values():
-            if isinstance(attn, nn.Module):
-                if not self._global(attn, "apply_rotary_pos_emb", "attn.rope"):
-                    self._missing["attn.rope: no function apply_rotary_pos_emb"] += 1
-                self._attention_cores(attn)
-        self._hooked["attn.kv_cache"] = None
+        attentions = [(i, getattr(layer, "self_attn", None)) for i, layer in enumerate(layers)]
+        parts_by_class: dict[type, tuple[str, ...]] = {}
+        for index, attn in attentions:
+            if not isinstance(attn, nn.Module):
+                continue
+            if type(attn) not in parts_by_class:
+                parts_by_class[type(attn)] = tuple(self._functions_of(attn))
+            for part in parts_by_class[type(attn)]:
+                # Some decoders have layers without positions.
+                if part != "rope" or getattr(attn, "use_rope", True):
+                    self._expected.append(layer_label(index, "attn", part))
         for cls in _with_subclasses(Cache):
             if "update" in vars(cls):
                 self._function(cls, "update", vars(cls)["update"], "kv_cache")
 
-    def _attention_cores(self, attn: nn.Module) -> None:
-        """Wraps every attention function that the code of `attn` may choose from."""
+    def _functions_of(self, attn: nn.Module) -> Iterator[str]:
+        """Wraps the functions that the class of `attn` calls; yields the parts that they are."""
+        if self._global(attn, "apply_rotary_pos_emb", "attn.rope"):
+            yield "rope"
+        else:
+            self._missing["attn.rope: no function apply_rotary_pos_emb"] += 1
+        self._hooked["attn.kv_cache"] = None
+        yield "kv_cache"
+        if self._attention_cores(attn):
+            yield "attn_forward"
+
+    def _attention_cores(self, attn: nn.Module) -> bool:
+        """Wraps every attention function that the code of `attn` may choose from.
+
+        Returns:
+            Whether the chosen one is among them.
+        """
         cores: dict[str, Function] = {}
         names = _globals_with(attn, "eager_attention_forward")
         if names:
@@ -211,6 +235,7 @@ class _Installer:
             self._note("attn.attn_forward", cores[chosen])
         else:
             self._missing[f"attn.attn_forward: no attention function {chosen!r}"] += 1
+        return chosen in cores
 
     def _global(self, module: nn.Module, name: str, part: str) -> bool:
         """Wraps the global `name` of the source file of `module`; whether there is one."""

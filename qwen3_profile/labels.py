@@ -29,7 +29,7 @@ This module is pure and knows nothing of torch or of traces.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,11 +50,24 @@ ATTN_PARTS = (
 DENSE_FFN_PARTS = ("gate_proj", "act_fn", "up_proj", "down_proj")
 MOE_FFN_PARTS = ("router", "experts")
 
-# What other implementations of a decoder have beside these; we write no such labels.
+# What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"
 COLLECTIVES = "nccl"
+# What other decoders have beside or in place of these, under the names of their own modules.
 FUSED_PARTS = {"attn": ("qkv_proj",), "ffn": ("gate_up_proj", "shared_experts")}
-OTHER_NORMS = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+# Attention itself: our label of the function, and the gap that it is between modules.
+ATTN_CORES = ("attn_forward", "attn_core")
+OTHER_NORMS = (
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+    "post_self_attn_layernorm",
+    "post_mlp_layernorm",
+)
+OTHER_PARTS = {
+    "attn": ("dense", "q_layernorm", "k_layernorm", "q_a_proj", "q_a_layernorm", "q_b_proj",
+             "kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj"),
+    "ffn": ("c_fc", "c_proj", "fc1", "fc2", "shared_expert_gate"),
+}  # fmt: skip
 
 OTHER = "other"
 STEP_PREFIX = "ProfilerStep#"
@@ -67,13 +80,21 @@ _GAPS: dict[tuple[str, str | None, str | None], str] = {
     ("phase", "norm", "lm_head"): "select_last",
     ("layer", "attn", "*"): "residual_attn",
     ("layer", "ffn", "*"): "residual_ffn",
+    # Decoders that also norm what a block puts out add behind that norm.
+    ("layer", "post_attention_layernorm", "pre_feedforward_layernorm"): "residual_attn",
+    ("layer", "post_feedforward_layernorm", None): "residual_ffn",
+    ("layer", "post_self_attn_layernorm", "*"): "residual_attn",
+    ("layer", "post_mlp_layernorm", None): "residual_ffn",
+    ("attn", "qkv_proj", "*"): "split_heads",
     ("attn", "q_proj", "*"): "split_heads",
     ("attn", "q_norm", "*"): "split_heads",
     ("attn", "k_proj", "*"): "split_heads",
     ("attn", "k_norm", "*"): "split_heads",
     ("attn", "v_proj", "*"): "split_heads",
     ("attn", "attn_forward", "o_proj"): "merge_heads",
+    ("attn", "attn_forward", "dense"): "merge_heads",
     ("ffn", "up_proj", "down_proj"): "act_mul",
+    ("ffn", "act_fn", "down_proj"): "act_mul",
     ("ffn", "router", "*"): "routing",
     ("ffn", "experts", "experts"): "routing",
     ("ffn", "experts", None): "combine",
@@ -99,13 +120,16 @@ _LABEL = re.compile(
     r"(?P<phase>prefill|decode)"
     r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample)"
     r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
-    r"(?:\.(?P<block>input_layernorm|attn|post_attention_layernorm|ffn"
-    r"|pre_feedforward_layernorm|post_feedforward_layernorm)"
+    rf"(?:\.(?P<block>{'|'.join(LAYER_PARTS + OTHER_NORMS)})"
     r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
 )
+_LAYER_WORD = re.compile(r"^layer\.[0-9]+")
+_EVERY_LAYER = "layer.*"
 _PARTS_OF = {
-    "attn": frozenset(ATTN_PARTS + FUSED_PARTS["attn"]),
-    "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"]),
+    "attn": frozenset(ATTN_PARTS + FUSED_PARTS["attn"] + OTHER_PARTS["attn"]),
+    "ffn": frozenset(
+        DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"] + OTHER_PARTS["ffn"]
+    ),
 }
 
 
@@ -198,3 +222,28 @@ def expected_labels(num_layers: int, moe_layers: frozenset[int]) -> Iterator[str
             yield layer_label(layer, block)
             parts = ATTN_PARTS if block == "attn" else ffn_parts if block == "ffn" else ()
             yield from (layer_label(layer, block, part) for part in parts)
+
+
+def fold_layers(names: Iterable[str], num_layers: int) -> tuple[str, ...]:
+    """Label names, with `layer.*` in place of the `num_layers` names of what every layer has.
+
+    `layer.0.attn`, `layer.1.attn` and `norm` of two layers become `layer.*.attn` and `norm`.
+    """
+    groups: dict[str, dict[str, None]] = {}
+    for name in names:
+        groups.setdefault(_LAYER_WORD.sub(_EVERY_LAYER, name), {})[name] = None
+    return tuple(
+        name
+        for every, group in groups.items()
+        for name in ((every,) if len(group) == num_layers else group)
+    )
+
+
+def unfold_layers(folded: Iterable[str], num_layers: int) -> Iterator[str]:
+    """The names that `fold_layers` was given."""
+    for name in folded:
+        if name.startswith(_EVERY_LAYER):
+            rest = name.removeprefix(_EVERY_LAYER)
+            yield from (f"{layer_label(layer)}{rest}" for layer in range(num_layers))
+        else:
+            yield name

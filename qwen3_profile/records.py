@@ -9,9 +9,9 @@ from qwen3_profile import labels
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
+from qwen3_profile.percentiles import token_times
 from qwen3_profile.runs import Environment, ModelFacts
 from qwen3_profile.steps import StepTimes, collectives, layers, short_name
-from qwen3_profile.summary import token_times
 
 SCHEMA_VERSION = 1
 

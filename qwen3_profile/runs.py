@@ -100,6 +100,8 @@ class ConfigResult:
     trace: the normalised trace for viewers, relative to the run's folder; empty if there is none.
     step_times_ns: of a decode, the bare wall-clock of every step of each run, traced or not.
     replaced: parts whose code is neither torch's nor transformers', and whose it is.
+    labels: what each forward pass must write at least once, as `labels.fold_layers` gives it; empty
+        in runs of older versions, which only knew models that have every part.
     """
 
     index: int
@@ -114,6 +116,7 @@ class ConfigResult:
     measurements: tuple[Measurement, ...]
     step_times_ns: tuple[tuple[int, ...], ...] = ()
     replaced: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

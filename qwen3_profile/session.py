@@ -18,6 +18,7 @@ from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model, resolve_device
+from qwen3_profile.prompts import encode_prompts
 from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 
@@ -31,11 +32,17 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A device that is there and a model that is loaded on it; nothing has run yet."""
+    """A device that is there and a model that is loaded on it; nothing has run yet.
+
+    configs: with the batch size and the length of the prompts, where there are prompts.
+    prompts: their token ids.
+    """
 
     loaded: LoadedModel
     device: torch.device
     warnings: tuple[str, ...]
+    configs: tuple[RunConfig, ...]
+    prompts: tuple[tuple[int, ...], ...] = ()
 
 
 def prepare(invocation: Invocation) -> Prepared:
@@ -43,13 +50,30 @@ def prepare(invocation: Invocation) -> Prepared:
 
     Raises:
         ConfigError: the device is not there.
-        ModelError: the model is not known, not there, or too large.
+        ModelError: the model is not known, not there, or too large; or it has no tokenizer, and
+            there are prompts.
     """
     device = resolve_device(invocation.model.device)
+    prompts, configs = _encoded(invocation)
     loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
     slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in invocation.configs})
     warnings = (device.fallback, *slow, *loaded.warnings)
-    return Prepared(loaded, device.device, tuple(line for line in warnings if line))
+    told = tuple(line for line in warnings if line)
+    return Prepared(loaded, device.device, told, configs, prompts)
+
+
+def _encoded(
+    invocation: Invocation,
+) -> tuple[tuple[tuple[int, ...], ...], tuple[RunConfig, ...]]:
+    """The prompts' token ids, and the configs with the sizes that these give them."""
+    if not invocation.prompts:
+        return (), invocation.configs
+    prompts = encode_prompts(invocation.model, invocation.prompts)
+    longest = max(map(len, prompts))
+    return prompts, tuple(
+        replace(config, batch_size=len(prompts), input_len=longest)
+        for config in invocation.configs
+    )
 
 
 def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Sequence[str]) -> Run:
@@ -85,7 +109,7 @@ def run_configs(
     """
     models = _Models(invocation.model, prepared.loaded)
     workers: set[str] = set()
-    for index, config in enumerate(invocation.configs):
+    for index, config in enumerate(prepared.configs):
         worker = _unique(config.worker, index, workers)
         try:
             loaded = models.of_dtype(config.dtype)
@@ -95,7 +119,8 @@ def run_configs(
             yield replace(failed, status="failed", error=str(told))
             continue
         with progress(_passes(config), config.worker) as advance:
-            capture = Capture(loaded, prepared.device, invocation.model.seed, folder, advance)
+            seed, prompts = invocation.model.seed, prepared.prompts
+            capture = Capture(loaded, prepared.device, seed, folder, advance, prompts)
             results = capture.run(index, config, worker)
         yield from results
         if results[-1].status == "interrupted":

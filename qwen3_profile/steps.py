@@ -11,6 +11,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, Reason
+from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
 from qwen3_profile.parts import Part, fold, merge_parts
 from qwen3_profile.scopes import NO_SCOPE
 
@@ -33,6 +34,7 @@ class StepTimes:
     device_ns: the sum of all device events of the step. device_events: how many.
     busy_ns: the union of their intervals. gap_ns: idle device time before them.
     cross_thread_events: attributed from a thread that had no labels.
+    attention: what ran as attention; None where the trace does not show it.
     """
 
     number: int
@@ -44,6 +46,7 @@ class StepTimes:
     gap_ns: int
     unattributed: tuple[Unattributed, ...]
     cross_thread_events: int
+    attention: AttentionKernel | None = None
 
     @property
     def unattributed_ns(self) -> int:
@@ -84,6 +87,7 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
         gap_ns=sum(step.gap_ns for step in steps),
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
+        attention=merge_attention([step.attention for step in steps]),
     )
 
 
@@ -141,4 +145,5 @@ def _step_times(attribution: Attribution, index: int, forward: Part) -> StepTime
         gap_ns=int(attribution.gap_ns[mine].sum()),
         unattributed=tuple(unattributed),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),
+        attention=find_attention(attribution, index),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+
+from qwen3_profile.percentiles import token_times
 
 SCHEMA_VERSION = 1
 
@@ -50,20 +52,6 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **times,
         **_tokens(records),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class TokenTimes:
-    """Time per output token: the median step, and those that 90 % and 99 % do not exceed."""
-
-    median: float
-    p90: float
-    p99: float
-
-
-def token_times(steps: Sequence[float]) -> TokenTimes:
-    """Percentiles, linear between ranks, of the times of decode steps, in their own unit."""
-    return TokenTimes(*(float(p) for p in np.percentile(np.array(steps, float), [50, 90, 99])))
 
 
 def _tokens(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -67,15 +68,21 @@ class Done:
 
 @dataclass(frozen=True)
 class Commands:
-    """Both command lines, on a two-layer model unless the arguments name another."""
+    """Both command lines, on a two-layer model unless the arguments name another.
+
+    cpu_flags: what the CPU says of itself to `profile`; by default it lacks nothing, so that no
+        warning depends on the machine that the tests run on.
+    """
 
     model: Path
+    cpu_flags: frozenset[str] = frozenset({"avx512_bf16", "avx512_fp16"})
 
     def profile(self, cwd: Path, *argv: object) -> Done:
         """The main job, in this process, on the CPU."""
         from qwen3_profile.__main__ import main
 
-        return _call(main, cwd, self.arguments(argv))
+        with mock.patch("qwen3_profile.devices._cpu_flags", lambda: self.cpu_flags):
+            return _call(main, cwd, self.arguments(argv))
 
     def export(self, cwd: Path, *argv: object) -> Done:
         from qwen3_profile.export import main
@@ -83,9 +90,13 @@ class Commands:
         return _call(main, cwd, list(map(str, argv)))
 
     def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """The main job as a process of its own; `script` runs instead of the module."""
+        """The main job as a process of its own; `script` runs instead of the module.
+
+        In float32, which every CPU has instructions for, where nothing else is said.
+        """
+        given = argv if "--dtype" in argv else (*argv, "--dtype", "float32")
         return subprocess.Popen(
-            [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(argv)],
+            [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(given)],
             cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

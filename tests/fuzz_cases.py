@@ -75,9 +75,10 @@ def _ledger(path: Path) -> Ledger | None:
             check_ledger(make_ledger(trace, scopes))
         return make_ledger(trace)
     except ProfileError as error:
-        assert len(str(error).splitlines()) == 1
-        _accept(path)
-        return None
+        refusal = str(error)
+    assert len(refusal.splitlines()) == 1
+    _accept(path)
+    return None
 
 
 def _accept(path: Path) -> None:

@@ -26,6 +26,9 @@ def test_defaults() -> None:
                 num_runs=3,
                 warmup_runs=1,
                 attn_implementation=None,
+                decode_steps=0,
+                cache="dynamic",
+                trace_steps=3,
             ),
         ),
         output_dir=Path("timing_results"),
@@ -39,13 +42,14 @@ def test_defaults() -> None:
 def test_every_flag() -> None:
     argv = (
         "--batch-size 4 --input-len 512 --num-runs 5 --warmup-runs 2 --dtype float32 "
+        "--decode-steps 7 --cache static --trace-steps 4 "
         "--attn-implementation eager --model-name Qwen/Qwen3-8B --device cuda:1 --weights random "
         "--num-layers 3 --seed 9 --output-dir ./my --output-file b.json --trace-dir t "
         "--run-name mine --force"
     )
     assert parse_arguments(argv.split()) == Invocation(
         model=ModelRequest("Qwen/Qwen3-8B", "random", 3, "cuda:1", 9),
-        configs=(RunConfig(4, 512, "float32", 5, 2, "eager"),),
+        configs=(RunConfig(4, 512, "float32", 5, 2, "eager", 7, "static", 4),),
         output_dir=Path("my"),
         output_file="b.json",
         trace_dir=Path("t"),
@@ -84,6 +88,9 @@ def test_a_file_of_configs_takes_its_defaults_from_the_flags(tmp_path: Path) -> 
         pytest.param(["--batch-size", "0"], "--batch-size: 0 is out of range", id="out of range"),
         pytest.param(["--input-len", "-3"], "--input-len: -3 is out of range", id="negative"),
         pytest.param(["--warmup-runs", "-1"], "--warmup-runs: -1 is out of", id="two words"),
+        pytest.param(["--decode-steps", "-1"], "--decode-steps: -1 is out of", id="decode"),
+        pytest.param(["--trace-steps", "0"], "--trace-steps: 0 is out of range", id="no trace"),
+        pytest.param(["--cache", "paged"], "--cache: invalid choice: 'paged'", id="no such cache"),
         pytest.param(["--dtype", "int8"], "--dtype: invalid choice: 'int8'", id="no such dtype"),
         pytest.param(["--weights", "x"], "--weights: invalid choice: 'x'", id="no such weights"),
         pytest.param(["--num-layers", "0"], "--num-layers: 0 is out of range", id="no layers"),
@@ -112,7 +119,8 @@ def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
 # A number without a unit says what it counts.
 UNITS = {
     "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
-    "--warmup-runs": "forward passes", "--num-layers": "layers", "--seed": "token ids",
+    "--warmup-runs": "forward passes", "--decode-steps": "tokens", "--trace-steps": "decode steps",
+    "--num-layers": "layers", "--seed": "token ids",
 }  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_a_finding(
         pytest.param(
             "clock-jump", [*later(1, 100, 50), *later(2, 99 * DAY, 50)], id="99 days are one trace"
         ),
-        pytest.param("endless", [*later(1, 100, 9999)], id="one kernel has none to be held against"),
+        pytest.param("endless", [*later(1, 100, 9999)], id="one kernel has none to compare it with"),
         pytest.param(
             "endless", [*later(1, 50, 60), *later(2, 120, 59)], id="as long as all the rest"
         ),
@@ -200,7 +200,7 @@ def test_a_finding(
             "longer-than-step", [step(0, 0, 100), *later(1, 60, 100)], id="as long as its step"
         ),
         pytest.param(
-            "before-window", [*later(5, 100, 50), kernel(9, 400, 411)], id="an id above all launches"
+            "before-window", [*later(5, 100, 50), kernel(9, 400, 411)], id="an id above all calls"
         ),
         pytest.param(
             "duplicate-launch",

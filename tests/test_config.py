@@ -37,6 +37,10 @@ from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
         pytest.param({"dtype": ["float32"]}, "dtype: ['float32'] is not one of", id="dtype list"),
         pytest.param({"attn_implementation": ""}, "attn_implementation: ''", id="empty attention"),
         pytest.param({"attn_implementation": 3}, "attn_implementation: 3", id="attention number"),
+        pytest.param({"decode_steps": -1}, "decode_steps: -1 is out of range; take 0", id="decode"),
+        pytest.param({"decode_steps": 2.5}, "decode_steps: is a fraction", id="part of a step"),
+        pytest.param({"trace_steps": 0}, "trace_steps: 0 is out of range; take 1", id="traces"),
+        pytest.param({"cache": "paged"}, "cache: 'paged' is not one of dynamic, static", id="cache"),
     ],
 )
 def test_a_config_checks_itself(changes: dict[str, object], told: str) -> None:
@@ -54,21 +58,46 @@ def test_the_least_and_the_most_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("config", "worker"),
     [
-        pytest.param(RunConfig(2, 256), "bs2_len256_bfloat16_prefill", id="plain"),
+        pytest.param(RunConfig(2, 256), "bs2_len256_bfloat16", id="plain"),
         pytest.param(
             RunConfig(1, 8, "float32", attn_implementation="eager"),
-            "bs1_len8_float32_eager_prefill",
+            "bs1_len8_float32_eager",
             id="with attention",
         ),
         pytest.param(
             RunConfig(attn_implementation="a/b c.d"),
-            "bs1_len128_bfloat16_a-b-c-d_prefill",
+            "bs1_len128_bfloat16_a-b-c-d",
             id="safe as a file's name",
+        ),
+        pytest.param(
+            RunConfig(2, 256, decode_steps=9, cache="static"),
+            "bs2_len256_bfloat16_static",
+            id="with another cache than the default",
         ),
     ],
 )
 def test_the_worker_names_the_config(config: RunConfig, worker: str) -> None:
     assert config.worker == worker
+
+
+@pytest.mark.parametrize(
+    ("decode_steps", "trace_steps", "positions"),
+    [
+        pytest.param(0, 3, (), id="no decode"),
+        pytest.param(1, 3, (0,), id="one step"),
+        pytest.param(2, 3, (0, 1), id="fewer steps than traces: all"),
+        pytest.param(3, 3, (0, 1, 2), id="as many"),
+        pytest.param(9, 3, (0, 4, 8), id="the first, the middle, the last"),
+        pytest.param(11, 5, (0, 2, 5, 8, 10), id="between whole steps: the nearest"),
+        pytest.param(9, 2, (0, 8), id="the first and the last"),
+        pytest.param(9, 1, (4,), id="one trace: the middle"),
+        pytest.param(8, 1, (3,), id="one trace: the lower middle of two"),
+        pytest.param(100_000, 4, (0, 33333, 66666, 99999), id="a long decode"),
+    ],
+)
+def test_traced_positions(decode_steps: int, trace_steps: int, positions: tuple[int, ...]) -> None:
+    config = RunConfig(decode_steps=decode_steps, trace_steps=trace_steps)
+    assert config.traced_positions == positions
 
 
 @pytest.mark.parametrize(
@@ -122,8 +151,9 @@ def read(tmp_path: Path, text: str) -> tuple[RunConfig, ...]:
         pytest.param('{"configs": [{}]}', [DEFAULTS], id="all of it"),
         pytest.param(
             '{"configs": [{"batch_size": 1, "input_len": 2, "dtype": "float32", "num_runs": 3,'
-            ' "warmup_runs": 0, "attn_implementation": "eager"}]}',
-            [RunConfig(1, 2, "float32", 3, 0, "eager")],
+            ' "warmup_runs": 0, "attn_implementation": "eager", "decode_steps": 5,'
+            ' "cache": "static", "trace_steps": 2}]}',
+            [RunConfig(1, 2, "float32", 3, 0, "eager", 5, "static", 2)],
             id="every key",
         ),
         pytest.param(

@@ -176,7 +176,7 @@ def test_the_disk_of_the_traces_fills_up(
 ) -> None:
     disk = mount("size=200k")
     done = commands.profile(tmp_path, "--trace-dir", disk, "--num-runs", 3)
-    assert_one_line(done, 1, "config bs1_len8_bfloat16_prefill", "No space left", "free some space")
+    assert_one_line(done, 1, "config bs1_len8_bfloat16: ", "No space left", "free some space")
     # What was whole before is kept, and can be read again.
     saved = done.records()
     assert 1 <= len(saved) < 3
@@ -338,7 +338,7 @@ def test_ctrl_c_keeps_what_is_done(commands: Commands, tmp_path: Path) -> None:
     wait_for(tmp_path / "traces/run1/raw", "bs8_*.kineto.json.gz", process, count=2)
     process.send_signal(signal.SIGINT)
     done = wait(process, tmp_path)
-    assert_one_line(done, 130, "config bs8_len64_bfloat16_prefill: interrupted after")
+    assert_one_line(done, 130, "config bs8_len64_float32: interrupted after")
     records = done.records()
     assert [record["batch_size"] for record in records[:3]] == [1, 1, 8]
     assert {record["batch_size"] for record in records} == {1, 8}
@@ -420,14 +420,14 @@ def test_arguments_that_are_no_text(commands: Commands, tmp_path: Path) -> None:
 def test_a_model_that_raises(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    from qwen3_profile import capture
+    from qwen3_profile.generation import Generation
 
     def fail(*_: object) -> None:
         raise error("line one\nline two")
 
-    monkeypatch.setattr(capture, "prefill", fail)
+    monkeypatch.setattr(Generation, "prefill", fail)
     done = commands.profile(tmp_path)
-    assert_one_line(done, 1, "config bs1_len8_bfloat16_prefill", error.__name__, "line two")
+    assert_one_line(done, 1, "config bs1_len8_bfloat16: ", error.__name__, "line two")
     assert not list((tmp_path / "traces").iterdir())
 
 
@@ -443,7 +443,8 @@ def test_a_reader_that_leaves_ends_nothing(
     commands: Commands, finished: Done, tmp_path: Path, script: str
 ) -> None:
     words = script.format(run=finished.cwd / "traces/run1").split()
-    argv = commands.arguments([]) if script.endswith("qwen3_profile") else []
+    measured = ["--dtype", "float32"]
+    argv = commands.arguments(measured) if script.endswith("qwen3_profile") else []
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(

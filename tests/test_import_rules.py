@@ -24,7 +24,8 @@ TORCH_SIDE = {
 CHAIN = (
     "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
     "trace.reader", "trace", "scopes", "module_parts", "module_roles", "module_passes", "modules",
-    "attribution", "collectives", "parts", "health", "checks", "files", "runs", "records",
+    "attribution", "collectives", "parts", "health", "checks", "files", "runs", "steps",
+    "percentiles", "records",
     "foreign", "collect", "ranks", "summary", "store",
 )  # fmt: skip
 

@@ -162,6 +162,7 @@ def test_a_row_for_each_part(tmp_path: Path) -> None:
     assert by_path["prefill"] == {
         "id": "A-c0-r0-prefill", "run": "run1", "phase": "prefill", "batch_size": "2",
         "input_len": "256", "dtype": "bfloat16", "run_index": "0", "path": "prefill",
+        "position": "", "context_len": "256",
         "calls": "1", "cpu_ns": "19000", "cpu_self_ns": "0", "device_ns": "1900",
         "device_self_ns": "0", "device_events": "19", "launch_ns": "190",
         "gap_ns": str(30 + 18 * 900), "queue_ns": "190",

@@ -13,7 +13,8 @@ from samples import facts, lone_record, model_facts, record
 from qwen3_profile.health import WARNING, Finding
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import read_steps
-from qwen3_profile.views.tables import median_record, milliseconds, render
+from qwen3_profile.views.cells import milliseconds
+from qwen3_profile.views.tables import median_record, render
 
 LEAF_NS = 1_000_000
 WIDTH = 100

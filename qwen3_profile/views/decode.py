@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from qwen3_profile.parts import Part
+from qwen3_profile.percentiles import token_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers
-from qwen3_profile.summary import token_times
 
 _NS_PER_MS = 1e6
 

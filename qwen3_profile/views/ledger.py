@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile.ledger import Ledger, Row
-from qwen3_profile.views.tables import milliseconds
+from qwen3_profile.views.cells import milliseconds
 
 _MOST_ROWS = 30
 

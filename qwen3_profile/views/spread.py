@@ -8,7 +8,9 @@ from statistics import median_low
 from qwen3_profile.parts import Times
 from qwen3_profile.ranks import RankTrace
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.views.tables import Row, median_record, milliseconds, part_rows
+from qwen3_profile.views.cells import milliseconds
+from qwen3_profile.views.part_table import Row, part_rows
+from qwen3_profile.views.tables import median_record
 
 _Key = tuple[str, ...]
 _Group = tuple[int, str]

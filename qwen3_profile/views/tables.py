@@ -5,34 +5,21 @@ All times are in milliseconds with three digits, so that a column can be compare
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Sequence
 
-from qwen3_profile import labels
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
+from qwen3_profile.views.cells import device, milliseconds, shared, wrap
 from qwen3_profile.views.decode import context_table, token_line
+from qwen3_profile.views.part_table import part_table
 from qwen3_profile.views.story import sentences
+from qwen3_profile.views.totals import totals
 
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
 _FOLDED_ROWS = 24
-
-_WIDTH = 100
-_NS_PER_MS = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a table: times of one name, medians over the runs of a config."""
-
-    name: str
-    times: Times
-    indent: int = 0
 
 
 def render(records: Sequence[TimingRecord]) -> str:
@@ -48,11 +35,11 @@ def render(records: Sequence[TimingRecord]) -> str:
     blocks = [
         _heading(singles, shown),
         _layer_table(forward, on_device),
-        _part_table(forward, on_device),
-        _totals(singles, on_device),
+        part_table(forward, on_device),
+        totals(singles, on_device),
         token_line(records),
         context_table(singles),
-        "\n".join(_wrap(line) for line in sentences(singles, shown)),
+        "\n".join(wrap(line) for line in sentences(singles, shown)),
         _warnings(singles),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -62,11 +49,6 @@ def median_record(records: Sequence[TimingRecord]) -> TimingRecord:
     """The record whose forward pass is the median one (the lower of two), so that it adds up."""
     ranked = sorted(records, key=lambda record: record.times.forward.total.cpu_ns)
     return ranked[(len(ranked) - 1) // 2]
-
-
-def milliseconds(ns: float) -> str:
-    """Nanoseconds as milliseconds to the microsecond; `0` only where there is nothing at all."""
-    return f"{ns / _NS_PER_MS:.3f}" if ns else "0"
 
 
 def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
@@ -93,7 +75,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
             f"{_which(record)}, the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
-    return "\n".join(_wrap(line) for line in lines)
+    return "\n".join(wrap(line) for line in lines)
 
 
 def _foreign_model(record: TimingRecord) -> str:
@@ -113,10 +95,6 @@ def _which(record: TimingRecord) -> str:
     return f"run {record.run_index}, step {step.position} with a context of {step.context_len}"
 
 
-def _wrap(line: str) -> str:
-    return textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
 def _place(record: TimingRecord) -> str:
     environment, device = record.facts.environment, record.facts.device or ""
     if environment is None:
@@ -130,14 +108,14 @@ def _layer_table(forward: Part, on_device: bool) -> str:
     all_layers = layers(forward)
     if not all_layers:
         return ""
-    whole = _shared(forward.total, on_device)
+    whole = shared(forward.total, on_device)
     lines = [_columns("layer", "attn", "attn_cuda", "ffn", "ffn_cuda", "share")]
     for name, group in _groups(all_layers):
         attn, ffn = (_mean_block(group, block) for block in ("attn", "ffn"))
-        share = len(group) * (_shared(attn, on_device) + _shared(ffn, on_device))
+        share = len(group) * (shared(attn, on_device) + shared(ffn, on_device))
         lines.append(_layer_line(name, attn, ffn, on_device, share / whole if whole else 0.0))
     attn, ffn = (sum_times(_block(layer, b) for layer in all_layers) for b in ("attn", "ffn"))
-    share = _shared(attn, on_device) + _shared(ffn, on_device)
+    share = shared(attn, on_device) + shared(ffn, on_device)
     lines.append(_rule())
     lines.append(_layer_line("all", attn, ffn, on_device, share / whole if whole else 0.0))
     if len(all_layers) > _MOST_ROWS:
@@ -172,9 +150,9 @@ def _layer_line(name: str, attn: Times, ffn: Times, on_device: bool, share: floa
     return _columns(
         name,
         milliseconds(attn.cpu_ns),
-        _device(attn, on_device),
+        device(attn, on_device),
         milliseconds(ffn.cpu_ns),
-        _device(ffn, on_device),
+        device(ffn, on_device),
         f"{share:.1%}",
     )
 
@@ -188,109 +166,6 @@ def _rule() -> str:
     return "-" * (9 + 14 * 5)
 
 
-def _part_table(forward: Part, on_device: bool) -> str:
-    whole = _shared(forward.total, on_device)
-    lines = [_part_columns("part, all layers", "calls", "cpu", "cuda", "events", "idle", "share")]
-    for row in part_rows(forward):
-        times = row.times
-        lines.append(
-            _part_columns(
-                "  " * row.indent + row.name,
-                str(times.calls) if times.calls else "",
-                milliseconds(times.cpu_ns),
-                _device(times, on_device),
-                str(times.device_events) if on_device else "-",
-                milliseconds(times.gap_ns) if on_device else "-",
-                f"{_shared(times, on_device) / whole:.1%}" if whole else "",
-            )
-        )
-    lines.append(
-        "share: of the forward pass's cuda; idle: how long the device waited for these events"
-        if on_device
-        else "share: of the forward pass's cpu; no device events in this trace"
-    )
-    return "\n".join(lines)
-
-
-def _part_columns(*cells: str) -> str:
-    widths = (9, 13, 13, 9, 13, 9)
-    head, *rest = cells
-    tail = "".join(f"{cell:>{width}}" for cell, width in zip(rest, widths, strict=True))
-    return f"{head:<29}{tail}"
-
-
-def part_rows(forward: Part) -> list[Row]:
-    """The forward pass, what lies outside the layers, and each part summed over the layers."""
-    rows = [Row(forward.name, forward.total)]
-    all_layers = layers(forward)
-    inside = set(all_layers)
-    placed = False
-    for part in forward.parts:
-        if part not in inside:
-            rows.append(Row(short_name(part), part.total, 1))
-        elif not placed:
-            rows += _summed_rows(all_layers, "layers", 1)
-            placed = True
-    return [*rows, Row(labels.OTHER, _uncalled(forward.own), 1)]
-
-
-def _summed_rows(parts: Sequence[Part], name: str, indent: int) -> list[Row]:
-    """The same part of all layers, and below it the sums of its children."""
-    rows = [Row(name, sum_times(part.total for part in parts), indent)]
-    names = dict.fromkeys(short_name(child) for part in parts for child in part.parts)
-    for child_name in names:
-        same = [c for part in parts for c in part.parts if short_name(c) == child_name]
-        rows += _summed_rows(same, child_name, indent + 1)
-    if names:
-        own = sum_times(part.own for part in parts)
-        rows.append(Row(labels.OTHER, _uncalled(own), indent + 1))
-    return rows
-
-
-def _uncalled(times: Times) -> Times:
-    return Times(0, *(getattr(times, field) for field in Times.__slots__[1:]))
-
-
-def _totals(records: Sequence[TimingRecord], on_device: bool) -> str:
-    lines = []
-    bare = [record.total_ns for record in records if record.total_ns is not None]
-    traced = [record.profiled_ns for record in records if record.profiled_ns is not None]
-    if bare and traced:
-        ratio = median(traced) / median(bare)
-        lines.append(_total("total_time", bare, "one forward pass, no profiler, no labels"))
-        lines.append(_total("profiled_time", traced, f"with both; disturbance: {ratio:.2f} times"))
-    if on_device:
-        lines += _device_totals(records)
-    return "\n".join(lines)
-
-
-def _device_totals(records: Sequence[TimingRecord]) -> list[str]:
-    def values(read: Callable[[TimingRecord], int]) -> list[int]:
-        return [read(record) for record in records]
-
-    events = int(median(values(lambda record: record.times.device_events)))
-    spare = values(lambda record: record.times.unattributed_ns)
-    lines = [
-        _total("cuda_total", values(lambda r: r.times.device_ns), f"{events} device events"),
-        _total("cuda_busy", values(lambda r: r.times.busy_ns), "the union of their intervals"),
-        _total("cuda_gap", values(lambda r: r.times.gap_ns), "the device had nothing to do"),
-        _total("unattributed", spare, _reasons(records)),
-    ]
-    return lines
-
-
-def _reasons(records: Sequence[TimingRecord]) -> str:
-    found = dict.fromkeys(item.reason for r in records for item in r.times.unattributed)
-    return ", ".join(found) or "every device event has its label"
-
-
-def _total(name: str, values: Sequence[float], meaning: str) -> str:
-    stats = spread(values)
-    low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
-    span = f"[{low} .. {high}]"
-    return f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  {meaning}"
-
-
 def _warnings(records: Sequence[TimingRecord]) -> str:
     lines = []
     bare = [record.total_ns for record in records if record.total_ns is not None]
@@ -298,12 +173,4 @@ def _warnings(records: Sequence[TimingRecord]) -> str:
         share = stats["iqr"] / stats["median"]
         lines.append(f"total_time is noisy: its IQR is {share:.0%} of the median, over {NOISY:.0%}")
     lines += dict.fromkeys(f.message for record in records for f in record.findings)
-    return "\n".join(_wrap(f"warning: {line}") for line in lines)
-
-
-def _shared(times: Times, on_device: bool) -> int:
-    return times.device_ns if on_device else times.cpu_ns
-
-
-def _device(times: Times, on_device: bool) -> str:
-    return milliseconds(times.device_ns) if on_device else "-"
+    return "\n".join(wrap(f"warning: {line}") for line in lines)

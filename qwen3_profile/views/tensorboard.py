@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
+from qwen3_profile.views.device_ranges import device_ranges
 from qwen3_profile.views.normalise import normalise
 from qwen3_profile.views.rawfile import BASE_KEY, EVENTS_KEY, RawFile, read_raw
 
@@ -38,7 +40,8 @@ def normalised_trace(paths: Sequence[Path]) -> bytes:
         raise ValueError("no raw file given")
     files = [read_raw(path) for path in paths]
     result = normalise(files)
-    text = _document(_header(files, result.base_time_ns), result.events)
+    drawn = (text for path in paths for text in device_ranges(path, result.base_time_ns))
+    text = _document(_header(files, result.base_time_ns), chain(result.events, drawn))
     _check(text, ", ".join(str(path) for path in paths))
     return text
 

@@ -1,0 +1,134 @@
+"""An attribution in, what sdpa chose in each step out: flash, efficient, cudnn or math.
+
+`attn_implementation` says who was asked; sdpa chooses by device, dtype, shape and mask, and says so
+only by the operator that it calls inside the `attn_forward` labels, such as
+
+    aten::scaled_dot_product_attention                        asked, whatever it chooses
+      aten::_scaled_dot_product_flash_attention_for_cpu       chosen
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.labels import ATTN_CORES
+from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
+
+# As torch names them, whatever follows: `..._for_cpu`, `..._for_mps`. Backward passes of these
+# have operators of their own, and are not the choice of a forward pass.
+_CHOICE = re.compile(
+    r"aten::_scaled_dot_product_(?P<one>flash|efficient|cudnn|fused)_attention(?!.*_backward)"
+    r"|aten::_scaled_dot_product_attention_(?P<other>math)(?!.*_backward)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKernel:
+    """What ran as attention in one forward pass, or in several.
+
+    name: sdpa's choice: "flash", "efficient", "cudnn" or "math" ("fused" on devices that are not
+        NVIDIA's); several are joined by "+"; empty where it was not sdpa that ran.
+    ops: the operators by which that is known.
+    kernels: device kernels launched by these operators, or where there are none in all of
+        `attn_forward`; by their time, the longest first. Empty on a CPU.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    kernels: tuple[str, ...]
+
+
+def find_attention(found: Attribution, step: int) -> AttentionKernel | None:
+    """What ran inside the `attn_forward` labels of one step; None where that is not to be seen.
+
+    Args:
+        step: an index into `found.steps`.
+    """
+    inside = _attention_scopes(found) & (found.scope_step == step)
+    if not inside.any():
+        return None
+    ops = _chosen_ops(found, inside)
+    names = tuple(dict.fromkeys(found.trace.names[n] for n in found.trace.host.name[ops]))
+    kernels = _kernels(found, inside, ops)
+    if not names and not kernels:
+        return None
+    return AttentionKernel("+".join(dict.fromkeys(map(_choice, names))), names, kernels)
+
+
+def merge_attention(several: Sequence[AttentionKernel | None]) -> AttentionKernel | None:
+    """What ran in any of several steps, in the order in which it first did."""
+    known = [each for each in several if each is not None]
+    if not known:
+        return None
+    ops = tuple(dict.fromkeys(op for each in known for op in each.ops))
+    kernels = tuple(dict.fromkeys(name for each in known for name in each.kernels))
+    return AttentionKernel("+".join(dict.fromkeys(map(_choice, ops))), ops, kernels)
+
+
+def _choice(op: str) -> str:
+    match = _CHOICE.match(op)
+    return "" if match is None else match["one"] or match["other"]
+
+
+def _attention_scopes(found: Attribution) -> Bool:
+    """bool[s]: which scopes are attention itself."""
+    scopes = found.scopes
+    named = [name.rpartition(".")[2] in ATTN_CORES for name in scopes.names]
+    mask: Bool = np.array(named, bool)[scopes.name]
+    return mask
+
+
+def _chosen_ops(found: Attribution, inside: Bool) -> Int64:
+    """Which host events are sdpa's choice, made in one of the scopes `inside`."""
+    trace = found.trace
+    is_choice = np.array([_CHOICE.match(name) is not None for name in trace.names], bool)
+    ops = np.flatnonzero(is_choice[trace.host.name] & (trace.host.category == Category.CPU_OP))
+    scope = found.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
+    chosen: Int64 = ops[_among(scope, inside)]
+    return chosen
+
+
+def _kernels(found: Attribution, inside: Bool, ops: Int64) -> tuple[str, ...]:
+    trace = found.trace
+    device = trace.device
+    mine = np.flatnonzero(_among(found.owner, inside) & (device.category == Category.KERNEL))
+    if len(ops):
+        mine = mine[_launched_in(found, mine, ops)]
+    time_ns: Counter[str] = Counter()
+    for name, dur_ns in zip(device.name[mine].tolist(), device.dur_ns[mine].tolist(), strict=True):
+        time_ns[trace.names[name]] += dur_ns
+    return tuple(name for name, _ in time_ns.most_common())
+
+
+def _launched_in(found: Attribution, events: Int64, ops: Int64) -> Bool:
+    """bool[len(events)]: which device events were launched while one of `ops` ran, on its thread.
+
+    The ops of one thread do not overlap: none of them calls another.
+    """
+    launches, host = found.trace.launches, found.trace.host.take(ops)
+    launch = found.launch[events]
+    linked = launch != NO_LAUNCH_EVENT
+    result = np.zeros(len(events), bool)
+    for track in np.unique(host.track):
+        on_track = host.take(host.track == track)
+        on_track = on_track.take(np.argsort(on_track.start_ns))
+        asked = np.flatnonzero(linked)
+        asked = asked[launches.track[launch[asked]] == track]
+        start_ns = launches.start_ns[launch[asked]]
+        before = np.searchsorted(on_track.start_ns, start_ns, side="right") - 1
+        result[asked] = (before >= 0) & (start_ns < on_track.end_ns[np.maximum(before, 0)])
+    return result
+
+
+def _among(scope: Int32, inside: Bool) -> Bool:
+    """Whether each scope's index, which may be negative for none, is one of `inside`."""
+    if not len(inside):
+        return np.zeros(len(scope), bool)
+    mask: Bool = (scope >= 0) & inside[np.maximum(scope, 0)]
+    return mask

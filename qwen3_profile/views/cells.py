@@ -1,0 +1,30 @@
+"""Times in, the cells of a table out: what all tables of the terminal have in common."""
+
+from __future__ import annotations
+
+import textwrap
+
+from qwen3_profile.parts import Times
+
+WIDTH = 100
+_NS_PER_MS = 1e6
+
+
+def milliseconds(ns: float) -> str:
+    """Nanoseconds as milliseconds to the microsecond; `0` only where there is nothing at all."""
+    return f"{ns / _NS_PER_MS:.3f}" if ns else "0"
+
+
+def wrap(line: str) -> str:
+    """`line` in the width of the page; what follows its first line is indented."""
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def shared(times: Times, on_device: bool) -> int:
+    """The time in ns that shares are of: of the device where there is one, else of the CPU."""
+    return times.device_ns if on_device else times.cpu_ns
+
+
+def device(times: Times, on_device: bool) -> str:
+    """The cell of a device time; a dash where no device was recorded."""
+    return milliseconds(times.device_ns) if on_device else "-"
