@@ -25,9 +25,10 @@ from qwen3_profile.errors import (
     warn,
 )
 from qwen3_profile.files import make_folder, write_atomic
+from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import Claim, ConfigResult, Run, claim_folder, has_traces, write_run
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace
 
 
@@ -85,6 +86,8 @@ def _save(invocation: Invocation, folder: Path, run: Run, result: ConfigResult) 
         with _told(codes):
             save_json(invocation.records_path, records)
         show(f"{render(records)}\n")
+        with _told(codes):
+            _write_curves(invocation, folder, result, records)
     with _told(codes):
         run = _write_viewer_trace(folder, run, result)
     return run, max(codes)
@@ -98,6 +101,23 @@ def _told(codes: list[int]) -> Iterator[None]:
     except ProfileError as error:
         code = report_error(error)
         codes.append(code if isinstance(error, DamagedTraceError) else EXIT_FAILED)
+
+
+def _write_curves(
+    invocation: Invocation, folder: Path, result: ConfigResult, records: Sequence[TimingRecord]
+) -> None:
+    """Times by layer and the tables, for TensorBoard's own tabs, which need no network."""
+    # Protocol buffers take a third of a second to import, which only this needs.
+    from qwen3_profile.views.scalars import layer_times, write_scalars
+
+    alone = len(invocation.configs) == 1 and not result.config.decode_steps
+    write_scalars(
+        folder,
+        layer_times(median_record(records)),
+        f"```\n{render(records)}\n```",
+        time_ns=time.time_ns(),
+        group="" if alone else result.worker,
+    )
 
 
 def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:

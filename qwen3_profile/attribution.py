@@ -213,8 +213,7 @@ def _gaps(trace: Trace, device_step: Int32, steps: tuple[Step, ...]) -> Int64:
     device = trace.device
     gaps = np.zeros(len(device), np.int64)
     for place in _by_step_and_device(device_number(trace), device_step):
-        # Of events that start together the one that was launched first ends the idle time.
-        order = place[np.lexsort((device.correlation[place], device.start_ns[place]))]
+        order = place[np.argsort(device.start_ns[place], kind="stable")]
         start = device.start_ns[order]
         reach = np.maximum.accumulate(device.end_ns[order])
         step = int(device_step[order[0]])

@@ -13,11 +13,14 @@ import torch
 from qwen3_profile import instrument
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
+from qwen3_profile.experts import counted_routing, experts_of
 from qwen3_profile.generation import Generation
+from qwen3_profile.inputs import config_inputs
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
-from qwen3_profile.models import LoadedModel, make_inputs, set_attention
+from qwen3_profile.models import LoadedModel, set_attention, set_experts
 from qwen3_profile.profiling import Recorder
+from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
 
 Phase = Literal["prefill", "decode"]
@@ -42,6 +45,7 @@ class Capture:
 
     folder: the run's folder; traces go into `raw/` under it.
     advance: called after each bare and each traced pass.
+    prompts: token ids of each prompt, where the inputs are prompts.
     """
 
     loaded: LoadedModel
@@ -49,6 +53,7 @@ class Capture:
     seed: int
     folder: Path
     advance: Callable[[], None]
+    prompts: tuple[tuple[int, ...], ...] = ()
 
     def run(self, index: int, config: RunConfig, worker: str) -> tuple[ConfigResult, ...]:
         """Warms up, then takes a bare and a traced generation per measured run.
@@ -60,13 +65,19 @@ class Capture:
         """
         result = unmeasured(index, config, worker)
         runs: list[Run] = []
+        routing: dict[str, tuple[LayerRouting, ...]] = {}
         try:
             attn = set_attention(self.loaded, config.attn_implementation)
             result = replace(result, attn_implementation=attn)
+            experts = set_experts(self.loaded, config.experts_implementation)
+            result = replace(result, experts_implementation=experts)
             loaded = self.loaded
             check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
-            for run in _Measuring(self, config, worker).runs():
+            measuring = _Measuring(self, config, worker)
+            result = replace(result, lengths=measuring.inputs.lengths)
+            for run in measuring.runs():
                 runs.append(run)
+            routing = measuring.routing()
         except KeyboardInterrupt:
             error = f"config {worker}: interrupted after {len(runs)} of {config.num_runs} runs"
             result = replace(result, status="interrupted", error=error)
@@ -74,7 +85,8 @@ class Capture:
         except Exception as error:
             told = self._run_error(config, result.attn_implementation, error)
             result = replace(result, status="failed", error=str(told))
-        return _by_phase(result, worker, runs)
+        results = _by_phase(result, worker, runs)
+        return tuple(replace(each, routing=routing.get(each.phase, ())) for each in results)
 
     def _run_error(self, config: RunConfig, attention: str, error: Exception) -> RunError:
         if isinstance(error, RunError):
@@ -150,8 +162,8 @@ class _Measuring:
         self._advance = capture.advance
         self._recorder = Recorder(capture.device)
         vocab_size = capture.loaded.facts.shape.vocab_size
-        self._inputs = make_inputs(
-            vocab_size, config.batch_size, config.input_len, capture.seed, capture.device
+        self.inputs = config_inputs(
+            config, vocab_size, capture.seed, capture.device, capture.prompts
         )
         self._steps = 0
 
@@ -165,6 +177,18 @@ class _Measuring:
             self._advance()
         for run_index in range(self._config.num_runs):
             yield self._run(run_index)
+
+    def routing(self) -> dict[str, tuple[LayerRouting, ...]]:
+        """Phase -> where its tokens go, of a generation that nobody times; empty if dense."""
+        if not experts_of(self._model):
+            return {}
+        with counted_routing(self._model) as counter:
+            generation = self._generation()
+            generation.prefill()
+            found = {"prefill": counter.take()}
+            for _ in range(self._config.decode_steps):
+                generation.decode()
+            return found | {"decode": counter.take()}
 
     def _run(self, run_index: int) -> Run:
         started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -192,7 +216,7 @@ class _Measuring:
         """Runs all decode steps, and traces the chosen ones."""
         chosen = frozenset(self._config.traced_positions)
         # A short sequence of its own, for the passes that nobody looks at.
-        aside = Generation(self._model, self._inputs[:, :1], 2 * len(chosen) + 2)
+        aside = Generation(self._model, self.inputs.ids[:, -1:], 2 * len(chosen) + 2)
         if chosen:
             aside.prefill()
         for position in range(max(chosen, default=-1) + 1):
@@ -228,8 +252,10 @@ class _Measuring:
         return self._steps - 1
 
     def _generation(self) -> Generation:
-        config = self._config
-        return Generation(self._model, self._inputs, config.decode_steps, config.cache)
+        config, inputs = self._config, self.inputs
+        return Generation(
+            self._model, inputs.ids, config.decode_steps, config.cache, mask=inputs.mask
+        )
 
     def _lead_in(self) -> Callable[[], None]:
         """A prefill that is not timed; its memory is free again afterwards."""

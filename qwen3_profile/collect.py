@@ -129,6 +129,7 @@ def _record(
         facts=replace(facts, trace=mine[0].trace),
         traced=tuple(steps) if is_decode else (),
         step_times_ns=bare_ns if is_decode else (),
+        routing=result.routing,
     )
 
 
@@ -217,9 +218,11 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         requested_device=run.requested_device,
         device=run.device,
         attn_implementation=result.attn_implementation,
+        experts_implementation=result.experts_implementation or None,
         seed=run.seed,
         logits_to_keep=run.logits_to_keep,
         use_cache=run.use_cache,
         inference_mode=run.inference_mode,
         warnings=run.warnings,
+        lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
     )

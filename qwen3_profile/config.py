@@ -259,7 +259,8 @@ def _check_name(key: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigError(key, f"{value!r} is not a name", "leave it out")
     if "," in value:
-        raise ConfigError(key, f"{value!r} is a list", "give each its own entry")
+        do = "give one name; a file of configs takes an entry for each"
+        raise ConfigError(key, f"{value!r} is a list", do)
 
 
 def _json_type(value: object) -> str:

@@ -46,6 +46,11 @@ class Generation:
         if cache == "static":
             self._cache = static_cache(model, batch_size, input_len + decode_steps)
 
+    @property
+    def next_ids(self) -> torch.Tensor | None:
+        """The tokens chosen last, int64 [batch_size, 1]; None where none was chosen."""
+        return self._next_ids
+
     @torch.inference_mode()
     def prefill(self) -> None:
         """The forward over the whole input."""

@@ -173,10 +173,18 @@ def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def attention_names() -> list[str]:
-    """The attention implementations that this transformers offers and this machine can load."""
-    from transformers import utils
+def known_attention_names() -> list[str]:
+    """The attention implementations that this transformers knows, installed here or not."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    # The paged ones belong to a server with a cache of its own.
+    names = (name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)
+    return ["eager", *sorted(names)]
+
+
+def attention_names() -> list[str]:
+    """Those of them that this machine can load."""
+    from transformers import utils
 
     def installed(name: str) -> bool:
         # Without the package, some versions would fetch a kernel from a hub: never here.
@@ -185,9 +193,21 @@ def attention_names() -> list[str]:
         test = getattr(utils, f"is_flash_attn_{name.rpartition('_')[2]}_available", None)
         return test is not None and bool(test())
 
-    # The paged ones belong to a server with a cache of its own.
-    names = (name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "paged" not in name)
-    return ["eager", *sorted(name for name in names if installed(name))]
+    return [name for name in known_attention_names() if installed(name)]
+
+
+def check_attention_name(name: str) -> None:
+    """Refuses a name that transformers does not know, before anything is loaded.
+
+    Raises:
+        ModelError: with the nearest name that it does know.
+    """
+    known = known_attention_names()
+    if name not in known:
+        hint = closest(name, known)
+        do = f"{hint} " if hint else ""
+        do += f"there is {', '.join(known)}"
+        raise ModelError("--attn-implementation", f"{name} is not known", do)
 
 
 def set_attention(model: Any, name: str) -> None:
@@ -197,12 +217,10 @@ def set_attention(model: Any, name: str) -> None:
         ModelError: it is not known, not installed, or cannot work with this model.
     """
     flag = "--attn-implementation"
+    check_attention_name(name)
     offered = attention_names()
     if name not in offered:
-        hint = closest(name, offered)
-        do = f"{hint} " if hint else ""
-        what = f"{name} is not known or not installed"
-        raise ModelError(flag, what, f"{do}there is {', '.join(offered)}")
+        raise ModelError(flag, f"{name} is not installed", f"there is {', '.join(offered)}")
     if name.startswith("flash_attention_") and not _flash_can_run(model):
         what = f"{name} needs a GPU and float16 or bfloat16, not {model.dtype} on {model.device}"
         raise ModelError(flag, what, "take sdpa")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile import hub, library, shapes, weights
+from qwen3_profile import experts, hub, library, shapes, weights
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.devices import ResolvedDevice, free_memory_bytes, resolve_device
 from qwen3_profile.errors import ModelError
@@ -26,6 +26,7 @@ __all__ = [
     "prefill",
     "resolve_device",
     "set_attention",
+    "set_experts",
 ]
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
@@ -62,6 +63,7 @@ class LoadedModel:
     weights: "pretrained" or "random".
     weights_source: where the weights are from: "directory", "cache", "hub" or "generated".
     default_attention: transformers' own choice of an attention implementation.
+    default_experts: its own choice of an implementation of experts; empty for a dense model.
     warnings: lines that the command line has to print.
     """
 
@@ -75,6 +77,7 @@ class LoadedModel:
     facts: ModelFacts
     default_attention: str
     warnings: tuple[str, ...]
+    default_experts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def load_model(
         facts=_facts(library.shape_of(model.config), layers, torch_dtype),
         default_attention=library.attention_of(model),
         warnings=plan.warnings,
+        default_experts=experts.experts_of(model),
     )
     set_attention(loaded, attn_implementation)
     return loaded
@@ -147,6 +151,25 @@ def set_attention(loaded: LoadedModel, name: str | None) -> str:
     if library.attention_of(loaded.model) != wanted:
         library.set_attention(loaded.model, wanted)
     return library.attention_of(loaded.model)
+
+
+def set_experts(loaded: LoadedModel, name: str | None) -> str:
+    """Makes the same weights run with another implementation of experts; returns its name.
+
+    Args:
+        loaded: the model.
+        name: one of `experts.experts_names()`; None for transformers' own choice.
+
+    Returns:
+        The name of what runs; empty for a dense model.
+
+    Raises:
+        ModelError: it is not offered, cannot work here, or the model has no experts.
+    """
+    wanted = loaded.default_experts if name is None else name
+    if wanted:
+        experts.set_experts(loaded.model, wanted)
+    return experts.experts_of(loaded.model)
 
 
 def make_inputs(

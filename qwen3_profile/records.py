@@ -10,6 +10,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.percentiles import token_times
+from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import Environment, ModelFacts
 from qwen3_profile.steps import StepTimes, collectives, layers, short_name
 
@@ -24,6 +25,7 @@ class RunFacts:
 
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
+    lengths: the tokens of each sequence of the input, without its padding.
     """
 
     run: str
@@ -33,6 +35,7 @@ class RunFacts:
     requested_device: str | None = None
     device: str | None = None
     attn_implementation: str | None = None
+    experts_implementation: str | None = None
     seed: int | None = None
     logits_to_keep: int | None = None
     use_cache: bool | None = None
@@ -41,6 +44,7 @@ class RunFacts:
     model_class: str | None = None
     rank: int | None = None
     world_size: int | None = None
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class TimingRecord:
         engine, or "unknown".
     traced: of a decode, each traced step; empty for a prefill.
     step_times_ns: of a decode, the bare wall-clock of every step.
+    routing: of a mixture of experts, where its tokens went, layer by layer.
     """
 
     id: str
@@ -87,6 +92,7 @@ class TimingRecord:
     phase_source: str = "label"
     traced: tuple[TracedStep, ...] = ()
     step_times_ns: tuple[int, ...] = ()
+    routing: tuple[LayerRouting, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -144,7 +150,11 @@ class TimingRecord:
             "warmup_runs": self.config.warmup_runs if self.config else None,
             "decode_steps": self.config.decode_steps if self.config else None,
             "cache": self.config.cache if self.config else None,
+            "inputs": self.config.inputs if self.config else None,
+            "tokens": _tokens_json(self),
             **_facts_json(self.facts),
+            "attn_kernel": asdict(attention) if (attention := self.times.attention) else None,
+            "routing": [_routing_json(layer, self.facts.model) for layer in self.routing],
             "damaged": any(finding.severity == DAMAGE for finding in self.findings),
             "findings": [asdict(finding) for finding in self.findings],
         }
@@ -243,7 +253,28 @@ def _blocks_json(layer: Part) -> dict[str, float]:
     return found
 
 
+def _tokens_json(record: TimingRecord) -> dict[str, Any] | None:
+    """Real tokens of the input, places that are padding, and the real ones of each sequence."""
+    if record.config is None:
+        return None
+    lengths = record.facts.lengths
+    real = sum(lengths)
+    padded = record.config.batch_size * record.config.input_len - real
+    return {"real": real, "padded": padded, "lengths": list(lengths)}
+
+
+def _routing_json(layer: LayerRouting, model: ModelFacts | None) -> dict[str, Any]:
+    """One layer; random weights route otherwise than trained ones, so each entry says which."""
+    return {
+        **asdict(layer),
+        "imbalance": layer.imbalance,
+        "idle_experts": layer.idle_experts,
+        "weights": model.weights if model else None,
+    }
+
+
 def _facts_json(facts: RunFacts) -> dict[str, Any]:
     found = asdict(facts)
     found.pop("run")
+    found.pop("lengths")
     return found

@@ -19,6 +19,7 @@ import msgspec
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import OutputError, ProfileError, TraceError
 from qwen3_profile.files import make_folder, output_error, write_atomic
+from qwen3_profile.routing import LayerRouting
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
@@ -102,6 +103,11 @@ class ConfigResult:
     replaced: parts whose code is neither torch's nor transformers', and whose it is.
     labels: what each forward pass must write at least once, as `labels.fold_layers` gives it; empty
         in runs of older versions, which only knew models that have every part.
+    experts_implementation: what really ran; empty for a dense model.
+    routing: of a mixture of experts, where the tokens of this phase go, layer by layer; counted in
+        a pass of its own, padding and all.
+    lengths: the tokens of each sequence of the input, without its padding; empty in runs of older
+        versions, which never padded.
     """
 
     index: int
@@ -117,6 +123,9 @@ class ConfigResult:
     step_times_ns: tuple[tuple[int, ...], ...] = ()
     replaced: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    experts_implementation: str = ""
+    routing: tuple[LayerRouting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from qwen3_profile.config import Invocation, ModelRequest, RunConfig
 from qwen3_profile.devices import slow_dtype
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ModelError, RunError
+from qwen3_profile.experts import check_experts_name
+from qwen3_profile.library import check_attention_name
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model, resolve_device
 from qwen3_profile.prompts import encode_prompts
@@ -54,8 +56,10 @@ def prepare(invocation: Invocation) -> Prepared:
             there are prompts.
     """
     device = resolve_device(invocation.model.device)
+    _check_names(invocation.configs)
     prompts, configs = _encoded(invocation)
     loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
+    _check_experts(invocation.configs, loaded)
     slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in invocation.configs})
     warnings = (device.fallback, *slow, *loaded.warnings)
     told = tuple(line for line in warnings if line)
@@ -74,6 +78,22 @@ def _encoded(
         replace(config, batch_size=len(prompts), input_len=longest)
         for config in invocation.configs
     )
+
+
+def _check_names(configs: Sequence[RunConfig]) -> None:
+    """Refuses a slip in a name now, and not after the configs before it."""
+    for config in configs:
+        if config.attn_implementation is not None:
+            check_attention_name(config.attn_implementation)
+        if config.experts_implementation is not None:
+            check_experts_name(config.experts_implementation)
+
+
+def _check_experts(configs: Sequence[RunConfig], loaded: LoadedModel) -> None:
+    asked = any(config.experts_implementation is not None for config in configs)
+    if asked and not loaded.default_experts:
+        what = f"{loaded.name} has no mixture of experts"
+        raise ModelError("--experts-implementation", what, "leave it out")
 
 
 def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Sequence[str]) -> Run:

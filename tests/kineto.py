@@ -116,9 +116,14 @@ LEAF_NS = 1000
 
 
 def forward_pass(
-    num_layers: int, *, number: int = 0, cuda: bool = True, leaf_ns: int = LEAF_NS
+    num_layers: int,
+    *,
+    number: int = 0,
+    cuda: bool = True,
+    leaf_ns: int = LEAF_NS,
+    phase: str = "prefill",
 ) -> list[str]:
-    """A labelled prefill of a dense model inside its step.
+    """A labelled forward pass of a dense model inside its step.
 
     Every leaf takes `leaf_ns` on the host and, on a GPU, launches one kernel of a tenth of it; it
     runs at once. So attn takes 9 leaves, ffn 4, a layer 15, and the pass 15 * num_layers + 4.
@@ -154,4 +159,4 @@ def forward_pass(
         events.append(label(layer_label(layer), begin, clock))
     leaf("norm")
     leaf("lm_head")
-    return [step(number, 0, clock), label("prefill", 0, clock), *events]
+    return [step(number, 0, clock), label(phase, 0, clock), *events]

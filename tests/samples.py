@@ -8,7 +8,7 @@ from kineto import LEAF_NS, forward_pass, split
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
-from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import (
     SCHEMA_VERSION,
     ConfigResult,
@@ -17,7 +17,7 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
-from qwen3_profile.steps import StepTimes, read_steps
+from qwen3_profile.steps import StepTimes, merge_steps, read_steps
 
 ENVIRONMENT = Environment(
     qwen3_profile="0.1.0",
@@ -64,11 +64,14 @@ def facts(num_layers: int, *, cuda: bool = True) -> RunFacts:
         logits_to_keep=1,
         use_cache=True,
         inference_mode=True,
+        lengths=(256, 256),
     )
 
 
-def step_times(num_layers: int, *, cuda: bool = True, leaf_ns: int = LEAF_NS) -> StepTimes:
-    (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda, leaf_ns=leaf_ns)))
+def step_times(
+    num_layers: int, *, cuda: bool = True, leaf_ns: int = LEAF_NS, phase: str = "prefill"
+) -> StepTimes:
+    (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda, leaf_ns=leaf_ns, phase=phase)))
     return step
 
 
@@ -95,6 +98,48 @@ def record(
         times=step_times(num_layers, cuda=cuda, leaf_ns=leaf_ns),
         findings=findings,
         facts=facts(num_layers, cuda=cuda),
+    )
+
+
+def decode_record(
+    num_layers: int = 2,
+    *,
+    index: int = 0,
+    cuda: bool = True,
+    leaves_ns: dict[int, int],
+    step_times_ns: tuple[int, ...],
+) -> TimingRecord:
+    """A decode after 256 tokens; each traced pass took 3 times as long as the bare one.
+
+    leaves_ns: for the position of each traced step, how long a part of it takes on the host.
+    step_times_ns: the bare time of every step.
+    """
+    traced = tuple(
+        TracedStep(
+            position=position,
+            context_len=256 + position + 1,
+            bare_ns=step_times_ns[position],
+            profiled_ns=3 * step_times_ns[position],
+            times=step_times(num_layers, cuda=cuda, leaf_ns=leaf_ns, phase="decode"),
+        )
+        for position, leaf_ns in leaves_ns.items()
+    )
+    config = RunConfig(
+        batch_size=2,
+        input_len=256,
+        decode_steps=len(step_times_ns),
+        trace_steps=len(traced),
+    )
+    return replace(
+        record(num_layers, index=index, cuda=cuda),
+        id=f"A-c0-r{index}-decode",
+        phase="decode",
+        config=config,
+        total_ns=sum(step_times_ns) / len(step_times_ns),
+        profiled_ns=sum(step.profiled_ns for step in traced) / len(traced),
+        times=merge_steps([step.times for step in traced]),
+        traced=traced,
+        step_times_ns=step_times_ns,
     )
 
 

@@ -40,7 +40,9 @@ from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
         pytest.param({"decode_steps": -1}, "decode_steps: -1 is out of range; take 0", id="decode"),
         pytest.param({"decode_steps": 2.5}, "decode_steps: is a fraction", id="part of a step"),
         pytest.param({"trace_steps": 0}, "trace_steps: 0 is out of range; take 1", id="traces"),
-        pytest.param({"cache": "paged"}, "cache: 'paged' is not one of dynamic, static", id="cache"),
+        pytest.param(
+            {"cache": "paged"}, "cache: 'paged' is not one of dynamic, static", id="cache"
+        ),
     ],
 )
 def test_a_config_checks_itself(changes: dict[str, object], told: str) -> None:

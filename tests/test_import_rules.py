@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # The first chain, from a config to a trace on disk, is the only one that may import these.
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
-    "caches", "capture", "devices", "environment", "generation", "hub", "instrument", "library",
-    "memory", "models", "patching", "profiling", "ranges", "rawtrace", "session", "weights",
+    "caches", "capture", "devices", "environment", "experts", "generation", "hub", "instrument",
+    "library", "memory", "models", "patching", "profiling", "ranges", "rawtrace", "session", "weights",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
     "trace.reader", "trace", "scopes", "module_parts", "module_roles", "module_passes", "modules",
-    "attribution", "collectives", "parts", "health", "checks", "files", "runs", "steps",
-    "percentiles", "records",
+    "attribution", "collectives", "parts", "health", "checks", "files", "routing", "runs",
+    "backends", "steps", "percentiles", "records",
     "foreign", "collect", "ranks", "summary", "store",
 )  # fmt: skip
 

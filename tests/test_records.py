@@ -16,7 +16,7 @@ from kineto import (
     split,
     step,
 )
-from samples import facts, lone_record, record
+from samples import decode_record, facts, lone_record, record
 
 from qwen3_profile.health import WARNING, Finding
 from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS
@@ -282,3 +282,44 @@ def test_a_record_is_plain_json() -> None:
         {"severity": "warning", "code": "labels-missing", "message": "2 labels are missing",
          "count": 2, "ns": 0, "example": "layer.0"},
     ]  # fmt: skip
+
+
+# --- a decode -------------------------------------------------------------------------------------
+
+
+def test_a_decode_record_gives_means_per_step_and_each_traced_step() -> None:
+    decode = decode_record(
+        2, leaves_ns={0: 1000, 4: 3000}, step_times_ns=(5000, 6000, 7000, 8000, 14_000)
+    )
+    found = decode.to_json()
+    assert (found["phase"], found["steps"], found["decode_steps"]) == ("decode", 2, 5)
+    assert found["step_times"] == [5e-6, 6e-6, 7e-6, 8e-6, 14e-6]
+    assert found["total_time"] == pytest.approx(8e-6)
+    assert found["profiled_time"] == pytest.approx(3 * (5e-6 + 14e-6) / 2)
+    assert found["disturbance"] == pytest.approx(3.0)
+    assert found["tpot"] == pytest.approx({"median": 7e-6, "p90": 11.6e-6, "p99": 13.76e-6})
+    assert "ttft" not in found
+    # 34 parts of two layers; the mean of 1000 and 3000 ns
+    assert found["forward"] == pytest.approx(34 * 2e-6)
+    assert found["layer_details"][1]["attn_details"]["rope"] == pytest.approx(2e-6)
+    assert found["layer_details"][1]["attn_details"]["rope_cuda"] == pytest.approx(2e-7)
+    assert found["model_details"]["lm_head"] == pytest.approx(2e-6)
+    assert found["cuda_total"] == pytest.approx(34 * 2e-7)
+    # what is counted in ns is of all steps, so that it balances
+    assert found["ledger_ns"] == {"device_time": 13_600, "labels": 13_600, "unattributed": 0}
+    assert found["device_events"] == 68
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_traced_step_says_where_it_was_and_what_each_layer_took() -> None:
+    first, last = decode_record(
+        2, leaves_ns={0: 1000, 4: 3000}, step_times_ns=(5000, 6000, 7000, 8000, 14_000)
+    ).to_json()["traced_steps"]
+    assert (first["position"], first["context_len"]) == (0, 257)
+    assert (last["position"], last["context_len"]) == (4, 261)
+    assert (last["total_time"], last["profiled_time"]) == (14e-6, pytest.approx(42e-6))
+    assert last["cuda_total"] == last["cuda_busy"] == pytest.approx(34 * 3e-7)
+    assert last["cuda_gap"] == pytest.approx((30 + 33 * (3000 - 300)) / 1e9)
+    block = {"attn": 9e-6, "attn_cuda": 9e-7, "ffn": 4e-6, "ffn_cuda": 4e-7}
+    assert first["layers"] == [pytest.approx(block)] * 2
+    assert last["layers"] == [pytest.approx({k: 3 * v for k, v in block.items()})] * 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import lone_record, record
+from samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
 from qwen3_profile.records import TimingRecord
@@ -171,6 +171,23 @@ def test_a_row_for_each_part(tmp_path: Path) -> None:
     assert (q_proj["cpu_ns"], q_proj["cpu_self_ns"], q_proj["device_self_ns"]) == (
         "1000", "1000", "100",
     )  # fmt: skip
+
+
+def test_a_decode_has_its_rows_for_each_traced_step(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    leaves_ns = {0: 1000, 3: 2000}
+    decode = decode_record(1, leaves_ns=leaves_ns, step_times_ns=(5000,) * 4)
+    for _ in range(2):  # saved again it takes the place of what was there
+        save_csv(path, [decode])
+    rows = load_csv(path)
+    assert len(rows) == 2 * 23
+    attn = [row for row in rows if row["path"] == "decode/layer.0/layer.0.attn"]
+    assert [(r["position"], r["context_len"], r["cpu_ns"], r["device_ns"]) for r in attn] == [
+        ("0", "257", "9000", "900"), ("3", "260", "18000", "1800"),
+    ]  # fmt: skip
+    assert {(row["id"], row["phase"], row["input_len"]) for row in rows} == {
+        ("A-c0-r0-decode", "decode", "256")
+    }
 
 
 def test_rows_are_replaced_by_id(tmp_path: Path) -> None:

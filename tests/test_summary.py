@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from samples import record
+from samples import decode_record, record
 
+from qwen3_profile.percentiles import token_times
 from qwen3_profile.summary import config_id, is_noisy, spread, summarise
 
 
@@ -126,3 +128,44 @@ def test_a_part_that_only_some_runs_have_is_counted_as_often() -> None:
     (layer,) = summarise([first, second])["layer_details"]
     assert (layer["residual_attn"]["median"], layer["residual_attn"]["runs"]) == (5e-6, 1)
     assert layer["attn"]["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "median", "p90", "p99"),
+    [
+        pytest.param([7], 7, 7, 7, id="one step"),
+        # ranks 0 .. 10: 90 % is rank 9, 99 % lies 0.9 of the way from rank 9 to rank 10
+        pytest.param([*range(10), 20], 5, 9, 9 + 0.9 * 11, id="an outlier moves p99, not p90"),
+        pytest.param([4, 1, 3, 2], 2.5, 3.7, 3.97, id="in any order, ranks between them linear"),
+    ],
+)
+def test_time_per_output_token(steps: list[float], median: float, p90: float, p99: float) -> None:
+    found = token_times(steps)
+    assert (found.median, found.p90, found.p99) == pytest.approx((median, p90, p99))
+
+
+def test_the_summary_of_a_decode_is_over_every_step_of_every_run() -> None:
+    runs = [
+        decode_record(1, index=0, leaves_ns={0: 1000}, step_times_ns=(1000, 2000, 3000)),
+        decode_record(1, index=1, leaves_ns={0: 1000}, step_times_ns=(4000, 5000, 9000)),
+    ]
+    found = summarise([each.to_json() for each in runs])
+    # ranks 0 .. 5 of 1, 2, 3, 4, 5, 9: 90 % is half way from 5 to 9, 99 % is 0.95 of it
+    assert found["tpot"] == pytest.approx(
+        {"median": 3.5e-6, "p90": 7e-6, "p99": 8.8e-6, "steps": 6}
+    )
+    assert (found["id"], found["runs"]) == ("A-c0-decode", 2)
+    # of each run the mean step
+    assert (found["total_time"]["min"], found["total_time"]["max"]) == (2e-6, 6e-6)
+    assert found["ttft"] is None
+
+
+def test_the_summary_of_a_prefill_has_a_first_token_only_if_tokens_follow() -> None:
+    alone = record(1, total_ns=1000)
+    assert alone.config is not None
+    before = replace(alone, config=replace(alone.config, decode_steps=4))
+    assert "ttft" not in alone.to_json()
+    assert before.to_json()["ttft"] == 1e-6
+    found = summarise([before.to_json()])
+    assert found["ttft"]["median"] == 1e-6
+    assert "tpot" not in found

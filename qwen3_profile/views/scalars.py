@@ -6,7 +6,7 @@ times and one for the device's, so that one chart holds both, and the report as 
 
 from __future__ import annotations
 
-import struct
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from qwen3_profile.files import make_folder, write_atomic
+from qwen3_profile.parts import Part, Times
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import layers
 
 ATTN_TAG = "layer_time_ms/attn"
 FFN_TAG = "layer_time_ms/ffn"
@@ -42,6 +46,11 @@ class EventFile:
 
     path: PurePosixPath
     data: bytes
+
+
+def layer_times(record: TimingRecord) -> tuple[LayerTimes, ...]:
+    """The times of each layer of a record, means per forward pass."""
+    return tuple(_times_of(layer, record.steps) for layer in layers(record.times.forward))
 
 
 def event_files(
@@ -89,6 +98,15 @@ def write_scalars(
     return tuple(paths)
 
 
+def _times_of(layer: Part, steps: int) -> LayerTimes:
+    found: list[float] = []
+    for block in ("attn", "ffn"):
+        part = layer.find(f"{layer.name}.{block}")
+        times = part.total if part is not None else Times()
+        found += [times.cpu_ns / steps, times.device_ns / steps]
+    return LayerTimes(*found)
+
+
 def _curves(times_ns: Iterable[tuple[float, float]]) -> list[Event]:
     """One event a layer, with a point of either curve."""
     return [
@@ -117,36 +135,11 @@ def _text(markdown: str) -> Event:
 
 
 def _records(events: Iterable[Event], seconds: float) -> bytes:
-    """An event file: the version's event and `events`, each in the framing of TFRecord."""
-    parts = []
-    for event in (Event(file_version=_FILE_VERSION), *events):
+    """The framed bytes of an event file: its version first, then the events."""
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    first = Event(wall_time=seconds, file_version=_FILE_VERSION)
+    for event in (first, *events):
         event.wall_time = seconds
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        parts += [length, _checksum(length), data, _checksum(data)]
-    return b"".join(parts)
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC32C = _crc_table()
-
-
-def _checksum(data: bytes) -> bytes:
-    """CRC-32C, rotated and offset as TFRecord wants it.
-
-    TensorBoard has it too, in a module whose import takes a third of a second.
-    """
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+        writer.write(event.SerializeToString())
+    return file.getvalue()

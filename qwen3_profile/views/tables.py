@@ -70,12 +70,32 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         )
     else:
         lines.append(
-            f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens, "
-            f"{config.dtype}, {facts.attn_implementation} attention; "
+            f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
+            f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention{_experts_name(record)}; "
             f"{_which(record)}, the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(wrap(line) for line in lines)
+
+
+def attention_name(record: TimingRecord) -> str:
+    """Who was asked for attention and, in brackets, what it chose: `sdpa (flash)`."""
+    ran = record.times.attention
+    chosen = f" ({ran.name})" if ran is not None and ran.name else ""
+    return f"{record.facts.attn_implementation}{chosen}"
+
+
+def _experts_name(record: TimingRecord) -> str:
+    name = record.facts.experts_implementation
+    return f", {name} experts" if name else ""
+
+
+def _padding(record: TimingRecord) -> str:
+    """What of the input is real, where not all of it is."""
+    config, real = record.config, sum(record.facts.lengths)
+    if config is None or real == config.batch_size * config.input_len:
+        return ""
+    return f" ({real} real ones, the rest is padding)"
 
 
 def _foreign_model(record: TimingRecord) -> str:

@@ -1,0 +1,161 @@
+"""A prefill and its decode steps are what `generate` does, with either cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from qwen3_profile import generation
+from qwen3_profile.config import CACHES
+from qwen3_profile.generation import Generation
+
+LAYERS = 2
+BATCH, LENGTH = 2, 5
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        head_dim=16,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_hidden_layers=LAYERS,
+        num_key_value_heads=2,
+        # Weights of this size make the greedy choices differ from step to step.
+        initializer_range=0.5,
+        vocab_size=97,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs() -> torch.Tensor:
+    return torch.randint(0, 97, (BATCH, LENGTH), generator=torch.Generator().manual_seed(1))
+
+
+@contextmanager
+def watched(model: Any) -> Iterator[list[torch.Tensor]]:
+    """The token ids that each forward pass is given."""
+    given: list[torch.Tensor] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: given.append(kwargs["input_ids"].clone()), with_kwargs=True
+    )
+    try:
+        yield given
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_tokens_are_those_of_generate(model: Any, inputs: torch.Tensor, cache: str) -> None:
+    expected = model.generate(
+        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=STEPS + 1, do_sample=False
+    )
+    with watched(model) as given:
+        one = Generation(model, inputs, STEPS, cache)
+        one.prefill()
+        for _ in range(STEPS):
+            one.decode()
+    assert torch.equal(torch.cat(given, dim=1), expected[:, : LENGTH + STEPS])
+    # each is a choice of its own, so that a token repeated by mistake would show
+    assert len(set(expected[0, LENGTH:].tolist())) > 2
+    assert [ids.shape[1] for ids in given] == [LENGTH, *[1] * STEPS]
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_cache_has_the_length_of_what_was_read(
+    model: Any, inputs: torch.Tensor, cache: str
+) -> None:
+    one = Generation(model, inputs, 3, cache)
+    lengths = []
+    for forward in (one.prefill, one.decode, one.decode, one.decode):
+        forward()
+        lengths.append(int(one._cache.get_seq_length()))
+    assert lengths == [LENGTH, LENGTH + 1, LENGTH + 2, LENGTH + 3]
+
+
+def test_a_static_cache_has_its_full_length_at_once(model: Any, inputs: torch.Tensor) -> None:
+    one = Generation(model, inputs, 7, "static")
+    one.prefill()
+    assert one._cache.layers[0].keys.shape[2] == LENGTH + 7
+    grown = Generation(model, inputs, 7, "dynamic")
+    grown.prefill()
+    assert grown._cache.layers[0].keys.shape[2] == LENGTH
+
+
+def test_two_generations_share_no_cache(model: Any, inputs: torch.Tensor) -> None:
+    lengths = []
+    for _ in range(2):
+        one = Generation(model, inputs, 1)
+        one.prefill()
+        lengths.append(int(one._cache.get_seq_length()))
+    assert lengths == [LENGTH, LENGTH]
+
+
+@pytest.mark.parametrize(
+    ("decode_steps", "chosen"), [pytest.param(0, 0, id="no decode"), pytest.param(2, 3, id="two")]
+)
+def test_a_token_is_chosen_after_each_pass_and_never_without_decode_steps(
+    model: Any,
+    inputs: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    decode_steps: int,
+    chosen: int,
+) -> None:
+    labels: list[str] = []
+
+    @contextmanager
+    def leaf(name: str) -> Iterator[None]:
+        labels.append(name)
+        yield
+
+    monkeypatch.setattr(generation, "leaf", leaf)
+    one = Generation(model, inputs, decode_steps)
+    one.prefill()
+    for _ in range(decode_steps):
+        one.decode()
+    assert labels == ["sample"] * chosen
+    assert (one._next_ids is None) is (decode_steps == 0)
+
+
+@pytest.mark.parametrize(
+    ("decode_steps", "prefilled"),
+    [
+        pytest.param(2, False, id="nothing was prefilled"),
+        pytest.param(0, True, id="no step was announced"),
+    ],
+)
+def test_a_decode_without_a_token_is_refused(
+    model: Any, inputs: torch.Tensor, decode_steps: int, prefilled: bool
+) -> None:
+    one = Generation(model, inputs, decode_steps)
+    if prefilled:
+        one.prefill()
+    with pytest.raises(RuntimeError, match="no token to decode"):
+        one.decode()
+
+
+def test_the_logits_are_of_the_last_position_and_keep_no_graph(
+    model: Any, inputs: torch.Tensor
+) -> None:
+    outputs: list[Any] = []
+    hook = model.register_forward_hook(lambda module, args, output: outputs.append(output))
+    try:
+        one = Generation(model, inputs, 1)
+        one.prefill()
+        one.decode()
+    finally:
+        hook.remove()
+    assert [tuple(output.logits.shape[:2]) for output in outputs] == [(BATCH, 1)] * 2
+    assert all(output.logits.is_inference() for output in outputs)
