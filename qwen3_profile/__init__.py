@@ -1,3 +1,62 @@
-"""Where every microsecond of a Qwen3 forward pass goes, on the CPU and on the GPU."""
+"""Where every microsecond of a Qwen3 forward pass goes, on the CPU and on the GPU.
+
+From Python, for a model and inputs of one's own:
+
+    from qwen3_profile import trace_forward
+
+    profile = trace_forward(model, input_ids)
+    print(profile.table())
+
+The names below are the whole of the public API. They are loaded when they are first used, because
+half of them need no torch, and importing that takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen3_profile.api import Profile, label, trace_forward
+    from qwen3_profile.errors import ProfileError
+    from qwen3_profile.offline import attribute, load_trace, to_records, to_table
+    from qwen3_profile.records import TimingRecord
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Profile",
+    "ProfileError",
+    "TimingRecord",
+    "attribute",
+    "label",
+    "load_trace",
+    "to_records",
+    "to_table",
+    "trace_forward",
+]
+
+_HOME = {
+    "Profile": "api",
+    "ProfileError": "errors",
+    "TimingRecord": "records",
+    "attribute": "offline",
+    "label": "api",
+    "load_trace": "offline",
+    "to_records": "offline",
+    "to_table": "offline",
+    "trace_forward": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name, on its first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

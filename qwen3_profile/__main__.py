@@ -28,6 +28,7 @@ from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import Claim, ConfigResult, Run, claim_folder, has_traces, write_run
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
+from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace
 
@@ -62,17 +63,27 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
         warn(line)
     run = start_run(invocation, prepared, claim.folder, argv)
     write_run(claim.folder, run)
+    groups: list[tuple[TimingRecord, ...]] = []
     for result in run_configs(invocation, prepared, claim.folder, _progress):
         with interrupt_held():
-            run, code = _save(invocation, claim.folder, add_result(run, result), result)
+            run, code = _save(invocation, claim.folder, add_result(run, result), result, groups)
         yield code
+    compared = render_backends(groups)
+    if compared:
+        show(f"{compared}\n")
 
 
-def _save(invocation: Invocation, folder: Path, run: Run, result: ConfigResult) -> tuple[Run, int]:
+def _save(
+    invocation: Invocation,
+    folder: Path,
+    run: Run,
+    result: ConfigResult,
+    groups: list[tuple[TimingRecord, ...]],
+) -> tuple[Run, int]:
     """Keeps what one config gave: run.json, records, tables, and the trace for viewers.
 
-    What cannot be kept is told, and does not stop the rest. Returns the run with the trace for
-    viewers in it, and the exit code.
+    Its records join `groups`. What cannot be kept is told, and does not stop the rest. Returns the
+    run with the trace for viewers in it, and the exit code.
     """
     codes = [{"done": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(result.status, EXIT_FAILED)]
     if result.error:
@@ -83,6 +94,7 @@ def _save(invocation: Invocation, folder: Path, run: Run, result: ConfigResult) 
         return run, max(codes)
     with _told(codes):
         records = collect_config(folder, run, result)
+        groups.append(records)
         with _told(codes):
             save_json(invocation.records_path, records)
         show(f"{render(records)}\n")

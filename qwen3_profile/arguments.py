@@ -66,6 +66,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             decode_steps=options.decode_steps,
             cache=options.cache,
             trace_steps=options.trace_steps,
+            backward=options.backward,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
     except ConfigError as error:
@@ -91,9 +92,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     )
 
 
-def _configs(
-    path: Path | None, one: RunConfig, prompts: tuple[str, ...]
-) -> tuple[RunConfig, ...]:
+def _configs(path: Path | None, one: RunConfig, prompts: tuple[str, ...]) -> tuple[RunConfig, ...]:
     return (one,) if path is None else read_configs(path, one, prompts=bool(prompts))
 
 
@@ -107,7 +106,9 @@ def _each_attention(
         one: the config of the flags.
         configs_of: the configs that go with the flags, of which some may say more than these.
     """
-    names = [None] if text is None else [name.strip() for name in text.split(",")]
+    names: list[str | None] = [None]
+    if text is not None:
+        names = [name.strip() for name in text.split(",")]
     found = []
     for name in names:
         if names.count(name) > 1:
@@ -202,11 +203,17 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "(default: off, all have --input-len tokens)",
     )  # fmt: skip
     group.add_argument(
+        "--backward", action="store_true",
+        help="measure training steps without their optimizer: forward, loss of the next tokens and "
+        "backward (default: off, prefills)",
+    )  # fmt: skip
+    group.add_argument(
         "--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
-        "attn_implementation, experts_implementation, decode_steps, cache and trace_steps, and the "
-        "flags above give what it leaves out (default: one config, of the flags)",
+        "attn_implementation, experts_implementation, decode_steps, cache, trace_steps, inputs "
+        "(random or ragged) and backward, and the flags above give what it leaves out (default: "
+        "one config, of the flags)",
     )  # fmt: skip
 
 

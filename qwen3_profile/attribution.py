@@ -120,11 +120,11 @@ def attribute(
         gap_ns=gap_ns,
         queue_ns=queue_ns,
         self_cpu_ns=_self_cpu(scopes),
-        self_device_ns=_sum_by_scope(owner, device.dur_ns, count),
-        self_device_events=_sum_by_scope(owner, np.ones(len(device), np.int64), count),
-        self_graph_events=_sum_by_scope(owner, in_graph.astype(np.int64), count),
-        self_gap_ns=_sum_by_scope(owner, gap_ns, count),
-        self_queue_ns=_sum_by_scope(owner, queue_ns, count),
+        self_device_ns=sum_by_scope(owner, device.dur_ns, count),
+        self_device_events=sum_by_scope(owner, np.ones(len(device), np.int64), count),
+        self_graph_events=sum_by_scope(owner, in_graph.astype(np.int64), count),
+        self_gap_ns=sum_by_scope(owner, gap_ns, count),
+        self_queue_ns=sum_by_scope(owner, queue_ns, count),
         self_launch_ns=_launch_time(launches, scopes),
     )
 
@@ -249,6 +249,12 @@ def _self_cpu(scopes: ScopeTree) -> Int64:
 
 def _launch_time(launches: Events, scopes: ScopeTree) -> Int64:
     """Time in runtime and driver calls by innermost scope; a call inside a call counts once."""
+    kept = outer_calls(launches)
+    return sum_by_scope(scopes.innermost(kept.track, kept.start_ns), kept.dur_ns, len(scopes))
+
+
+def outer_calls(launches: Events) -> Events:
+    """The runtime and driver calls that lie in no other call of their thread."""
     order = np.lexsort((-launches.dur_ns, launches.start_ns, launches.track))
     track, start, end = launches.track[order], launches.start_ns[order], launches.end_ns[order]
     outer = np.ones(len(order), bool)
@@ -256,11 +262,11 @@ def _launch_time(launches: Events, scopes: ScopeTree) -> Int64:
         mine = np.flatnonzero(track == number)
         reach = np.maximum.accumulate(end[mine])
         outer[mine[1:]] = start[mine[1:]] >= reach[:-1]
-    kept = launches.take(order[outer])
-    return _sum_by_scope(scopes.innermost(kept.track, kept.start_ns), kept.dur_ns, len(scopes))
+    return launches.take(order[outer])
 
 
-def _sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
+def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
+    """int64[count]: the sum of `values` for each scope; an owner below 0 is none."""
     # np.bincount sums in float64, which is exact only below 2**53.
     sums = np.zeros(count, np.int64)
     mine = owner >= 0

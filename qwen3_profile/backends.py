@@ -44,21 +44,23 @@ class AttentionKernel:
     kernels: tuple[str, ...]
 
 
-def find_attention(found: Attribution, step: int) -> AttentionKernel | None:
-    """What ran inside the `attn_forward` labels of one step; None where that is not to be seen.
+def find_attention(found: Attribution) -> tuple[AttentionKernel | None, ...]:
+    """What ran inside the `attn_forward` labels, one entry for each of `found.steps`.
 
-    Args:
-        step: an index into `found.steps`.
+    An entry is None where that is not to be seen.
     """
-    inside = _attention_scopes(found) & (found.scope_step == step)
+    inside = _attention_scopes(found)
     if not inside.any():
-        return None
-    ops = _chosen_ops(found, inside)
-    names = tuple(dict.fromkeys(found.trace.names[n] for n in found.trace.host.name[ops]))
-    kernels = _kernels(found, inside, ops)
-    if not names and not kernels:
-        return None
-    return AttentionKernel("+".join(dict.fromkeys(map(_choice, names))), names, kernels)
+        return (None,) * len(found.steps)
+    ops, scope = _chosen_ops(found, inside)
+    events = np.flatnonzero(
+        _among(found.owner, inside) & (found.trace.device.category == Category.KERNEL)
+    )
+    ops_step, events_step = found.scope_step[scope], found.scope_step[found.owner[events]]
+    return tuple(
+        _attention(found, ops[ops_step == step], events[events_step == step])
+        for step in range(len(found.steps))
+    )
 
 
 def merge_attention(several: Sequence[AttentionKernel | None]) -> AttentionKernel | None:
@@ -69,6 +71,15 @@ def merge_attention(several: Sequence[AttentionKernel | None]) -> AttentionKerne
     ops = tuple(dict.fromkeys(op for each in known for op in each.ops))
     kernels = tuple(dict.fromkeys(name for each in known for name in each.kernels))
     return AttentionKernel("+".join(dict.fromkeys(map(_choice, ops))), ops, kernels)
+
+
+def _attention(found: Attribution, ops: Int64, events: Int64) -> AttentionKernel | None:
+    """One step's: from sdpa's operators, and the device kernels of attention."""
+    names = tuple(dict.fromkeys(found.trace.names[n] for n in found.trace.host.name[ops]))
+    kernels = _kernels(found, events, ops)
+    if not names and not kernels:
+        return None
+    return AttentionKernel("+".join(dict.fromkeys(map(_choice, names))), names, kernels)
 
 
 def _choice(op: str) -> str:
@@ -84,22 +95,20 @@ def _attention_scopes(found: Attribution) -> Bool:
     return mask
 
 
-def _chosen_ops(found: Attribution, inside: Bool) -> Int64:
-    """Which host events are sdpa's choice, made in one of the scopes `inside`."""
+def _chosen_ops(found: Attribution, inside: Bool) -> tuple[Int64, Int32]:
+    """The host events that are sdpa's choice, made in one of the scopes `inside`; and in which."""
     trace = found.trace
     is_choice = np.array([_CHOICE.match(name) is not None for name in trace.names], bool)
     ops = np.flatnonzero(is_choice[trace.host.name] & (trace.host.category == Category.CPU_OP))
     scope = found.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
-    chosen: Int64 = ops[_among(scope, inside)]
-    return chosen
+    chosen = _among(scope, inside)
+    return ops[chosen], scope[chosen]
 
 
-def _kernels(found: Attribution, inside: Bool, ops: Int64) -> tuple[str, ...]:
+def _kernels(found: Attribution, events: Int64, ops: Int64) -> tuple[str, ...]:
     trace = found.trace
     device = trace.device
-    mine = np.flatnonzero(_among(found.owner, inside) & (device.category == Category.KERNEL))
-    if len(ops):
-        mine = mine[_launched_in(found, mine, ops)]
+    mine = events[_launched_in(found, events, ops)] if len(ops) else events
     time_ns: Counter[str] = Counter()
     for name, dur_ns in zip(device.name[mine].tolist(), device.dur_ns[mine].tolist(), strict=True):
         time_ns[trace.names[name]] += dur_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,11 +20,12 @@ from qwen3_profile.inputs import config_inputs
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.models import LoadedModel, set_attention, set_experts
-from qwen3_profile.profiling import Recorder
+from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
+from qwen3_profile.training import TrainStep, with_gradients
 
-Phase = Literal["prefill", "decode"]
+Phase = Literal["prefill", "decode", "train_step"]
 
 # Decode steps of a warm-up: the first allocates, the second is as any other.
 _WARMUP_STEPS = 2
@@ -31,9 +33,12 @@ _WARMUP_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured run: what was taken of each phase, and of every decode step's bare time."""
+    """One measured run: what was taken of each phase, and of every decode step's bare time.
 
-    prefill: Measurement
+    first: of the prefill, or of the training step.
+    """
+
+    first: Measurement
     decode: tuple[Measurement, ...]
     step_times_ns: tuple[int, ...]
     labels: instrument.Instrumentation
@@ -59,9 +64,9 @@ class Capture:
         """Warms up, then takes a bare and a traced generation per measured run.
 
         Returns:
-            A result for the prefill and, where the config has decode steps, one for them; with
-            status "failed" or "interrupted" and the measurements so far where it did not come to
-            its end.
+            A result for the prefill or the training step and, where the config has decode steps,
+            one for them; with status "failed" or "interrupted" and the measurements so far where
+            it did not come to its end.
         """
         result = unmeasured(index, config, worker)
         runs: list[Run] = []
@@ -72,11 +77,13 @@ class Capture:
             experts = set_experts(self.loaded, config.experts_implementation)
             result = replace(result, experts_implementation=experts)
             loaded = self.loaded
-            check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
+            if loaded.facts.is_qwen3:
+                check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
             measuring = _Measuring(self, config, worker)
             result = replace(result, lengths=measuring.inputs.lengths)
-            for run in measuring.runs():
-                runs.append(run)
+            with measuring.gradients():
+                for run in measuring.runs():
+                    runs.append(run)
             routing = measuring.routing()
         except KeyboardInterrupt:
             error = f"config {worker}: interrupted after {len(runs)} of {config.num_runs} runs"
@@ -104,8 +111,8 @@ def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
     return ConfigResult(
         index=index,
         config=config,
-        worker=f"{worker}_prefill",
-        phase="prefill",
+        worker=f"{worker}_{config.first_phase}",
+        phase=config.first_phase,
         status="done",
         error="",
         attn_implementation="",
@@ -116,7 +123,7 @@ def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
 
 
 def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[ConfigResult, ...]:
-    """The prefill's result and, if there was any decoding, the decode's; an error is told once."""
+    """The first phase's result and, if there was any decoding, its; an error is told once."""
     if not runs:
         return (result,)
     labels = runs[-1].labels
@@ -126,9 +133,9 @@ def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[Confi
         replaced=labels.replaced,
         labels=fold_layers(labels.expected, labels.num_layers),
     )
-    prefill = replace(result, measurements=tuple(run.prefill for run in runs))
+    first = replace(result, measurements=tuple(run.first for run in runs))
     if not result.config.decode_steps:
-        return (prefill,)
+        return (first,)
     decode = replace(
         result,
         phase="decode",
@@ -137,7 +144,7 @@ def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[Confi
         measurements=tuple(each for run in runs for each in run.decode),
         step_times_ns=tuple(run.step_times_ns for run in runs),
     )
-    return (prefill, decode)
+    return (first, decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +177,40 @@ class _Measuring:
     def runs(self) -> Iterator[Run]:
         """Warms up, then yields each measured run as it ends."""
         for _ in range(self._config.warmup_runs):
-            generation = self._generation()
-            generation.prefill()
-            for _ in range(min(self._config.decode_steps, _WARMUP_STEPS)):
-                generation.decode()
+            self._warm_up()
             self._advance()
         for run_index in range(self._config.num_runs):
-            yield self._run(run_index)
+            yield self._train(run_index) if self._config.backward else self._run(run_index)
+
+    def gradients(self) -> AbstractContextManager[None]:
+        """Round the runs of a config that takes gradients."""
+        return with_gradients(self._model) if self._config.backward else nullcontext()
+
+    def _warm_up(self) -> None:
+        if self._config.backward:
+            step = TrainStep(self._model, self.inputs)
+            step.run()
+            step.forget()
+            return
+        generation = self._generation()
+        generation.prefill()
+        for _ in range(min(self._config.decode_steps, _WARMUP_STEPS)):
+            generation.decode()
+
+    def _train(self, run_index: int) -> Run:
+        """A bare and a traced training step; each begins without gradients."""
+        started = _now()
+        step = TrainStep(self._model, self.inputs)
+        self._recorder.settle(self._warm_up)
+        bare_ns = self._recorder.timed(step.run)
+        step.forget()
+        self._advance()
+        with instrument.labelled(self._model) as labels:
+            plan = _Plan("train_step", run_index, started, 0, bare_ns)
+            measurement = self._traced(plan, step.run, self._warm_up)
+        step.forget()
+        self._advance()
+        return Run(measurement, (), (), labels)
 
     def routing(self) -> dict[str, tuple[LayerRouting, ...]]:
         """Phase -> where its tokens go, of a generation that nobody times; empty if dense."""
@@ -185,13 +219,13 @@ class _Measuring:
         with counted_routing(self._model) as counter:
             generation = self._generation()
             generation.prefill()
-            found = {"prefill": counter.take()}
+            found = {str(self._config.first_phase): counter.take()}
             for _ in range(self._config.decode_steps):
                 generation.decode()
             return found | {"decode": counter.take()}
 
     def _run(self, run_index: int) -> Run:
-        started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        started = _now()
         prefill_ns, step_times_ns = self._bare()
         self._advance()
         with instrument.labelled(self._model) as labels:
@@ -208,7 +242,8 @@ class _Measuring:
         generation = self._generation()
         prefill_ns = self._recorder.timed(generation.prefill)
         steps = range(self._config.decode_steps)
-        return prefill_ns, tuple(self._recorder.timed(generation.decode) for _ in steps)
+        with no_collections():
+            return prefill_ns, tuple(self._recorder.timed(generation.decode) for _ in steps)
 
     def _decode(
         self, run_index: int, started: str, generation: Generation, bare_ns: tuple[int, ...]
@@ -228,7 +263,7 @@ class _Measuring:
             yield self._traced(plan, generation.decode, aside.decode)
 
     def _traced(
-        self, plan: _Plan, forward: Callable[[], None], lead_in: Callable[[], None]
+        self, plan: _Plan, forward: Callable[[], object], lead_in: Callable[[], None]
     ) -> Measurement:
         part = f".step{plan.position}" if plan.phase == "decode" else ""
         name = f"{self._worker}_{plan.phase}.run{plan.run_index}{part}.kineto.json.gz"
@@ -264,3 +299,7 @@ class _Measuring:
             self._generation().prefill()
 
         return lead_in
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -8,6 +8,7 @@ from statistics import mean
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import attribute
+from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
@@ -186,7 +187,7 @@ def _split(
     findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    steps = read_steps(split_collectives(attribution))
+    steps = read_steps(split_collectives(split_backward(attribution)))
     for step in steps:
         if not step.balances:
             raise DamagedTraceError(
@@ -206,6 +207,8 @@ def _missing_labels(
         expected = labels.unfold_layers(folded, model.num_layers)
     else:
         expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
+    if step.forward.name == labels.TRAIN_STEP:
+        expected = (name for name in expected if not name.endswith(labels.CACHE_PART))
     return check_labels((step.forward,), expected)
 
 
@@ -220,9 +223,10 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         attn_implementation=result.attn_implementation,
         experts_implementation=result.experts_implementation or None,
         seed=run.seed,
-        logits_to_keep=run.logits_to_keep,
-        use_cache=run.use_cache,
-        inference_mode=run.inference_mode,
+        # All logits, under the number that transformers has for it.
+        logits_to_keep=0 if result.config.backward else run.logits_to_keep,
+        use_cache=run.use_cache and not result.config.backward,
+        inference_mode=run.inference_mode and not result.config.backward,
         warnings=run.warnings,
         lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
     )

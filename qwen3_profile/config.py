@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qwen3_profile.errors import ConfigError
 
@@ -47,9 +47,10 @@ class RunConfig:
     trace_steps: how many of the decode steps are traced, spread over all of them.
     inputs: where the token ids are from: "random", all of input_len; "ragged", random ones of
         random lengths up to input_len, padded on the left; "prompt", the lines of a file.
-
     experts_implementation: of a mixture of experts, a name that transformers knows, or None for
         its own choice.
+    backward: measure training steps without their optimizer, forward and backward of a loss, in
+        place of prefills.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -66,6 +67,7 @@ class RunConfig:
     trace_steps: int = 3
     inputs: str = "random"
     experts_implementation: str | None = None
+    backward: bool = False
 
     def __post_init__(self) -> None:
         for key, least in _LEAST.items():
@@ -76,8 +78,24 @@ class RunConfig:
             raise ConfigError("inputs", f"{self.inputs!r} is not one of {', '.join(INPUTS)}")
         if self.dtype not in DTYPES:
             raise ConfigError("dtype", f"{self.dtype!r} is not one of {', '.join(DTYPES)}")
+        self._check_backward()
         _check_name("attn_implementation", self.attn_implementation)
         _check_name("experts_implementation", self.experts_implementation)
+
+    def _check_backward(self) -> None:
+        if not isinstance(self.backward, bool):
+            raise ConfigError("backward", f"is {_json_type(self.backward)}", "give true or false")
+        if self.backward and self.decode_steps:
+            raise ConfigError("backward", "does not go with decode_steps", "leave one of them out")
+        if self.backward and self.cache != "dynamic":
+            raise ConfigError("backward", f"uses no {self.cache} cache, nor any", "leave one out")
+        if self.backward and self.input_len < 2:
+            raise ConfigError("backward", "needs 2 tokens, to foretell one", "raise input_len")
+
+    @property
+    def first_phase(self) -> Literal["prefill", "train_step"]:
+        """What is measured first, and alone where there are no decode steps."""
+        return "train_step" if self.backward else "prefill"
 
     @property
     def worker(self) -> str:
@@ -239,9 +257,11 @@ def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
 
 
 def _check_inputs(where: str, entry: Mapping[str, Any], prompts: bool) -> None:
-    for key in PROMPT_KEYS if prompts else ():
-        if key in entry:
-            raise ConfigError(f"{where}.{key}", "is decided by the file of --prompt", "leave it out")
+    twice = [key for key in PROMPT_KEYS if prompts and key in entry]
+    if twice:
+        raise ConfigError(
+            f"{where}.{twice[0]}", "is decided by the file of --prompt", "leave it out"
+        )
     if not prompts and entry.get("inputs") == "prompt":
         raise ConfigError(f"{where}.inputs", "is prompt, and there is none", "give --prompt FILE")
 

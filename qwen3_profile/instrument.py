@@ -25,6 +25,7 @@ from qwen3_profile.patching import Function, Patches
 from qwen3_profile.ranges import (
     Range,
     coarse_range,
+    inside_phase,
     inside_range,
     inside_scope,
     part_of_scope,
@@ -37,6 +38,7 @@ from qwen3_profile.structure import find_decoder, is_moe, parts_of, unnamed
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
 
 _ATTN_FUNCTIONS = ("rope", "kv_cache", "attn_forward")
+_ROPE_FUNCTIONS = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
 _MASK_MAKERS = (
     "create_causal_mask",
     "create_sliding_window_causal_mask",
@@ -67,7 +69,7 @@ class Instrumentation:
 
 
 @contextmanager
-def labelled(model: nn.Module) -> Iterator[Instrumentation]:
+def labelled(model: nn.Module, *, passes: bool = False) -> Iterator[Instrumentation]:
     """Labels every forward pass of `model` in this block that a profiler records.
 
     Enter it last: after the attention implementation is chosen, kernels are installed and the
@@ -77,13 +79,15 @@ def labelled(model: nn.Module) -> Iterator[Instrumentation]:
         model: a causal language model of transformers whose modules are named as Qwen3's are
             (Llama, Qwen2, Mistral, Gemma, Phi3, ...), or its base model. Parts that it lacks are
             not missed.
+        passes: also label each call of the model as a whole, by what it is called with; else
+            `phase` is to be round it.
 
     Raises:
         ModelError: it has no decoder layers, or one module in two places.
         RunError: it is labelled already.
     """
     with ExitStack() as undo:
-        yield _Installer(undo).install(model)
+        yield _Installer(undo).install(model, passes)
 
 
 class _Installer:
@@ -97,13 +101,15 @@ class _Installer:
         self._missing: Counter[str] = Counter()
         self._replaced: dict[str, None] = {}
 
-    def install(self, model: nn.Module) -> Instrumentation:
+    def install(self, model: nn.Module, passes: bool) -> Instrumentation:
         found = find_decoder(model)
         decoder, layers = found.stack, found.layers
         if decoder is not model:
             self._parts(model, "model")
+            if passes:
+                self._patches.put(model, "forward", inside_phase(model.forward, self._patches))
         self._parts(decoder, "decoder")
-        self._causal_mask(decoder)
+        self._causal_mask(decoder, passes and decoder is model)
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
         self._attention_functions(layers)
         self._missing.update(unnamed(decoder, "decoder"))
@@ -174,9 +180,12 @@ class _Installer:
             module, "forward", inside_range(forward, label, open_range, self._patches)
         )
 
-    def _causal_mask(self, decoder: nn.Module) -> None:
+    def _causal_mask(self, decoder: nn.Module, is_pass: bool) -> None:
         labels = {"causal_mask": "causal_mask"}
-        self._patches.put(decoder, "forward", inside_scope(decoder.forward, labels, self._patches))
+        forward = inside_scope(decoder.forward, labels, self._patches)
+        if is_pass:
+            forward = inside_phase(forward, self._patches)
+        self._patches.put(decoder, "forward", forward)
         found = [self._global(decoder, name, "causal_mask") for name in _MASK_MAKERS]
         method = getattr(decoder, "_update_causal_mask", None)  # transformers 4.51 and 4.52
         if method is not None:
@@ -203,7 +212,8 @@ class _Installer:
 
     def _functions_of(self, attn: nn.Module) -> Iterator[str]:
         """Wraps the functions that the class of `attn` calls; yields the parts that they are."""
-        if self._global(attn, "apply_rotary_pos_emb", "attn.rope"):
+        found = [self._global(attn, name, "attn.rope") for name in _ROPE_FUNCTIONS]
+        if any(found):
             yield "rope"
         else:
             self._missing["attn.rope: no function apply_rotary_pos_emb"] += 1

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 _STDERR = 2
 _LINE = re.compile(r"(?P<level>[A-Z]+):\d{4}-\d\d-\d\d [\d:]+ \d+:\d+ (?P<text>.*)")
 _ROUTINE = frozenset({"USDT", "INFO", "VERBOSE", "STAGE"})
+# A build with CUDA looks for a device on every machine, and calls it an error that there is none.
+_NO_DEVICE = "GetDeviceCount failed"
 
 
 @contextlib.contextmanager
@@ -44,5 +46,5 @@ def _sort(text: str, messages: list[str]) -> None:
         if match is None:
             with contextlib.suppress(OSError):  # nobody reads it
                 os.write(_STDERR, line.encode())
-        elif match["level"] not in _ROUTINE:
+        elif match["level"] not in _ROUTINE and _NO_DEVICE not in match["text"]:
             messages.append(f"{match['level']}: {match['text'].strip()}")

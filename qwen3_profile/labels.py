@@ -2,7 +2,8 @@
 
 A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each line):
 
-    prefill                                  or decode; one per forward pass
+    prefill                                  or decode; one per forward pass; or train_step, which
+                                             holds a forward pass, its loss and its backward
       embed_tokens
       causal_mask
       rotary_emb
@@ -17,6 +18,8 @@ A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each
       norm                                   in a mixture of experts
       lm_head
       sample                                 the choice of the next token, in a generation
+      loss                                   of all tokens, and
+      backward                               the way back, in a train_step
 
 Labels are recognised by name, never by category: torch writes `record_function` ranges as
 `user_annotation` and `_RecordFunctionFast` ranges as `cpu_op`.
@@ -33,7 +36,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-PHASES = ("prefill", "decode")
+TRAIN_STEP = "train_step"
+PHASES = ("prefill", "decode", TRAIN_STEP)
+LOSS = "loss"
+# What a train_step does not write, for it keeps no KV cache.
+CACHE_PART = ".attn.kv_cache"
+BACKWARD = "backward"
 MODEL_PARTS = ("embed_tokens", "causal_mask", "rotary_emb", "norm", "lm_head")
 LAYER_PARTS = ("input_layernorm", "attn", "post_attention_layernorm", "ffn")
 ATTN_PARTS = (
@@ -98,6 +106,7 @@ _GAPS: dict[tuple[str, str | None, str | None], str] = {
     ("ffn", "router", "*"): "routing",
     ("ffn", "experts", "experts"): "routing",
     ("ffn", "experts", None): "combine",
+    ("ffn", "shared_expert_gate", None): "combine",
 }
 # The same where labels come from modules: functions have none, so attention itself is a gap, and
 # what a fused norm or projection has already done must not be named.
@@ -117,8 +126,8 @@ GAP_NAMES = {
 }
 
 _LABEL = re.compile(
-    r"(?P<phase>prefill|decode)"
-    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample)"
+    r"(?P<phase>prefill|decode|train_step)"
+    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample|loss|backward)"
     r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
     rf"(?:\.(?P<block>{'|'.join(LAYER_PARTS + OTHER_NORMS)})"
     r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
@@ -127,9 +136,7 @@ _LAYER_WORD = re.compile(r"^layer\.[0-9]+")
 _EVERY_LAYER = "layer.*"
 _PARTS_OF = {
     "attn": frozenset(ATTN_PARTS + FUSED_PARTS["attn"] + OTHER_PARTS["attn"]),
-    "ffn": frozenset(
-        DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"] + OTHER_PARTS["ffn"]
-    ),
+    "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"] + OTHER_PARTS["ffn"]),
 }
 
 

@@ -1,4 +1,4 @@
-"""The one place that knows transformers: its Qwen3 classes, and where 4.51 to 5.x differ.
+"""The one place that knows transformers: its classes, and where 4.51 to 5.x differ.
 
 In: a shape, or the place of a config. Out: configs, models and attention functions of
 transformers. What differs by version: how a checkpoint's dtype is asked for, where the rotary
@@ -20,13 +20,15 @@ from typing import Any
 
 import torch
 
-from qwen3_profile import shapes
+from qwen3_profile import families, shapes
 from qwen3_profile.config import closest
 from qwen3_profile.errors import ModelError, ProfileError
 from qwen3_profile.hub import Source
 
-# model_type in config.json -> the module and the stem of its classes.
+# model_type in config.json -> the stem of its classes. All others are in `families`.
 _CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
+# In config.json, what has an entry for each layer.
+_LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
 def published_config(shape: shapes.Shape, dtype: torch.dtype) -> Any:
@@ -83,7 +85,7 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
         The config, cut, and the number of layers that the model has.
 
     Raises:
-        ModelError: it cannot be read, is no Qwen3, or has fewer layers.
+        ModelError: it cannot be read, is no decoder of transformers, or has fewer layers.
     """
     values = _config_values(source)
     if "quantization_config" in values:
@@ -94,13 +96,21 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
         shapes.parameter_count(whole)
     cut = shapes.cut(source.location, whole, num_layers).num_hidden_layers
     values["num_hidden_layers"] = cut
-    if isinstance(values.get("layer_types"), list):
-        values["layer_types"] = values["layer_types"][:cut]
+    for key in _LISTS_OF_LAYERS:
+        if isinstance(values.get(key), list):
+            values[key] = values[key][:cut]
     return _config(source.location, values, dtype), whole.num_hidden_layers
 
 
+def is_qwen3(config: Any) -> bool:
+    """Whether the arithmetic of `shapes` holds for a model of this config."""
+    return config.model_type in _CLASSES
+
+
 def shape_of(config: Any) -> shapes.Shape:
-    """The shape that a transformers config of a Qwen3 describes."""
+    """The shape that a transformers config describes; of another than Qwen3 only its sizes."""
+    if not is_qwen3(config):
+        return families.shape_of(config)
     experts = None
     if config.model_type == "qwen3_moe":
         experts = shapes.Experts(
@@ -133,9 +143,13 @@ def shape_of(config: Any) -> shapes.Shape:
 
 def empty_model(config: Any) -> Any:
     """The model of `config` on the meta device: structure without weights."""
-    model_class = _class_of(config.model_type, "modeling", "ForCausalLM")
-    with torch.device("meta"), _no_initialisation():
-        model = model_class(config).eval()
+    if is_qwen3(config):
+        model_class = _class_of(config.model_type, "modeling", "ForCausalLM")
+        with torch.device("meta"), _no_initialisation():
+            model = model_class(config).eval()
+    else:
+        with _no_initialisation():
+            model = families.empty_model(config)
     model.tie_weights()
     return model
 
@@ -148,6 +162,7 @@ def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
     """
     from transformers.utils import logging
 
+    _check_accelerate(source.location)
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
@@ -171,6 +186,18 @@ def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
         what = f"lacks {len(missing)} of the model's weights, such as {missing[0]}"
         raise ModelError(source.location, what, "complete it, or run with --weights random")
     return model.eval()
+
+
+def _check_accelerate(where: str) -> None:
+    """The first release with Qwen3 calls a function of accelerate without importing it."""
+    from transformers import modeling_utils
+
+    calls = (
+        "init_empty_weights" in modeling_utils.PreTrainedModel.get_init_context.__code__.co_names
+    )
+    if calls and not hasattr(modeling_utils, "init_empty_weights"):
+        what = "cannot be loaded: this transformers loads weights only with accelerate"
+        raise ModelError(where, what, "install accelerate, or a newer transformers")
 
 
 def known_attention_names() -> list[str]:
@@ -263,9 +290,9 @@ def _config_values(source: Source) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise TypeError("it is not an object")
     kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in _CLASSES:
-        what = f"is a model of type {kind!r}, not a Qwen3"
-        raise ModelError(source.location, what, f"known are {', '.join(_CLASSES)}")
+    if not isinstance(kind, str) or not (kind in _CLASSES or families.is_known(kind)):
+        what = f"is a model of type {kind!r}, of which this transformers has no decoder"
+        raise ModelError(source.location, what, "take a Qwen3, or a Llama, Mistral, Gemma, ...")
     return dict(values)
 
 
@@ -278,6 +305,9 @@ def _config(where: str, values: dict[str, Any], dtype: torch.dtype) -> Any:
 
 
 def _class_of(model_type: str, module: str, suffix: str) -> Any:
+    if model_type not in _CLASSES:
+        is_config = module == "configuration"
+        return (families.config_class if is_config else families.model_class)(model_type)
     # Straight from its module: the automatic classes import every model first.
     path = f"transformers.models.{model_type}.{module}_{model_type}"
     return getattr(importlib.import_module(path), _CLASSES[model_type] + suffix)

@@ -48,7 +48,11 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
         attention: queries and output [T, heads x head_dim] each; eager also has the scores
                    [batch_size, heads, input_len, input_len], and their softmax in float32;
         dense ffn: gate, up and their product [T, intermediate_size] each;
-        experts:   the sum of their outputs [T, hidden_size], and the router's logits.
+        experts:   the sum of their outputs [T, hidden_size], and the router's logits; batched_mm
+                   also has a copy of all three matrices of the expert for each token and each of
+                   its top-k experts.
+
+    A training step has no KV cache, but in the end as many gradients as weights.
 
     Args:
         value_bytes: of one weight or activation.
@@ -62,6 +66,12 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
     ffn = 3 * tokens * shape.intermediate_size * value_bytes
     if shape.experts is not None and shape.num_hidden_layers - 1 in shapes.moe_layers(shape):
         ffn = tokens * (shape.hidden_size + shape.experts.num_experts) * value_bytes
+        if config.experts_implementation == "batched_mm":
+            matrix = shape.hidden_size * shape.experts.moe_intermediate_size * value_bytes
+            ffn += 3 * tokens * shape.experts.num_experts_per_tok * matrix
+    if config.backward:
+        gradients = shapes.parameter_count(shape) * value_bytes
+        return Needed(kv_bytes=0, activation_bytes=gradients)
     kept = tokens * (2 * shape.hidden_size * value_bytes + _INDEX_BYTES)
     return Needed(
         kv_bytes=tokens * shapes.kv_bytes_per_token(shape, value_bytes),
@@ -124,10 +134,12 @@ def release_unused(device: torch.device) -> None:
 
 
 def _what_to_lower(config: RunConfig, attention: str) -> str:
-    eager = ", or take another attn_implementation than eager" if attention == "eager" else ""
+    other = ", or take another attn_implementation than eager" if attention == "eager" else ""
+    if config.experts_implementation == "batched_mm":
+        other += ", or take another experts_implementation than batched_mm"
     return (
         f"lower batch_size ({config.batch_size}) or input_len ({config.input_len}), "
-        f"or give --num-layers{eager}"
+        f"or give --num-layers{other}"
     )
 
 

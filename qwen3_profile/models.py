@@ -1,4 +1,4 @@
-"""The model of a run: a request -> a Qwen3 on its device with weights, its inputs, its forward."""
+"""The model of a run: a request -> a decoder on its device with weights, its inputs and forward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile import experts, hub, library, shapes, weights
+from qwen3_profile import experts, families, hub, library, shapes, weights
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.devices import ResolvedDevice, free_memory_bytes, resolve_device
 from qwen3_profile.errors import ModelError
@@ -31,6 +31,7 @@ __all__ = [
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
 _HEADROOM = 0.1
+_UNBUILDABLE = "has a config that no model can be built from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class ModelFacts:
     parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
     weight_bytes: the memory that the weights take.
     kv_bytes_per_token: what each token of each sequence adds to the KV cache.
+    is_qwen3: whether the arithmetic of `shapes` holds; else parameters are counted, and the KV
+        cache may be smaller than told.
     """
 
     shape: Shape
@@ -52,6 +55,7 @@ class ModelFacts:
     active_parameter_count: int
     weight_bytes: int
     kv_bytes_per_token: int
+    is_qwen3: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def load_model(
         weights_source="generated" if plan.random else plan.source.place,
         dtype=dtype,
         device=device,
-        facts=_facts(library.shape_of(model.config), layers, torch_dtype),
+        facts=_facts_of(model, layers, torch_dtype),
         default_attention=library.attention_of(model),
         warnings=plan.warnings,
         default_experts=experts.experts_of(model),
@@ -236,8 +240,8 @@ def _random_model(
             layers = plan.shape.num_hidden_layers
         else:
             config, layers = library.read_config(plan.source, request.num_layers, dtype)
-            check_memory(plan.name, library.shape_of(config), dtype, device)
-            with library.explained(plan.name, "has a config that no model can be built from"):
+            _check_config(plan.name, config, dtype, device)
+            with library.explained(plan.name, _UNBUILDABLE):
                 model = library.empty_model(config)
             filling = start_filling(weights.values_needed(model))
         weights.fill(model, filling.result())
@@ -249,7 +253,7 @@ def _pretrained_model(
 ) -> tuple[Any, int]:
     """The model with its own weights, and the number of layers of the whole one."""
     config, layers = library.read_config(plan.source, request.num_layers, dtype)
-    check_memory(plan.name, library.shape_of(config), dtype, device)
+    _check_config(plan.name, config, dtype, device)
     return library.pretrained_model(plan.source, config, dtype).to(device), layers
 
 
@@ -259,28 +263,69 @@ def check_memory(name: str, shape: Shape, dtype: torch.dtype, device: torch.devi
     Raises:
         ModelError: with the numbers, and what would fit.
     """
+    outside = shapes.parameter_count(dataclasses.replace(shape, num_hidden_layers=0))
+    size = _Size(shapes.parameter_count(shape), outside, shape.num_hidden_layers)
+    _check_size(name, size, dtype, device)
+
+
+def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """As `check_memory`, of a config; what `shapes` does not know is counted in an empty model."""
+    if library.is_qwen3(config):
+        check_memory(name, library.shape_of(config), dtype, device)
+        return
+    with library.explained(name, _UNBUILDABLE):
+        counted = families.count(library.empty_model(config), config)
+    size = _Size(counted.parameters, counted.outside, config.num_hidden_layers)
+    _check_size(name, size, dtype, device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Parameters of a model: all, those in no layer; and its layers."""
+
+    parameters: int
+    outside: int
+    layers: int
+
+
+def _check_size(name: str, size: _Size, dtype: torch.dtype, device: torch.device) -> None:
     free = free_memory_bytes(device)
-    needed = shapes.parameter_count(shape) * dtype.itemsize
+    needed = size.parameters * dtype.itemsize
     if free is None or needed <= free:
         return
     what = (
         f"needs {needed / 1e9:.1f} GB for its weights in {_name_of(dtype)}, "
         f"and {device} has {free / 1e9:.1f} GB free"
     )
-    raise ModelError(name, what, _what_would_fit(shape, dtype, free))
+    raise ModelError(name, what, _what_would_fit(size, dtype, free))
 
 
-def _what_would_fit(shape: Shape, dtype: torch.dtype, free_bytes: int) -> str:
+def _what_would_fit(size: _Size, dtype: torch.dtype, free_bytes: int) -> str:
     room = free_bytes * (1 - _HEADROOM)
-    half = dtype.itemsize > 2 and shapes.parameter_count(shape) * 2 <= room
+    half = dtype.itemsize > 2 and size.parameters * 2 <= room
     if half:
         return "--dtype bfloat16 would fit"
-    outside = shapes.parameter_count(dataclasses.replace(shape, num_hidden_layers=0))
-    per_layer = (shapes.parameter_count(shape) - outside) / shape.num_hidden_layers
-    layers = int((room / dtype.itemsize - outside) / per_layer)
+    per_layer = (size.parameters - size.outside) / size.layers
+    layers = int((room / dtype.itemsize - size.outside) / per_layer)
     if layers >= 1:
         return f"--num-layers {layers} would fit"
     return "take a smaller model or a device with more memory"
+
+
+def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> ModelFacts:
+    """The facts of a loaded model; those of another than Qwen3 are counted in it."""
+    facts = _facts(library.shape_of(model.config), published_layers, dtype)
+    if library.is_qwen3(model.config):
+        return facts
+    counted = families.count(model, model.config)
+    return dataclasses.replace(
+        facts,
+        moe_layers=counted.moe_layers,
+        parameter_count=counted.parameters,
+        active_parameter_count=counted.active,
+        weight_bytes=counted.parameters * dtype.itemsize,
+        is_qwen3=False,
+    )
 
 
 def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> ModelFacts:

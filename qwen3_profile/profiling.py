@@ -50,9 +50,9 @@ class Recorder:
         self.device = device
         self._activities = _activities(device)
 
-    def timed(self, forward: Callable[[], None]) -> int:
+    def timed(self, forward: Callable[[], object]) -> int:
         """Wall-clock of one bare forward pass in ns, with the device idle before and after."""
-        with _no_collections():
+        with no_collections():
             self.synchronize()
             start = time.perf_counter_ns()
             forward()
@@ -61,9 +61,9 @@ class Recorder:
 
     def traced(
         self,
-        forward: Callable[[], None],
+        forward: Callable[[], object],
         lead_in: Callable[[], None],
-        phase: Literal["prefill", "decode"],
+        phase: Literal["prefill", "decode", "train_step"],
         step: int,
         path: Path,
         keep: Callable[[profile], object] | None = None,
@@ -81,7 +81,7 @@ class Recorder:
         """
         messages: list[str] = []
         profiler = profile(activities=self._activities, experimental_config=_cheaper())
-        with self._session(profiler, lead_in, messages), _no_collections():
+        with self._session(profiler, lead_in, messages), no_collections():
             self.synchronize()
             start = time.perf_counter_ns()
             with instrument.step(step):
@@ -154,13 +154,17 @@ def _cheaper() -> _ExperimentalConfig | None:
 
 
 @contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keeps the garbage collector out of a measurement, as timeit does."""
+def no_collections() -> Iterator[None]:
+    """Keeps the garbage collector out of a measurement, as timeit does; collects beforehand.
+
+    Inside another such block it does nothing: collecting takes longer than a decode step.
+    """
+    if not gc.isenabled():
+        yield
+        return
     gc.collect()
-    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()

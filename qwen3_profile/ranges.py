@@ -18,6 +18,7 @@ import torch
 from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
+from qwen3_profile.calls import phase_of
 from qwen3_profile.labels import PHASES, STEP_PREFIX
 from qwen3_profile.patching import Function, Patches
 
@@ -34,7 +35,7 @@ _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _open_labels: ContextVar[Mapping[str, str]] = ContextVar("open_labels", default=_NO_LABELS)
 
 
-def phase(name: Literal["prefill", "decode"]) -> AbstractContextManager[object]:
+def phase(name: Literal["prefill", "decode", "train_step"]) -> AbstractContextManager[object]:
     """The label round one whole forward pass."""
     if name not in PHASES:
         raise ValueError(f"{name!r} is not one of {PHASES}")
@@ -51,6 +52,11 @@ def leaf(name: str) -> AbstractContextManager[object]:
     return part_range(name) if _recording() else nullcontext()
 
 
+def annotation(name: str) -> AbstractContextManager[object]:
+    """The same as a range that viewers show on the device's track too."""
+    return coarse_range(name) if _recording() else nullcontext()
+
+
 def inside_range(original: Function, label: str, open_range: Range, block: Patches) -> Function:
     """`original` inside the range `label`, while `block` is open."""
 
@@ -59,6 +65,19 @@ def inside_range(original: Function, label: str, open_range: Range, block: Patch
         if not (_recording() and block.is_open):
             return original(*args, **kwargs)
         with open_range(label):
+            return original(*args, **kwargs)
+
+    return labelled
+
+
+def inside_phase(original: Function, block: Patches) -> Function:
+    """`original`, a model's forward, inside the label of what it is called with."""
+
+    @functools.wraps(original, updated=())
+    def labelled(*args: Any, **kwargs: Any) -> Any:
+        if not (_recording() and block.is_open):
+            return original(*args, **kwargs)
+        with coarse_range(phase_of(args, kwargs)):
             return original(*args, **kwargs)
 
     return labelled

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from qwen3_profile import labels
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
+from qwen3_profile.parts_json import pair_json, split_json
 from qwen3_profile.percentiles import token_times
 from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import Environment, ModelFacts
-from qwen3_profile.steps import StepTimes, collectives, layers, short_name
+from qwen3_profile.steps import StepTimes, collectives, layers
 
 SCHEMA_VERSION = 1
 
@@ -131,8 +131,7 @@ class TimingRecord:
             "batch_size": self.config.batch_size if self.config else None,
             "input_len": self.config.input_len if self.config else None,
             "total_time": _seconds(self.total_ns),
-            "layer_details": [_layer_json(p, self.steps) for p in layers(self.times.forward)],
-            "model_details": _model_json(self.times.forward, self.steps),
+            **split_json(self.times.forward, self.steps),
             "schema_version": SCHEMA_VERSION,
             "id": self.id,
             "run": self.facts.run,
@@ -164,44 +163,11 @@ def _seconds(ns: float | None) -> float | None:
     return None if ns is None else ns / _NS_PER_S
 
 
-def _pair(name: str, times: Times, steps: int) -> dict[str, float]:
-    """CPU and CUDA seconds of one forward pass; `times` is the sum of `steps` of them."""
-    unit = steps * _NS_PER_S
-    return {name: times.cpu_ns / unit, f"{name}_cuda": times.device_ns / unit}
-
-
-def _parts_json(part: Part, steps: int) -> dict[str, float]:
-    """Each child of `part`, and `other`: what of it no child explains."""
-    found: dict[str, float] = {}
-    for child in part.parts:
-        found |= _pair(short_name(child), child.total, steps)
-    return found | _pair(labels.OTHER, part.own, steps)
-
-
-def _layer_json(layer: Part, steps: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}") or Part(block, Times(), Times())
-        found |= {**_pair(block, part.total, steps), f"{block}_details": _parts_json(part, steps)}
-    rest = [part for part in layer.parts if short_name(part) not in ("attn", "ffn")]
-    for part in rest:
-        found |= _pair(short_name(part), part.total, steps)
-    return found | _pair(labels.OTHER, layer.own, steps)
-
-
-def _model_json(forward: Part, steps: int) -> dict[str, float]:
-    inside = set(layers(forward))
-    rest = tuple(part for part in forward.parts if part not in inside)
-    return _parts_json(Part(forward.name, forward.total, forward.own, rest), steps)
-
-
 def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
     """Seconds per forward pass; what is counted in ns or in events is of all `steps` of them."""
     unit = steps * _NS_PER_S
     nccl = collectives(times.forward)
     return {
-        "forward": times.forward.total.cpu_ns / unit,
-        "forward_cuda": times.forward.total.device_ns / unit,
         "cuda_total": times.device_ns / unit,
         "cuda_busy": times.busy_ns / unit,
         "cuda_gap": times.gap_ns / unit,
@@ -249,7 +215,7 @@ def _blocks_json(layer: Part) -> dict[str, float]:
     found: dict[str, float] = {}
     for block in ("attn", "ffn"):
         part = layer.find(f"{layer.name}.{block}")
-        found |= _pair(block, part.total if part else Times(), 1)
+        found |= pair_json(block, part.total if part else Times(), 1)
     return found
 
 

@@ -51,7 +51,8 @@ class ModelFacts:
     """Which model ran.
 
     requested_name, name: as the user wrote it, and what was taken for it.
-    weights: "pretrained" or "random". weights_source: a path, a hub name, or "published shape".
+    weights: "pretrained" or "random", or "given" with the model itself.
+    weights_source: "directory", "cache", "hub" or "generated"; of a given model its class.
     num_layers, model_layers: profiled, and of how many.
     moe_layers: which of the profiled layers are mixtures of experts.
     parameters: of the profiled layers, a tied head counted once.
@@ -134,6 +135,7 @@ class Run:
 
     id: unique among all runs; begins with the time of the start.
     logits_to_keep, use_cache, inference_mode: how the forward pass was called.
+    seed: of token ids and random weights; None where both were given.
     """
 
     schema_version: int
@@ -145,7 +147,7 @@ class Run:
     model: ModelFacts
     requested_device: str | None
     device: str
-    seed: int
+    seed: int | None
     logits_to_keep: int
     use_cache: bool
     inference_mode: bool

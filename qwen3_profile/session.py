@@ -73,10 +73,9 @@ def _encoded(
     if not invocation.prompts:
         return (), invocation.configs
     prompts = encode_prompts(invocation.model, invocation.prompts)
-    longest = max(map(len, prompts))
+    longest = max(map(len, prompts))  # what a config cannot do with so few it says itself
     return prompts, tuple(
-        replace(config, batch_size=len(prompts), input_len=longest)
-        for config in invocation.configs
+        replace(config, batch_size=len(prompts), input_len=longest) for config in invocation.configs
     )
 
 

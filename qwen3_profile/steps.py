@@ -62,10 +62,11 @@ def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
     """The times of each step that holds a labelled forward pass."""
     found = []
     below_phases = _below_phases(attribution)
+    attention = find_attention(attribution)
     for index in range(len(attribution.steps)):
         inside = attribution.scope_step == index
         roots = fold(attribution, inside & below_phases)
-        found += [_step_times(attribution, index, root) for root in roots]
+        found += [_step_times(attribution, index, root, attention[index]) for root in roots]
     return tuple(found)
 
 
@@ -102,6 +103,11 @@ def layers(forward: Part) -> tuple[Part, ...]:
     return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
 
 
+def backward_of(forward: Part) -> Part | None:
+    """The backward of a training step, with parts named as the forward's; None in a prefill."""
+    return forward.find(labels.BACKWARD)
+
+
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
     walk = (part for _, part in forward.walk())
@@ -125,7 +131,9 @@ def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_
     return inside
 
 
-def _step_times(attribution: Attribution, index: int, forward: Part) -> StepTimes:
+def _step_times(
+    attribution: Attribution, index: int, forward: Part, attention: AttentionKernel | None
+) -> StepTimes:
     mine = attribution.device_step == index
     dur_ns = attribution.trace.device.dur_ns
     unattributed = []
@@ -145,5 +153,5 @@ def _step_times(attribution: Attribution, index: int, forward: Part) -> StepTime
         gap_ns=int(attribution.gap_ns[mine].sum()),
         unattributed=tuple(unattributed),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),
-        attention=find_attention(attribution, index),
+        attention=attention,
     )

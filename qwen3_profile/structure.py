@@ -38,7 +38,8 @@ def _same(*names: str) -> dict[str, str]:
 # Kind of owner -> attribute -> part. A plain name stands for itself.
 _PARTS = {
     "model": _same("lm_head"),
-    "decoder": _same("embed_tokens", "rotary_emb", "norm") | {"rotary_emb_local": "rotary_emb"},
+    "decoder": _same("embed_tokens", "rotary_emb", "norm")
+    | {"rotary_emb_local": "rotary_emb", "final_layernorm": "norm"},
     "layer": _same(*LAYER_PARTS, *OTHER_NORMS)
     | {"self_attn": "attn", "mlp": "ffn", "block_sparse_moe": "ffn", "feed_forward": "ffn"},
     "attn": _same(*ATTN_PARTS, *_ATTN),

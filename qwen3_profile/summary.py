@@ -23,6 +23,8 @@ _TIMES = (
     "disturbance",
     "forward",
     "forward_cuda",
+    "backward",
+    "backward_cuda",
     "cuda_total",
     "cuda_busy",
     "cuda_gap",

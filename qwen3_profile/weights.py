@@ -45,13 +45,14 @@ def random_values(count: int, dtype: torch.dtype, device: torch.device, seed: in
 
 
 def fill(model: Any, values: torch.Tensor) -> None:
-    """Gives a Qwen3 that was built on the meta device its weights, as views of `values`.
+    """Gives a model that was built on the meta device its weights, as views of `values`.
 
-    Norms become 1, a tied head is tied again, and the rotary frequencies, which a meta build
-    loses because no checkpoint holds them, are computed anew.
+    Norms become 1, a tied head is tied again, and the rotary frequencies, which a meta build of
+    a Qwen3 loses because no checkpoint holds them, are computed anew.
 
     Args:
-        model: a Qwen3ForCausalLM or Qwen3MoeForCausalLM on the meta device.
+        model: a causal language model with its parameters on the meta device; its buffers are
+            there too, or real and hold their values.
         values: at least `values_needed(model)`, on the device and in the dtype to be.
     """
     start = 0
@@ -63,6 +64,9 @@ def fill(model: Any, values: torch.Tensor) -> None:
         owner, _, key = name.rpartition(".")
         setattr(model.get_submodule(owner), key, nn.Parameter(view, requires_grad=False))
     model.tie_weights()
+    if not any(buffer.is_meta for buffer in model.buffers()):
+        model.to(values.device)
+        return
     rotary = model.model.rotary_emb
     with values.device:
         model.model.rotary_emb = type(rotary)(config=rotary.config)

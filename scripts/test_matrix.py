@@ -23,7 +23,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = {
-    "oldest": ["torch==2.6.0", "transformers==4.51.0"],
+    # The first release with Qwen3 loads weights only with accelerate.
+    "oldest": ["torch==2.6.0", "transformers==4.51.0", "accelerate"],
     "v4": ["torch==2.13.0", "transformers==4.57.6"],
     "pinned": ["-c", "constraints.txt"],
     "newest": ["--upgrade", "torch", "transformers"],

@@ -33,6 +33,7 @@ _DENSE = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 1e6,
     "tie_word_embeddings": True,
+    "use_sliding_window": False,
     "vocab_size": 256,
 }
 _SPARSE = _DENSE | {

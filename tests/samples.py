@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kineto import LEAF_NS, forward_pass, split
+from kineto import LEAF_NS, cpu_op, forward_pass, host, kernel, label, launch, split, step
 
+from qwen3_profile.backward import split_backward
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
 from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
@@ -141,6 +142,20 @@ def decode_record(
         traced=traced,
         step_times_ns=step_times_ns,
     )
+
+
+def training_record() -> TimingRecord:
+    """Of a training step: one operator in `lm_head`, and the node that is its backward."""
+    ids = {"Sequence number": 3, "Fwd thread id": 0}
+    node = "autograd::engine::evaluate_function: MmBackward0"
+    events = (
+        step(0, 0, 100), label("train_step", 0, 100), cpu_op("lm_head", 10, 20),
+        host("cpu_op", "aten::mm", 12, 18, **ids), label("backward", 50, 90),
+        host("cpu_op", node, 60, 80, 2, **(ids | {"Fwd thread id": 1})),
+        launch(1, 65, 66, 2), kernel(1, 70, 77),
+    )  # fmt: skip
+    (times,) = read_steps(split_backward(split(*events)))
+    return replace(record(), phase="train_step", times=times)
 
 
 def lone_record() -> TimingRecord:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import json
 import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
+from unittest import mock
 
 import pytest
 from conftest import ROOT, Commands, Done, environment, wait
@@ -249,6 +253,189 @@ def test_an_unknown_model_names_the_nearest(commands: Commands, tmp_path: Path) 
     done = commands.profile(tmp_path, "--model-name", "Qwen/Qwen3-0.66B")
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "did you mean Qwen/Qwen3-0.6B" in done.err
+
+
+def test_an_emulated_dtype_is_a_warning_once(commands: Commands, tmp_path: Path) -> None:
+    plain = replace(commands, cpu_flags=frozenset({"avx2", "avx512f"}))
+    configs = write_configs(
+        tmp_path, {"batch_size": 1}, {"batch_size": 2}, {"batch_size": 1, "dtype": "float32"}
+    )
+    done = plain.profile(tmp_path, "--configs", configs)
+    line = "this CPU has no bfloat16 instructions and emulates them, several times as slow as"
+    assert done.code == 0
+    assert done.err == f"warning: {line} --dtype float32\n"
+    assert {tuple(record["warnings"]) for record in done.records()} == {
+        (f"{line} --dtype float32",)
+    }
+
+
+# --- decode
+
+DECODE_STEPS, POSITIONS, PROMPT = 12, (0, 6, 11), 8
+
+
+@pytest.fixture(scope="module", params=["dynamic", "static"])
+def decoded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, commands: Commands
+) -> Done:
+    """Two runs of a prefill and twelve decode steps each, three of them traced, by cache."""
+    cwd = tmp_path_factory.mktemp("decoded")
+    return commands.profile(
+        cwd, "--batch-size", 2, "--decode-steps", DECODE_STEPS, "--trace-steps", 3,
+        "--cache", request.param, "--num-runs", 2,
+    )  # fmt: skip
+
+
+def test_a_decode_has_records_of_both_phases(decoded: Done) -> None:
+    assert (decoded.code, decoded.err) == (0, "")
+    records = decoded.records()
+    assert [(r["phase"], r["run_index"], r["steps"]) for r in records] == [
+        ("prefill", 0, 1), ("prefill", 1, 1), ("decode", 0, 3), ("decode", 1, 3),
+    ]  # fmt: skip
+    assert len({record["id"] for record in records}) == 4
+    for record in records:
+        assert record["findings"] == []
+        assert record["decode_steps"] == DECODE_STEPS
+        assert set(FIELDS) <= set(record)
+        assert record["model_details"]["sample"] > 0
+        assert len(record["layer_details"]) == 2
+        assert all(layer["attn_details"]["kv_cache"] > 0 for layer in record["layer_details"])
+
+
+def test_a_decode_times_every_step_and_traces_a_few(decoded: Done) -> None:
+    prefills, decodes = decoded.records()[:2], decoded.records()[2:]
+    for record in prefills:
+        assert record["ttft"] == record["total_time"] > 0
+        assert "step_times" not in record
+    for record in decodes:
+        assert len(record["step_times"]) == DECODE_STEPS
+        assert record["total_time"] == pytest.approx(sum(record["step_times"]) / DECODE_STEPS)
+        assert min(record["step_times"]) > 0
+        assert record["tpot"]["median"] <= record["tpot"]["p90"] <= record["tpot"]["p99"]
+        traced = record["traced_steps"]
+        assert tuple(step["position"] for step in traced) == POSITIONS
+        assert [step["context_len"] for step in traced] == [PROMPT + p + 1 for p in POSITIONS]
+        for step in traced:
+            assert step["total_time"] == record["step_times"][step["position"]]
+            assert len(step["layers"]) == 2
+        ratio = sum(s["profiled_time"] for s in traced) / sum(s["total_time"] for s in traced)
+        assert record["disturbance"] == pytest.approx(ratio)
+
+
+def test_a_decode_adds_up(decoded: Done) -> None:
+    folder = decoded.cwd / "traces/run1"
+    run = runs.read_run(folder)
+    assert [result.phase for result in run.configs] == ["prefill", "decode"]
+    for result in run.configs:
+        for record in collect_config(folder, run, result):
+            for single in record.one_by_one():
+                assert single.times.balances
+                assert single.times.forward.total.calls == 1
+                check_sums(single.times.forward)
+            check_sums(record.times.forward)
+            assert record.times.forward.total.cpu_ns == sum(
+                single.times.forward.total.cpu_ns for single in record.one_by_one()
+            )
+
+
+def test_the_files_of_a_decode(decoded: Done) -> None:
+    run = decoded.cwd / "traces/run1"
+    first, second = runs.read_run(run).configs
+    assert first.worker.removesuffix("_prefill") == second.worker.removesuffix("_decode")
+    assert {path.name for path in (run / "raw").iterdir()} == {
+        *(f"{first.worker}.run{k}.kineto.json.gz" for k in (0, 1)),
+        *(f"{second.worker}.run{k}.step{p}.kineto.json.gz" for k in (0, 1) for p in POSITIONS),
+    }
+    for result in (first, second):
+        viewed = json.loads(gzip.decompress((run / result.trace).read_bytes()))["traceEvents"]
+        steps = {e["name"] for e in viewed if str(e.get("name")).startswith("ProfilerStep#")}
+        assert len(steps) == len(result.measurements)
+
+
+def test_the_page_and_the_summary_of_a_decode(decoded: Done) -> None:
+    first, second = json.loads((decoded.cwd / "timing_results/timing_summary.json").read_text())
+    assert (first["phase"], second["phase"]) == ("prefill", "decode")
+    assert first["ttft"]["runs"] == 2
+    times = [seconds for record in decoded.records()[2:] for seconds in record["step_times"]]
+    assert second["tpot"]["steps"] == len(times) == 2 * DECODE_STEPS
+    assert second["tpot"]["median"] == pytest.approx(median(times))
+    assert decoded.out.count("TPOT") == 1
+    (line,) = (line for line in decoded.out.splitlines() if line.startswith("TPOT"))
+    assert f"{second['tpot']['median'] * 1e3:.3f}" in line
+    lines = decoded.out.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.split()[:2] == ["context", "step"])
+    shown = [int(line.split()[0]) for line in lines[head + 1 : head + 4]]
+    assert shown == [PROMPT + p + 1 for p in POSITIONS]
+
+
+def test_export_of_a_decode(commands: Commands, decoded: Done, tmp_path: Path) -> None:
+    run = decoded.cwd / "traces/run1"
+    again = commands.export(tmp_path, run)
+    assert (again.code, again.err) == (0, "")
+    for name in ("timing_records.json", "timing_summary.json"):
+        before = (decoded.cwd / "timing_results" / name).read_bytes()
+        assert (tmp_path / "timing_results" / name).read_bytes() == before
+    assert again.out.rpartition("records  ")[0] == decoded.out.rpartition("traces   ")[0]
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_export_of_one_raw_trace_of_a_decode_is_its_record(
+    commands: Commands, decoded: Done, tmp_path: Path, position: int
+) -> None:
+    (raw,) = (decoded.cwd / "traces/run1/raw").glob(f"*_decode.run1.step{position}.*")
+    assert commands.export(tmp_path, raw).records() == [decoded.records()[3]]
+    alone = shutil.copy(raw, tmp_path / raw.name)
+    (record,) = commands.export(tmp_path, alone, "--output-dir", "alone").records(
+        "alone/timing_records.json"
+    )
+    assert (record["phase"], record["steps"], record["total_time"]) == ("decode", 1, None)
+
+
+def test_a_decode_as_csv(commands: Commands, decoded: Done, tmp_path: Path) -> None:
+    commands.export(tmp_path, decoded.cwd / "traces/run1", "--format", "csv")
+    with open(tmp_path / "timing_results/timing_records.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for record in decoded.records()[2:]:
+        for step in record["traced_steps"]:
+            for layer, times_of in enumerate(step["layers"]):
+                (row,) = (
+                    row for row in rows
+                    if row["id"] == record["id"]
+                    and row["context_len"] == str(step["context_len"])
+                    and row["path"] == f"decode/layer.{layer}/layer.{layer}.attn"
+                )  # fmt: skip
+                assert int(row["position"]) == step["position"]
+                assert int(row["cpu_ns"]) / 1e9 == times_of["attn"]
+    assert {row["context_len"] for row in rows if row["phase"] == "prefill"} == {str(PROMPT)}
+
+
+@pytest.mark.parametrize(
+    ("decode_steps", "traces"),
+    [
+        pytest.param(1, 1, id="one step"),
+        pytest.param(2, 2, id="fewer steps than traces"),
+        pytest.param(40, 3, id="many steps"),
+    ],
+)
+def test_traces_do_not_grow_with_the_decode(
+    commands: Commands, tmp_path: Path, decode_steps: int, traces: int
+) -> None:
+    with mock.patch("gc.collect", wraps=gc.collect) as collect:
+        done = commands.profile(tmp_path, "--decode-steps", decode_steps)
+    raw = tmp_path / "traces/run1/raw"
+    assert done.code == 0
+    # nor does the time between the steps, in which the garbage of a whole process is collected
+    assert collect.call_count < 20
+    assert len(list(raw.glob("*_prefill.*"))) == 1
+    assert len(list(raw.glob("*_decode.*"))) == len(list(raw.iterdir())) - 1 == traces
+    assert len(done.records()[1]["step_times"]) == decode_steps
+
+
+def test_without_decode_steps_no_token_is_chosen(finished: Done) -> None:
+    for record in finished.records():
+        assert record["phase"] == "prefill"
+        assert "sample" not in record["model_details"]
+        assert {"ttft", "tpot", "step_times", "traced_steps"}.isdisjoint(record)
 
 
 # --- as processes of their own

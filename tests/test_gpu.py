@@ -142,3 +142,21 @@ def test_out_of_memory_fails_one_config_only(
     assert "GB free" in error
     assert "batch_size" in error
     assert [record["batch_size"] for record in done.records()] == [1]
+
+
+def test_a_backward_lies_in_the_labels_of_its_forward(commands: Commands, tmp_path: Path) -> None:
+    """Autograd runs it on a thread of its own."""
+    done = commands.profile(
+        tmp_path, "--backward", "--batch-size", 2, "--input-len", 32, "--num-runs", 2, *_DEVICE
+    )
+    assert done.code == 0, done.err
+    for record in done.records():
+        assert record["phase"] == "train_step"
+        assert record["findings"] == []
+        ledger = record["ledger_ns"]
+        assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
+        assert record["backward_cuda"] > record["forward_cuda"] > 0
+        for layer in record["layer_details"]:
+            assert layer["other_bwd_cuda"] == layer["attn_details"]["other_bwd_cuda"] == 0
+            for part in ("q_proj", "rope", "attn_forward", "o_proj"):
+                assert layer["attn_details"][f"{part}_bwd_cuda"] > 0, part

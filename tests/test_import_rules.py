@@ -16,17 +16,20 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # The first chain, from a config to a trace on disk, is the only one that may import these.
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
-    "caches", "capture", "devices", "environment", "experts", "generation", "hub", "instrument",
-    "library", "memory", "models", "patching", "profiling", "ranges", "rawtrace", "session", "weights",
+    "api", "caches", "calls", "capture", "devices", "environment", "experts", "families",
+    "generation", "hub", "inputs", "instrument", "library", "memory", "models", "own_model",
+    "patching", "profiling", "prompts", "ranges", "rawtrace", "session", "structure", "training",
+    "weights",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
     "trace.reader", "trace", "scopes", "module_parts", "module_roles", "module_passes", "modules",
-    "attribution", "collectives", "parts", "health", "checks", "files", "routing", "runs",
+    "attribution", "nodes", "backward", "collectives", "parts", "health", "checks", "files",
+    "routing", "runs",
     "backends", "steps", "percentiles", "records",
-    "foreign", "collect", "ranks", "summary", "store",
+    "foreign", "collect", "saved", "ranks", "summary", "store",
 )  # fmt: skip
 
 
@@ -43,8 +46,17 @@ def imports(module: str) -> frozenset[tuple[str, bool]]:
     """(imported module, whether at the top of the file) of each import of `module`."""
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     top = {id(node) for node in tree.body}
+    # Of the package itself: its names are loaded when they are used, and named for type checkers.
+    never = {
+        id(inner)
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     found = set()
     for node in ast.walk(tree):
+        if id(node) in never:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

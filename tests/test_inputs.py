@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Commands, Done
+from conftest import Commands, Done, _call
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from qwen3_profile import hub
+from qwen3_profile.__main__ import main
+from qwen3_profile.arguments import parse_arguments
 from qwen3_profile.config import ModelRequest, RunConfig, read_prompts
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, ModelError
 from qwen3_profile.generation import Generation
@@ -110,9 +113,7 @@ def greedy(generation: Generation, steps: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_tokens_are_those_that_generate_chooses(
-    loaded: LoadedModel, cache: str, seed: int
-) -> None:
+def test_tokens_are_those_that_generate_chooses(loaded: LoadedModel, cache: str, seed: int) -> None:
     found = drawn(RAGGED, seed)
     assert found.mask is not None
     ours = greedy(Generation(loaded.model, found.ids, 5, cache, mask=found.mask), 5)
@@ -120,6 +121,24 @@ def test_tokens_are_those_that_generate_chooses(
         found.ids, attention_mask=found.mask, max_new_tokens=6, min_new_tokens=6, do_sample=False
     )
     assert ours == theirs[:, 9:].tolist()
+
+
+def test_mask_and_positions_grow_with_each_step(loaded: LoadedModel) -> None:
+    seen: list[dict[str, Any]] = []
+    hook = loaded.model.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given), with_kwargs=True
+    )
+    mask = torch.tensor([[0, 0, 1], [1, 1, 1]])
+    try:
+        greedy(Generation(loaded.model, torch.tensor([[0, 0, 7], [4, 5, 6]]), 2, mask=mask), 2)
+    finally:
+        hook.remove()
+    assert [given["attention_mask"].tolist() for given in seen] == [
+        [[0, 0, 1], [1, 1, 1]], [[0, 0, 1, 1], [1, 1, 1, 1]], [[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]],
+    ]  # fmt: skip
+    assert [given["position_ids"].tolist() for given in seen] == [
+        [[0, 0, 0], [0, 1, 2]], [[1], [3]], [[2], [4]],
+    ]  # fmt: skip
 
 
 def test_padding_changes_nothing_for_a_sequence(loaded: LoadedModel) -> None:
@@ -148,9 +167,7 @@ def test_prompts_are_the_lines_with_text(tmp_path: Path) -> None:
         pytest.param(b"\xff\xfe\x00", "is not text in UTF-8", id="no text"),
     ],
 )
-def test_a_file_without_prompts_is_one_line(
-    tmp_path: Path, data: bytes | None, told: str
-) -> None:
+def test_a_file_without_prompts_is_one_line(tmp_path: Path, data: bytes | None, told: str) -> None:
     path = tmp_path / "p.txt"
     if data is not None:
         path.write_bytes(data)
@@ -181,6 +198,41 @@ def test_a_model_without_a_tokenizer_is_one_line(
     with pytest.raises(ModelError, match=told) as caught:
         encode_prompts(ModelRequest(str(tmp_path), "random"), ["the"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cached", "weights", "why", "told"),
+    [
+        pytest.param("c/tokenizer.json", "random", "", ("c/tokenizer.json", ""), id="cached"),
+        pytest.param(
+            None, "random", "", (None, "tokenizer.json is not in the local cache"), id="no network"
+        ),
+        pytest.param(
+            None, "auto", "it sleeps",
+            (None, "tokenizer.json is not in the local cache and it sleeps"), id="no hub",
+        ),
+        pytest.param(
+            None, "auto", "",
+            (None, "the hub does not give tokenizer.json (OSError)"), id="not on the hub",
+        ),
+    ],
+)  # fmt: skip
+def test_where_a_tokenizer_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    cached: str | None,
+    weights: str,
+    why: str,
+    told: tuple[str | None, str],
+) -> None:
+    def refuse(*_: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(hub, "_cached_file", lambda *_: cached)
+    monkeypatch.setattr(hub, "_offline", lambda: False)
+    monkeypatch.setattr(hub, "_why_hub_fails", lambda _: why)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    path, reason = hub.find_file("a/b", "tokenizer.json", ask_hub=weights != "random")
+    assert (None if path is None else str(path), reason) == told
 
 
 def test_a_prompt_without_a_token_is_refused(model_with_tokenizer: Path) -> None:
@@ -215,10 +267,6 @@ def test_prompts_decide_batch_size_and_length(
     (tmp_path / "p.txt").write_text("the quick brown fox\nfox\n")
     argv = ("--model-name", model_with_tokenizer, "--weights", "random", "--device", "cpu")
     rest = ("--num-runs", 1, "--decode-steps", 1, "--prompt", "p.txt")
-    from conftest import _call
-
-    from qwen3_profile.__main__ import main
-
     done = _call(main, tmp_path, [str(word) for word in (*argv, *rest)])
     tokens = {"real": 5, "padded": 3, "lengths": [4, 1]}
     assert described(done) == [(phase, 2, 4, "prompt", tokens) for phase in ("prefill", "decode")]
@@ -247,8 +295,6 @@ def test_what_a_prompt_decides_is_not_said_twice(
     configs: list[dict[str, Any]] | None,
     told: str,
 ) -> None:
-    from qwen3_profile.arguments import parse_arguments
-
     monkeypatch.chdir(tmp_path)
     Path("p.txt").write_text("the fox\n")
     if configs is not None:

@@ -136,6 +136,42 @@ def test_memory_of_a_container(tmp_path: Path, limit: str, free: int | None) -> 
     assert devices._cgroup_free_bytes(str(tmp_path)) == free
 
 
+X86_OLD = "flags\t\t: fpu vme sse2 avx2 avx512f\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype", "slow"),
+    [
+        pytest.param(X86_OLD, "bfloat16", True, id="x86 without bfloat16"),
+        pytest.param(X86_OLD, "float16", True, id="x86 without float16"),
+        pytest.param(X86_OLD, "float32", False, id="float32 is everywhere"),
+        pytest.param("flags : avx512f avx512_bf16\n", "bfloat16", False, id="AVX-512"),
+        pytest.param("flags : avx2 amx_bf16\n", "bfloat16", False, id="AMX"),
+        pytest.param("flags : avx512_bf16\n", "float16", True, id="one of the two"),
+        pytest.param("flags : avx512_fp16\n", "float16", False, id="float16 of x86"),
+        pytest.param(
+            "Features\t: fp asimd asimdhp bf16\n", "bfloat16", False, id="bfloat16 of Arm"
+        ),
+        pytest.param("Features\t: fp asimd asimdhp\n", "float16", False, id="float16 of Arm"),
+        pytest.param("Features\t: fp asimd\n", "bfloat16", True, id="Arm without bfloat16"),
+        pytest.param("model name : bf16\n", "bfloat16", False, id="a system that lists none"),
+        pytest.param(None, "bfloat16", False, id="a system without the list"),
+    ],
+)
+def test_a_dtype_that_the_cpu_emulates_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, dtype: str, slow: bool
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        path.write_text(f"processor : 0\nvendor_id : x\n{cpuinfo}")
+    flags = devices._cpu_flags(str(path))
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    line = devices.slow_dtype(CPU, dtype)
+    assert (line is not None) is slow
+    assert line is None or line.startswith(f"this CPU has no {dtype} instructions")
+    assert devices.slow_dtype(torch.device("cuda:0"), dtype) is None
+
+
 # --- random weights
 
 
@@ -356,9 +392,14 @@ def test_directories_that_cannot_be_loaded(
     [
         pytest.param("{", "has no readable config.json", id="not JSON"),
         pytest.param("[]", "it is not an object", id="a list"),
-        pytest.param("{}", "of type None, not a Qwen3", id="no type"),
-        pytest.param('{"model_type": "llama"}', "of type 'llama'", id="another family"),
-        pytest.param('{"model_type": ["qwen3"]}', "not a Qwen3", id="a type that is no name"),
+        pytest.param("{}", "of type None, of which", id="no type"),
+        pytest.param('{"model_type": "llava"}', "has no decoder; take", id="another kind of model"),
+        pytest.param('{"model_type": ["qwen3"]}', "['qwen3'], of", id="a type that is no name"),
+        pytest.param(
+            '{"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "vocab_size": 9}',
+            "GPT2LMHeadModel: has no decoder layers",
+            id="other names of modules",
+        ),
         pytest.param(
             '{"model_type": "qwen3", "quantization_config": {}}', "quantised", id="quantised"
         ),
@@ -372,6 +413,65 @@ def test_configs_that_are_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ModelError) as caught:
         load(str(tmp_path), weights="random")
     assert told in str(caught.value)
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 500,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+SPARSE_QWEN2 = LLAMA | {
+    "model_type": "qwen2_moe", "num_experts": 8, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "mlp_only_layers": [0],
+}  # fmt: skip
+OTHERS = [pytest.param(LLAMA, id="Llama"), pytest.param(SPARSE_QWEN2, id="Qwen2 with experts")]
+
+
+@pytest.mark.parametrize("values", OTHERS)
+def test_other_decoders_are_counted_as_they_are(tmp_path: Path, values: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    loaded = load(str(tmp_path), "bfloat16", weights="random", num_layers=2)
+    facts, model = loaded.facts, loaded.model
+    assert not facts.is_qwen3
+    assert (len(model.model.layers), facts.shape.num_hidden_layers) == (2, 2)
+    assert (facts.published_layers, facts.shape.hidden_size) == (3, 64)
+    assert facts.parameter_count == sum(p.numel() for p in model.parameters())
+    assert facts.weight_bytes == 2 * facts.parameter_count
+    experts = sum(p.numel() for n, p in model.named_parameters() if ".experts." in n)
+    assert facts.active_parameter_count == facts.parameter_count - experts * 6 // 8
+    assert facts.moe_layers == ((1,) if experts else ())
+    assert not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
+    half = torch.arange(0, 16, 2) / 16
+    torch.testing.assert_close(model.model.rotary_emb.inv_freq, 1e4**-half)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert logits_of(loaded).isfinite().all()
+
+
+def test_weights_of_other_decoders_are_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    reference = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)).eval()
+    reference.save_pretrained(tmp_path)
+    loaded = load(str(tmp_path), weights="pretrained")
+    ids = models.make_inputs(500, 2, 8, 0, CPU)
+    torch.testing.assert_close(
+        models.prefill(loaded.model, ids).logits, reference(ids).logits[:, -1:]
+    )
+
+
+def test_other_decoders_that_cannot_fit_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = LLAMA | {"hidden_size": 8192, "intermediate_size": 8192, "num_hidden_layers": 60}
+    (tmp_path / "config.json").write_text(json.dumps(wide))
+    monkeypatch.setattr(models, "free_memory_bytes", lambda device: 4_000_000_000)
+    with pytest.raises(ModelError) as caught:
+        load(str(tmp_path), "bfloat16", weights="random")
+    # One layer: q and o, k and v of half that, three matrices of the feed-forward, two norms.
+    layer = 8192 * 8192 * (1 + 1 + 0.5 + 0.5 + 3) + 2 * 8192
+    needed = 2 * (60 * layer + 500 * 8192 + 8192)
+    assert f"needs {needed / 1e9:.1f} GB for its weights in bfloat16" in str(caught.value)
+    assert f"--num-layers {int((3.6e9 / 2 - 501 * 8192) / layer)} would fit" in str(caught.value)
 
 
 def test_paths_that_hold_no_model(tmp_path: Path) -> None:
@@ -552,9 +652,9 @@ def test_attention_can_be_chosen_at_once(tmp_path: Path) -> None:
     ("name", "told"),
     [
         pytest.param("spda", "did you mean sdpa? there is eager, ", id="a slip"),
-        pytest.param("flash_attention_2", "not known or not installed", id="not installed"),
-        pytest.param("someone/kernel", "not known or not installed", id="code from a hub"),
-        pytest.param("paged|eager", "not known or not installed", id="a server's"),
+        pytest.param("flash_attention_2", "is not installed; there is eager, ", id="not installed"),
+        pytest.param("someone/kernel", "is not known", id="code from a hub"),
+        pytest.param("paged|eager", "is not known", id="a server's"),
     ],
 )
 def test_attention_that_is_not_offered(tmp_path: Path, name: str, told: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile.profiling import Recorder
+from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.ranges import leaf
 
 CPU = torch.device("cpu")
@@ -130,6 +130,20 @@ def test_a_bare_pass_that_raises_gives_the_collector_back() -> None:
     with pytest.raises(ZeroDivisionError):
         Recorder(CPU).timed(fail)
     assert gc.isenabled()
+
+
+def test_many_passes_in_a_row_collect_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: collections.append(1))
+    recorder = Recorder(CPU)
+    with no_collections():
+        for _ in range(3):
+            recorder.timed(nothing)
+            assert not gc.isenabled()
+    assert gc.isenabled()
+    assert len(collections) == 1
+    recorder.timed(nothing)
+    assert len(collections) == 2
 
 
 def test_a_collector_that_was_off_stays_off() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -14,6 +14,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 NO_CORRELATION = -1
+NO_SEQUENCE = -1
 
 
 class Category(IntEnum):
@@ -76,6 +77,47 @@ class Events:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AutogradOps:
+    """Operators that autograd numbered, and all nodes that it evaluated, in order of their start.
+
+    An operator and the node that is its backward share a sequence number, which counts upwards on
+    each thread of a forward pass.
+
+    name, track: int32[n], as in `Events`.
+    start_ns, end_ns: int64[n].
+    sequence: int64[n], or -1: a node that adds up a gradient has none.
+    forward_thread: int64[n], autograd's own number of the thread whose operator a node is the
+        backward of; 0 for an operator.
+    """
+
+    name: Int32
+    track: Int32
+    start_ns: Int64
+    end_ns: Int64
+    sequence: Int64
+    forward_thread: Int64
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    def take(self, index: Int64 | Bool) -> AutogradOps:
+        """The ops that `index`, positions or a mask, selects."""
+        return AutogradOps(
+            self.name[index],
+            self.track[index],
+            self.start_ns[index],
+            self.end_ns[index],
+            self.sequence[index],
+            self.forward_thread[index],
+        )
+
+
+def _no_autograd_ops() -> AutogradOps:
+    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
+    return AutogradOps(few, few, many, many, many, many)
+
+
 @dataclass(frozen=True, slots=True)
 class TraceInfo:
     """What the file says of itself, beside its events.
@@ -107,6 +149,7 @@ class Trace:
     launches: cuda_runtime and cuda_driver events.
     device: kernel, gpu_memcpy and gpu_memset events.
     gpu_annotations: gpu_user_annotation events, which are ranges and no device work.
+    autograd: those of the cpu_op events that lead from a backward to its forward.
     """
 
     info: TraceInfo
@@ -116,3 +159,4 @@ class Trace:
     launches: Events
     device: Events
     gpu_annotations: Events
+    autograd: AutogradOps = field(default_factory=_no_autograd_ops)

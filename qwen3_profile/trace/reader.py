@@ -31,6 +31,8 @@ import numpy as np
 
 from qwen3_profile.trace.columns import (
     NO_CORRELATION,
+    NO_SEQUENCE,
+    AutogradOps,
     Category,
     Events,
     Int64,
@@ -77,6 +79,8 @@ _LAUNCH = (Category.RUNTIME, Category.DRIVER)
 _DEVICE = (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
 # Stacks write an event for every Python call; only modules are scopes that we can use.
 MODULE_PREFIX = "nn.Module: "
+# What the autograd engine calls the evaluation of one node of a backward.
+NODE_PREFIX = "autograd::engine::evaluate_function: "
 
 _INT64_MAX = 2**63 - 1
 
@@ -87,6 +91,11 @@ _decode_id = msgspec.json.Decoder(int | str).decode
 
 class _Args(msgspec.Struct, gc=False):
     correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
+
+
+class _OpArgs(msgspec.Struct, gc=False):
+    sequence: int = msgspec.field(name="Sequence number", default=NO_SEQUENCE)
+    forward_thread: int = msgspec.field(name="Fwd thread id", default=0)
 
 
 def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
@@ -131,7 +140,9 @@ class _Columns:
         self._rows: dict[Category, list[tuple[int, int, int, int, int, int]]] = {
             category: [] for category in Category
         }
+        self._autograd: list[tuple[int, int, int, int, int, int]] = []
         self._correlation = msgspec.json.Decoder(_Args).decode
+        self._op_args = msgspec.json.Decoder(_OpArgs).decode
         self._unread: Counter[str] = Counter()
 
     def add(self, event: Event) -> None:
@@ -155,6 +166,10 @@ class _Columns:
             place = self._new_place(event)
         name = self._names.setdefault(event.name, len(self._names))
         self._rows[category].append((int(category), name, place, start_ns, dur_ns, correlation))
+        if category is Category.CPU_OP:
+            ids = self._read_sequence(event)
+            if ids is not None:
+                self._autograd.append((name, place, start_ns, start_ns + dur_ns, *ids))
 
     def _new_place(self, event: Event) -> int:
         """The number of the event's track; 7 and "7" are one."""
@@ -183,7 +198,17 @@ class _Columns:
             launches=self._events(*_LAUNCH),
             device=self._events(*_DEVICE),
             gpu_annotations=self._events(Category.GPU_USER_ANNOTATION),
+            autograd=self._autograd_ops(),
         )
+
+    def _autograd_ops(self) -> AutogradOps:
+        table = np.array(self._autograd, np.int64).reshape(-1, 6)
+        table[:, 0] = _sorted_positions(self._names)[table[:, 0]]
+        table[:, 1] = _sorted_positions(self._tracks)[table[:, 1]]
+        # Of those that start together the longer one is outside.
+        table = table[np.lexsort((*table.T[[5, 4, 0, 1]], -table[:, 3], table[:, 2]))]
+        few, many = table[:, :2].T.astype(np.int32), table[:, 2:].T.copy()
+        return AutogradOps(*few, *many)
 
     def _events(self, *categories: Category) -> Events:
         rows = [row for category in categories for row in self._rows[category]]
@@ -226,6 +251,20 @@ class _Columns:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
         return NO_CORRELATION if correlation is None else correlation
+
+
+    def _read_sequence(self, event: Event) -> tuple[int, int] | None:
+        """Sequence number and forward thread of what autograd numbered or evaluated, else None."""
+        is_node = event.name is not None and event.name.startswith(NODE_PREFIX)
+        if b'"Sequence number"' not in bytes(event.args):
+            return (NO_SEQUENCE, 0) if is_node else None
+        try:
+            found = self._op_args(event.args)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
+        if not (0 <= found.sequence <= _INT64_MAX and 0 <= found.forward_thread <= _INT64_MAX):
+            return (NO_SEQUENCE, 0) if is_node else None
+        return found.sequence, found.forward_thread
 
 
 def nanoseconds(text: bytes) -> int:

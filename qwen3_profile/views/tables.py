@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import layers, short_name
+from qwen3_profile.routing import routing_sentence
+from qwen3_profile.steps import backward_of, layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import device, milliseconds, shared, wrap
 from qwen3_profile.views.decode import context_table, token_line
@@ -30,15 +31,17 @@ def render(records: Sequence[TimingRecord]) -> str:
     """
     singles = [single for record in records for single in record.one_by_one()]
     shown = median_record(singles)
-    forward = shown.times.forward
+    forward, facts = shown.times.forward, shown.facts
     on_device = any(record.times.device_events for record in records)
     blocks = [
         _heading(singles, shown),
         _layer_table(forward, on_device),
         part_table(forward, on_device),
+        *_backward_tables(forward, on_device),
         totals(singles, on_device),
         token_line(records),
         context_table(singles),
+        wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(singles, shown)),
         _warnings(singles),
     ]
@@ -71,8 +74,8 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
-            f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention{_experts_name(record)}; "
-            f"{_which(record)}, the median of {len(records)}"
+            f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
+            f"{_experts_name(record)}; {_which(record)}, the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(wrap(line) for line in lines)
@@ -124,12 +127,25 @@ def _place(record: TimingRecord) -> str:
     return f"{device} ({name}{threads})"
 
 
-def _layer_table(forward: Part, on_device: bool) -> str:
+def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
+    """The same two tables of a training step's backward; none of another phase."""
+    backward = backward_of(forward)
+    if backward is None:
+        return ()
+    told = (
+        "backward, by the labels of the forward: calls are autograd's nodes, other is what belongs "
+        "to no label, share is of the backward"
+    )
+    return (wrap(told), _layer_table(backward, on_device, "_bwd"), part_table(backward, on_device))
+
+
+def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
     all_layers = layers(forward)
     if not all_layers:
         return ""
     whole = shared(forward.total, on_device)
-    lines = [_columns("layer", "attn", "attn_cuda", "ffn", "ffn_cuda", "share")]
+    names = (f"{block}{suffix}{kind}" for block in ("attn", "ffn") for kind in ("", "_cuda"))
+    lines = [_columns("layer", *names, "share")]
     for name, group in _groups(all_layers):
         attn, ffn = (_mean_block(group, block) for block in ("attn", "ffn"))
         share = len(group) * (shared(attn, on_device) + shared(ffn, on_device))

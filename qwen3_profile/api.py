@@ -1,0 +1,165 @@
+"""The part of the Python API that runs a model: label it, or trace one call of it.
+
+    from qwen3_profile import trace_forward
+
+    profile = trace_forward(model, input_ids)    # any decoder of transformers, called as itself
+    print(profile.table())
+    profile.record.to_json()["layer_details"][0]["attn"]
+    profile.save("traces/mine")                  # for `python -m qwen3_profile.export traces/mine`
+
+For more than one forward pass, label the model and record with torch.profiler as always; each pass
+becomes a record:
+
+    with label(model), torch.profiler.profile() as profiler:
+        model.generate(input_ids, max_new_tokens=8)
+    profiler.export_chrome_trace("generate.json")
+    print(to_table(to_records("generate.json")))
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qwen3_profile import instrument
+from qwen3_profile.calls import Call, Phase
+from qwen3_profile.collect import collect_config
+from qwen3_profile.errors import OutputError
+from qwen3_profile.files import make_folder, output_error, write_atomic
+from qwen3_profile.instrument import Instrumentation
+from qwen3_profile.own_model import record_call
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.runs import Run, write_run
+from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.views.tables import median_record, render
+from qwen3_profile.views.tensorboard import normalised_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What `trace_forward` measured.
+
+    records: one for each measured run, as the command line writes them.
+    """
+
+    records: tuple[TimingRecord, ...]
+    _run: Run
+    # Removed with the last reference to it.
+    _folder: tempfile.TemporaryDirectory[str]
+
+    @property
+    def record(self) -> TimingRecord:
+        """The median run; the one that the table shows."""
+        return median_record(self.records)
+
+    @property
+    def trace(self) -> Trace:
+        """The events of the traced pass of `record`."""
+        return read_trace(Path(self._folder.name) / self.record.facts.trace)
+
+    def table(self) -> str:
+        """The tables that the command line prints; at most 100 columns."""
+        return render(self.records)
+
+    def save(self, folder: str | Path) -> Path:
+        """Keeps the run as the command line does: run.json, raw traces, a trace for viewers.
+
+        Args:
+            folder: is made; `python -m qwen3_profile.export` and `to_records` read it,
+                `tensorboard --logdir` the folder above it.
+
+        Raises:
+            OutputError: something is there already, or it cannot be written.
+        """
+        target = Path(folder)
+        if target.exists():
+            raise OutputError(str(target), "is already there", "give a folder that is new")
+        make_folder(target.parent)
+        try:
+            shutil.copytree(self._folder.name, target)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(target, ignore_errors=True)
+            cause = error if not isinstance(error, shutil.Error) else OSError(str(error))
+            raise output_error(target, cause) from error
+        write_run(target, _with_viewer_trace(target, replace(self._run, name=target.name)))
+        return target
+
+
+def trace_forward(
+    model: nn.Module,
+    *args: Any,
+    phase: Phase | None = None,
+    num_runs: int = 3,
+    warmup_runs: int = 1,
+    inference_mode: bool = True,
+    **kwargs: Any,
+) -> Profile:
+    """Times and traces `model(*args, **kwargs)`, layer by layer and part by part.
+
+    The call is made `warmup_runs` times, then twice for each measured run: bare, and under labels
+    and the profiler. What it returns is dropped. Model and arguments are as they were afterwards;
+    a KV cache among the arguments is copied for each pass.
+
+    Args:
+        model: a decoder of transformers, on one device. Its attention implementation, dtype and
+            train or eval mode are used as they are.
+        args, kwargs: what `model` is called with, such as `input_ids`.
+        phase: what the pass is called; None for "decode" where one token per sequence comes with
+            a cache, else "prefill".
+        inference_mode: run under torch.inference_mode; with False in the caller's own grad mode.
+
+    Returns:
+        The records, with the table and the trace. A decode record has one step.
+
+    Raises:
+        ModelError: not such a model, or one on several devices, or no input among the arguments.
+        ConfigError: a count out of range, or weights of another dtype than config.DTYPES.
+        RunError: the model is labelled already, or another profiler is at work.
+
+    What the model itself raises comes through as it is.
+    """
+    call = Call(model, args, kwargs, inference_mode)
+    folder = tempfile.TemporaryDirectory(prefix="qwen3_profile.")
+    place = Path(folder.name)
+    run = record_call(call, phase or call.phase, num_runs, warmup_runs, place)
+    write_run(place, run)
+    return Profile(collect_config(place, run, run.configs[0]), run, folder)
+
+
+@contextmanager
+def label(model: nn.Module) -> Iterator[Instrumentation]:
+    """Labels every forward pass of `model` in this block that a profiler records.
+
+    Each pass is `prefill` or `decode`, by whether one token per sequence comes with a cache.
+    Afterwards the model is as it was.
+
+    Args:
+        model: a decoder of transformers.
+
+    Returns:
+        What was labelled, and what could not be.
+
+    Raises:
+        ModelError: it has no decoder layers, or one module in two places.
+        RunError: it is labelled already.
+    """
+    with instrument.labelled(model, passes=True) as found:
+        yield found
+
+
+def _with_viewer_trace(folder: Path, run: Run) -> Run:
+    """Writes the trace that TensorBoard and Perfetto show; the run, with its name in it."""
+    (result,) = run.configs
+    raw = [folder / measurement.trace for measurement in result.measurements]
+    name = f"{result.worker}.{time.time_ns()}.pt.trace.json.gz"
+    write_atomic(folder / name, gzip.compress(normalised_trace(raw), compresslevel=6))
+    return replace(run, configs=(replace(result, trace=name),))

@@ -1,0 +1,97 @@
+"""A path that holds runs or a trace in, its records out, grouped by config and phase. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from qwen3_profile.collect import collect_config, collect_trace
+from qwen3_profile.errors import ConfigError, TraceError
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
+
+
+def read_saved(
+    path: Path, config: int | None = None, accept: bool = False
+) -> list[tuple[TimingRecord, ...]]:
+    """The records that `path` holds, one group per config and phase.
+
+    Args:
+        path: a run's folder, a folder of runs, or a trace file, ours or not.
+        config: only the config of this index; None for all.
+        accept: read what is left of damaged traces.
+
+    Raises:
+        ConfigError: `config` of a lone trace.
+        TraceError: there is no such file, or it is no trace, or holds none.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    if path.is_dir():
+        groups = [group for folder in _runs_in(path) for group in _read_run(folder, config, accept)]
+        if not groups:
+            raise TraceError(str(path), f"holds no finished config{_numbered(config)}")
+        return groups
+    if config is not None:
+        raise ConfigError("--config", "goes with a run's folder, not with a trace file")
+    if not path.exists():
+        raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
+    records = _read_raw_of_run(path, accept) or collect_trace(path, accept_damaged=accept)
+    return by_config(records)
+
+
+def find_runs(path: Path) -> list[Path]:
+    """`path` if it is a run's folder, else the runs directly below it."""
+    if (path / RUN_FILE).is_file():
+        return [path]
+    return sorted(
+        (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
+        key=lambda folder: (len(folder.name), folder.name),
+    )
+
+
+def by_config(records: Sequence[TimingRecord]) -> list[tuple[TimingRecord, ...]]:
+    """Records of one trace by model and phase, in the order in which these first ran."""
+    groups: dict[tuple[int, str], list[TimingRecord]] = {}
+    for record in records:
+        groups.setdefault((record.config_index, record.phase), []).append(record)
+    return [tuple(group) for group in groups.values()]
+
+
+def _runs_in(path: Path) -> list[Path]:
+    runs = find_runs(path)
+    if not runs:
+        raise TraceError(
+            str(path),
+            f"holds no {RUN_FILE}, nor does a folder in it, and no trace",
+            "give a run's folder, or a folder with the trace of each rank",
+        )
+    return runs
+
+
+def _read_run(folder: Path, config: int | None, accept: bool) -> Iterator[tuple[TimingRecord, ...]]:
+    run = read_run(folder)
+    for result in run.configs:
+        if result.measurements and config in (None, result.index):
+            yield collect_config(folder, run, result, accept_damaged=accept)
+
+
+def _read_raw_of_run(path: Path, accept: bool) -> tuple[TimingRecord, ...]:
+    """The record that a raw trace which still lies in its run's folder went into; else nothing.
+
+    That of a decode has the traces of several steps, and is the same whichever is named.
+    """
+    folder = path.resolve().parent.parent
+    if path.resolve().parent.name != RAW_FOLDER or not (folder / RUN_FILE).is_file():
+        return ()
+    run, trace = read_run(folder), f"{RAW_FOLDER}/{path.name}"
+    return tuple(
+        record
+        for result in run.configs
+        for index in {each.run_index for each in result.measurements if each.trace == trace}
+        for record in collect_config(folder, run, result, accept_damaged=accept)
+        if record.run_index == index
+    )
+
+
+def _numbered(config: int | None) -> str:
+    return "" if config is None else f" of index {config}"

@@ -1,0 +1,93 @@
+"""The records of a run in, one table of the attention implementations that ran side by side out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from qwen3_profile.config import RunConfig
+from qwen3_profile.records import TimingRecord
+from qwen3_profile.steps import layers
+from qwen3_profile.views.cells import milliseconds, wrap
+from qwen3_profile.views.tables import attention_name
+
+_WIDTHS = (14, 19, 12, 14, 12, 7)
+
+
+def render_backends(groups: Sequence[Sequence[TimingRecord]]) -> str:
+    """A table for each phase of the configs that differ in nothing but the attention.
+
+    Args:
+        groups: records of one config and phase each, of one run or of several.
+
+    Returns:
+        The tables, the first config of each being what the others are compared with; an empty
+        text where no two configs can be compared.
+    """
+    alike: dict[tuple[str, str, RunConfig], list[Sequence[TimingRecord]]] = {}
+    for records in groups:
+        first = records[0]
+        if first.config is not None:
+            plain = replace(first.config, attn_implementation=None)
+            alike.setdefault((first.facts.run, first.phase, plain), []).append(records)
+    tables = (_table(phase, config, rows) for (_, phase, config), rows in alike.items())
+    return "\n\n".join(table for table in tables if table)
+
+
+def _table(phase: str, config: RunConfig, rows: Sequence[Sequence[TimingRecord]]) -> str:
+    if len(rows) < 2:
+        return ""
+    total = "TPOT" if rows[0][0].step_times_ns else "total_time"
+    where = f"batch {config.batch_size} x {config.input_len} tokens, {config.dtype}"
+    lines = [
+        wrap(f"attention compared, {phase}: {where}; the same weights and inputs, times in ms"),
+        _columns("attention", "attn_forward", "attn_forward_cuda", "forward", "forward_cuda",
+                 total, "ratio"),
+    ]  # fmt: skip
+    whole = _total_ns(rows[0])
+    lines += [_row(records, whole) for records in rows]
+    lines.append(
+        f"medians over the runs; attn_forward: of all layers; ratio: {total} over the first line's"
+    )
+    return "\n".join(lines)
+
+
+def _row(records: Sequence[TimingRecord], first_ns: float) -> str:
+    passes = [single for record in records for single in record.one_by_one()]
+    on_device = any(each.times.device_events for each in passes)
+    total_ns = _total_ns(records)
+    cells = []
+    for values in (_attention_ns, _forward_ns):
+        for column in ("cpu_ns", "device_ns"):
+            shown = on_device or column == "cpu_ns"
+            ns = median(values(each, column) for each in passes)
+            cells.append(milliseconds(ns) if shown else "-")
+    ratio = f"{total_ns / first_ns:.2f}" if first_ns else ""
+    return _columns(attention_name(records[0]), *cells, milliseconds(total_ns), ratio)
+
+
+def _attention_ns(record: TimingRecord, column: str) -> int:
+    """The time of one pass inside `attn_forward`, all layers together."""
+    found = 0
+    for layer in layers(record.times.forward):
+        attn = layer.find(f"{layer.name}.attn")
+        part = attn.find(f"{attn.name}.attn_forward") if attn is not None else None
+        found += int(getattr(part.total, column)) if part is not None else 0
+    return found
+
+
+def _forward_ns(record: TimingRecord, column: str) -> int:
+    return int(getattr(record.times.forward.total, column))
+
+
+def _total_ns(records: Sequence[TimingRecord]) -> float:
+    """The median bare pass: of a decode over every step, of a prefill over the runs."""
+    steps_ns = [ns for record in records for ns in record.step_times_ns]
+    return median(steps_ns or [record.total_ns or 0.0 for record in records])
+
+
+def _columns(*cells: str) -> str:
+    head, *rest = cells
+    tail = "".join(f"{cell:>{width}}" for cell, width in zip(rest, _WIDTHS, strict=True))
+    return f"{head:<22}{tail}"
