@@ -252,7 +252,6 @@ class _Columns:
             raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
         return NO_CORRELATION if correlation is None else correlation
 
-
     def _read_sequence(self, event: Event) -> tuple[int, int] | None:
         """Sequence number and forward thread of what autograd numbered or evaluated, else None."""
         is_node = event.name is not None and event.name.startswith(NODE_PREFIX)

@@ -16,6 +16,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, attribute
+from qwen3_profile.errors import TraceError
 from qwen3_profile.scopes import NO_SCOPE, build_scopes, select_labels
 from qwen3_profile.trace import read_trace
 
@@ -29,7 +30,11 @@ def device_ranges(path: Path, base_time_ns: int) -> list[bytes]:
         path: a raw trace; one in which Kineto drew ranges gets none.
         base_time_ns: what the times of the result count from.
     """
-    trace = read_trace(path)
+    try:
+        trace = read_trace(path)
+    except TraceError:
+        # The normaliser mends text that is no JSON; such a trace is shown without these ranges.
+        return []
     if len(trace.gpu_annotations) or not len(trace.device):
         return []
     scopes = build_scopes(trace, select_labels(trace), name_gaps=False)
