@@ -3,8 +3,8 @@
     bare                neither
     labels              labels installed, no profiler
     profiler            profiler, no labels
-    both                as the product measures: cheap ranges for parts, dear ones for containers
-    both, all dear      every label by torch.profiler.record_function
+    both                as the product measures
+    both, dear labels   every label by torch.profiler.record_function
 
 Every arm runs once a round, each after a pass that is not timed; medians over the rounds, and the
 ratio to `bare`. A label's own cost is (labels - bare) / labels, and (both - profiler) / labels.
@@ -15,7 +15,6 @@ ratio to `bare`. A label's own cost is (labels - bare) / labels, and (both - pro
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -99,32 +98,28 @@ def _both(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str
         return _profiler(recorder, model, forward, lead_in, phase)
 
 
-def _all_dear(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
-    dear = (mock.patch.object(module, "part_range", record_function) for module in _USERS)
-    with contextlib.ExitStack() as stack:
-        for patch in dear:
-            stack.enter_context(patch)
+def _dear(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
+    with mock.patch.object(ranges, "label_range", record_function):
         return _both(recorder, model, forward, lead_in, phase)
 
 
-_USERS = tuple(module for module in (ranges, instrument) if hasattr(module, "part_range"))
 _ARMS = {
     "bare": _bare,
     "labels": _labels,
     "profiler": _profiler,
     "both": _both,
-    "both, all dear": _all_dear,
+    "both, dear labels": _dear,
 }
 
 
 def _report(phase: str, batch: int, length: int, count: int, times: dict[str, list[int]]) -> None:
     bare = median(times["bare"])
     print(f"\n{phase} {batch} x {length}")
-    print(f"{'arm':<16}{'median ms':>11}{'min':>10}{'max':>10}{'of bare':>9}")
+    print(f"{'arm':<18}{'median ms':>11}{'min':>10}{'max':>10}{'of bare':>9}")
     for name, values in times.items():
         middle = median(values)
         print(
-            f"{name:<16}{middle / 1e6:>11.3f}{min(values) / 1e6:>10.3f}{max(values) / 1e6:>10.3f}"
+            f"{name:<18}{middle / 1e6:>11.3f}{min(values) / 1e6:>10.3f}{max(values) / 1e6:>10.3f}"
             f"{middle / bare:>9.2f}"
         )
     alone = (median(times["labels"]) - bare) / count / 1e3

@@ -165,7 +165,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
-        help="forward passes before the first measured one (default: %(default)s)",
+        help="prefills, with all decode steps, before the first run (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--decode-steps", type=int, default=default.decode_steps, metavar="N",

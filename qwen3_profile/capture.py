@@ -27,9 +27,6 @@ from qwen3_profile.training import TrainStep, with_gradients
 
 Phase = Literal["prefill", "decode", "train_step"]
 
-# Decode steps of a warm-up: the first allocates, the second is as any other.
-_WARMUP_STEPS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -194,7 +191,8 @@ class _Measuring:
             return
         generation = self._generation()
         generation.prefill()
-        for _ in range(min(self._config.decode_steps, _WARMUP_STEPS)):
+        # All steps: some kernels are prepared anew for each length of the context that they meet.
+        for _ in range(self._config.decode_steps):
             generation.decode()
 
     def _train(self, run_index: int) -> Run:

@@ -23,13 +23,10 @@ from qwen3_profile.errors import ModelError
 from qwen3_profile.labels import layer_label
 from qwen3_profile.patching import Function, Patches
 from qwen3_profile.ranges import (
-    Range,
-    coarse_range,
     inside_phase,
     inside_range,
     inside_scope,
     part_of_scope,
-    part_range,
     phase,
     step,
 )
@@ -124,14 +121,14 @@ class _Installer:
 
     def _layer(self, index: int, layer: nn.Module) -> bool:
         """Labels one decoder layer; whether it is a mixture of experts."""
-        self._module(layer, layer_label(index), "layer", coarse_range)
+        self._module(layer, layer_label(index), "layer")
         blocks: dict[str, nn.Module] = {}
         for found in parts_of(layer, "layer"):
             if found.part in ("attn", "ffn"):
                 blocks[found.part] = found.modules[0]
             else:
                 for module in found.modules:
-                    self._module(module, layer_label(index, found.part), found.part, part_range)
+                    self._module(module, layer_label(index, found.part), found.part)
         self._missing.update(unnamed(layer, "layer"))
         self._missing.update(f"{x}: no such module" for x in ("attn", "ffn") if x not in blocks)
         if "attn" in blocks:
@@ -140,11 +137,11 @@ class _Installer:
 
     def _attention(self, index: int, attn: nn.Module) -> None:
         labels = {part: layer_label(index, "attn", part) for part in _ATTN_FUNCTIONS}
-        self._module(attn, layer_label(index, "attn"), "attn", coarse_range, labels)
+        self._module(attn, layer_label(index, "attn"), "attn", labels)
         self._parts(attn, "attn", index, "attn")
 
     def _feed_forward(self, index: int, ffn: nn.Module) -> bool:
-        self._module(ffn, layer_label(index, "ffn"), "ffn", coarse_range)
+        self._module(ffn, layer_label(index, "ffn"), "ffn")
         self._parts(ffn, "moe" if is_moe(ffn) else "ffn", index, "ffn")
         return is_moe(ffn)
 
@@ -156,7 +153,7 @@ class _Installer:
             label = found.part if layer is None else layer_label(layer, block, found.part)
             part = found.part if block is None else f"{block}.{found.part}"
             for module in found.modules:
-                self._module(module, label, part, part_range)
+                self._module(module, label, part)
         if block is not None:
             self._missing.update(unnamed(owner, kind))
 
@@ -165,7 +162,6 @@ class _Installer:
         module: nn.Module,
         label: str,
         part: str,
-        open_range: Range,
         functions: Mapping[str, str] | None = None,
     ) -> None:
         """Labels `module`, and with the labels of `functions` the functions called inside it."""
@@ -176,9 +172,7 @@ class _Installer:
         self._note(part, forward)
         if functions is not None:
             forward = inside_scope(forward, functions, self._patches)
-        self._patches.put(
-            module, "forward", inside_range(forward, label, open_range, self._patches)
-        )
+        self._patches.put(module, "forward", inside_range(forward, label, self._patches))
 
     def _causal_mask(self, decoder: nn.Module, is_pass: bool) -> None:
         labels = {"causal_mask": "causal_mask"}

@@ -24,10 +24,10 @@ from qwen3_profile.patching import Function, Patches
 
 Range = Callable[[str], AbstractContextManager[object]]
 
-# An annotation, which viewers show on the device's track too.
-coarse_range: Range = record_function
-# Ten times cheaper, but private to torch and no annotation.
-part_range: Range = getattr(torch._C._profiler, "_RecordFunctionFast", record_function)
+# Of a whole forward pass: an annotation, which other tools look for.
+annotation_range: Range = record_function
+# Of all labels inside one. Ten times cheaper, but private to torch, and an operator to other tools.
+label_range: Range = getattr(torch._C._profiler, "_RecordFunctionFast", record_function)
 
 # Part -> label, for the functions that may be called where this thread is now: layer 7's inside
 # layer 7's attention; none inside such a function, so that one built on another is labelled once.
@@ -39,32 +39,32 @@ def phase(name: Literal["prefill", "decode", "train_step"]) -> AbstractContextMa
     """The label round one whole forward pass."""
     if name not in PHASES:
         raise ValueError(f"{name!r} is not one of {PHASES}")
-    return coarse_range(name) if _recording() else nullcontext()
+    return annotation_range(name) if _recording() else nullcontext()
 
 
 def step(index: int) -> AbstractContextManager[object]:
     """The range round one measured step, `ProfilerStep#0` onwards, by which viewers count."""
-    return coarse_range(f"{STEP_PREFIX}{index}") if _recording() else nullcontext()
+    return annotation_range(f"{STEP_PREFIX}{index}") if _recording() else nullcontext()
 
 
 def leaf(name: str) -> AbstractContextManager[object]:
     """The label round a part that no module and no function of the model makes up."""
-    return part_range(name) if _recording() else nullcontext()
+    return label_range(name) if _recording() else nullcontext()
 
 
 def annotation(name: str) -> AbstractContextManager[object]:
     """The same as a range that viewers show on the device's track too."""
-    return coarse_range(name) if _recording() else nullcontext()
+    return annotation_range(name) if _recording() else nullcontext()
 
 
-def inside_range(original: Function, label: str, open_range: Range, block: Patches) -> Function:
+def inside_range(original: Function, label: str, block: Patches) -> Function:
     """`original` inside the range `label`, while `block` is open."""
 
     @functools.wraps(original, updated=())
     def labelled(*args: Any, **kwargs: Any) -> Any:
         if not (_recording() and block.is_open):
             return original(*args, **kwargs)
-        with open_range(label):
+        with label_range(label):
             return original(*args, **kwargs)
 
     return labelled
@@ -77,7 +77,7 @@ def inside_phase(original: Function, block: Patches) -> Function:
     def labelled(*args: Any, **kwargs: Any) -> Any:
         if not (_recording() and block.is_open):
             return original(*args, **kwargs)
-        with coarse_range(phase_of(args, kwargs)):
+        with annotation_range(phase_of(args, kwargs)):
             return original(*args, **kwargs)
 
     return labelled
@@ -109,7 +109,7 @@ def part_of_scope(original: Function, part: str) -> Function:
             return original(*args, **kwargs)
         token = _open_labels.set(_NO_LABELS)
         try:
-            with part_range(label):
+            with label_range(label):
                 return original(*args, **kwargs)
         finally:
             _open_labels.reset(token)

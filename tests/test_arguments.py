@@ -119,7 +119,7 @@ def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
 # A number without a unit says what it counts.
 UNITS = {
     "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
-    "--warmup-runs": "forward passes", "--decode-steps": "tokens", "--trace-steps": "decode steps",
+    "--warmup-runs": "prefills", "--decode-steps": "tokens", "--trace-steps": "decode steps",
     "--num-layers": "layers", "--seed": "token ids",
 }  # fmt: skip
 

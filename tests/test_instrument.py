@@ -228,13 +228,15 @@ class TestCoverage:
             is_list = isinstance(experts, nn.ModuleList)
             assert several == ({"layer.0.ffn.experts"} if is_list else set())
 
-    def test_containers_are_annotations(self, kind: str, attn: str, tmp_path: Path) -> None:
+    def test_passes_are_annotations_and_labels_cheap_ranges(
+        self, kind: str, attn: str, tmp_path: Path
+    ) -> None:
         model = tiny(kind, attn)
         with instrument.labelled(model), recorded(tmp_path) as roots:
             prefill_and_decode(model)
         nodes = [node for root in roots for node in root.walk() if node.label]
         for node in nodes:
-            kind_of_label = "cpu_op" if node.label.kind == "leaf" else "user_annotation"
+            kind_of_label = "user_annotation" if node.label.kind == "phase" else "cpu_op"
             assert (node.name, node.category) == (node.name, kind_of_label)
 
     def test_labels_lie_inside_their_own_layer(self, kind: str, attn: str, tmp_path: Path) -> None:
@@ -439,9 +441,8 @@ class TestReach:
         def fail(name: str) -> None:
             pytest.fail(f"range {name} without a profiler")
 
-        for module in (instrument, ranges):
-            monkeypatch.setattr(module, "coarse_range", fail)
-            monkeypatch.setattr(module, "part_range", fail)
+        monkeypatch.setattr(ranges, "annotation_range", fail)
+        monkeypatch.setattr(ranges, "label_range", fail)
         model = tiny("moe")
         with instrument.labelled(model), instrument.step(0):
             prefill_and_decode(model)
@@ -503,9 +504,8 @@ class Recorder:
 )
 def test_threads_do_not_mix_layers(same_model: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    for module in (instrument, ranges):
-        monkeypatch.setattr(module, "coarse_range", recorder)
-        monkeypatch.setattr(module, "part_range", recorder)
+    monkeypatch.setattr(ranges, "annotation_range", recorder)
+    monkeypatch.setattr(ranges, "label_range", recorder)
     monkeypatch.setattr(autograd_profiler, "_is_profiler_enabled", True)
     model = tiny("dense")
     other = model if same_model else tiny("dense")
