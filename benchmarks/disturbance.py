@@ -62,8 +62,6 @@ def _rounds(model: Any, inputs: Any, phase: str, rounds: int) -> dict[str, list[
     for _ in range(rounds):
         for name, arm in _ARMS.items():
             forward, lead_in = _passes(model, inputs, phase)
-            # Twice: the first lets CUPTI detach, the second is as warm as any.
-            recorder.settle(lead_in)
             recorder.settle(lead_in)
             times[name].append(arm(recorder, model, forward, lead_in, phase))
     return times

@@ -4,7 +4,8 @@ A session of the profiler leaves CUPTI attached to the process, and every later 
 it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.
 So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUDA call; a forward
 pass that is not timed (`settle`) runs in between, and the bare one that follows is bare. A session
-that begins before CUPTI has detached records nothing of the device; such a trace is refused.
+that begins before CUPTI has detached records nothing of the device; such a trace is refused. A
+session that begins while it detaches can hang (kineto PR 1554), so `settle` gives it time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from qwen3_profile.rawtrace import export_trace
 
 # Read by Kineto when a session ends. The user's own choice stands.
 os.environ.setdefault("TEARDOWN_CUPTI", "1")
+# The thread on which Kineto detaches CUPTI tells nobody when it is ready for the next CUDA call,
+# nor when it is done. On an H100 a run with passes of 3 ms hung without these waits.
+_DETACH_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,11 @@ class Recorder:
             torch.get_device_module(self.device).synchronize(self.device)
 
     def settle(self, lead_in: Callable[[], None]) -> None:
-        """Lets CUPTI detach after a session, and clocks and caches recover; nothing is timed."""
-        if self.device.type != "cpu":
+        """Lets CUPTI detach after a session, then clocks and caches recover; nothing is timed."""
+        if self.device.type == "cpu":
+            return
+        for _ in range(2):
+            time.sleep(_DETACH_S)
             lead_in()
             self.synchronize()
 
