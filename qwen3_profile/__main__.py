@@ -30,7 +30,7 @@ from qwen3_profile.runs import Claim, ConfigResult, Run, claim_folder, has_trace
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.tables import median_record, render
-from qwen3_profile.views.tensorboard import normalised_trace
+from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,7 +139,7 @@ def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
     """
     raw = [folder / measurement.trace for measurement in result.measurements]
     data = gzip.compress(normalised_trace(raw), compresslevel=6)
-    name = f"{result.worker}.{time.time_ns()}.pt.trace.json.gz"
+    name = trace_name(result.worker, time.time_ns())
     write_atomic(folder / name, data)
     results = tuple(replace(r, trace=name) if r is result else r for r in run.configs)
     run = replace(run, configs=results)

@@ -41,7 +41,7 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import Run, write_run
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.tables import median_record, render
-from qwen3_profile.views.tensorboard import normalised_trace
+from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,6 @@ def _with_viewer_trace(folder: Path, run: Run) -> Run:
     """Writes the trace that TensorBoard and Perfetto show; the run, with its name in it."""
     (result,) = run.configs
     raw = [folder / measurement.trace for measurement in result.measurements]
-    name = f"{result.worker}.{time.time_ns()}.pt.trace.json.gz"
+    name = trace_name(result.worker, time.time_ns())
     write_atomic(folder / name, gzip.compress(normalised_trace(raw), compresslevel=6))
     return replace(run, configs=(replace(result, trace=name),))

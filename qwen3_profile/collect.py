@@ -217,7 +217,7 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         run=run.name,
         trace="",
         model=run.model,
-        environment=run.environment,
+        environment=replace(run.environment, kernels_replaced=result.replaced),
         requested_device=run.requested_device,
         device=run.device,
         attn_implementation=result.attn_implementation,

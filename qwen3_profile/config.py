@@ -72,12 +72,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         for key, least in _LEAST.items():
             _check_count(key, getattr(self, key), least)
-        if self.cache not in CACHES:
-            raise ConfigError("cache", f"{self.cache!r} is not one of {', '.join(CACHES)}")
-        if self.inputs not in INPUTS:
-            raise ConfigError("inputs", f"{self.inputs!r} is not one of {', '.join(INPUTS)}")
-        if self.dtype not in DTYPES:
-            raise ConfigError("dtype", f"{self.dtype!r} is not one of {', '.join(DTYPES)}")
+        _check_choice("cache", self.cache, CACHES)
+        _check_choice("inputs", self.inputs, INPUTS)
+        _check_choice("dtype", self.dtype, DTYPES)
         self._check_backward()
         _check_name("attn_implementation", self.attn_implementation)
         _check_name("experts_implementation", self.experts_implementation)
@@ -140,8 +137,7 @@ class ModelRequest:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("--model-name", "is empty", f"give a name such as {DEFAULT_MODEL}")
-        if self.weights not in WEIGHTS:
-            raise ConfigError("--weights", f"{self.weights!r} is not one of {', '.join(WEIGHTS)}")
+        _check_choice("--weights", self.weights, WEIGHTS)
         if self.num_layers is not None:
             _check_count("--num-layers", self.num_layers, 1)
         if not 0 <= self.seed < 1 << 63:
@@ -224,13 +220,13 @@ def closest(word: str, choices: Iterable[str]) -> str:
 
 def _read_entries(path: Path) -> list[Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        text = path.read_text(encoding="utf-8-sig")
+        document = json.loads(text, object_pairs_hook=_unique_keys)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-    except _DuplicateKeyError as error:
-        raise ConfigError(str(path), f"has the key {error} twice in one object") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(str(path), f"is not JSON: {error}") from error
+    _check_unique(str(path), document)
     if not isinstance(document, dict) or not isinstance(document.get("configs"), list):
         raise ConfigError(str(path), 'has no list "configs"', 'write {"configs": [{...}, ...]}')
     unknown = sorted(set(document) - {"configs"})
@@ -243,6 +239,7 @@ def _read_entries(path: Path) -> list[Any]:
 
 
 def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
+    _check_unique(where, entry)
     if not isinstance(entry, dict):
         raise ConfigError(where, f"is {_json_type(entry)}", 'write {"batch_size": ...}')
     known = [field.name for field in dataclasses.fields(RunConfig)]
@@ -273,6 +270,13 @@ def _check_count(key: str, value: object, least: int) -> None:
         raise ConfigError(key, f"{value} is out of range", f"take {least} to {_MAX_COUNT}")
 
 
+def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(key, f"is {_json_type(value)}", f"give one of {', '.join(choices)}")
+    if value not in choices:
+        raise ConfigError(key, f"{value!r} is not one of {', '.join(choices)}")
+
+
 def _check_name(key: str, value: object) -> None:
     if value is None:
         return
@@ -286,18 +290,26 @@ def _check_name(key: str, value: object) -> None:
 def _json_type(value: object) -> str:
     names: Mapping[type, str] = {
         type(None): "null", bool: "true or false", int: "a number", float: "a fraction",
-        str: "a string", list: "a list", dict: "an object",
+        str: "a string", list: "a list", dict: "an object", _KeyTwice: "an object",
     }  # fmt: skip
     return names.get(type(value), type(value).__name__)
 
 
-class _DuplicateKeyError(ValueError):
-    pass
+@dataclass(frozen=True, slots=True)
+class _KeyTwice:
+    """Stands for a JSON object that has `key` twice, of which Python would keep the last."""
+
+    key: str
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _KeyTwice:
     found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(repr(next(k for k in keys if keys.count(k) > 1)))
-    return found
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    return _KeyTwice(next(key for key in keys if keys.count(key) > 1))
+
+
+def _check_unique(where: str, value: object) -> None:
+    if isinstance(value, _KeyTwice):
+        raise ConfigError(where, f"has the key {value.key!r} twice", "leave one out")

@@ -16,7 +16,7 @@ _QUERY_SECONDS = 5.0
 
 
 def read_environment(device: torch.device) -> Environment:
-    """What is known of the machine that `device` is in. Replaced kernels are added by the run."""
+    """What is known of the machine that `device` is in; each record adds the kernels replaced."""
     is_cuda = device.type == "cuda"
     driver, sm_clock, memory_clock = _ask_driver(device) if is_cuda else ("", None, None)
     return Environment(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile import families, instrument
+from qwen3_profile import families, instrument, library
 from qwen3_profile.calls import Call, Phase
 from qwen3_profile.config import DTYPES, RunConfig
 from qwen3_profile.environment import read_environment
@@ -26,6 +27,7 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
+from qwen3_profile.shapes import Shape
 from qwen3_profile.structure import find_decoder
 
 # What a record says of weights that are neither ours nor read by us.
@@ -201,4 +203,12 @@ def _facts(model: nn.Module) -> ModelFacts:
         hidden_size=getattr(config, "hidden_size", None)
         or (embedding.embedding_dim if embedding is not None else 0),
         parameters=counted.parameters,
+        shape=_shape(config),
     )
+
+
+def _shape(config: Any) -> Shape | None:
+    try:
+        return library.shape_of(config)
+    except AttributeError:
+        return None

@@ -243,4 +243,7 @@ def _facts_json(facts: RunFacts) -> dict[str, Any]:
     found = asdict(facts)
     found.pop("run")
     found.pop("lengths")
+    if facts.model is not None and facts.model.shape is not None:
+        # Of the table of published shapes, and not of a model that was loaded.
+        found["model"]["shape"].pop("sources")
     return found

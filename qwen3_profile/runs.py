@@ -20,6 +20,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import OutputError, ProfileError, TraceError
 from qwen3_profile.files import make_folder, output_error, write_atomic
 from qwen3_profile.routing import LayerRouting
+from qwen3_profile.shapes import Shape
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
@@ -56,6 +57,7 @@ class ModelFacts:
     num_layers, model_layers: profiled, and of how many.
     moe_layers: which of the profiled layers are mixtures of experts.
     parameters: of the profiled layers, a tied head counted once.
+    shape: as profiled; None where a model's config does not tell, and in older runs.
     """
 
     requested_name: str
@@ -67,6 +69,7 @@ class ModelFacts:
     moe_layers: tuple[int, ...]
     hidden_size: int
     parameters: int
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,4 +200,5 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
         moe_layers=facts.moe_layers,
         hidden_size=facts.shape.hidden_size,
         parameters=facts.parameter_count,
+        shape=facts.shape,
     )

@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What `find_shape` found.
+    """What `lookup` found.
 
     name: the published name, such as "Qwen/Qwen3-0.6B".
     is_alias: the name asked for was never published, and `name` stands in for it.
@@ -154,20 +154,8 @@ ALIASES: dict[str, str] = {"Qwen/Qwen3-0.5B": "Qwen/Qwen3-0.6B"}
 _OWNER = "Qwen/"
 
 
-def find_shape(name: str) -> Found:
-    """The published model that `name` means; upper and lower case and `Qwen/` do not matter.
-
-    Raises:
-        ModelError: no published Qwen3 text model is called so; names the nearest, or all.
-    """
-    found = lookup(name)
-    if found is None:
-        raise ModelError(name, "is not a published Qwen3 text model", nearest(name))
-    return found
-
-
 def lookup(name: str) -> Found | None:
-    """As `find_shape`, with None for a name that is not known."""
+    """The published model that `name` means; upper and lower case and `Qwen/` do not matter."""
     alias = _spelled(name, ALIASES)
     published = ALIASES[alias] if alias else _spelled(name, PUBLISHED)
     if published is None:
@@ -176,9 +164,10 @@ def lookup(name: str) -> Found | None:
 
 
 def nearest(name: str) -> str:
-    """What to try instead of the unknown `name`: the nearest published name, or all of them."""
+    """What to try instead of the unknown `name`: the nearest published name, and all of them."""
     owned = name if "/" in name else f"{_OWNER}{name}"
-    return closest(owned, PUBLISHED) or f"the known ones are {', '.join(PUBLISHED)}"
+    known = ", ".join(published.removeprefix(_OWNER) for published in PUBLISHED)
+    return f"{closest(owned, PUBLISHED)} the known ones are {known}".lstrip()
 
 
 def cut(name: str, shape: Shape, num_layers: int | None) -> Shape:

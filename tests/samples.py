@@ -18,6 +18,7 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
+from qwen3_profile.shapes import PUBLISHED
 from qwen3_profile.steps import StepTimes, merge_steps, read_steps
 
 ENVIRONMENT = Environment(
@@ -49,6 +50,7 @@ def model_facts(num_layers: int) -> ModelFacts:
         moe_layers=(),
         hidden_size=1024,
         parameters=596_049_920,
+        shape=replace(PUBLISHED["Qwen/Qwen3-0.6B"], num_hidden_layers=num_layers, sources=()),
     )
 
 

@@ -468,6 +468,7 @@ def test_model_name_takes_another_decoder(
         assert len(record["layer_details"]) == record["model"]["num_layers"] == 1
         assert record["model"]["model_layers"] == 2
         assert record["model"]["hidden_size"] == 32
+        assert (shape := record["model"]["shape"]) is None or shape["hidden_size"] == 32
         assert record["model"]["moe_layers"] == ([0] if values == LOCAL_EXPERTS else [])
         assert record["findings"] == []
     assert prefill["model"]["parameters"] > 64 * 32

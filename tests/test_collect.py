@@ -136,6 +136,14 @@ def test_each_traced_step_is_a_record_of_its_own_for_a_table(tmp_path: Path) -> 
     assert {single.id for single in singles} == {first.id}
 
 
+def test_a_record_names_the_kernels_that_took_the_place_of_others(tmp_path: Path) -> None:
+    run, _ = decode_run(tmp_path)
+    result = replace(only(run), replaced=("norm: liger_kernel.LigerRMSNorm.forward",))
+    environment = collect_config(tmp_path, run, result)[0].facts.environment
+    assert environment is not None
+    assert environment.kernels_replaced == ("norm: liger_kernel.LigerRMSNorm.forward",)
+
+
 def test_a_trace_of_another_step_or_phase_is_refused(tmp_path: Path) -> None:
     run, _ = decode_run(tmp_path)
     first, *others = only(run).measurements

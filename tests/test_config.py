@@ -34,7 +34,7 @@ from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
         pytest.param({"num_runs": 0}, "num_runs: 0 is out of range; take 1", id="num_runs"),
         pytest.param({"warmup_runs": -1}, "warmup_runs: -1 is out of range; take 0", id="warmup"),
         pytest.param({"dtype": "int8"}, "dtype: 'int8' is not one of float32, float16", id="dtype"),
-        pytest.param({"dtype": ["float32"]}, "dtype: ['float32'] is not one of", id="dtype list"),
+        pytest.param({"dtype": ["float32"]}, "dtype: is a list; give one of", id="dtype list"),
         pytest.param({"attn_implementation": ""}, "attn_implementation: ''", id="empty attention"),
         pytest.param({"attn_implementation": 3}, "attn_implementation: 3", id="attention number"),
         pytest.param({"decode_steps": -1}, "decode_steps: -1 is out of range; take 0", id="decode"),
@@ -221,7 +221,22 @@ def entry(second: str) -> str:
             entry('{"dtype": "int4"}'), " configs[1].dtype", "'int4' is not one of", id="dtype"
         ),
         pytest.param(
-            entry('{"num_runs": 1, "num_runs": 2}'), "", "the key 'num_runs' twice", id="key twice"
+            entry('{"num_runs": 1, "num_runs": 2}'),
+            " configs[1]",
+            "the key 'num_runs' twice",
+            id="key twice",
+        ),
+        pytest.param(
+            entry('{"num_runs": {"a": 1, "a": 2}}'),
+            " configs[1].num_runs",
+            "is an object",
+            id="key twice in what is wrong as a whole",
+        ),
+        pytest.param(
+            entry('{"dtype": null}'),
+            " configs[1].dtype",
+            "is null; give one of float32",
+            id="no dtype",
         ),
         pytest.param(
             entry('{"batch_size": 1}'), " configs[1]", "is the same as configs[0]", id="duplicate"
@@ -252,6 +267,11 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(ConfigError, match="is not JSON"):
         read_configs(tmp_path / "b.json", DEFAULTS)
+
+
+def test_a_mark_of_the_byte_order_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf" + b'{"configs": [{"batch_size": 4}]}')
+    assert read_configs(tmp_path / "c.json", DEFAULTS)[0].batch_size == 4
 
 
 def test_the_example_of_the_repository_is_right() -> None:

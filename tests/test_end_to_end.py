@@ -134,6 +134,7 @@ def test_a_run_by_flags(
     assert {key: records[0][key] for key in expected} == expected
     assert len(records) == records[0]["num_runs"]
     assert len(records[0]["layer_details"]) == records[0]["model"]["num_layers"]
+    assert records[0]["model"]["shape"]["num_key_value_heads"] == 2
     assert all(record["findings"] == [] for record in records)
     assert "lm_head" in done.out
     assert path in done.out

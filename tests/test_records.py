@@ -143,6 +143,9 @@ def test_the_values_of_a_record() -> None:
     assert found["ledger_ns"] == {"device_time": 3400, "labels": 3400, "unattributed": 0}
     assert (found["device_events"], found["cross_thread_events"]) == (34, 0)
     assert found["model"]["name"] == "Qwen/Qwen3-0.6B"
+    shape = found["model"]["shape"]
+    assert (shape["num_hidden_layers"], shape["intermediate_size"]) == (2, 3072)
+    assert "sources" not in shape
     assert found["environment"]["device_name"] == "NVIDIA H100 80GB HBM3"
 
 

@@ -13,7 +13,7 @@ from qwen3_profile.views.cells import device, milliseconds, shared
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: times of one name, medians over the runs of a config."""
+    """One line of a table: the times of one name, summed over the layers."""
 
     name: str
     times: Times
