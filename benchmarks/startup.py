@@ -67,7 +67,7 @@ class Clock:
 def ours(clock: Clock, batch_size: int, input_len: int) -> None:
     from torch.profiler import ProfilerActivity, profile
 
-    from qwen3_profile import config, library, models, weights
+    from qwen3_profile import config, devices, library, models, weights
 
     # The import of transformers, the build and the fill overlap: what the clock sees of each.
     empty_model, fill = library.empty_model, weights.fill
@@ -85,7 +85,7 @@ def ours(clock: Clock, batch_size: int, input_len: int) -> None:
     library.empty_model = timed("build", empty_model)  # type: ignore[assignment]
     weights.fill = timed("build", fill)  # type: ignore[assignment]
     clock.lap("imports")
-    device = models.resolve_device(None).device
+    device = devices.resolve_device(None).device
     loaded = models.load_model(config.ModelRequest(), "bfloat16", None, device)
     vocab_size = loaded.facts.shape.vocab_size
     ids = models.make_inputs(vocab_size, batch_size, input_len, 0, device)
@@ -104,10 +104,10 @@ def floor(clock: Clock, batch_size: int, input_len: int) -> None:
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
     clock.lap("imports")
-    from qwen3_profile import library, models, shapes, weights
+    from qwen3_profile import devices, library, models, shapes, weights
 
     shape = shapes.PUBLISHED["Qwen/Qwen3-0.6B"]
-    device = models.resolve_device(None).device
+    device = devices.resolve_device(None).device
     model = library.empty_model(library.published_config(shape, torch.bfloat16))
     assert isinstance(model, Qwen3ForCausalLM)
     count = weights.values_needed(model)

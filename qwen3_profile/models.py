@@ -11,23 +11,11 @@ import torch
 
 from qwen3_profile import experts, families, hub, library, shapes, weights
 from qwen3_profile.config import ModelRequest
-from qwen3_profile.devices import ResolvedDevice, free_memory_bytes, resolve_device
+from qwen3_profile.devices import free_memory_bytes
 from qwen3_profile.errors import ModelError
 from qwen3_profile.hub import Source
 from qwen3_profile.memory import is_out_of_memory
 from qwen3_profile.shapes import Shape
-
-__all__ = [
-    "LoadedModel",
-    "ModelFacts",
-    "ResolvedDevice",
-    "load_model",
-    "make_inputs",
-    "prefill",
-    "resolve_device",
-    "set_attention",
-    "set_experts",
-]
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
 _HEADROOM = 0.1
@@ -35,8 +23,8 @@ _UNBUILDABLE = "has a config that no model can be built from"
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a record says about a model; plain values only.
+class LoadedFacts:
+    """What is known about a loaded model; plain values only.
 
     shape: as it ran, so `shape.num_hidden_layers` is the number of layers used.
     published_layers: the number of layers of the whole model.
@@ -78,7 +66,7 @@ class LoadedModel:
     weights_source: str
     dtype: str
     device: torch.device
-    facts: ModelFacts
+    facts: LoadedFacts
     default_attention: str
     warnings: tuple[str, ...]
     default_experts: str = ""
@@ -312,7 +300,7 @@ def _what_would_fit(size: _Size, dtype: torch.dtype, free_bytes: int) -> str:
     return "take a smaller model or a device with more memory"
 
 
-def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> ModelFacts:
+def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
     """The facts of a loaded model; those of another than Qwen3 are counted in it."""
     facts = _facts(library.shape_of(model.config), published_layers, dtype)
     if library.is_qwen3(model.config):
@@ -328,9 +316,9 @@ def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> ModelFac
     )
 
 
-def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> ModelFacts:
+def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
     count = shapes.parameter_count(shape)
-    return ModelFacts(
+    return LoadedFacts(
         shape=shape,
         published_layers=published_layers,
         moe_layers=tuple(sorted(shapes.moe_layers(shape))),

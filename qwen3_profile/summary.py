@@ -117,7 +117,7 @@ def _warnings(times: Mapping[str, Any]) -> list[str]:
 def _how_noisy(stats: Mapping[str, Any]) -> str:
     if not stats["median"]:
         return "its median is 0 and its IQR is not"
-    return f"IQR is {stats['iqr'] / stats['median']:.0%} of the median, over {NOISY:.0%}"
+    return f"IQR is {stats['iqr'] / stats['median']:.1%} of the median, over {NOISY:.0%}"
 
 
 def _leaves(node: Any) -> list[Mapping[str, Any]]:

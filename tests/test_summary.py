@@ -98,7 +98,7 @@ def test_every_time_of_a_record_has_its_statistics() -> None:
 
 def test_noise_is_told_of_the_headlines_by_name_and_of_the_parts_by_number() -> None:
     total, profiled = summarise(entries(1000, 2000, 6000))["warnings"]
-    assert total == "total_time is noisy: IQR is 125% of the median, over 10%"
+    assert total == "total_time is noisy: IQR is 125.0% of the median, over 10%"
     assert profiled.startswith("profiled_time is noisy")
 
     steady, odd = entries(1000, 1000)

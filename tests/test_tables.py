@@ -200,7 +200,7 @@ def test_the_totals() -> None:
     }  # fmt: skip
     assert "2.00 times" in page
     assert "[50.000 .. 90.000]" in page
-    assert "warning: total_time is noisy: its IQR is 39% of the median" in page
+    assert "warning: total_time is noisy: its IQR is 39.2% of the median" in page
 
 
 def test_on_the_cpu_alone_there_are_no_device_totals() -> None:

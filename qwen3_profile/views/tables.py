@@ -207,6 +207,6 @@ def _warnings(records: Sequence[TimingRecord]) -> str:
     bare = [record.total_ns for record in records if record.total_ns is not None]
     if bare and is_noisy(stats := spread(bare)):
         share = stats["iqr"] / stats["median"]
-        lines.append(f"total_time is noisy: its IQR is {share:.0%} of the median, over {NOISY:.0%}")
+        lines.append(f"total_time is noisy: its IQR is {share:.1%} of the median, over {NOISY:.0%}")
     lines += dict.fromkeys(f.message for record in records for f in record.findings)
     return "\n".join(wrap(f"warning: {line}") for line in lines)
