@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
@@ -99,8 +99,8 @@ def _export(options: argparse.Namespace) -> int:
     if ranks:
         show(f"{render_spread(ranks)}\n")
     else:
-        for records in groups:
-            show(f"{render(records)}\n")
+        for text in _tables(groups):
+            show(f"{text}\n")
         compared = render_backends(groups)
         if compared:
             show(f"{compared}\n")
@@ -109,6 +109,17 @@ def _export(options: argparse.Namespace) -> int:
     _SAVE[options.format](path, [record for records in groups for record in records])
     show(f"records  {path}")
     return EXIT_OK
+
+
+def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
+    """The tables of each config; of several runs, each below its run's name."""
+    runs = [group[0].facts.run for group in groups]
+    shown = runs[0] if len(set(runs)) == 1 else None
+    for run, group in zip(runs, groups, strict=True):
+        if run != shown:
+            yield f"=== {run} ==="
+            shown = run
+        yield render(group)
 
 
 def _export_ledger(options: argparse.Namespace) -> int:

@@ -534,6 +534,14 @@ def test_export_of_a_folder_of_runs(commands: Commands, tmp_path: Path) -> None:
     both = commands.profile(tmp_path).records()
     done = commands.export(tmp_path, "traces", "--output-dir", "again")
     assert done.records("again/timing_records.json") == both
+    # Each table stands below the name of its run.
+    heads = [line for line in done.out.splitlines() if line.startswith(("===", "prefill:"))]
+    assert [head[:12] for head in heads] == [
+        "=== run1 ===",
+        "prefill: bat",
+        "=== run2 ===",
+        "prefill: bat",
+    ]
 
 
 def test_export_as_csv(commands: Commands, finished: Done, tmp_path: Path) -> None:

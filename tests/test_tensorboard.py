@@ -1,4 +1,4 @@
-"""The dashboard itself, on two real traces: what it lists, and the times that it shows."""
+"""The dashboard itself, on real traces: what it lists, and the times that it shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Done
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -46,8 +48,8 @@ class Dashboard:
             data = answer.read()
         return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
 
-    def profile(self, route: str, run: str, **query: str) -> Any:
-        return self.ask(route, run=run, worker="w", span="1", **query)
+    def profile(self, route: str, run: str, worker: str = "w", **query: str) -> Any:
+        return self.ask(route, run=run, worker=worker, span="1", **query)
 
 
 def record_cpu_session(path: Path, k: int) -> int:
@@ -71,8 +73,12 @@ def attn_ns() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, attn_ns: list[int]) -> Iterator[Dashboard]:
-    """TensorBoard on the runs "cpu", of two sessions recorded just now, and "gpu"."""
+def dashboard(
+    tmp_path_factory: pytest.TempPathFactory, attn_ns: list[int], finished: Done
+) -> Iterator[Dashboard]:
+    """TensorBoard on the runs "cpu", of two sessions recorded just now, "gpu", and "run1", which
+    the main job has just made.
+    """
     logdir = tmp_path_factory.mktemp("logdir")
     raws = [tmp_path_factory.mktemp("raw") / f"{k}.json" for k in (0, 1)]
     attn_ns.extend(record_cpu_session(path, k) for k, path in enumerate(raws))
@@ -80,6 +86,9 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, attn_ns: list[int]) -> I
         (logdir / run).mkdir()
         text = normalised_trace(paths)
         (logdir / run / trace_name("w", 1_700_000_000_000_000_000)).write_bytes(gzip.compress(text))
+    (logdir / "run1").mkdir()
+    for trace in (finished.cwd / "traces/run1").glob("*.pt.trace.json.gz"):
+        shutil.copy(trace, logdir / "run1")
     write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", time_ns=10**18)
     log_path = tmp_path_factory.mktemp("log") / "log"
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
@@ -91,7 +100,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, attn_ns: list[int]) -> I
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     try:
-        yield _when_loaded(server, log_path, {"cpu", "gpu"})
+        yield _when_loaded(server, log_path, {"cpu", "gpu", "run1"})
         for bad in (
             "Traceback",
             "should not intersect",
@@ -143,7 +152,7 @@ def test_dashboard_counts_each_step_once(dashboard: Dashboard, run: str, steps: 
     assert [row[0] for row in rows] == steps
 
 
-def modules(dashboard: Dashboard, run: str) -> dict[str, Any]:
+def modules(dashboard: Dashboard, run: str, worker: str = "w") -> dict[str, Any]:
     """The rows of the Module view by their names, each with its parent's."""
     rows: dict[str, Any] = {}
 
@@ -153,7 +162,7 @@ def modules(dashboard: Dashboard, run: str) -> dict[str, Any]:
             rows[row["name"]] = {**row, "parent": parent}
             visit(row["children"], row["name"])
 
-    visit(dashboard.profile("module", run)["data"], None)
+    visit(dashboard.profile("module", run, worker)["data"], None)
     return rows
 
 
@@ -173,6 +182,21 @@ def test_module_view_has_the_host_time_of_the_labels(
     assert attn["host_duration"] * 1000 == pytest.approx(sum(attn_ns), abs=4)
     assert 0 < attn["self_host_duration"] < attn["host_duration"]
     assert attn["device_duration"] == 0
+
+
+def test_module_view_has_the_times_of_the_records(dashboard: Dashboard, finished: Done) -> None:
+    worker = "bs1_len5_float32_prefill"
+    assert dashboard.ask("views", run="run1") == ["Overview", "Operator", "Trace", "Module"]
+    assert worker in dashboard.ask("workers", run="run1", view="Module")
+    rows = modules(dashboard, "run1", worker)
+    records = [record for record in finished.records() if record["input_len"] == 5]
+    assert len(records) == 2
+    for layer in (0, 1):
+        for block in ("attn", "ffn"):
+            row = rows[f"layer.{layer}.{block}"]
+            seconds = sum(record["layer_details"][layer][block] for record in records)
+            assert row["occurences"] == 2
+            assert row["host_duration"] == pytest.approx(seconds * 1e6, abs=0.004)
 
 
 # Device time and events launched inside each label, by a plain reading of the trace in integer

@@ -123,8 +123,10 @@ def _place(record: TimingRecord) -> str:
     if environment is None:
         return device
     name = environment.cpu if device == "cpu" else environment.device_name
-    threads = f", {environment.cpu_threads} threads" if device == "cpu" else ""
-    return f"{device} ({name}{threads})"
+    if device == "cpu":
+        count = environment.cpu_threads
+        name += f", {count} thread{'' if count == 1 else 's'}"
+    return f"{device} ({name})"
 
 
 def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
