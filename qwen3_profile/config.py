@@ -218,6 +218,12 @@ def closest(word: str, choices: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """`did you mean X? there is X, Y, Z`: the nearest of `choices`, and all of them."""
+    known = list(choices)
+    return f"{closest(word, known)} there is {', '.join(known)}".lstrip()
+
+
 def _read_entries(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from qwen3_profile.config import closest
+from qwen3_profile.config import suggest
 from qwen3_profile.errors import ModelError
 from qwen3_profile.library import explained
 from qwen3_profile.routing import LayerRouting
@@ -45,9 +45,7 @@ def check_experts_name(name: str) -> None:
     """
     offered = experts_names()
     if name not in offered:
-        hint = closest(name, offered)
-        do = f"{hint} " if hint else ""
-        raise ModelError(_FLAG, f"{name} is not offered", f"{do}there is {', '.join(offered)}")
+        raise ModelError(_FLAG, f"{name} is not offered", suggest(name, offered))
 
 
 def experts_of(model: nn.Module) -> str:

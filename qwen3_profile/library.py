@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from qwen3_profile import families, shapes
-from qwen3_profile.config import closest
+from qwen3_profile.config import suggest
 from qwen3_profile.errors import ModelError, ProfileError
 from qwen3_profile.hub import Source
 
@@ -231,10 +231,7 @@ def check_attention_name(name: str) -> None:
     """
     known = known_attention_names()
     if name not in known:
-        hint = closest(name, known)
-        do = f"{hint} " if hint else ""
-        do += f"there is {', '.join(known)}"
-        raise ModelError("--attn-implementation", f"{name} is not known", do)
+        raise ModelError("--attn-implementation", f"{name} is not known", suggest(name, known))
 
 
 def set_attention(model: Any, name: str) -> None:

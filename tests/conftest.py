@@ -32,6 +32,7 @@ _DENSE = {
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-6,
     "rope_theta": 1e6,
+    "sliding_window": None,
     "tie_word_embeddings": True,
     "use_sliding_window": False,
     "vocab_size": 256,
