@@ -20,6 +20,7 @@ from qwen3_profile.experts import check_experts_name
 from qwen3_profile.library import check_attention_name
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model
+from qwen3_profile.profiling import frozen_heap
 from qwen3_profile.prompts import encode_prompts
 from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
@@ -137,7 +138,7 @@ def run_configs(
             failed = unmeasured(index, config, worker)
             yield replace(failed, status="failed", error=str(told))
             continue
-        with progress(_passes(config), config.worker) as advance:
+        with progress(_passes(config), config.worker) as advance, frozen_heap():
             seed, prompts = invocation.model.seed, prepared.prompts
             capture = Capture(loaded, prepared.device, seed, folder, advance, prompts)
             results = capture.run(index, config, worker)

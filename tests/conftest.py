@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -17,6 +18,9 @@ from unittest import mock
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
+# would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _DENSE = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -166,6 +170,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Do
     entries = [{"batch_size": 2}, {"input_len": 5, "dtype": "float32"}]
     (cwd / "configs.json").write_text(json.dumps({"configs": entries}))
     return commands.profile(cwd, "--configs", "configs.json", "--num-runs", 2)
+
+
+def pytest_collection_finish() -> None:
+    """What the test modules have imported stays, so that no collection need look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

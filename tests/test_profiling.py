@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile.profiling import Recorder, no_collections
+from qwen3_profile.profiling import Recorder, frozen_heap, no_collections
 from qwen3_profile.ranges import leaf
 
 CPU = torch.device("cpu")
@@ -153,3 +153,29 @@ def test_a_collector_that_was_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def unfrozen() -> Iterator[None]:
+    """The heap as a command finds it; the tests themselves run on a frozen one."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
+def test_what_is_there_before_is_spared_the_collections(unfrozen: None) -> None:
+    assert gc.get_freeze_count() == 0
+    with frozen_heap():
+        before = gc.get_freeze_count()
+        assert before > 0
+        with frozen_heap():
+            assert gc.get_freeze_count() == before
+        # An inner block leaves the outer one's alone.
+        assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_heap_thaws_when_a_pass_raises(unfrozen: None) -> None:
+    with pytest.raises(ValueError, match="pass"), frozen_heap():
+        raise ValueError("pass")
+    assert gc.get_freeze_count() == 0
