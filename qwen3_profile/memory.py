@@ -1,6 +1,6 @@
-"""What a forward pass takes of a device's memory, and the one line that says that it is too much.
+"""What weights and a forward pass take of a device's memory, and the line that says it is too much.
 
-In: a model's shape and a config, or the error of an allocator. Out: bytes, or a `RunError`.
+In: a model's shape and a config, or the error of an allocator. Out: bytes, or an error of ours.
 A process that asks the CPU for too much is not refused but killed by the system, and what it
 measured with it: hence the estimate, before a config runs.
 """
@@ -8,21 +8,65 @@ measured with it: hence the estimate, before a config runs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from qwen3_profile import shapes
 from qwen3_profile.config import RunConfig
 from qwen3_profile.devices import free_memory_bytes
-from qwen3_profile.errors import RunError
+from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.shapes import Shape
 
+# Of the free memory, what a suggested number of layers leaves to activations and libraries.
+_HEADROOM = 0.1
 _INDEX_BYTES = 8
 _SOFTMAX_BYTES = 4
 # As torch words it for a GPU ("Tried to allocate 20.00 GiB") and for the CPU, in bytes.
 _TRIED = re.compile(r"[Tt]ried to allocate (?P<count>[\d.]+) (?P<unit>[KMGT]iB|bytes)")
 _UNIT_BYTES = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSize:
+    """Parameters of a model: all, and those that are in no layer; and how many layers it has."""
+
+    parameters: int
+    outside: int
+    layers: int
+
+
+def size_of(shape: Shape) -> WeightSize:
+    outside = shapes.parameter_count(replace(shape, num_hidden_layers=0))
+    return WeightSize(shapes.parameter_count(shape), outside, shape.num_hidden_layers)
+
+
+def check_weights(name: str, size: WeightSize, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuses a model whose weights alone exceed the free memory of `device`.
+
+    Raises:
+        ModelError: with the numbers, and what would fit.
+    """
+    free = free_memory_bytes(device)
+    needed = size.parameters * dtype.itemsize
+    if free is None or needed <= free:
+        return
+    what = (
+        f"needs {_gb(needed)} for its weights in {str(dtype).removeprefix('torch.')}, "
+        f"and {device} has {_gb(free)} free"
+    )
+    raise ModelError(name, what, _what_would_fit(size, dtype, free))
+
+
+def _what_would_fit(size: WeightSize, dtype: torch.dtype, free_bytes: int) -> str:
+    room = free_bytes * (1 - _HEADROOM)
+    if dtype.itemsize > 2 and size.parameters * 2 <= room:
+        return "--dtype bfloat16 would fit"
+    per_layer = (size.parameters - size.outside) / size.layers
+    layers = int((room / dtype.itemsize - size.outside) / per_layer)
+    if layers >= 1:
+        return f"--num-layers {layers} would fit"
+    return "take a smaller model or a device with more memory"
 
 
 @dataclass(frozen=True, slots=True)

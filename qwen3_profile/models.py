@@ -9,16 +9,13 @@ from typing import Any
 
 import torch
 
-from qwen3_profile import experts, families, hub, library, shapes, weights
+from qwen3_profile import attention, experts, families, hub, library, shapes, weights
 from qwen3_profile.config import ModelRequest
-from qwen3_profile.devices import free_memory_bytes
 from qwen3_profile.errors import ModelError
 from qwen3_profile.hub import Source
-from qwen3_profile.memory import is_out_of_memory
+from qwen3_profile.memory import WeightSize, check_weights, is_out_of_memory, size_of
 from qwen3_profile.shapes import Shape
 
-# Of the free memory, what a suggested number of layers leaves to activations and libraries.
-_HEADROOM = 0.1
 _UNBUILDABLE = "has a config that no model can be built from"
 
 
@@ -121,7 +118,7 @@ def load_model(
         dtype=dtype,
         device=device,
         facts=_facts_of(model, layers, torch_dtype),
-        default_attention=library.attention_of(model),
+        default_attention=attention.attention_of(model),
         warnings=plan.warnings,
         default_experts=experts.experts_of(model),
     )
@@ -140,9 +137,9 @@ def set_attention(loaded: LoadedModel, name: str | None) -> str:
         ModelError: it is not known, not installed, or cannot work with this model.
     """
     wanted = loaded.default_attention if name is None else name
-    if library.attention_of(loaded.model) != wanted:
-        library.set_attention(loaded.model, wanted)
-    return library.attention_of(loaded.model)
+    if attention.attention_of(loaded.model) != wanted:
+        attention.set_attention(loaded.model, wanted)
+    return attention.attention_of(loaded.model)
 
 
 def set_experts(loaded: LoadedModel, name: str | None) -> str:
@@ -221,7 +218,7 @@ def _random_model(
 
         if plan.shape is not None:
             shape = shapes.cut(plan.name, plan.shape, request.num_layers)
-            check_memory(plan.name, shape, dtype, device)
+            check_weights(plan.name, size_of(shape), dtype, device)
             # The size is known already: filled while the next line imports transformers.
             filling = start_filling(shapes.parameter_count(shape))
             model = library.empty_model(library.published_config(shape, dtype))
@@ -245,59 +242,15 @@ def _pretrained_model(
     return library.pretrained_model(plan.source, config, dtype).to(device), layers
 
 
-def check_memory(name: str, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuses a model whose weights alone exceed the free memory of `device`.
-
-    Raises:
-        ModelError: with the numbers, and what would fit.
-    """
-    outside = shapes.parameter_count(dataclasses.replace(shape, num_hidden_layers=0))
-    size = _Size(shapes.parameter_count(shape), outside, shape.num_hidden_layers)
-    _check_size(name, size, dtype, device)
-
-
 def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """As `check_memory`, of a config; what `shapes` does not know is counted in an empty model."""
+    """Refuses weights that do not fit; what `shapes` does not know is counted in an empty model."""
     if library.is_qwen3(config):
-        check_memory(name, library.shape_of(config), dtype, device)
-        return
-    with library.explained(name, _UNBUILDABLE):
-        counted = families.count(library.empty_model(config), config)
-    size = _Size(counted.parameters, counted.outside, config.num_hidden_layers)
-    _check_size(name, size, dtype, device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """Parameters of a model: all, those in no layer; and its layers."""
-
-    parameters: int
-    outside: int
-    layers: int
-
-
-def _check_size(name: str, size: _Size, dtype: torch.dtype, device: torch.device) -> None:
-    free = free_memory_bytes(device)
-    needed = size.parameters * dtype.itemsize
-    if free is None or needed <= free:
-        return
-    what = (
-        f"needs {needed / 1e9:.1f} GB for its weights in {_name_of(dtype)}, "
-        f"and {device} has {free / 1e9:.1f} GB free"
-    )
-    raise ModelError(name, what, _what_would_fit(size, dtype, free))
-
-
-def _what_would_fit(size: _Size, dtype: torch.dtype, free_bytes: int) -> str:
-    room = free_bytes * (1 - _HEADROOM)
-    half = dtype.itemsize > 2 and size.parameters * 2 <= room
-    if half:
-        return "--dtype bfloat16 would fit"
-    per_layer = (size.parameters - size.outside) / size.layers
-    layers = int((room / dtype.itemsize - size.outside) / per_layer)
-    if layers >= 1:
-        return f"--num-layers {layers} would fit"
-    return "take a smaller model or a device with more memory"
+        size = size_of(library.shape_of(config))
+    else:
+        with library.explained(name, _UNBUILDABLE):
+            counted = families.count(library.empty_model(config), config)
+        size = WeightSize(counted.parameters, counted.outside, config.num_hidden_layers)
+    check_weights(name, size, dtype, device)
 
 
 def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
@@ -338,7 +291,3 @@ def _random_warning(name: str, reason: str) -> str:
         f"{name}: random weights, because {reason}; timings of a dense model do not depend on "
         "the values, those of a mixture of experts depend on how they route"
     )
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

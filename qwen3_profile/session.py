@@ -11,13 +11,13 @@ from typing import Protocol
 
 import torch
 
+from qwen3_profile.attention import check_attention_name
 from qwen3_profile.capture import Capture, unmeasured
 from qwen3_profile.config import Invocation, ModelRequest, RunConfig
 from qwen3_profile.devices import resolve_device, slow_dtype
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.experts import check_experts_name
-from qwen3_profile.library import check_attention_name
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model
 from qwen3_profile.profiling import frozen_heap

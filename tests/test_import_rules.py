@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # The first chain, from a config to a trace on disk, is the only one that may import these.
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
-    "api", "caches", "calls", "capture", "devices", "environment", "experts", "families",
-    "generation", "hub", "inputs", "instrument", "library", "memory", "models", "own_model",
-    "patching", "profiling", "prompts", "ranges", "rawtrace", "session", "structure", "training",
-    "weights",
+    "api", "attention", "caches", "calls", "capture", "devices", "environment", "experts",
+    "families", "generation", "hub", "inputs", "instrument", "library", "memory", "models",
+    "own_model", "patching", "profiling", "prompts", "ranges", "rawtrace", "session",
+    "structure", "training", "weights",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.

@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 
-from qwen3_profile import devices, hub, library, models, shapes, weights
+from qwen3_profile import attention, devices, hub, library, memory, models, shapes, weights
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ConfigError, ModelError
 from qwen3_profile.shapes import PUBLISHED, Experts, Shape
@@ -464,7 +464,7 @@ def test_other_decoders_that_cannot_fit_are_refused_at_once(
 ) -> None:
     wide = LLAMA | {"hidden_size": 8192, "intermediate_size": 8192, "num_hidden_layers": 60}
     (tmp_path / "config.json").write_text(json.dumps(wide))
-    monkeypatch.setattr(models, "free_memory_bytes", lambda device: 4_000_000_000)
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: 4_000_000_000)
     with pytest.raises(ModelError) as caught:
         load(str(tmp_path), "bfloat16", weights="random")
     # One layer: q and o, k and v of half that, three matrices of the feed-forward, two norms.
@@ -644,7 +644,7 @@ def test_attention_is_changed_on_the_same_weights(tmp_path: Path) -> None:
 def test_attention_can_be_chosen_at_once(tmp_path: Path) -> None:
     request = ModelRequest(write_model(tmp_path / "m", SPARSE), "random")
     loaded = models.load_model(request, "float32", "eager", CPU)
-    assert library.attention_of(loaded.model) == "eager"
+    assert attention.attention_of(loaded.model) == "eager"
     assert models.set_attention(loaded, None) == "sdpa"
 
 
@@ -662,7 +662,7 @@ def test_attention_that_is_not_offered(tmp_path: Path, name: str, told: str) -> 
     with pytest.raises(ModelError) as caught:
         models.set_attention(loaded, name)
     assert told in str(caught.value)
-    assert library.attention_of(loaded.model) == "sdpa"
+    assert attention.attention_of(loaded.model) == "sdpa"
 
 
 def test_flash_attention_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -690,7 +690,7 @@ def test_flash_attention_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_model_that_cannot_fit_is_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, dtype: str, free_gb: float, advice: str
 ) -> None:
-    monkeypatch.setattr(models, "free_memory_bytes", lambda device: int(free_gb * 1e9))
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda device: int(free_gb * 1e9))
     with pytest.raises(ModelError) as caught:
         load("Qwen/Qwen3-32B", dtype, weights="random")
     size = "131.0 GB" if dtype == "float32" else "65.5 GB"
