@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -485,7 +486,7 @@ def cut_run(run: Path) -> None:
 
 
 def cut_raw(run: Path) -> None:
-    (path,) = (run / "raw").iterdir()
+    path = next((run / "raw").iterdir())
     path.write_bytes(path.read_bytes()[:-2000])
 
 
@@ -504,10 +505,10 @@ def cut_raw(run: Path) -> None:
     ],
 )
 def test_export_refuses(
-    commands: Commands, tmp_path: Path, damage: Callable[[Path], None], path: str, code: int,
-    words: list[str],
+    commands: Commands, finished: Done, tmp_path: Path, damage: Callable[[Path], None], path: str,
+    code: int, words: list[str],
 ) -> None:  # fmt: skip
-    commands.profile(tmp_path)
+    shutil.copytree(finished.cwd / "traces", tmp_path / "traces")
     damage(tmp_path / "traces/run1")
     done = commands.export(tmp_path, path, "--output-dir", "again")
     assert_one_line(done, code, *words)
