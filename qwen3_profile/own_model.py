@@ -18,7 +18,7 @@ from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ConfigError, ModelError, RunError
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.labels import fold_layers
-from qwen3_profile.profiling import Recorder
+from qwen3_profile.profiling import Recorder, frozen_heap
 from qwen3_profile.runs import (
     RAW_FOLDER,
     SCHEMA_VERSION,
@@ -48,7 +48,8 @@ def record_call(call: Call, phase: Phase, num_runs: int, warmup_runs: int, folde
     config = _config(call, phase, num_runs, warmup_runs)
     started = datetime.now(timezone.utc)
     measuring = _Measuring(call, config, phase, Recorder(device), folder)
-    result = measuring.result()
+    with frozen_heap():
+        result = measuring.result()
     kept = call.kwargs.get("logits_to_keep", 0)
     return Run(
         schema_version=SCHEMA_VERSION,
