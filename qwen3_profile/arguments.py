@@ -72,6 +72,9 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
         raise ConfigError(flag, error.what, error.do) from error
+    numbered = _each_attention(
+        options.attn_implementation, one, lambda each: _configs(options.configs, each, prompts)
+    )
     return Invocation(
         model=ModelRequest(
             name=options.model_name,
@@ -80,15 +83,16 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             device=options.device,
             seed=options.seed,
         ),
-        configs=_each_attention(
-            options.attn_implementation, one, lambda each: _configs(options.configs, each, prompts)
-        ),
+        configs=tuple(config for _, config in numbered),
         output_dir=options.output_dir,
         output_file=output_file_name(options.output_file),
         trace_dir=options.trace_dir,
         run_name=options.run_name,
         force=options.force,
         prompts=prompts,
+        entries=tuple(f"{options.configs}: configs[{index}]" for index, _ in numbered)
+        if options.configs is not None
+        else (),
     )
 
 
@@ -98,8 +102,8 @@ def _configs(path: Path | None, one: RunConfig, prompts: tuple[str, ...]) -> tup
 
 def _each_attention(
     text: str | None, one: RunConfig, configs_of: Callable[[RunConfig], tuple[RunConfig, ...]]
-) -> tuple[RunConfig, ...]:
-    """Every config once with each attention implementation of `a,b,c`, in their order.
+) -> tuple[tuple[int, RunConfig], ...]:
+    """Every config, with its index, once with each attention implementation of `a,b,c`.
 
     Args:
         text: as the user wrote it; None for transformers' own choice.
@@ -119,7 +123,11 @@ def _each_attention(
             raise ConfigError("--attn-implementation", error.what, error.do) from error
         found.append(configs_of(each))
     # An entry of a file that names its own is the same in every column, and runs once.
-    return tuple(config for entry in zip(*found, strict=True) for config in dict.fromkeys(entry))
+    return tuple(
+        (index, config)
+        for index, entry in enumerate(zip(*found, strict=True))
+        for config in dict.fromkeys(entry)
+    )
 
 
 def _check_prompt(options: argparse.Namespace, argv: Sequence[str]) -> None:

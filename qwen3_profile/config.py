@@ -149,6 +149,7 @@ class Invocation:
     """Everything that one command line asks for.
 
     prompts: texts, one for each sequence of every config; empty where inputs are drawn.
+    entries: where a file says each config, such as "c.json: configs[1]"; empty without a file.
     """
 
     model: ModelRequest
@@ -159,6 +160,7 @@ class Invocation:
     run_name: str | None
     force: bool
     prompts: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
 
     @property
     def records_path(self) -> Path:

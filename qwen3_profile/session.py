@@ -24,6 +24,9 @@ from qwen3_profile.profiling import frozen_heap
 from qwen3_profile.prompts import encode_prompts
 from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
+# What only transformers knows: the key of a config, and who refuses a name that is none.
+_NAMES = {"attn_implementation": check_attention_name, "experts_implementation": check_experts_name}
+
 
 class Progress(Protocol):
     """Opens a progress display of so many forward passes; gives the function that advances it."""
@@ -57,7 +60,7 @@ def prepare(invocation: Invocation) -> Prepared:
             there are prompts.
     """
     device = resolve_device(invocation.model.device)
-    _check_names(invocation.configs)
+    _check_names(invocation)
     prompts, configs = _encoded(invocation)
     loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
     _check_experts(invocation.configs, loaded)
@@ -80,13 +83,18 @@ def _encoded(
     )
 
 
-def _check_names(configs: Sequence[RunConfig]) -> None:
+def _check_names(invocation: Invocation) -> None:
     """Refuses a slip in a name now, and not after the configs before it."""
-    for config in configs:
-        if config.attn_implementation is not None:
-            check_attention_name(config.attn_implementation)
-        if config.experts_implementation is not None:
-            check_experts_name(config.experts_implementation)
+    entries = invocation.entries or ("",) * len(invocation.configs)
+    for config, entry in zip(invocation.configs, entries, strict=True):
+        for key, check in _NAMES.items():
+            name = getattr(config, key)
+            try:
+                if name is not None:
+                    check(name)
+            except ModelError as error:
+                where = f"{entry}.{key}" if entry else error.where
+                raise ModelError(where, error.what, error.do) from error
 
 
 def _check_experts(configs: Sequence[RunConfig], loaded: LoadedModel) -> None:

@@ -66,6 +66,21 @@ def test_a_file_of_configs_takes_its_defaults_from_the_flags(tmp_path: Path) -> 
         RunConfig(batch_size=2, dtype="float16"),
         RunConfig(batch_size=8, dtype="float16", num_runs=1),
     )
+    assert found.entries == (f"{path}: configs[0]", f"{path}: configs[1]")
+
+
+def test_each_config_knows_its_entry(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"configs": [{"attn_implementation": "sdpa"}, {"batch_size": 2}]}')
+    found = parse_arguments(["--configs", str(path), "--attn-implementation", "eager,sdpa"])
+    told = [
+        (entry.removeprefix(f"{path}: "), config.batch_size, config.attn_implementation)
+        for entry, config in zip(found.entries, found.configs, strict=True)
+    ]
+    # The first names its own and runs once; the second runs with each.
+    assert told == [
+        ("configs[0]", 1, "sdpa"), ("configs[1]", 2, "eager"), ("configs[1]", 2, "sdpa"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

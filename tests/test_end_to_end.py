@@ -258,6 +258,17 @@ def test_an_unknown_model_names_the_nearest(commands: Commands, tmp_path: Path) 
     assert "did you mean Qwen/Qwen3-0.6B" in done.err
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
+def test_a_name_that_only_transformers_knows_is_refused_before_anything_runs(
+    commands: Commands, tmp_path: Path, key: str
+) -> None:
+    configs = write_configs(tmp_path, {"batch_size": 1}, {key: "eagre"})
+    done = commands.profile(tmp_path, "--configs", configs)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert done.err.startswith(f"error: configs.json: configs[1].{key}: eagre is not")
+    assert "did you mean eager? there is eager" in done.err
+
+
 def test_an_emulated_dtype_is_a_warning_once(commands: Commands, tmp_path: Path) -> None:
     plain = replace(commands, cpu_flags=frozenset({"avx2", "avx512f"}))
     configs = write_configs(
