@@ -60,6 +60,7 @@ MOE_FFN_PARTS = ("router", "experts")
 
 # What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"
+WHOLE_TRACE = "trace"
 COLLECTIVES = "nccl"
 # What other decoders have beside or in place of these, under the names of their own modules.
 FUSED_PARTS = {"attn": ("qkv_proj",), "ffn": ("gate_up_proj", "shared_experts")}

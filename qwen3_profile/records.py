@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -166,14 +167,17 @@ def _seconds(ns: float | None) -> float | None:
 def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
     """Seconds per forward pass; what is counted in ns or in events is of all `steps` of them."""
     unit = steps * _NS_PER_S
-    nccl = collectives(times.forward)
+    nccl: Counter[str] = Counter()
+    for part in collectives(times.forward):
+        # Ranges of one name may lie in several others.
+        nccl[part.name] += part.own.device_ns
     return {
         "cuda_total": times.device_ns / unit,
         "cuda_busy": times.busy_ns / unit,
         "cuda_gap": times.gap_ns / unit,
         "unattributed_cuda": times.unattributed_ns / unit,
-        "nccl_cuda": sum(part.own.device_ns for part in nccl) / unit,
-        "nccl": {part.name: part.own.device_ns / unit for part in nccl},
+        "nccl_cuda": nccl.total() / unit,
+        "nccl": {name: ns / unit for name, ns in nccl.items()},
         "unattributed": [asdict(item) for item in times.unattributed],
         "ledger_ns": {
             "device_time": times.device_ns,

@@ -85,7 +85,7 @@ def find_steps(trace: Trace) -> tuple[Step, ...]:
         return steps
     is_phase = [name in labels.PHASES for name in trace.names]
     phases = _steps(trace, trace.host.take(np.array(is_phase, bool)[trace.host.name]))
-    return phases or _whole(trace)
+    return phases or whole_trace(trace)
 
 
 def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
@@ -134,7 +134,8 @@ def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _whole(trace: Trace) -> tuple[Step, ...]:
+def whole_trace(trace: Trace) -> tuple[Step, ...]:
+    """One step from the first event to the last; none in a trace without events."""
     tables = [t for t in (trace.host, trace.launches, trace.device) if len(t)]
     if not tables:
         return ()

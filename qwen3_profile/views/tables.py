@@ -203,10 +203,11 @@ def _rule() -> str:
 
 
 def _warnings(records: Sequence[TimingRecord]) -> str:
-    lines = []
+    lines: list[str] = []
     bare = [record.total_ns for record in records if record.total_ns is not None]
     if bare and is_noisy(stats := spread(bare)):
         share = stats["iqr"] / stats["median"]
-        lines.append(f"total_time is noisy: its IQR is {share:.0%} of the median, over {NOISY:.0%}")
-    lines += dict.fromkeys(f.message for record in records for f in record.findings)
-    return "\n".join(wrap(f"warning: {line}") for line in lines)
+        told = f"its IQR is {share:.0%} of the median, over {NOISY:.0%}"
+        lines.append(f"warning: total_time is noisy: {told}")
+    lines += dict.fromkeys(f"{f.severity}: {f.message}" for r in records for f in r.findings)
+    return "\n".join(map(wrap, lines))
