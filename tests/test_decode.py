@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from samples import decode_record, record
+from dataclasses import replace
 
+import pytest
+from samples import decode_record, record, training_record
+
+from qwen3_profile.config import RunConfig
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.views.decode import context_table, token_line
 from qwen3_profile.views.tables import render
@@ -47,6 +50,22 @@ def test_time_per_output_token(runs: int, figures: list[str]) -> None:
     assert words[6:] == ["over", count, "bare", "steps"]
 
 
+@pytest.mark.parametrize(
+    ("totals_ns", "decode_steps", "shown"),
+    [
+        pytest.param((9_000_000, 5_000_000, 6_000_000), 4, ["TTFT", "6.000"], id="of three runs"),
+        pytest.param((9_000_000,), 0, [], id="no token follows"),
+    ],
+)
+def test_time_to_first_token(
+    totals_ns: tuple[int, ...], decode_steps: int, shown: list[str]
+) -> None:
+    config = RunConfig(batch_size=2, input_len=256, decode_steps=decode_steps)
+    runs = [replace(record(index=i, total_ns=ns), config=config) for i, ns in enumerate(totals_ns)]
+    assert token_line(runs).split()[:2] == shown
+    assert ("TTFT" in render(runs)) == bool(shown)
+
+
 @pytest.mark.parametrize("cuda", [pytest.param(True, id="CUDA"), pytest.param(False, id="CPU")])
 def test_a_layer_by_context(cuda: bool) -> None:
     page = context_table(decode(cuda=cuda).one_by_one())
@@ -70,6 +89,11 @@ def test_a_prefill_has_neither() -> None:
     page = render([record()])
     assert "TPOT" not in page
     assert "context" not in page
+
+
+def test_a_training_step_is_no_forward_pass() -> None:
+    assert "one training step, no profiler, no labels" in render([training_record()])
+    assert "one forward pass, no profiler, no labels" in render([record()])
 
 
 def test_the_page_of_a_decode() -> None:
