@@ -35,7 +35,7 @@ SCOPES = ("labels", "modules", "both")
 
 # What frameworks write of themselves; ranges, but none that a person has put there.
 _FRAMEWORK = re.compile(
-    r"ProfilerStep#.*|nccl:.*|c10d::.*|record_param_comms.*|Optimizer\..*"
+    r"ProfilerStep#.*|(nccl|gloo|mpi|ucc|xccl|hccl):.*|c10d::.*|record_param_comms.*|Optimizer\..*"
     r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
     r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
 )
@@ -82,6 +82,7 @@ class Ledger:
     """The whole account of a trace.
 
     versions: of CUDA or HIP, as the file has them; Kineto does not write torch's.
+    rank, world_size: which process of how many wrote the trace, if it says so.
     device_time_ns is the sum of the rows' device_self_ns and of unattributed, exactly.
     device_busy_ns: the union over all devices; busy_by_device: of each one's streams.
     linked_ns, linked_events: of device events whose launch is in the trace.
@@ -93,6 +94,8 @@ class Ledger:
     base_time_ns: int
     devices: tuple[str, ...]
     versions: tuple[tuple[str, int], ...]
+    rank: int | None
+    world_size: int | None
     scopes: str
     device_time_ns: int
     device_events: int
@@ -116,7 +119,8 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """The ledger as its file holds it."""
         found = asdict(self)
-        trace = {key: found.pop(key) for key in ("path", "base_time_ns", "devices")}
+        keys = ("path", "base_time_ns", "devices", "rank", "world_size")
+        trace = {key: found.pop(key) for key in keys}
         trace["versions"] = dict(found.pop("versions"))
         busy = {"all": found.pop("device_busy_ns")}
         busy |= {item["device"]: item["ns"] for item in found.pop("busy_by_device")}
@@ -154,6 +158,8 @@ def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
         base_time_ns=trace.info.base_time_ns,
         devices=trace.info.devices,
         versions=trace.info.versions,
+        rank=trace.info.rank,
+        world_size=trace.info.world_size,
         scopes=scopes,
         device_time_ns=int(device.dur_ns.sum()),
         device_events=len(device),
