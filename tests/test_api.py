@@ -449,6 +449,8 @@ def test_the_phase_is_ours_only_where_it_is_asked_for(tmp_path: Path) -> None:
     ("model_type", "values"),
     [
         pytest.param("llama", {}, id="Llama"),
+        pytest.param("qwen2", {}, id="Qwen2"),
+        pytest.param("mistral", {"sliding_window": 4}, id="Mistral"),
         pytest.param("phi3", {}, id="Phi3"),
         pytest.param("gemma2", {"head_dim": 8}, id="Gemma2"),
         pytest.param("mixtral", LOCAL_EXPERTS, id="experts"),
