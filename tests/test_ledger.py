@@ -262,6 +262,10 @@ def test_the_page_shows_totals_rows_and_findings(
         pytest.param(["{trace}", "--ledger", "{folder}"], "", id="a folder as the file"),
         pytest.param(["{folder}", "--ledger", "x.json"], "one trace file", id="of a folder"),
         pytest.param(["{folder}/no.json", "--ledger", "x.json"], "No such file", id="no trace"),
+        pytest.param(
+            ["{trace}", "--ledger", "{folder}/l.json", "--config", "0"], "--config", id="a config"
+        ),
+        pytest.param(["{trace}", "--scopes", "both"], "goes with --ledger", id="scopes alone"),
     ],
 )
 def test_bad_input_is_one_line(
