@@ -76,6 +76,10 @@ def _parser() -> Parser:
         f"both (default: {SCOPES[0]})",
     )  # fmt: skip
     parser.add_argument(
+        "--kernels", action="store_true",
+        help="in the ledger, also which kernels, copies and fills each range ran",
+    )  # fmt: skip
+    parser.add_argument(
         "--accept-damaged", action="store_true",
         help="export what is left of a damaged trace; the record says so (default: refuse it)",
     )  # fmt: skip
@@ -85,8 +89,9 @@ def _parser() -> Parser:
 def _export(options: argparse.Namespace) -> int:
     if options.ledger is not None:
         return _export_ledger(options)
-    if options.scopes is not None:
-        raise ConfigError("--scopes", "goes with --ledger", "give both, or leave it out")
+    for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
+        if given:
+            raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
     ranks = _read_ranks(options)
@@ -119,7 +124,7 @@ def _export_ledger(options: argparse.Namespace) -> int:
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
     trace = read_trace(options.path, accept_damaged=options.accept_damaged)
-    ledger = make_ledger(trace, options.scopes or SCOPES[0])
+    ledger = make_ledger(trace, options.scopes or SCOPES[0], kernels=options.kernels)
     if not options.accept_damaged:
         refuse_damage(ledger.path, ledger.findings)
     make_folder(options.ledger.parent)

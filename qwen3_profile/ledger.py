@@ -24,6 +24,7 @@ from qwen3_profile.attribution import (
 )
 from qwen3_profile.checks import check_trace
 from qwen3_profile.health import Finding
+from qwen3_profile.kernels import KernelRow, kernel_rows
 from qwen3_profile.parts import Part, fold
 from qwen3_profile.scopes import Step, build_scopes, select_labels
 from qwen3_profile.trace.columns import Bool, Category, Trace
@@ -88,6 +89,8 @@ class Ledger:
     linked_ns, linked_events: of device events whose launch is in the trace.
     framework: rows of what frameworks wrote of themselves; their time is in `rows` or
         `unattributed` as well.
+    kernels: which kernels, copies and fills the device time of rows and rest is; None where
+        nobody asked.
     """
 
     path: str
@@ -109,6 +112,7 @@ class Ledger:
     steps: tuple[Step, ...]
     rows: tuple[Row, ...]
     framework: tuple[Row, ...]
+    kernels: tuple[KernelRow, ...] | None = None
 
     @property
     def balances(self) -> bool:
@@ -119,6 +123,8 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """The ledger as its file holds it."""
         found = asdict(self)
+        if self.kernels is None:
+            del found["kernels"]
         keys = ("path", "base_time_ns", "devices", "rank", "world_size")
         trace = {key: found.pop(key) for key in keys}
         trace["versions"] = dict(found.pop("versions"))
@@ -134,7 +140,8 @@ class Ledger:
     def to_bytes(self) -> bytes:
         """The text of the ledger's file, one row to a line."""
         found = self.to_json()
-        rows = {key: found.pop(key) for key in ("rows", "framework")}
+        lists = ("rows", "framework", "kernels")
+        rows = {key: found.pop(key) for key in lists if key in found}
         head = msgspec.json.format(msgspec.json.encode(found), indent=2).removesuffix(b"\n}")
         for key, values in rows.items():
             lines = b",\n    ".join(msgspec.json.encode(value) for value in values)
@@ -142,12 +149,13 @@ class Ledger:
         return head + b"\n}\n"
 
 
-def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
+def make_ledger(trace: Trace, scopes: str = "labels", *, kernels: bool = False) -> Ledger:
     """Accounts for every nanosecond of device time in `trace`.
 
     Args:
         trace: any Kineto trace.
         scopes: one of `SCOPES`.
+        kernels: also which kernels it is.
     """
     attribution = attribute(trace, build_scopes(trace, select(trace, scopes), name_gaps=False))
     noise = attribute(trace, build_scopes(trace, _framework(trace), name_gaps=False))
@@ -173,6 +181,7 @@ def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
         steps=attribution.steps,
         rows=tuple(_rows(attribution)),
         framework=tuple(_rows(noise)),
+        kernels=kernel_rows(attribution) if kernels else None,
     )
 
 
