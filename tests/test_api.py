@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import runpy
@@ -233,6 +234,15 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
     assert len(list(folder.glob("*.pt.trace.json.gz"))) == 1
     with pytest.raises(OutputError, match="is already there"):
         found.save(folder)
+
+
+def test_a_notebook_shows_the_table() -> None:
+    found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=1)
+    assert repr(found) == "<Profile of prefill, 1 run; table() shows it>"
+    page = found._repr_html_()
+    assert page.startswith("<pre>")
+    assert "<" not in page.removeprefix("<pre>").removesuffix("</pre>")
+    assert html.unescape(page) == f"<pre>{found.table()}</pre>"
 
 
 def test_the_trace_is_that_of_the_record() -> None:
