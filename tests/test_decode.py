@@ -91,6 +91,15 @@ def test_a_prefill_has_neither() -> None:
     assert "context" not in page
 
 
+@pytest.mark.parametrize(
+    ("cache", "shown"), [pytest.param("static", True), pytest.param("dynamic", False)]
+)
+def test_the_heading_names_a_cache_that_does_not_grow(cache: str, shown: bool) -> None:
+    config = RunConfig(batch_size=2, input_len=256, decode_steps=4, cache=cache)
+    page = render([replace(decode(), config=config)])
+    assert (", static cache; run 0" in " ".join(page.split())) == shown
+
+
 def test_a_training_step_is_no_forward_pass() -> None:
     assert "one training step, no profiler, no labels" in render([training_record()])
     assert "one forward pass, no profiler, no labels" in render([record()])
