@@ -134,6 +134,22 @@ def test_the_spread_over_the_ranks(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len({entry["id"] for entry in saved}) == 3
 
 
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        pytest.param([0, 3], "2 of 4 ranks: 0, 3;", id="two_are_missing"),
+        pytest.param([0, 1, 2, 3], "4 ranks: 0, 1, 2, 3;", id="all"),
+        pytest.param([None, None], "2 ranks: 0, 1;", id="nobody_says_how_many"),
+    ],
+)
+def test_ranks_that_are_missing_are_told(
+    tmp_path: Path, ranks: list[int | None], told: str
+) -> None:
+    for at, rank in enumerate(ranks):
+        rank_file(tmp_path, f"rank{at}.json", rank=rank)
+    assert render_spread(collect_ranks(trace_files(tmp_path))).startswith(told)
+
+
 def test_a_part_that_a_rank_has_not_counts_as_nothing(tmp_path: Path) -> None:
     both = rank_file(tmp_path, "rank0.json")
     events = [label("prefill", 0, 1000), label("layer.0", 0, 1000), launch(1, 5, 6),

@@ -35,8 +35,10 @@ def render_spread(ranks: Sequence[RankTrace]) -> str:
 
 def _totals(ranks: Sequence[RankTrace]) -> str:
     named = ", ".join(str(rank.rank) for rank in ranks)
+    world = max((rank.world_size or 0 for rank in ranks), default=0)
+    count = f"{len(ranks)} of {world}" if world > len(ranks) else str(len(ranks))
     lines = [
-        f"{len(ranks)} ranks: {named}; times in ms over the ranks",
+        wrap(f"{count} ranks: {named}; times in ms over the ranks"),
         "",
         _columns("whole trace", "min", "median", "max", "rank of max"),
         _line("cuda, summed", [rank.device_ns for rank in ranks], ranks),
