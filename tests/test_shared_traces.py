@@ -23,6 +23,7 @@ from plain import plain
 
 from qwen3_profile import export
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, attribute, union_ns
+from qwen3_profile.collectives import is_collective
 from qwen3_profile.ledger import SCOPES, make_ledger, select
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import Category, Trace, read_trace
@@ -82,6 +83,9 @@ def test_totals_links_and_graphs(facts: dict[str, Any]) -> None:
     in_module = (modules.owner >= 0) & ~modules.cross_thread
     assert int(in_module.sum()) == facts["launch_in_nn_module"]
     assert int(annotated.in_graph.sum()) == facts["gpu_from_graph_launch"]
+    assert int(select(trace, "modules").sum()) == facts["n_nn_module"]
+    assert int(is_collective(trace).sum()) == facts["nccl_kernels"]
+    assert len(np.unique(trace.device.track)) == (facts.get("streams") or 0)
 
 
 @pytest.mark.parametrize("facts", [pytest.param(f, id=f["file"][:-8]) for f in FACTS])
