@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 from kineto import cpu_op, document, forward_pass, host, kernel, label, launch, read, write
+from test_ledger import traces
 
 from qwen3_profile.attribution import attribute
 from qwen3_profile.collect import collect_trace
@@ -15,11 +17,13 @@ from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.ledger import make_ledger
 from qwen3_profile.parts import Part
-from qwen3_profile.ranks import collect_ranks, trace_files
+from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
+from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import collectives, read_steps
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.spread import render_spread
+from qwen3_profile.whole import collect_whole
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))
@@ -221,6 +225,28 @@ def test_ranks_without_passes_are_compared_by_their_ranges(
         ledger = entry["ledger_ns"]
         assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
         assert entry["model_details"]["my_forward_cuda"] == entry["nccl_cuda"] / 2 + 0.002
+
+
+@given(traces())
+@settings(max_examples=60, deadline=None)
+def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
+    mine = [text for text in events if '"name": "prefill"' not in text]
+    trace = read(*mine)
+    ledger = make_ledger(trace)
+    found = collect_whole(Path("t.json"), trace, RunFacts(run="t", trace="t.json"), ())
+    assert len(found) == bool(ledger.rows)
+    for one in found:
+        assert one.times.balances
+        assert one.times.device_ns == ledger.device_time_ns
+        assert one.times.unattributed_ns == sum(each.ns for each in ledger.unattributed)
+        own = sum(part.own.device_ns for _, part in one.times.forward.walk())
+        assert own == one.times.forward.total.device_ns
+        assert render_spread_of(one)
+
+
+def render_spread_of(record: TimingRecord) -> str:
+    rank = RankTrace(Path("t.json"), 0, None, 0, 0, 0, 0, (record,))
+    return render_spread((rank, rank))
 
 
 def test_a_lone_trace_without_passes_is_refused(tmp_path: Path) -> None:
