@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 from qwen3_profile.config import RunConfig
@@ -110,6 +111,18 @@ class TimingRecord:
             return None
         return self.profiled_ns / self.total_ns
 
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the bare pass: real tokens of its input; of a decode, tokens that it chooses.
+
+        All sequences together; of a decode at its median step.
+        """
+        if self.config is None or not self.total_ns:
+            return None
+        if self.step_times_ns:
+            return self.config.batch_size * _NS_PER_S / median(self.step_times_ns)
+        return sum(self.facts.lengths) * _NS_PER_S / self.total_ns
+
     def one_by_one(self) -> tuple[TimingRecord, ...]:
         """The same with one traced forward pass each, so that each adds up by itself."""
         if not self.traced:
@@ -144,6 +157,7 @@ class TimingRecord:
             **_decode_json(self),
             "profiled_time": _seconds(self.profiled_ns),
             "disturbance": self.disturbance,
+            "tokens_per_second": self.tokens_per_second,
             **_step_json(self.times, self.steps),
             "dtype": self.config.dtype if self.config else None,
             "num_runs": self.config.num_runs if self.config else None,

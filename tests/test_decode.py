@@ -50,6 +50,18 @@ def test_time_per_output_token(runs: int, figures: list[str]) -> None:
     assert words[6:] == ["over", count, "bare", "steps"]
 
 
+def test_tokens_per_second() -> None:
+    # 2 x 256 tokens in 40 ms, and padding that does not count; 2 tokens at the median of 7 ms
+    whole = record(total_ns=40_000_000)
+    runs = [whole, replace(whole, facts=replace(whole.facts, lengths=(256, 4)))]
+    assert [one.tokens_per_second for one in runs] == [12_800.0, 6500.0]
+    assert decode().tokens_per_second == pytest.approx(2 / 0.007)
+    assert replace(whole, config=None).tokens_per_second is None
+    rows = {line.split()[0]: line.split() for line in render(runs).splitlines() if line.strip()}
+    assert rows["tokens/s"][1:5] == ["9650.0", "[6500.0", "..", "12800.0]"]
+    assert "tokens/s             285.7  [285.7 .. 285.7]" in render([decode()])
+
+
 @pytest.mark.parametrize(
     ("totals_ns", "decode_steps", "shown"),
     [
