@@ -19,6 +19,7 @@ becomes a record:
 from __future__ import annotations
 
 import gzip
+import html
 import shutil
 import tempfile
 import time
@@ -44,9 +45,9 @@ from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Profile:
-    """What `trace_forward` measured.
+    """What `trace_forward` measured; a notebook shows its table.
 
     records: one for each measured run, as the command line writes them.
     """
@@ -65,6 +66,13 @@ class Profile:
     def trace(self) -> Trace:
         """The events of the traced pass of `record`."""
         return read_trace(Path(self._folder.name) / self.record.facts.trace)
+
+    def __repr__(self) -> str:
+        runs = f"{len(self.records)} run{'' if len(self.records) == 1 else 's'}"
+        return f"<Profile of {self.record.phase}, {runs}; table() shows it>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.table())}</pre>"
 
     def table(self) -> str:
         """The tables that the command line prints; at most 100 columns."""

@@ -52,7 +52,8 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
 def _cut_off(attribution: Attribution) -> Iterator[Finding]:
     damage = attribution.trace.info.damage
     if damage:
-        yield Finding(DAMAGE, "cut-off", f"the file {damage}", 1, 0, "")
+        path = attribution.trace.info.path
+        yield Finding(DAMAGE, "cut-off", f"the file {damage}", 1, 0, path)
 
 
 def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
@@ -93,11 +94,13 @@ def _lies_apart(attribution: Attribution) -> Iterator[Finding]:
     if not tables:
         return
     first = min(int(table.start_ns.min()) for table in tables)
-    last = max(int(table.end_ns.max()) for table in tables)
+    latest = max(tables, key=lambda table: int(table.end_ns.max()))
+    last = int(latest.end_ns.max())
     if last - first > _LONGEST_TRACE_NS:
         days = (last - first) // (86_400 * 10**9)
         message = f"the first and the last event lie {days} days apart: their clocks disagree"
-        yield Finding(DAMAGE, "clock-jump", message, 1, 0, "")
+        example = trace.names[latest.name[np.argmax(latest.end_ns)]]
+        yield Finding(DAMAGE, "clock-jump", message, 1, last - first, example)
 
 
 def _duplicate_launches(attribution: Attribution) -> Iterator[Finding]:
@@ -186,9 +189,10 @@ def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
     captured = _captures(attribution)
     why = "graph capture records them" if captured else "the profiler lost their events"
     example = names[launches.name[empty][0]]
-    message = f"{int(empty.sum())} launches have no device event: {why}"
+    count, spent_ns = int(empty.sum()), int(launches.dur_ns[empty].sum())
+    message = f"{count} launches have no device event: {why}"
     severity = NOTE if captured else WARNING
-    yield Finding(severity, "launch-without-event", message, int(empty.sum()), 0, example)
+    yield Finding(severity, "launch-without-event", message, count, spent_ns, example)
 
 
 def _captures(attribution: Attribution) -> bool:
@@ -239,10 +243,10 @@ def _overlaps(attribution: Attribution) -> Iterator[Finding]:
 
 
 def _crossing(attribution: Attribution) -> Iterator[Finding]:
-    count = attribution.scopes.crossing
-    if count:
-        message = f"{count} ranges end after the range around them; they were cut at its end"
-        yield Finding(WARNING, "ranges-cross", message, count, 0, "")
+    cut = attribution.scopes.crossing
+    if cut.count:
+        message = f"{cut.count} ranges end after the range around them; they were cut at its end"
+        yield Finding(WARNING, "ranges-cross", message, cut.count, cut.ns, cut.example)
 
 
 def _finding(

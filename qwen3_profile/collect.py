@@ -25,6 +25,7 @@ from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.whole import collect_whole
 
 
 def collect_config(
@@ -72,18 +73,26 @@ def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRe
 
 
 def collect_read_trace(
-    path: Path, trace: Trace, *, rank: int | None = None, accept_damaged: bool = False
+    path: Path,
+    trace: Trace,
+    *,
+    rank: int | None = None,
+    whole: bool = False,
+    accept_damaged: bool = False,
 ) -> tuple[TimingRecord, ...]:
     """As `collect_trace`, of a trace that has been read; none where it has neither.
 
     Args:
         path: names the trace in its records.
         rank: of the process that wrote it, where its file does not say so.
+        whole: of a trace without passes make one record, by whatever ranges it has.
     """
     steps, findings = _split(path, trace, accept_damaged)
     facts = replace(trace_facts(path, trace), rank=trace.info.rank if rank is None else rank)
     if not any(layers(step.forward) for step in steps):
         found = collect_modules(path, trace, facts, findings)
+        if not found and whole and not steps:
+            found = collect_whole(path, trace, facts, findings)
         if found:
             return found
     return tuple(

@@ -71,9 +71,13 @@ def _parser() -> Parser:
         "JSON file, and no records",
     )  # fmt: skip
     parser.add_argument(
-        "--scopes", choices=SCOPES, default="labels",
+        "--scopes", choices=SCOPES,
         help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
-        "both (default: %(default)s)",
+        f"both (default: {SCOPES[0]})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kernels", action="store_true",
+        help="in the ledger, also which kernels, copies and fills each range ran",
     )  # fmt: skip
     parser.add_argument(
         "--accept-damaged", action="store_true",
@@ -85,6 +89,9 @@ def _parser() -> Parser:
 def _export(options: argparse.Namespace) -> int:
     if options.ledger is not None:
         return _export_ledger(options)
+    for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
+        if given:
+            raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
     ranks = _read_ranks(options)
@@ -125,9 +132,10 @@ def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
 def _export_ledger(options: argparse.Namespace) -> int:
     if options.path.is_dir():
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
-    ledger = make_ledger(
-        read_trace(options.path, accept_damaged=options.accept_damaged), options.scopes
-    )
+    if options.config is not None:
+        raise ConfigError("--config", "goes with a run's folder, not with --ledger")
+    trace = read_trace(options.path, accept_damaged=options.accept_damaged)
+    ledger = make_ledger(trace, options.scopes or SCOPES[0], kernels=options.kernels)
     if not options.accept_damaged:
         refuse_damage(ledger.path, ledger.findings)
     make_folder(options.ledger.parent)

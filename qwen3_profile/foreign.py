@@ -128,14 +128,14 @@ def _outside(attribution: Attribution) -> Finding | None:
 
 
 def _crossing(attribution: Attribution) -> Finding | None:
-    crossing = attribution.scopes.crossing
-    if not crossing:
+    cut = attribution.scopes.crossing
+    if not cut.count:
         return None
     return Finding(
         NOTE,
         "modules-cross",
-        f"{crossing} calls of modules end after the call around them; they were cut at its end",
-        count=crossing,
-        ns=0,
-        example="",
+        f"{cut.count} calls of modules end after the call around them; they were cut at its end",
+        count=cut.count,
+        ns=cut.ns,
+        example=cut.example,
     )

@@ -18,7 +18,9 @@ class Finding:
     severity: "note" explains, "warning" is to be told, "damage" makes the figures wrong.
     code: a short name of the kind.
     message: one sentence with the figures in it.
-    count: how many events; ns: their device time; example: one of them by name.
+    count: how many events; example: one of them by name.
+    ns: their time on the device; of launches without an event, of ranges and of clocks the time on
+        the host that is concerned.
     """
 
     severity: str

@@ -60,6 +60,7 @@ MOE_FFN_PARTS = ("router", "experts")
 
 # What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"
+WHOLE_TRACE = "trace"
 COLLECTIVES = "nccl"
 # What other decoders have beside or in place of these, under the names of their own modules.
 FUSED_PARTS = {"attn": ("qkv_proj",), "ffn": ("gate_up_proj", "shared_experts")}
@@ -231,6 +232,11 @@ def expected_labels(num_layers: int, moe_layers: frozenset[int]) -> Iterator[str
             yield from (layer_label(layer, block, part) for part in parts)
 
 
+def every_layer(name: str) -> str:
+    """`layer.*.attn` of `layer.7.attn`; other names as they are."""
+    return _LAYER_WORD.sub(_EVERY_LAYER, name)
+
+
 def fold_layers(names: Iterable[str], num_layers: int) -> tuple[str, ...]:
     """Label names, with `layer.*` in place of the `num_layers` names of what every layer has.
 
@@ -238,7 +244,7 @@ def fold_layers(names: Iterable[str], num_layers: int) -> tuple[str, ...]:
     """
     groups: dict[str, dict[str, None]] = {}
     for name in names:
-        groups.setdefault(_LAYER_WORD.sub(_EVERY_LAYER, name), {})[name] = None
+        groups.setdefault(every_layer(name), {})[name] = None
     return tuple(
         name
         for every, group in groups.items()

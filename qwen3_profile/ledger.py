@@ -24,6 +24,7 @@ from qwen3_profile.attribution import (
 )
 from qwen3_profile.checks import check_trace
 from qwen3_profile.health import Finding
+from qwen3_profile.kernels import KernelRow, kernel_rows
 from qwen3_profile.parts import Part, fold
 from qwen3_profile.scopes import Step, build_scopes, select_labels
 from qwen3_profile.trace.columns import Bool, Category, Trace
@@ -35,7 +36,7 @@ SCOPES = ("labels", "modules", "both")
 
 # What frameworks write of themselves; ranges, but none that a person has put there.
 _FRAMEWORK = re.compile(
-    r"ProfilerStep#.*|nccl:.*|c10d::.*|record_param_comms.*|Optimizer\..*"
+    r"ProfilerStep#.*|(nccl|gloo|mpi|ucc|xccl|hccl):.*|c10d::.*|record_param_comms.*|Optimizer\..*"
     r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
     r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
 )
@@ -82,17 +83,22 @@ class Ledger:
     """The whole account of a trace.
 
     versions: of CUDA or HIP, as the file has them; Kineto does not write torch's.
+    rank, world_size: which process of how many wrote the trace, if it says so.
     device_time_ns is the sum of the rows' device_self_ns and of unattributed, exactly.
     device_busy_ns: the union over all devices; busy_by_device: of each one's streams.
     linked_ns, linked_events: of device events whose launch is in the trace.
     framework: rows of what frameworks wrote of themselves; their time is in `rows` or
         `unattributed` as well.
+    kernels: which kernels, copies and fills the device time of rows and rest is; None where
+        nobody asked.
     """
 
     path: str
     base_time_ns: int
     devices: tuple[str, ...]
     versions: tuple[tuple[str, int], ...]
+    rank: int | None
+    world_size: int | None
     scopes: str
     device_time_ns: int
     device_events: int
@@ -106,6 +112,7 @@ class Ledger:
     steps: tuple[Step, ...]
     rows: tuple[Row, ...]
     framework: tuple[Row, ...]
+    kernels: tuple[KernelRow, ...] | None = None
 
     @property
     def balances(self) -> bool:
@@ -116,7 +123,10 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """The ledger as its file holds it."""
         found = asdict(self)
-        trace = {key: found.pop(key) for key in ("path", "base_time_ns", "devices")}
+        if self.kernels is None:
+            del found["kernels"]
+        keys = ("path", "base_time_ns", "devices", "rank", "world_size")
+        trace = {key: found.pop(key) for key in keys}
         trace["versions"] = dict(found.pop("versions"))
         busy = {"all": found.pop("device_busy_ns")}
         busy |= {item["device"]: item["ns"] for item in found.pop("busy_by_device")}
@@ -130,7 +140,8 @@ class Ledger:
     def to_bytes(self) -> bytes:
         """The text of the ledger's file, one row to a line."""
         found = self.to_json()
-        rows = {key: found.pop(key) for key in ("rows", "framework")}
+        lists = ("rows", "framework", "kernels")
+        rows = {key: found.pop(key) for key in lists if key in found}
         head = msgspec.json.format(msgspec.json.encode(found), indent=2).removesuffix(b"\n}")
         for key, values in rows.items():
             lines = b",\n    ".join(msgspec.json.encode(value) for value in values)
@@ -138,12 +149,13 @@ class Ledger:
         return head + b"\n}\n"
 
 
-def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
+def make_ledger(trace: Trace, scopes: str = "labels", *, kernels: bool = False) -> Ledger:
     """Accounts for every nanosecond of device time in `trace`.
 
     Args:
         trace: any Kineto trace.
         scopes: one of `SCOPES`.
+        kernels: also which kernels it is.
     """
     attribution = attribute(trace, build_scopes(trace, select(trace, scopes), name_gaps=False))
     noise = attribute(trace, build_scopes(trace, _framework(trace), name_gaps=False))
@@ -154,6 +166,8 @@ def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
         base_time_ns=trace.info.base_time_ns,
         devices=trace.info.devices,
         versions=trace.info.versions,
+        rank=trace.info.rank,
+        world_size=trace.info.world_size,
         scopes=scopes,
         device_time_ns=int(device.dur_ns.sum()),
         device_events=len(device),
@@ -167,6 +181,7 @@ def make_ledger(trace: Trace, scopes: str = "labels") -> Ledger:
         steps=attribution.steps,
         rows=tuple(_rows(attribution)),
         framework=tuple(_rows(noise)),
+        kernels=kernel_rows(attribution) if kernels else None,
     )
 
 

@@ -25,14 +25,16 @@ _NAMED = tuple(
 class RankTrace:
     """The trace of one process.
 
-    rank: as the file says it, else as its name does.
+    rank: as the file says it, else as its name does. world_size: of how many, if the file says so.
     device_ns, device_events: of all device events, in whatever part. busy_ns: the union of them.
     nccl_ns: of the kernels of NCCL and RCCL among them.
-    records: of its forward passes; none where it has neither our labels nor modules.
+    records: of its forward passes; one of the whole trace where it shows none, by its ranges; none
+        where it has no ranges either.
     """
 
     path: Path
     rank: int
+    world_size: int | None
     device_ns: int
     device_events: int
     busy_ns: int
@@ -83,11 +85,14 @@ def _read(path: Path, rank: int, trace: Trace, accept_damaged: bool) -> RankTrac
     return RankTrace(
         path=path,
         rank=rank,
+        world_size=trace.info.world_size,
         device_ns=int(device.dur_ns.sum()),
         device_events=len(device),
         busy_ns=union_ns(device.start_ns, device.end_ns),
         nccl_ns=int(device.dur_ns[is_collective(trace)].sum()),
-        records=collect_read_trace(path, trace, rank=rank, accept_damaged=accept_damaged),
+        records=collect_read_trace(
+            path, trace, rank=rank, whole=True, accept_damaged=accept_damaged
+        ),
     )
 
 

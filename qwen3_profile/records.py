@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 from qwen3_profile.config import RunConfig
@@ -109,6 +111,18 @@ class TimingRecord:
             return None
         return self.profiled_ns / self.total_ns
 
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the bare pass: real tokens of its input; of a decode, tokens that it chooses.
+
+        All sequences together; of a decode at its median step.
+        """
+        if self.config is None or not self.total_ns:
+            return None
+        if self.step_times_ns:
+            return self.config.batch_size * _NS_PER_S / median(self.step_times_ns)
+        return sum(self.facts.lengths) * _NS_PER_S / self.total_ns
+
     def one_by_one(self) -> tuple[TimingRecord, ...]:
         """The same with one traced forward pass each, so that each adds up by itself."""
         if not self.traced:
@@ -143,6 +157,7 @@ class TimingRecord:
             **_decode_json(self),
             "profiled_time": _seconds(self.profiled_ns),
             "disturbance": self.disturbance,
+            "tokens_per_second": self.tokens_per_second,
             **_step_json(self.times, self.steps),
             "dtype": self.config.dtype if self.config else None,
             "num_runs": self.config.num_runs if self.config else None,
@@ -166,14 +181,17 @@ def _seconds(ns: float | None) -> float | None:
 def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
     """Seconds per forward pass; what is counted in ns or in events is of all `steps` of them."""
     unit = steps * _NS_PER_S
-    nccl = collectives(times.forward)
+    nccl: Counter[str] = Counter()
+    for part in collectives(times.forward):
+        # Ranges of one name may lie in several others.
+        nccl[part.name] += part.own.device_ns
     return {
         "cuda_total": times.device_ns / unit,
         "cuda_busy": times.busy_ns / unit,
         "cuda_gap": times.gap_ns / unit,
         "unattributed_cuda": times.unattributed_ns / unit,
-        "nccl_cuda": sum(part.own.device_ns for part in nccl) / unit,
-        "nccl": {part.name: part.own.device_ns / unit for part in nccl},
+        "nccl_cuda": nccl.total() / unit,
+        "nccl": {name: ns / unit for name, ns in nccl.items()},
         "unattributed": [asdict(item) for item in times.unattributed],
         "ledger_ns": {
             "device_time": times.device_ns,

@@ -27,6 +27,19 @@ class Step:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The ranges that were cut at the end of the one around them, as they ended after it.
+
+    count: how many, without those that a clock of whole microseconds explains.
+    ns: what was cut off them, in all. example: the first of them by name, else an empty text.
+    """
+
+    count: int
+    ns: int
+    example: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopeTree:
     """Scopes as parallel arrays, parents before their children, ordered by (track, start).
@@ -36,7 +49,7 @@ class ScopeTree:
     start_ns, end_ns: int64[n]; a child that outlives its parent is cut at the parent's end.
     parent: int32[n], an index into these arrays, or -1.
     is_gap: bool[n]; the scope was no label but ops between two labels, named by them.
-    crossing: how many scopes had to be cut by more than the resolution of the trace.
+    crossing: those that had to be cut.
     """
 
     names: tuple[str, ...]
@@ -46,7 +59,7 @@ class ScopeTree:
     end_ns: Int64
     parent: Int32
     is_gap: Bool
-    crossing: int
+    crossing: Crossing
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -85,7 +98,7 @@ def find_steps(trace: Trace) -> tuple[Step, ...]:
         return steps
     is_phase = [name in labels.PHASES for name in trace.names]
     phases = _steps(trace, trace.host.take(np.array(is_phase, bool)[trace.host.name]))
-    return phases or _whole(trace)
+    return phases or whole_trace(trace)
 
 
 def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
@@ -134,7 +147,8 @@ def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _whole(trace: Trace) -> tuple[Step, ...]:
+def whole_trace(trace: Trace) -> tuple[Step, ...]:
+    """One step from the first event to the last; none in a trace without events."""
     tables = [t for t in (trace.host, trace.launches, trace.device) if len(t)]
     if not tables:
         return ()
@@ -153,7 +167,7 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
     start = events.start_ns[order].tolist()
     end = events.end_ns[order].tolist()
     parent = [NO_SCOPE] * len(order)
-    crossing = 0
+    cut: list[tuple[str, int]] = []
     stack: list[int] = []
     for i in range(len(order)):
         while stack and (track[stack[-1]] != track[i] or end[stack[-1]] <= start[i]):
@@ -161,7 +175,9 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
         if stack:
             parent[i] = stack[-1]
             if end[i] > end[stack[-1]]:
-                crossing += end[i] - end[stack[-1]] > _RESOLUTION_NS
+                excess = end[i] - end[stack[-1]]
+                if excess > _RESOLUTION_NS:
+                    cut.append((names[events.name[order[i]]], excess))
                 end[i] = end[stack[-1]]
         stack.append(i)
     return ScopeTree(
@@ -172,7 +188,7 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
         end_ns=np.array(end, np.int64),
         parent=np.array(parent, np.int32),
         is_gap=np.zeros(len(order), bool),
-        crossing=crossing,
+        crossing=Crossing(len(cut), sum(ns for _, ns in cut), cut[0][0] if cut else ""),
     )
 
 

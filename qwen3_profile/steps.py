@@ -66,7 +66,7 @@ def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
     for index in range(len(attribution.steps)):
         inside = attribution.scope_step == index
         roots = fold(attribution, inside & below_phases)
-        found += [_step_times(attribution, index, root, attention[index]) for root in roots]
+        found += [step_times(attribution, index, root, attention[index]) for root in roots]
     return tuple(found)
 
 
@@ -131,9 +131,13 @@ def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_
     return inside
 
 
-def _step_times(
-    attribution: Attribution, index: int, forward: Part, attention: AttentionKernel | None
+def step_times(
+    attribution: Attribution,
+    index: int,
+    forward: Part,
+    attention: AttentionKernel | None = None,
 ) -> StepTimes:
+    """The times of the step of this index, whose labelled parts are `forward`."""
     mine = attribution.device_step == index
     dur_ns = attribution.trace.device.dur_ns
     unattributed = []

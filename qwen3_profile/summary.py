@@ -21,6 +21,7 @@ _TIMES = (
     "ttft",
     "profiled_time",
     "disturbance",
+    "tokens_per_second",
     "forward",
     "forward_cuda",
     "backward",
@@ -33,6 +34,8 @@ _TIMES = (
     "layer_details",
 )
 _HEADLINES = ("total_time", "profiled_time", "cuda_total")
+# What follows from them is as noisy as they are.
+_DERIVED = ("ttft", "disturbance", "tokens_per_second")
 _KEPT = ("run", "config_index", "phase", "batch_size", "input_len", "dtype", "device", "model")
 
 
@@ -107,7 +110,8 @@ def _warnings(times: Mapping[str, Any]) -> list[str]:
         stats = times[key]
         if stats is not None and is_noisy(stats):
             found.append(f"{key} is noisy: {_how_noisy(stats)}")
-    others = [stats for key in _TIMES if key not in _HEADLINES for stats in _leaves(times[key])]
+    parts = (key for key in _TIMES if key not in (*_HEADLINES, *_DERIVED))
+    others = [stats for key in parts for stats in _leaves(times[key])]
     noisy = sum(is_noisy(stats) for stats in others)
     if noisy:
         found.append(f"{noisy} of {len(others)} part times have an IQR of over {NOISY:.0%}")

@@ -72,7 +72,7 @@ def _ledger(path: Path) -> Ledger | None:
     try:
         trace = read_trace(path)
         for scopes in SCOPES[1:]:
-            check_ledger(make_ledger(trace, scopes))
+            check_ledger(make_ledger(trace, scopes, kernels=True))
         return make_ledger(trace)
     except ProfileError as error:
         refusal = str(error)
@@ -108,6 +108,9 @@ def check_ledger(ledger: Ledger) -> None:
         ) >= 0, row  # fmt: skip
         below[row.path[:-1]] = below.get(row.path[:-1], 0) + row.device_ns
         assert row.graph_events <= row.device_events
+    if ledger.kernels is not None:
+        assert sum(row.device_ns for row in ledger.kernels) == ledger.device_time_ns
+        assert sum(row.events for row in ledger.kernels) == ledger.device_events
     for path, row in total.items():
         assert row.device_ns == row.device_self_ns + below.get(path, 0)
     assert max((b.ns for b in ledger.busy_by_device), default=0) <= ledger.device_busy_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import runpy
@@ -235,6 +236,15 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
         found.save(folder)
 
 
+def test_a_notebook_shows_the_table() -> None:
+    found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=1)
+    assert repr(found) == "<Profile of prefill, 1 run; table() shows it>"
+    page = found._repr_html_()
+    assert page.startswith("<pre>")
+    assert "<" not in page.removeprefix("<pre>").removesuffix("</pre>")
+    assert html.unescape(page) == f"<pre>{found.table()}</pre>"
+
+
 def test_the_trace_is_that_of_the_record() -> None:
     found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=1)
     trace = found.trace
@@ -449,6 +459,8 @@ def test_the_phase_is_ours_only_where_it_is_asked_for(tmp_path: Path) -> None:
     ("model_type", "values"),
     [
         pytest.param("llama", {}, id="Llama"),
+        pytest.param("qwen2", {}, id="Qwen2"),
+        pytest.param("mistral", {"sliding_window": 4}, id="Mistral"),
         pytest.param("phi3", {}, id="Phi3"),
         pytest.param("gemma2", {"head_dim": 8}, id="Gemma2"),
         pytest.param("mixtral", LOCAL_EXPERTS, id="experts"),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Commands, Done
-from kineto import cpu_op, forward_pass, kernel, label, launch, memset, split, step
+from kineto import cpu_op, forward_pass, host, kernel, label, launch, memset, split, step
 from samples import record
 
 from qwen3_profile.arguments import parse_arguments
 from qwen3_profile.attribution import Attribution
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
+from qwen3_profile.backward import split_backward
 from qwen3_profile.collect import collect_trace
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError
@@ -233,6 +234,36 @@ def test_table_compares_with_the_first() -> None:
         ["eager", "2.000", "0.200", "34.000", "3.400", "50.000", "2.50"],
     ]
     assert "batch 2 x 256 tokens, bfloat16" in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def of_training(name: str, total_ns: int) -> TimingRecord:
+    """3 ms of attention and 5 ms of its backward; on the device 0.2 and 0.4 ms."""
+    ms, core = 1_000_000, "layer.0.attn.attn_forward"
+    ids = {"Sequence number": 3, "Fwd thread id": 0}
+    node = "autograd::engine::evaluate_function: AttentionBackward0"
+    events = (
+        step(0, 0, 30 * ms), label("train_step", 0, 30 * ms), label("layer.0", 0, 9 * ms),
+        label("layer.0.attn", 0, 8 * ms), cpu_op(core, 2 * ms, 5 * ms),
+        host("cpu_op", "aten::attention", 3 * ms, 4 * ms, **ids),
+        label("backward", 10 * ms, 20 * ms),
+        host("cpu_op", node, 11 * ms, 16 * ms, 2, **(ids | {"Fwd thread id": 1})),
+        launch(1, 3 * ms, 3 * ms + 9), kernel(1, 4 * ms, 4 * ms + 200_000),
+        launch(2, 12 * ms, 12 * ms + 9, 2), kernel(2, 13 * ms, 13 * ms + 400_000),
+    )  # fmt: skip
+    (times,) = read_steps(split_backward(split(*events)))
+    one = of_attention(name, total_ns)
+    return replace(one, phase="train_step", times=times)
+
+
+def test_of_a_training_step_the_backward_of_attention_is_compared() -> None:
+    page = render_backends([[of_training("sdpa", 10_000_000)], [of_training("eager", 15_000_000)]])
+    assert list(rows_of(page)) == [
+        ["sdpa", "3.000", "0.200", "5.000", "0.400", "10.000", "1.00"],
+        ["eager", "3.000", "0.200", "5.000", "0.400", "15.000", "1.50"],
+    ]
+    (head,) = (line for line in page.splitlines() if "attn_forward_cuda" in line)
+    assert head.split()[3:5] == ["..._bwd", "..._bwd_cuda"]
     assert max(map(len, page.splitlines())) <= 100
 
 

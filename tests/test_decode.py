@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from samples import decode_record, record
+from dataclasses import replace
 
+import pytest
+from samples import decode_record, record, training_record
+
+from qwen3_profile.config import RunConfig
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.views.decode import context_table, token_line
 from qwen3_profile.views.tables import render
@@ -47,6 +50,34 @@ def test_time_per_output_token(runs: int, figures: list[str]) -> None:
     assert words[6:] == ["over", count, "bare", "steps"]
 
 
+def test_tokens_per_second() -> None:
+    # 2 x 256 tokens in 40 ms, and padding that does not count; 2 tokens at the median of 7 ms
+    whole = record(total_ns=40_000_000)
+    runs = [whole, replace(whole, facts=replace(whole.facts, lengths=(256, 4)))]
+    assert [one.tokens_per_second for one in runs] == [12_800.0, 6500.0]
+    assert decode().tokens_per_second == pytest.approx(2 / 0.007)
+    assert replace(whole, config=None).tokens_per_second is None
+    rows = {line.split()[0]: line.split() for line in render(runs).splitlines() if line.strip()}
+    assert rows["tokens/s"][1:5] == ["9650.0", "[6500.0", "..", "12800.0]"]
+    assert "tokens/s             285.7  [285.7 .. 285.7]" in render([decode()])
+
+
+@pytest.mark.parametrize(
+    ("totals_ns", "decode_steps", "shown"),
+    [
+        pytest.param((9_000_000, 5_000_000, 6_000_000), 4, ["TTFT", "6.000"], id="of three runs"),
+        pytest.param((9_000_000,), 0, [], id="no token follows"),
+    ],
+)
+def test_time_to_first_token(
+    totals_ns: tuple[int, ...], decode_steps: int, shown: list[str]
+) -> None:
+    config = RunConfig(batch_size=2, input_len=256, decode_steps=decode_steps)
+    runs = [replace(record(index=i, total_ns=ns), config=config) for i, ns in enumerate(totals_ns)]
+    assert token_line(runs).split()[:2] == shown
+    assert ("TTFT" in render(runs)) == bool(shown)
+
+
 @pytest.mark.parametrize("cuda", [pytest.param(True, id="CUDA"), pytest.param(False, id="CPU")])
 def test_a_layer_by_context(cuda: bool) -> None:
     page = context_table(decode(cuda=cuda).one_by_one())
@@ -70,6 +101,20 @@ def test_a_prefill_has_neither() -> None:
     page = render([record()])
     assert "TPOT" not in page
     assert "context" not in page
+
+
+@pytest.mark.parametrize(
+    ("cache", "shown"), [pytest.param("static", True), pytest.param("dynamic", False)]
+)
+def test_the_heading_names_a_cache_that_does_not_grow(cache: str, shown: bool) -> None:
+    config = RunConfig(batch_size=2, input_len=256, decode_steps=4, cache=cache)
+    page = render([replace(decode(), config=config)])
+    assert (", static cache; run 0" in " ".join(page.split())) == shown
+
+
+def test_a_training_step_is_no_forward_pass() -> None:
+    assert "one training step, no profiler, no labels" in render([training_record()])
+    assert "one forward pass, no profiler, no labels" in render([record()])
 
 
 def test_the_page_of_a_decode() -> None:

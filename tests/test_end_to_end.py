@@ -374,6 +374,8 @@ def test_the_page_and_the_summary_of_a_decode(decoded: Done) -> None:
     assert second["tpot"]["steps"] == len(times) == 2 * DECODE_STEPS
     assert second["tpot"]["median"] == pytest.approx(median(times))
     assert decoded.out.count("TPOT") == 1
+    (line,) = (line for line in decoded.out.splitlines() if line.startswith("TTFT"))
+    assert f"{first['ttft']['median'] * 1e3:.3f}" in line
     (line,) = (line for line in decoded.out.splitlines() if line.startswith("TPOT"))
     assert f"{second['tpot']['median'] * 1e3:.3f}" in line
     lines = decoded.out.splitlines()

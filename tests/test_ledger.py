@@ -110,6 +110,7 @@ def test_what_frameworks_write_is_kept_apart() -> None:
     [
         pytest.param("ProfilerStep#12", True, id="step"),
         pytest.param("nccl:all_gather", True, id="collective"),
+        pytest.param("gloo:all_reduce", True, id="collective of the CPU"),
         pytest.param("Optimizer.step#Adam.step", True, id="optimizer"),
         pytest.param("Optimizer.zero_grad#SGD.zero_grad", True, id="optimizer's zero_grad"),
         pytest.param("## Call CompiledFxGraph fabc ##", True, id="compiled graph"),
@@ -222,7 +223,8 @@ def test_the_file_says_what_its_trace_says_of_itself(tmp_path: Path) -> None:
     data = document(kernel(1, 0, 5), base_time_ns=1_700_000_000_000_000_000).replace(
         b'"schemaVersion": 1',
         b'"schemaVersion": 1, "deviceProperties": [{"id": 0, "name": "NVIDIA H100"}],'
-        b'"cuda_runtime_version": 13000, "cuda_driver_version": 13010',
+        b'"cuda_runtime_version": 13000, "cuda_driver_version": 13010,'
+        b'"distributedInfo": {"backend": "nccl", "rank": 3, "world_size": 8}',
     )
     _, found = export_ledger(tmp_path, data)
     name = found["trace"].pop("name")
@@ -231,6 +233,8 @@ def test_the_file_says_what_its_trace_says_of_itself(tmp_path: Path) -> None:
         "base_time_ns": 1_700_000_000_000_000_000,
         "devices": ["NVIDIA H100"],
         "versions": {"cuda_runtime_version": 13000, "cuda_driver_version": 13010},
+        "rank": 3,
+        "world_size": 8,
     }
 
 
@@ -258,6 +262,10 @@ def test_the_page_shows_totals_rows_and_findings(
         pytest.param(["{trace}", "--ledger", "{folder}"], "", id="a folder as the file"),
         pytest.param(["{folder}", "--ledger", "x.json"], "one trace file", id="of a folder"),
         pytest.param(["{folder}/no.json", "--ledger", "x.json"], "No such file", id="no trace"),
+        pytest.param(
+            ["{trace}", "--ledger", "{folder}/l.json", "--config", "0"], "--config", id="a config"
+        ),
+        pytest.param(["{trace}", "--scopes", "both"], "goes with --ledger", id="scopes alone"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -6,18 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 from kineto import cpu_op, document, forward_pass, host, kernel, label, launch, read, write
+from test_ledger import traces
 
 from qwen3_profile.attribution import attribute
 from qwen3_profile.collect import collect_trace
 from qwen3_profile.collectives import is_collective, split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
+from qwen3_profile.ledger import make_ledger
 from qwen3_profile.parts import Part
-from qwen3_profile.ranks import collect_ranks, trace_files
+from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
+from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import collectives, read_steps
+from qwen3_profile.trace import read_trace
 from qwen3_profile.views.spread import render_spread
+from qwen3_profile.whole import collect_whole
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))
@@ -132,6 +138,22 @@ def test_the_spread_over_the_ranks(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len({entry["id"] for entry in saved}) == 3
 
 
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        pytest.param([0, 3], "2 of 4 ranks: 0, 3;", id="two_are_missing"),
+        pytest.param([0, 1, 2, 3], "4 ranks: 0, 1, 2, 3;", id="all"),
+        pytest.param([None, None], "2 ranks: 0, 1;", id="nobody_says_how_many"),
+    ],
+)
+def test_ranks_that_are_missing_are_told(
+    tmp_path: Path, ranks: list[int | None], told: str
+) -> None:
+    for at, rank in enumerate(ranks):
+        rank_file(tmp_path, f"rank{at}.json", rank=rank)
+    assert render_spread(collect_ranks(trace_files(tmp_path))).startswith(told)
+
+
 def test_a_part_that_a_rank_has_not_counts_as_nothing(tmp_path: Path) -> None:
     both = rank_file(tmp_path, "rank0.json")
     events = [label("prefill", 0, 1000), label("layer.0", 0, 1000), launch(1, 5, 6),
@@ -141,7 +163,7 @@ def test_a_part_that_a_rank_has_not_counts_as_nothing(tmp_path: Path) -> None:
     assert line.split() == ["o_proj", "0", "0", "0.000", "0"]
 
 
-def test_traces_without_parts_still_have_their_totals(
+def test_traces_without_ranges_still_have_their_totals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rank in (0, 1):
@@ -153,6 +175,93 @@ def test_traces_without_parts_still_have_their_totals(
     assert ["nccl", "1.000", "1.000", "2.000", "1"] in [line.split() for line in shown.splitlines()]
     assert "--ledger FILE" in shown
     assert not list(out.glob("*"))
+
+
+def training_events(nccl_ns: int) -> list[str]:
+    """Ranges of others: one in one, a name twice, one of a framework; a kernel outside all."""
+    ms = 1_000_000
+    return [
+        label("ProfilerStep#3", 0, 90),
+        label("my.forward", 0, 50),
+        label("wait", 10, 20),
+        label("wait", 60, 70),
+        label("Optimizer.step#SGD.step", 80, 90),
+        launch(1, 1, 2),
+        kernel(1, 5, 5 + 2 * ms),
+        launch(2, 11, 12),
+        kernel(2, 5 * ms, 5 * ms + nccl_ns, name=NCCL),
+        launch(3, 61, 62),
+        kernel(3, 30 * ms, 30 * ms + nccl_ns, name=NCCL),
+        launch(4, 85, 86),
+        kernel(4, 60 * ms, 61 * ms),
+    ]
+
+
+def test_ranks_without_passes_are_compared_by_their_ranges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    for rank, nccl_ns in enumerate((3_000_000, 9_000_000, 1_000_000)):
+        write(folder / f"rank{rank}.json", document(*training_events(nccl_ns)))
+    assert main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    begin = shown.index("trace: cuda of each range, with all in it; 3 ranks")
+    rows = [line.rsplit(maxsplit=4) for line in shown[begin:].splitlines()[2:9]]
+    assert rows == [
+        ["trace", "4.000", "8.000", "20.000", "1"],
+        ["  my_forward", "3.000", "5.000", "11.000", "1"],
+        ["    wait", "1.000", "3.000", "9.000", "1"],
+        ["      nccl", "1.000", "3.000", "9.000", "1"],
+        ["  wait", "1.000", "3.000", "9.000", "1"],
+        ["    nccl", "1.000", "3.000", "9.000", "1"],
+        ["unattributed", "1.000", "1.000", "1.000", "-"],
+    ]
+    saved = json.loads((tmp_path / "out" / "timing_records.json").read_text())
+    assert [(entry["rank"], entry["phase"]) for entry in saved] == [(n, "trace") for n in range(3)]
+    assert [entry["nccl"] for entry in saved] == [{"wait.nccl": ms / 1000} for ms in (6, 18, 2)]
+    for entry in saved:
+        assert entry["nccl_cuda"] == entry["nccl"]["wait.nccl"]
+        ledger = entry["ledger_ns"]
+        assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
+        assert entry["model_details"]["my_forward_cuda"] == entry["nccl_cuda"] / 2 + 0.002
+
+
+@given(traces())
+@settings(max_examples=60, deadline=None)
+def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
+    mine = [text for text in events if '"name": "prefill"' not in text]
+    trace = read(*mine)
+    ledger = make_ledger(trace)
+    found = collect_whole(Path("t.json"), trace, RunFacts(run="t", trace="t.json"), ())
+    assert len(found) == bool(ledger.rows)
+    for one in found:
+        assert one.times.balances
+        assert one.times.device_ns == ledger.device_time_ns
+        assert one.times.unattributed_ns == sum(each.ns for each in ledger.unattributed)
+        own = sum(part.own.device_ns for _, part in one.times.forward.walk())
+        assert own == one.times.forward.total.device_ns
+        assert render_spread_of(one)
+
+
+def render_spread_of(record: TimingRecord) -> str:
+    rank = RankTrace(Path("t.json"), 0, None, 0, 0, 0, 0, (record,))
+    return render_spread((rank, rank))
+
+
+def test_a_lone_trace_without_passes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="--ledger FILE"):
+        collect_trace(write(tmp_path / "t.json", document(*training_events(1_000_000))))
+
+
+def test_what_is_odd_on_several_ranks_is_told_once(tmp_path: Path) -> None:
+    for rank in range(3):
+        lost = [kernel(99, 600, 650 + rank)] if rank else []
+        write(tmp_path / f"rank{rank}.json", document(*pass_events(50), *lost))
+    shown = " ".join(render_spread(collect_ranks(trace_files(tmp_path))).split())
+    assert shown.count("no launch record") == 1
+    assert "warning: rank 1: 1 of 5 device events cannot be given to a label" in shown
+    assert shown.endswith(", and 1 more rank has such")
 
 
 def test_a_config_of_ranks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,8 +338,24 @@ def test_sums_stay_what_they_were() -> None:
 
 @pytest.mark.skipif(not TORCHREC, reason="the recorded traces are not here")
 def test_four_ranks_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ranks = collect_ranks(TORCHREC)
-    assert [rank.rank for rank in ranks] == [0, 1, 2, 3]
-    assert not any(rank.records for rank in ranks)
-    assert all(0 < rank.nccl_ns < rank.device_ns for rank in ranks)
-    assert "4 ranks: 0, 1, 2, 3" in render_spread(ranks)
+    assert main([str(folder_of(TORCHREC, tmp_path)), "--output-dir", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "4 ranks: 0, 1, 2, 3" in shown
+    rows = [line.rsplit(maxsplit=4) for line in shown.splitlines()]
+    assert ["  ## backward ##", "303.801", "343.115", "346.244", "0"] in rows
+    saved = json.loads((tmp_path / "out" / "timing_records.json").read_text())
+    assert [entry["rank"] for entry in saved] == [0, 1, 2, 3]
+    for entry, path in zip(saved, TORCHREC, strict=True):
+        ledger = make_ledger(read_trace(path))
+        assert entry["ledger_ns"]["device_time"] == ledger.device_time_ns
+        assert entry["ledger_ns"]["unattributed"] == sum(r.ns for r in ledger.unattributed)
+        assert 0 < entry["nccl_cuda"] < entry["forward_cuda"]
+
+
+def folder_of(files: list[Path], tmp_path: Path) -> Path:
+    """A folder with links to the files."""
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    for path in files:
+        (folder / path.name).symlink_to(path)
+    return folder

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from kineto import cpu_op, event, kernel, label, launch, read, step, us
 
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, build_scopes, find_steps, select_labels
+from qwen3_profile.scopes import (
+    NO_SCOPE,
+    Crossing,
+    ScopeTree,
+    Step,
+    build_scopes,
+    find_steps,
+    select_labels,
+)
 from qwen3_profile.trace import Trace
 
 Rows = list[tuple[str, int, int, str]]
@@ -101,7 +109,7 @@ def rows(tree: ScopeTree) -> Rows:
 def test_labels_nest_by_time_and_thread(events: list[str], expected: Rows) -> None:
     _, tree = tree_of(*events)
     assert rows(tree) == expected
-    assert tree.crossing == 0
+    assert tree.crossing == Crossing(0, 0, "")
 
 
 def test_only_labels_are_selected() -> None:
@@ -119,12 +127,14 @@ def test_only_labels_are_selected() -> None:
 @pytest.mark.parametrize(
     ("child_end", "crossing"),
     [
-        pytest.param(5000, 0, id="ends with its parent"),
-        pytest.param(6000, 0, id="later by one tick of an old trace: cut in silence"),
-        pytest.param(6001, 1, id="later by more: cut and counted"),
+        pytest.param(5000, Crossing(0, 0, ""), id="ends with its parent"),
+        pytest.param(
+            6000, Crossing(0, 0, ""), id="later by one tick of an old trace: cut in silence"
+        ),
+        pytest.param(6001, Crossing(1, 1001, "layer.0.attn"), id="later by more: cut and counted"),
     ],
 )
-def test_what_outlives_its_parent_is_cut(child_end: int, crossing: int) -> None:
+def test_what_outlives_its_parent_is_cut(child_end: int, crossing: Crossing) -> None:
     _, tree = tree_of(label("layer.0", 1000, 5000), label("layer.0.attn", 2000, child_end))
     assert rows(tree) == [("layer.0", 1000, 5000, ""), ("layer.0.attn", 2000, 5000, "layer.0")]
     assert tree.crossing == crossing
@@ -143,7 +153,7 @@ def test_a_grandchild_is_cut_as_well() -> None:
         ("layer.0.attn", 2000, 3000, "layer.0"),
         ("norm", 3000, 9000, ""),
     ]
-    assert tree.crossing == 2
+    assert tree.crossing == Crossing(2, 6000 + 5000, "layer.0")
 
 
 # --- who is open --------------------------------------------------------------------------------

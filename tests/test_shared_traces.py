@@ -23,6 +23,7 @@ from plain import plain
 
 from qwen3_profile import export
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, attribute, union_ns
+from qwen3_profile.collectives import is_collective
 from qwen3_profile.ledger import SCOPES, make_ledger, select
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import Category, Trace, read_trace
@@ -82,6 +83,9 @@ def test_totals_links_and_graphs(facts: dict[str, Any]) -> None:
     in_module = (modules.owner >= 0) & ~modules.cross_thread
     assert int(in_module.sum()) == facts["launch_in_nn_module"]
     assert int(annotated.in_graph.sum()) == facts["gpu_from_graph_launch"]
+    assert int(select(trace, "modules").sum()) == facts["n_nn_module"]
+    assert int(is_collective(trace).sum()) == facts["nccl_kernels"]
+    assert len(np.unique(trace.device.track)) == (facts.get("streams") or 0)
 
 
 @pytest.mark.parametrize("facts", [pytest.param(f, id=f["file"][:-8]) for f in FACTS])
@@ -212,24 +216,43 @@ def test_tracelens_busy_time_is_the_union_of_linked_events(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LENS)
+def test_tracelens_total_time_is_the_span_of_linked_events(name: str) -> None:
+    trace = without_memsets(trace_of(f"{name}.json.gz"))
+    linked = by_scope(trace, select_labels(trace)).launch != NO_LAUNCH_EVENT
+    start, end = trace.device.start_ns[linked], trace.device.end_ns[linked]
+    span = int(end.max() - start.min())
+    theirs = {row["type"]: float(row["time ms"]) * 1e6 for row in table(name, "gpu_timeline")}
+    assert span == pytest.approx(theirs["total_time"], abs=LENS_NS)
+    assert span - union_ns(start, end) == pytest.approx(theirs["idle_time"], abs=2 * LENS_NS)
+
+
+@pytest.mark.parametrize("name", LENS)
 def test_tracelens_counts_and_times_the_same_kernels(name: str) -> None:
-    """By name and stream, linked or not, to the nanosecond. It lists neither copies nor memsets."""
+    """By operator, name and stream, to the nanosecond. It lists neither copies nor memsets.
+
+    What has no launch has no operator, with both.
+    """
     trace = trace_of(f"{name}.json.gz")
-    kernels = trace.device.take(trace.device.category == Category.KERNEL)
-    ours: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, track, dur in zip(
-        kernels.name.tolist(), kernels.track.tolist(), kernels.dur_ns.tolist(), strict=True
-    ):
-        ours[trace.names[at], trace.tracks[track].tid].append(dur)
-    theirs: Counter[tuple[str, str]] = Counter()
-    counts: Counter[tuple[str, str]] = Counter()
-    for row in table(name, "kernel_summary"):
-        key = row["Kernel name"], row["Kernel stream"]
-        # one row per operator, too: a kernel that two operators launch has two rows
-        theirs[key] += round(float(row["Kernel duration (µs)_sum"]) * 1000)
-        counts[key] += int(row["Kernel duration (µs)_count"])
-    assert {key: sum(times) for key, times in ours.items()} == theirs
-    assert {key: len(times) for key, times in ours.items()} == counts
+    found = by_scope(trace, trace.host.category == Category.CPU_OP)
+    device, names, scopes = trace.device, trace.names, found.scopes
+    ours: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for i in np.flatnonzero(device.category == Category.KERNEL).tolist():
+        owner = int(found.owner[i])
+        op = scopes.names[scopes.name[owner]] if owner >= 0 else ""
+        key = op, names[device.name[i]], trace.tracks[device.track[i]].tid
+        ours[key].append(int(device.dur_ns[i]))
+    theirs = {
+        (row["Parent cpu_op"], row["Kernel name"], row["Kernel stream"]): (
+            round(float(row["Kernel duration (µs)_sum"]) * 1000),
+            int(row["Kernel duration (µs)_count"]),
+            round(float(row["Kernel duration (µs)_min"]) * 1000),
+            round(float(row["Kernel duration (µs)_max"]) * 1000),
+        )
+        for row in table(name, "kernel_summary")
+    }
+    assert theirs == {
+        key: (sum(times), len(times), min(times), max(times)) for key, times in ours.items()
+    }
 
 
 @pytest.mark.parametrize("name", LENS)
@@ -279,15 +302,57 @@ def test_the_plugin_counts_and_times_the_same_kernels(plugin: list[Any]) -> None
         assert theirs == {name: figure(values) for name, values in times.items()}
 
 
-def test_the_plugin_gives_each_operator_the_same_kernels(plugin: list[Any]) -> None:
-    """Its operators lie in the steps; it adds a call inside one of the same name to it."""
+def test_the_plugin_gives_each_operator_the_same_times(plugin: list[Any]) -> None:
+    """Its self time on the host is ours less the runtime calls, which are children to it.
+
+    A call right inside one of the same name it counts and times with that one.
+    """
     trace = trace_of(RESNET)
     found = by_scope(trace, trace.host.category == Category.CPU_OP)
-    ours: Counter[str] = Counter()
-    for i in range(len(found.scopes)):
-        ours[found.scopes.names[found.scopes.name[i]]] += int(found.self_device_ns[i]) // 1000
-    theirs = {row["name"]: row["device_self_duration"] for row in plugin[2]["data"]}
-    assert {name: ours[name] for name in theirs} == theirs
+    scopes = found.scopes
+    device_ns = found.with_children(found.self_device_ns)
+    host_ns = scopes.end_ns - scopes.start_ns
+    host_self_ns = found.self_cpu_ns - found.self_launch_ns
+    ours: dict[str, Counter[str]] = defaultdict(Counter)
+    for i, parent in enumerate(scopes.parent.tolist()):
+        op = ours[scopes.names[scopes.name[i]]]
+        op["device_self_duration"] += int(found.self_device_ns[i])
+        op["host_self_duration"] += int(host_self_ns[i])
+        if parent >= 0 and scopes.name[parent] == scopes.name[i]:
+            continue
+        op["calls"] += 1000
+        op["device_total_duration"] += int(device_ns[i])
+        op["host_total_duration"] += int(host_ns[i])
+    columns = (
+        "calls",
+        *(f"{p}_{k}_duration" for p in ("device", "host") for k in ("self", "total")),
+    )
+    theirs = {row["name"]: {key: row[key] for key in columns} for row in plugin[2]["data"]}
+    assert len(theirs) == 76
+    assert {name: {key: ours[name][key] // 1000 for key in columns} for name in theirs} == theirs
+
+
+def test_the_plugin_gives_each_step_the_same_kernels(plugin: list[Any]) -> None:
+    """Kernels, copies and fills by the step that launched them, whenever they ran."""
+    trace = trace_of(RESNET)
+    found = by_scope(trace, select_labels(trace))
+    ours = [
+        [
+            str(step.number),
+            *(
+                int(
+                    trace.device.dur_ns[
+                        (found.device_step == at) & (trace.device.category == kind)
+                    ].sum()
+                )
+                // 1000
+                for kind in (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
+            ),
+        ]
+        for at, step in enumerate(found.steps)
+    ]
+    # between the numbers it has the texts that its page shows
+    assert ours == [[row[at] for at in (0, 1, 3, 5)] for row in plugin[0]["steps"]["rows"]]
 
 
 # --- Kineto's own ranges of labels on the GPU ---------------------------------------------------

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from qwen3_profile import labels
 from qwen3_profile.config import RunConfig
+from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import layers
+from qwen3_profile.steps import backward_of, layers
 from qwen3_profile.views.cells import milliseconds, wrap
 from qwen3_profile.views.tables import attention_name
 
 _WIDTHS = (14, 19, 12, 14, 12, 7)
+# What stands beside attention: the pass that it is part of, or its own backward.
+_WHOLE = ("forward", "forward_cuda")
+_OTHERS = {labels.TRAIN_STEP: ("..._bwd", "..._bwd_cuda")}
 
 
 def render_backends(groups: Sequence[Sequence[TimingRecord]]) -> str:
@@ -42,7 +47,7 @@ def _table(phase: str, config: RunConfig, rows: Sequence[Sequence[TimingRecord]]
     where = f"batch {config.batch_size} x {config.input_len} tokens, {config.dtype}"
     lines = [
         wrap(f"attention compared, {phase}: {where}; the same weights and inputs, times in ms"),
-        _columns("attention", "attn_forward", "attn_forward_cuda", "forward", "forward_cuda",
+        _columns("attention", "attn_forward", "attn_forward_cuda", *_OTHERS.get(phase, _WHOLE),
                  total, "ratio"),
     ]  # fmt: skip
     whole = _total_ns(rows[0])
@@ -50,6 +55,8 @@ def _table(phase: str, config: RunConfig, rows: Sequence[Sequence[TimingRecord]]
     lines.append(
         f"medians over the runs; attn_forward: of all layers; ratio: {total} over the first line's"
     )
+    if phase == labels.TRAIN_STEP:
+        lines.append("..._bwd: attn_forward_bwd, its time in the backward")
     return "\n".join(lines)
 
 
@@ -58,27 +65,34 @@ def _row(records: Sequence[TimingRecord], first_ns: float) -> str:
     on_device = any(each.times.device_events for each in passes)
     total_ns = _total_ns(records)
     cells = []
-    for values in (_attention_ns, _forward_ns):
+    second = _attention_bwd_ns if records[0].phase == labels.TRAIN_STEP else _forward_ns
+    for values in (_attention_ns, second):
         for column in ("cpu_ns", "device_ns"):
             shown = on_device or column == "cpu_ns"
-            ns = median(values(each, column) for each in passes)
+            ns = median(values(each.times.forward, column) for each in passes)
             cells.append(milliseconds(ns) if shown else "-")
     ratio = f"{total_ns / first_ns:.2f}" if first_ns else ""
     return _columns(attention_name(records[0]), *cells, milliseconds(total_ns), ratio)
 
 
-def _attention_ns(record: TimingRecord, column: str) -> int:
+def _attention_ns(forward: Part, column: str) -> int:
     """The time of one pass inside `attn_forward`, all layers together."""
     found = 0
-    for layer in layers(record.times.forward):
+    for layer in layers(forward):
         attn = layer.find(f"{layer.name}.attn")
         part = attn.find(f"{attn.name}.attn_forward") if attn is not None else None
         found += int(getattr(part.total, column)) if part is not None else 0
     return found
 
 
-def _forward_ns(record: TimingRecord, column: str) -> int:
-    return int(getattr(record.times.forward.total, column))
+def _attention_bwd_ns(forward: Part, column: str) -> int:
+    """The same of the backward of a training step."""
+    backward = backward_of(forward)
+    return _attention_ns(backward, column) if backward is not None else 0
+
+
+def _forward_ns(forward: Part, column: str) -> int:
+    return int(getattr(forward.total, column))
 
 
 def _total_ns(records: Sequence[TimingRecord]) -> float:

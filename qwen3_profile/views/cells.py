@@ -15,6 +15,15 @@ def milliseconds(ns: float) -> str:
     return f"{ns / _NS_PER_MS:.3f}" if ns else "0"
 
 
+def fit(name: str, width: int) -> str:
+    """`name` without what a terminal would obey, and without its middle where it is too long."""
+    safe = "".join(c if c.isprintable() else "?" for c in name)
+    if len(safe) < width:
+        return safe
+    kept = width - 4
+    return f"{safe[: kept - kept // 2]}...{safe[len(safe) - kept // 2 :]}"
+
+
 def wrap(line: str) -> str:
     """`line` in the width of the page; what follows its first line is indented."""
     return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)

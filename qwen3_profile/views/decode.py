@@ -1,4 +1,4 @@
-"""The records of a decode in, its own lines and its table of time against context out."""
+"""The records of a generation in, its times per token and its table of time against context out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,27 @@ _NS_PER_MS = 1e6
 
 
 def token_line(records: Sequence[TimingRecord]) -> str:
-    """Time per output token over every step of every run, traced or not; empty for a prefill."""
+    """What a generation waits for: of a prefill the first token, of a decode each further one.
+
+    TTFT is the median over the runs, TPOT over every step of every run, traced or not. Empty for a
+    prefill that no token follows.
+    """
     steps_ns = [ns for record in records for ns in record.step_times_ns]
     if not steps_ns:
-        return ""
+        return _first_token_line(records)
     times = token_times(steps_ns)
     return (
         f"TPOT          {_ms(times.median):>12}  p90 {_ms(times.p90)}, p99 {_ms(times.p99)}  "
         f"over {len(steps_ns)} bare steps"
     )
+
+
+def _first_token_line(records: Sequence[TimingRecord]) -> str:
+    config = records[0].config
+    bare_ns = [record.total_ns for record in records if record.total_ns is not None]
+    if config is None or not config.decode_steps or not bare_ns:
+        return ""
+    return f"TTFT          {_ms(median(bare_ns)):>12}  total_time; the choice of the token is in it"
 
 
 def context_table(records: Sequence[TimingRecord]) -> str:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_profile import labels
+from qwen3_profile.kernels import KernelRow
 from qwen3_profile.ledger import Ledger, Row
-from qwen3_profile.views.cells import milliseconds
+from qwen3_profile.views.cells import fit, milliseconds, wrap
 
 _MOST_ROWS = 30
 
 
 def render_ledger(ledger: Ledger) -> str:
-    """Totals that add up, the rows with the most device time, and the findings; 100 columns."""
-    blocks = [_totals(ledger), _rows(ledger.rows, ledger.device_time_ns), _findings(ledger)]
+    """Totals that add up, the rows and kernels with the most device time, and the findings."""
+    whole = ledger.device_time_ns
+    blocks = [
+        _totals(ledger),
+        _rows(ledger.rows, whole),
+        _kernels(ledger.kernels or (), whole),
+        _findings(ledger),
+    ]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -62,6 +70,30 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     return "\n".join(lines)
 
 
+def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
+    """Who ran longest, and in which range, all layers together; most first."""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for row in kernels:
+        where = labels.every_layer(row.path[-1]) if row.path else f"({row.reason})"
+        known = sums.setdefault((row.name, where), [0, 0])
+        known[0] += row.events
+        known[1] += row.device_ns
+    if not sums:
+        return ""
+    by_device = sorted(sums.items(), key=lambda item: -item[1][1])
+    lines = [f"{'kernel':<40}{'in':<28}{'events':>8}{'device self':>15}{'share':>9}"]
+    for (name, where), (events, ns) in by_device[:_MOST_ROWS]:
+        share = f"{ns / whole:.1%}" if whole else "-"
+        lines.append(
+            f"{fit(name, 40):<40}{fit(where, 28):<28}{events:>8}{milliseconds(ns):>15}{share:>9}"
+        )
+    rest = by_device[_MOST_ROWS:]
+    if rest:
+        left = sum(ns for _, (_, ns) in rest)
+        lines.append(f"and {len(rest)} more with {milliseconds(left)} ms of device time")
+    return "\n".join(lines)
+
+
 def _fit(path: str, width: int) -> str:
     """The path's end, which tells the most, where it is too long."""
     safe = "".join(c if c.isprintable() else "?" for c in path)
@@ -72,5 +104,5 @@ def _findings(ledger: Ledger) -> str:
     lines = []
     for finding in ledger.findings:
         example = f" (such as {_fit(finding.example, 60)})" if finding.example else ""
-        lines.append(f"{finding.severity}: {finding.message}{example}")
+        lines.append(wrap(f"{finding.severity}: {finding.message}{example}"))
     return "\n".join(lines)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
+from qwen3_profile import labels
 from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import short_name
+from qwen3_profile.steps import collectives, short_name
+from qwen3_profile.views.cells import shared
 
 # A device at work for less of the time than this mostly waits; for more of it than that, it is
 # what the forward pass waits for. Between the two neither sentence would be true.
@@ -52,13 +54,12 @@ def _meaning(share: float, is_bare: bool) -> str:
 
 
 def _largest(forward: Part, on_device: bool) -> str:
-    """The parts without parts of their own, each summed over the layers, largest first."""
+    """The parts that hold no named ones, each summed over the layers, largest first."""
     times: Counter[str] = Counter()
-    for _, part in forward.walk():
-        if not part.parts:
-            total = part.total
-            times[short_name(part)] += total.device_ns if on_device else total.cpu_ns
-    whole = forward.total.device_ns if on_device else forward.total.cpu_ns
+    for part, inside in _smallest(forward):
+        apart = sum(shared(each.total, on_device) for each in inside)
+        times[short_name(part)] += shared(part.total, on_device) - apart
+    whole = shared(forward.total, on_device)
     top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns]
     if not whole or not top:
         return ""
@@ -66,3 +67,20 @@ def _largest(forward: Part, on_device: bool) -> str:
     together = sum(ns for _, ns in top) / whole
     kind = "CUDA" if on_device else "CPU"
     return f"Most {kind} time: {named}; together {together:.1%}."
+
+
+def _smallest(forward: Part) -> Iterator[tuple[Part, tuple[Part, ...]]]:
+    """The parts below the containers of our grammar, each with the collectives inside it.
+
+    What another program has below them, such as the activation in the experts, is theirs.
+    """
+    waiting = list(forward.parts)
+    while waiting:
+        part = waiting.pop()
+        label = labels.parse(part.name)
+        if part.name == labels.BACKWARD or (label is not None and label.kind != "leaf"):
+            waiting += part.parts
+            continue
+        inside = tuple(each for each in collectives(part) if each is not part)
+        yield part, inside
+        waiting += inside

@@ -75,7 +75,8 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
-            f"{_experts_name(record)}; {_which(record)}, the median of {len(records)}"
+            f"{_experts_name(record)}{_cache_name(record)}; {_which(record)}, "
+            f"the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(wrap(line) for line in lines)
@@ -91,6 +92,12 @@ def attention_name(record: TimingRecord) -> str:
 def _experts_name(record: TimingRecord) -> str:
     name = record.facts.experts_implementation
     return f", {name} experts" if name else ""
+
+
+def _cache_name(record: TimingRecord) -> str:
+    """The KV cache, where it is not the one that grows."""
+    cache = record.config.cache if record.config else "dynamic"
+    return "" if cache == "dynamic" else f", {cache} cache"
 
 
 def _padding(record: TimingRecord) -> str:
@@ -205,10 +212,11 @@ def _rule() -> str:
 
 
 def _warnings(records: Sequence[TimingRecord]) -> str:
-    lines = []
+    lines: list[str] = []
     bare = [record.total_ns for record in records if record.total_ns is not None]
     if bare and is_noisy(stats := spread(bare)):
         share = stats["iqr"] / stats["median"]
-        lines.append(f"total_time is noisy: its IQR is {share:.1%} of the median, over {NOISY:.0%}")
-    lines += dict.fromkeys(f.message for record in records for f in record.findings)
-    return "\n".join(wrap(f"warning: {line}") for line in lines)
+        told = f"its IQR is {share:.1%} of the median, over {NOISY:.0%}"
+        lines.append(f"warning: total_time is noisy: {told}")
+    lines += dict.fromkeys(f"{f.severity}: {f.message}" for r in records for f in r.findings)
+    return "\n".join(map(wrap, lines))

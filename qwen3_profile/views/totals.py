@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from qwen3_profile import labels
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.summary import spread
 from qwen3_profile.views.cells import milliseconds
@@ -17,11 +18,22 @@ def totals(records: Sequence[TimingRecord], on_device: bool) -> str:
     traced = [record.profiled_ns for record in records if record.profiled_ns is not None]
     if bare and traced:
         ratio = median(traced) / median(bare)
-        lines.append(_total("total_time", bare, "one forward pass, no profiler, no labels"))
+        what = "training step" if records[0].phase == labels.TRAIN_STEP else "forward pass"
+        lines.append(_total("total_time", bare, f"one {what}, no profiler, no labels"))
         lines.append(_total("profiled_time", traced, f"with both; disturbance: {ratio:.2f} times"))
+    rates = [rate for record in records if (rate := record.tokens_per_second) is not None]
+    if rates:
+        lines.append(_rates(rates, records[0].phase))
     if on_device:
         lines += _device_totals(records)
     return "\n".join(lines)
+
+
+def _rates(rates: Sequence[float], phase: str) -> str:
+    low, high = min(rates), max(rates)
+    of = "chosen in a bare step" if phase == "decode" else "of the input in a bare pass"
+    span = f"[{low:.1f} .. {high:.1f}]"
+    return f"{'tokens/s':<14}{median(rates):>12.1f}  {span:<24}  {of}, all sequences"
 
 
 def _device_totals(records: Sequence[TimingRecord]) -> list[str]:

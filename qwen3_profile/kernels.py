@@ -1,0 +1,83 @@
+"""An attribution in, its device events by path of scopes and by name out: which kernels ran where.
+
+So the question of a range's kernels has an answer for any trace, and one that adds up: the rows of
+a path are its own device time, and all rows are all device time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_profile.attribution import Attribution, Reason
+from qwen3_profile.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.trace.columns import Int64
+
+_ROOT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """The device events of one name that belong to one path itself, and to nothing below it.
+
+    path: names of scopes, outermost first; empty for what belongs to none, which has its reason.
+    """
+
+    path: tuple[str, ...]
+    reason: str
+    name: str
+    events: int
+    device_ns: int
+
+
+def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
+    """A row for each path and name, by path in the order of the scopes, the longest first."""
+    device = found.trace.device
+    paths, path_of = _paths(found.scopes)
+    # What belongs to no scope keeps its reason, a negative number, in the place of a path.
+    place = np.array(found.owner, np.int64)
+    owned = place >= 0
+    place[owned] = path_of[place[owned]]
+    pairs, at = np.unique(np.stack((place, device.name)), axis=1, return_inverse=True)
+    events = np.bincount(at.ravel(), minlength=pairs.shape[1])
+    spent_ns = np.zeros(pairs.shape[1], np.int64)
+    np.add.at(spent_ns, at.ravel(), device.dur_ns)
+    order = np.lexsort((pairs[1], -spent_ns, pairs[0]))
+    rows = zip(*(c[order].tolist() for c in (*pairs, events, spent_ns)), strict=True)
+    return tuple(
+        KernelRow(
+            path=_names(found.scopes, paths, path) if path >= 0 else (),
+            reason="" if path >= 0 else Reason(path).text,
+            name=found.trace.names[name],
+            events=count,
+            device_ns=ns,
+        )
+        for path, name, count, ns in rows
+    )
+
+
+def _paths(scopes: ScopeTree) -> tuple[list[tuple[int, int]], Int64]:
+    """The paths as (path above, name), and int64[s]: the path of each scope; level by level."""
+    paths: list[tuple[int, int]] = []
+    path_of = np.full(len(scopes) + 1, _ROOT, np.int64)
+    parent = scopes.parent
+    level = np.flatnonzero(parent == NO_SCOPE)
+    known = np.zeros(len(scopes), bool)
+    while len(level):
+        pairs, at = np.unique(
+            np.stack((path_of[parent[level]], scopes.name[level])), axis=1, return_inverse=True
+        )
+        path_of[level] = len(paths) + at.ravel()
+        paths += zip(*pairs.tolist(), strict=True)
+        known[level] = True
+        level = np.flatnonzero(~known & (parent != NO_SCOPE) & known[parent])
+    return paths, path_of[:-1]
+
+
+def _names(scopes: ScopeTree, paths: list[tuple[int, int]], path: int) -> tuple[str, ...]:
+    found: list[str] = []
+    while path != _ROOT:
+        path, name = paths[path]
+        found.append(scopes.names[name])
+    return tuple(reversed(found))
