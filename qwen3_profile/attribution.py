@@ -129,6 +129,11 @@ def attribute(
     )
 
 
+def is_graph_launch(name: str) -> bool:
+    """Whether a runtime or driver call of this name launches a graph."""
+    return _GRAPH_LAUNCH.fullmatch(name) is not None
+
+
 def union_ns(start_ns: Int64, end_ns: Int64) -> int:
     """The length of the union of intervals, in ns."""
     if not len(start_ns):
@@ -180,7 +185,7 @@ def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32,
 
 def _in_graph(trace: Trace, launch: Int32) -> Bool:
     """All device events of a graph share the correlation id of the call that launched it."""
-    is_graph = np.array([bool(_GRAPH_LAUNCH.fullmatch(name)) for name in trace.names], bool)
+    is_graph = np.array([is_graph_launch(name) for name in trace.names], bool)
     inside = np.zeros(len(launch), bool)
     linked = launch != NO_LAUNCH_EVENT
     inside[linked] = is_graph[trace.launches.name[launch[linked]]]

@@ -79,6 +79,8 @@ OTHER_PARTS = {
 }  # fmt: skip
 
 OTHER = "other"
+# The time of a graph's kernels that could not be given to the parts which launched them.
+GRAPH_REPLAY = "graph_replay"
 STEP_PREFIX = "ProfilerStep#"
 
 # (container, label before, label after) -> name of what lies between them. `None` is the

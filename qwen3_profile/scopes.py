@@ -40,6 +40,9 @@ class Crossing:
     example: str
 
 
+NO_CROSSING = Crossing(0, 0, "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopeTree:
     """Scopes as parallel arrays, parents before their children, ordered by (track, start).

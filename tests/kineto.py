@@ -67,17 +67,30 @@ def driver(correlation: int, start: int, end: int, thread: int = MAIN) -> str:
 
 
 def on_device(
-    cat: str, name: str, correlation: int | None, start: int, end: int, stream: int, device: int
+    cat: str,
+    name: str,
+    correlation: int | None,
+    start: int,
+    end: int,
+    stream: int,
+    device: int,
+    **args: object,
 ) -> str:
-    args = {} if correlation is None else {"correlation": correlation}
+    args |= {} if correlation is None else {"correlation": correlation}
     return event(cat, name, device, stream, us(start), us(end - start), **args)
 
 
 def kernel(
-    correlation: int | None, start: int, end: int, stream: int = 7, device: int = 0, name: str = ""
+    correlation: int | None,
+    start: int,
+    end: int,
+    stream: int = 7,
+    device: int = 0,
+    name: str = "",
+    **args: object,
 ) -> str:
     name = name or f"k{correlation}"
-    return on_device("kernel", name, correlation, start, end, stream, device)
+    return on_device("kernel", name, correlation, start, end, stream, device, **args)
 
 
 def memcpy(correlation: int, start: int, end: int, stream: int = 7, device: int = 0) -> str:
