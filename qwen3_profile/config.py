@@ -19,6 +19,9 @@ CACHES = ("dynamic", "static")
 # What a file of prompts decides, and no flag or entry beside it.
 PROMPT_KEYS = ("batch_size", "input_len", "inputs")
 INPUTS = ("random", "ragged", "prompt")
+# How a forward pass gets to the device: op by op, or as one CUDA graph.
+EAGER, CUDA_GRAPH = "eager", "cuda_graph"
+EXECUTIONS = (EAGER, CUDA_GRAPH)
 _LEAST = {
     "batch_size": 1,
     "input_len": 1,
@@ -51,6 +54,8 @@ class RunConfig:
         its own choice.
     backward: measure training steps without their optimizer, forward and backward of a loss, in
         place of prefills.
+    execution: one of `EXECUTIONS`. One config has one; the command line makes a config of each
+        that it is asked for, on the same weights and inputs.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -68,6 +73,7 @@ class RunConfig:
     inputs: str = "random"
     experts_implementation: str | None = None
     backward: bool = False
+    execution: str = EAGER
 
     def __post_init__(self) -> None:
         for key, least in _LEAST.items():
@@ -75,7 +81,9 @@ class RunConfig:
         _check_choice("cache", self.cache, CACHES)
         _check_choice("inputs", self.inputs, INPUTS)
         _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("execution", self.execution, EXECUTIONS)
         self._check_backward()
+        self._check_cuda_graph()
         _check_name("attn_implementation", self.attn_implementation)
         _check_name("experts_implementation", self.experts_implementation)
 
@@ -88,6 +96,18 @@ class RunConfig:
             raise ConfigError("backward", f"uses no {self.cache} cache, nor any", "leave one out")
         if self.backward and self.input_len < 2:
             raise ConfigError("backward", "needs 2 tokens, to foretell one", "raise input_len")
+
+    def _check_cuda_graph(self) -> None:
+        if self.execution != CUDA_GRAPH:
+            return
+        if self.backward:
+            raise ConfigError(CUDA_GRAPH, "captures no backward", "leave one of them out")
+        if self.decode_steps and self.cache != "static":
+            raise ConfigError(
+                CUDA_GRAPH,
+                f"replays a decode step on the same tensors, and a {self.cache} cache grows",
+                "give --cache static",
+            )
 
     @property
     def first_phase(self) -> Literal["prefill", "train_step"]:
@@ -106,6 +126,8 @@ class RunConfig:
             words.append(self.cache)
         if self.inputs != "random":
             words.append(self.inputs)
+        if self.execution != EAGER:
+            words.append(self.execution)
         return "_".join("".join(c if c.isalnum() or c in "-_" else "-" for c in w) for w in words)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.arguments import Parser, output_file_name
+from qwen3_profile.captured import capture_pair, ledger_of_replays
 from qwen3_profile.command import run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.files import make_folder, write_atomic
@@ -18,7 +19,7 @@ from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES, make_ledger
 from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.saved import find_runs, read_saved
+from qwen3_profile.saved import find_runs, read_replays, read_saved
 from qwen3_profile.store import check_store, save_csv, save_json
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.backends import render_backends
@@ -80,6 +81,11 @@ def _parser() -> Parser:
         help="in the ledger, also which kernels, copies and fills each range ran",
     )  # fmt: skip
     parser.add_argument(
+        "--capture", type=Path, metavar="FILE",
+        help="PATH is a trace of graph replays: give their kernels the labels or modules of this "
+        "trace of the capture, or of an eager pass (default: the other one of a folder with both)",
+    )  # fmt: skip
+    parser.add_argument(
         "--accept-damaged", action="store_true",
         help="export what is left of a damaged trace; the record says so (default: refuse it)",
     )  # fmt: skip
@@ -94,8 +100,11 @@ def _export(options: argparse.Namespace) -> int:
             raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
-    ranks = _read_ranks(options)
-    if ranks:
+    pair = _capture_pair(options)
+    ranks = () if pair else _read_ranks(options)
+    if pair:
+        groups = read_replays(*pair, options.accept_damaged)
+    elif ranks:
         groups = [rank.records for rank in ranks if rank.records]
     else:
         groups = read_saved(options.path, options.config, options.accept_damaged)
@@ -130,18 +139,37 @@ def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
 
 
 def _export_ledger(options: argparse.Namespace) -> int:
-    if options.path.is_dir():
+    path, capture = _capture_pair(options) or (options.path, None)
+    if path.is_dir():
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
-    trace = read_trace(options.path, accept_damaged=options.accept_damaged)
-    ledger = make_ledger(trace, options.scopes or SCOPES[0], kernels=options.kernels)
+    accept: bool = options.accept_damaged
+    scopes = options.scopes or SCOPES[0]
+    trace = read_trace(path, accept_damaged=accept)
+    relabel = None
+    if capture is not None:
+        relabel = ledger_of_replays(path, trace, capture, scopes, accept_damaged=accept)
+    ledger = make_ledger(trace, scopes, relabel, kernels=options.kernels)
     if not options.accept_damaged:
         refuse_damage(ledger.path, ledger.findings)
     make_folder(options.ledger.parent)
     write_atomic(options.ledger, ledger.to_bytes())
     show(f"{render_ledger(ledger)}\n\nledger  {options.ledger}")
     return EXIT_OK
+
+
+def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    """(replay, capture), as the command line or a folder with both names them."""
+    if options.capture is not None:
+        if options.path.is_dir():
+            raise ConfigError("--capture", "goes with one trace file", "give that of the replays")
+        if options.config is not None:
+            raise ConfigError("--config", "goes with a run's folder, not with a trace file")
+        return options.path, options.capture
+    if not options.path.is_dir() or find_runs(options.path):
+        return None
+    return capture_pair(trace_files(options.path))
 
 
 def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:

@@ -45,7 +45,7 @@ def collect_modules(
             "account for its device time with --ledger",
         )  # fmt: skip
     findings += tuple(
-        finding for finding in (_outside(attribution), _crossing(attribution)) if finding
+        finding for finding in (outside_passes(attribution), _crossing(attribution)) if finding
     )
     unique = unique_name(path, trace, steps)
     return _records(unique, facts, modules.passes, steps, findings)
@@ -110,7 +110,8 @@ def _used_devices(trace: Trace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, known or names)))
 
 
-def _outside(attribution: Attribution) -> Finding | None:
+def outside_passes(attribution: Attribution) -> Finding | None:
+    """Tells of the device events that are in no pass, if there are any."""
     device = attribution.trace.device
     outside = attribution.device_step == NO_STEP
     count, ns = int(outside.sum()), int(device.dur_ns[outside].sum())

@@ -23,6 +23,7 @@ from qwen3_profile.attribution import (
     union_ns,
 )
 from qwen3_profile.checks import check_trace
+from qwen3_profile.graph_labels import Relabel
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow, kernel_rows
 from qwen3_profile.parts import Part, fold
@@ -149,15 +150,26 @@ class Ledger:
         return head + b"\n}\n"
 
 
-def make_ledger(trace: Trace, scopes: str = "labels", *, kernels: bool = False) -> Ledger:
+def make_ledger(
+    trace: Trace,
+    scopes: str = "labels",
+    relabel: Relabel | None = None,
+    *,
+    kernels: bool = False,
+) -> Ledger:
     """Accounts for every nanosecond of device time in `trace`.
 
     Args:
         trace: any Kineto trace.
         scopes: one of `SCOPES`.
         kernels: also which kernels it is.
+        relabel: gives device events to other scopes, and tells what is to be doubted of that.
     """
     attribution = attribute(trace, build_scopes(trace, select(trace, scopes), name_gaps=False))
+    findings = check_trace(attribution)
+    if relabel is not None:
+        attribution, told = relabel(attribution)
+        findings += told
     noise = attribute(trace, build_scopes(trace, _framework(trace), name_gaps=False))
     device = trace.device
     linked = attribution.launch != NO_LAUNCH_EVENT
@@ -177,7 +189,7 @@ def make_ledger(trace: Trace, scopes: str = "labels", *, kernels: bool = False) 
         linked_events=int(linked.sum()),
         unattributed=tuple(_rest(attribution)),
         cross_thread_events=int(attribution.cross_thread.sum()),
-        findings=check_trace(attribution),
+        findings=findings,
         steps=attribution.steps,
         rows=tuple(_rows(attribution)),
         framework=tuple(_rows(noise)),

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from qwen3_profile.config import RunConfig
+from qwen3_profile.graph_savings import savings_json
 from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.parts_json import pair_json, split_json
@@ -28,6 +29,7 @@ class RunFacts:
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
     lengths: the tokens of each sequence of the input, without its padding.
+    execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
     """
 
     run: str
@@ -47,6 +49,16 @@ class RunFacts:
     rank: int | None = None
     world_size: int | None = None
     lengths: tuple[int, ...] = ()
+    execution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EagerStep:
+    """The eager passes beside replays of a graph; times are sums where those of the replays are."""
+
+    bare_ns: float
+    profiled_ns: float
+    times: StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class TracedStep:
     """One traced forward pass of a decode.
 
     position: how many decode steps came before it. context_len: tokens that its attention saw.
+    eager: where it is the replay of a graph, the eager pass beside it.
     """
 
     position: int
@@ -61,6 +74,7 @@ class TracedStep:
     bare_ns: int
     profiled_ns: int
     times: StepTimes
+    eager: EagerStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,7 @@ class TimingRecord:
     traced: of a decode, each traced step; empty for a prefill.
     step_times_ns: of a decode, the bare wall-clock of every step.
     routing: of a mixture of experts, where its tokens went, layer by layer.
+    eager: of replays of a graph, the eager passes beside the traced ones.
     """
 
     id: str
@@ -95,6 +110,7 @@ class TimingRecord:
     traced: tuple[TracedStep, ...] = ()
     step_times_ns: tuple[int, ...] = ()
     routing: tuple[LayerRouting, ...] = ()
+    eager: EagerStep | None = None
 
     @property
     def steps(self) -> int:
@@ -134,6 +150,7 @@ class TimingRecord:
                 profiled_ns=step.profiled_ns,
                 times=step.times,
                 traced=(step,),
+                eager=step.eager,
             )
             for step in self.traced
         )
@@ -166,6 +183,7 @@ class TimingRecord:
             "cache": self.config.cache if self.config else None,
             "inputs": self.config.inputs if self.config else None,
             "tokens": _tokens_json(self),
+            **_eager_json(self),
             **_facts_json(self.facts),
             "attn_kernel": asdict(attention) if (attention := self.times.attention) else None,
             "routing": [_routing_json(layer, self.facts.model) for layer in self.routing],
@@ -200,6 +218,25 @@ def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
         },
         "device_events": times.device_events,
         "cross_thread_events": times.cross_thread_events,
+    }
+
+
+def _eager_json(record: TimingRecord) -> dict[str, Any]:
+    """What only replays of graphs have: the eager pass beside them, and what the graph saved."""
+    eager = record.eager
+    if eager is None:
+        return {}
+    return {
+        "eager": {
+            "total_time": _seconds(eager.bare_ns),
+            "profiled_time": _seconds(eager.profiled_ns),
+            **split_json(eager.times.forward, record.steps),
+            **_step_json(eager.times, record.steps),
+        },
+        "saved": {
+            "total_time": _seconds(eager.bare_ns - (record.total_ns or 0)),
+            "parts": savings_json(eager.times.forward, record.times.forward, record.steps),
+        },
     }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from qwen3_profile.captured import collect_replays, read_captured
 from qwen3_profile.collect import collect_config, collect_trace
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
+from qwen3_profile.trace import read_trace
 
 
 def read_saved(
@@ -37,6 +39,21 @@ def read_saved(
         raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
     records = _read_raw_of_run(path, accept) or collect_trace(path, accept_damaged=accept)
     return by_config(records)
+
+
+def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[TimingRecord, ...]]:
+    """The records of a trace of graph replays, with the labels or modules of its capture.
+
+    Raises:
+        TraceError: a file is not there or not such a trace.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    for file in (path, capture):
+        if not file.exists():
+            raise TraceError(str(file), "is not there", "give the traces of replays and capture")
+    captured = read_captured(capture, accept_damaged=accept)
+    trace = read_trace(path, accept_damaged=accept)
+    return by_config(collect_replays(path, trace, captured, accept_damaged=accept))
 
 
 def find_runs(path: Path) -> list[Path]:

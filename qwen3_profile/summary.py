@@ -36,7 +36,10 @@ _TIMES = (
 _HEADLINES = ("total_time", "profiled_time", "cuda_total")
 # What follows from them is as noisy as they are.
 _DERIVED = ("ttft", "disturbance", "tokens_per_second")
-_KEPT = ("run", "config_index", "phase", "batch_size", "input_len", "dtype", "device", "model")
+_KEPT = (
+    "run", "config_index", "phase", "batch_size", "input_len", "dtype", "device", "model",
+    "execution",
+)  # fmt: skip
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -43,6 +43,20 @@ from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
         pytest.param(
             {"cache": "paged"}, "cache: 'paged' is not one of dynamic, static", id="cache"
         ),
+        pytest.param(
+            {"execution": "lazy"}, "execution: 'lazy' is not one of eager, cuda_graph", id="lazy"
+        ),
+        pytest.param(
+            {"execution": "cuda_graph", "backward": True},
+            "cuda_graph: captures no backward; leave one of them out",
+            id="graph of a backward",
+        ),
+        pytest.param(
+            {"execution": "cuda_graph", "decode_steps": 2},
+            "cuda_graph: replays a decode step on the same tensors, and a dynamic cache grows; "
+            "give --cache static",
+            id="graph of a growing cache",
+        ),
     ],
 )
 def test_a_config_checks_itself(changes: dict[str, object], told: str) -> None:
@@ -75,6 +89,11 @@ def test_the_least_and_the_most_are_allowed() -> None:
             RunConfig(2, 256, decode_steps=9, cache="static"),
             "bs2_len256_bfloat16_static",
             id="with another cache than the default",
+        ),
+        pytest.param(
+            RunConfig(2, 256, decode_steps=9, cache="static", execution="cuda_graph"),
+            "bs2_len256_bfloat16_static_cuda_graph",
+            id="as a graph",
         ),
     ],
 )
