@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from qwen3_profile import __version__
 from qwen3_profile.config import (
     CACHES,
+    CUDA_GRAPH,
     DEFAULT_MODEL,
     DTYPES,
     WEIGHTS,
@@ -69,12 +70,11 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             backward=options.backward,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
+        asked = [replace(one, **changes) for changes in _executions(options)]
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
         raise ConfigError(flag, error.what, error.do) from error
-    numbered = _each_attention(
-        options.attn_implementation, one, lambda each: _configs(options.configs, each, prompts)
-    )
+    numbered = _each_execution(options, asked, prompts)
     return Invocation(
         model=ModelRequest(
             name=options.model_name,
@@ -94,6 +94,30 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         if options.configs is not None
         else (),
     )
+
+
+def _executions(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What each execution that the flags ask for sets in its config; eager where none is named."""
+    found: list[dict[str, Any]] = []
+    if options.cuda_graph:
+        found.append({"execution": CUDA_GRAPH})
+    return found or [{}]
+
+
+def _each_execution(
+    options: argparse.Namespace, asked: Sequence[RunConfig], prompts: tuple[str, ...]
+) -> tuple[tuple[int, RunConfig], ...]:
+    """Every config once with each execution, in their order; see `_each_attention`."""
+    found: dict[tuple[int, RunConfig], None] = {}
+    for one in asked:
+        found |= dict.fromkeys(
+            _each_attention(
+                options.attn_implementation,
+                one,
+                lambda each: _configs(options.configs, each, prompts),
+            )
+        )
+    return tuple(found)
 
 
 def _configs(path: Path | None, one: RunConfig, prompts: tuple[str, ...]) -> tuple[RunConfig, ...]:
@@ -216,12 +240,17 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "backward (default: off, prefills)",
     )  # fmt: skip
     group.add_argument(
+        "--cuda-graph", action="store_true",
+        help="capture each forward pass as a CUDA graph and measure its replays, split by the "
+        "eager pass that is traced beside them; decode steps need --cache static (default: off)",
+    )  # fmt: skip
+    group.add_argument(
         "--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
         "attn_implementation, experts_implementation, decode_steps, cache, trace_steps, inputs "
-        "(random or ragged) and backward, and the flags above give what it leaves out (default: "
-        "one config, of the flags)",
+        "(random or ragged), backward and execution, and the flags above give what it leaves out "
+        "(default: one config, of the flags)",
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
+
 
 def static_cache(model: Any, batch_size: int, length: int) -> Any:
     """A cache whose tensors have room for `length` tokens from the start, on the model's device."""
@@ -16,6 +18,25 @@ def static_cache(model: Any, batch_size: int, length: int) -> Any:
     if "max_batch_size" in known:
         given |= {"max_batch_size": batch_size, "device": model.device, "dtype": model.dtype}
     return StaticCache(**given)
+
+
+def counters(cache: Any) -> tuple[torch.Tensor, ...]:
+    """The tensors in which a static cache counts its tokens; from 5.x each layer has its own."""
+    owners = () if cache is None else (cache, *getattr(cache, "layers", ()))
+    values = [value for owner in owners for value in vars(owner).values()]
+    return tuple(
+        value
+        for value in values
+        if isinstance(value, torch.Tensor) and not value.is_floating_point()
+    )
+
+
+def slides(cache: Any, length: int) -> bool:
+    """Whether a static cache drops tokens before `length` of them, which it decides on the host."""
+    layers = getattr(cache, "layers", ())
+    return any(
+        getattr(layer, "is_sliding", False) and layer.max_cache_len < length for layer in layers
+    )
 
 
 def takes_positions(model: Any) -> bool:

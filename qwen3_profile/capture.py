@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -12,17 +12,18 @@ from typing import Literal
 import torch
 
 from qwen3_profile import instrument
-from qwen3_profile.config import RunConfig
+from qwen3_profile.config import CUDA_GRAPH, RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
 from qwen3_profile.experts import counted_routing, experts_of
 from qwen3_profile.generation import Generation
+from qwen3_profile.graph_runs import GraphRuns, Session
 from qwen3_profile.inputs import config_inputs
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.models import LoadedModel, set_attention, set_experts
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
-from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement
+from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement, write_nodes
 from qwen3_profile.training import TrainStep, with_gradients
 
 Phase = Literal["prefill", "decode", "train_step"]
@@ -177,7 +178,12 @@ class _Measuring:
             self._warm_up()
             self._advance()
         for run_index in range(self._config.num_runs):
-            yield self._train(run_index) if self._config.backward else self._run(run_index)
+            if self._config.backward:
+                yield self._train(run_index)
+            elif self._config.execution == CUDA_GRAPH:
+                yield self._graphs(run_index)
+            else:
+                yield self._run(run_index)
 
     def gradients(self) -> AbstractContextManager[None]:
         """Round the runs of a config that takes gradients."""
@@ -234,6 +240,26 @@ class _Measuring:
         self._advance()
         return Run(prefill, decode, step_times_ns, labels)
 
+    def _graphs(self, run_index: int) -> Run:
+        """Bare and traced replays of the prefill, and of the decode steps if there are any."""
+        started = _now()
+        runs = GraphRuns(
+            self._model,
+            self.inputs,
+            self._config,
+            self._recorder,
+            lambda phase, *given: self._session(phase, run_index, *given),
+            lambda phase, labels: self._keep_nodes(phase, run_index, labels),
+        )
+        prefill = runs.measure("prefill", run_index, started)
+        self._advance()
+        found = Run(prefill.measurements[0], (), (), prefill.labels)
+        if self._config.decode_steps:
+            decode = runs.measure("decode", run_index, started)
+            found = replace(found, decode=decode.measurements, step_times_ns=decode.step_times_ns)
+        self._advance()
+        return found
+
     def _bare(self) -> tuple[int, tuple[int, ...]]:
         """Wall-clock of the prefill and of each decode step, without profiler and labels."""
         self._recorder.settle(self._lead_in())
@@ -263,21 +289,39 @@ class _Measuring:
     def _traced(
         self, plan: _Plan, forward: Callable[[], object], lead_in: Callable[[], None]
     ) -> Measurement:
-        part = f".step{plan.position}" if plan.phase == "decode" else ""
-        name = f"{self._worker}_{plan.phase}.run{plan.run_index}{part}.kineto.json.gz"
-        trace = f"{RAW_FOLDER}/{name}"
-        step = self._next_step()
-        traced = self._recorder.traced(forward, lead_in, plan.phase, step, self._folder / trace)
+        traced = self._session(plan.phase, plan.run_index, plan.position, forward, lead_in)
         return Measurement(
             run_index=plan.run_index,
             started=plan.started,
             bare_ns=plan.bare_ns,
             profiled_ns=traced.profiled_ns,
-            step=step,
-            trace=trace,
+            step=traced.step,
+            trace=traced.trace,
             profiler_messages=traced.messages,
             position=plan.position,
         )
+
+    def _session(
+        self,
+        phase: Phase,
+        run_index: int,
+        position: int,
+        forward: Callable[[], object],
+        lead_in: Callable[[], None],
+        kind: str = "",
+    ) -> Session:
+        part = f".step{position}" if phase == "decode" else ""
+        part += f".{kind}" if kind else ""
+        name = f"{self._worker}_{phase}.run{run_index}{part}.kineto.json.gz"
+        trace = f"{RAW_FOLDER}/{name}"
+        step = self._next_step()
+        traced = self._recorder.traced(forward, lead_in, phase, step, self._folder / trace)
+        return Session(step, trace, traced.profiled_ns, traced.messages)
+
+    def _keep_nodes(self, phase: Phase, run_index: int, labels: Mapping[int, str]) -> str:
+        name = f"{RAW_FOLDER}/{self._worker}_{phase}.run{run_index}.nodes.json"
+        write_nodes(self._folder / name, labels)
+        return name
 
     def _next_step(self) -> int:
         """k of the next `ProfilerStep#k`, which is unique in the config."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import attribute
+from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
+from qwen3_profile.graph_labels import REFUSED, Relabel, label_replays
+from qwen3_profile.graph_reference import read_step_reference
 from qwen3_profile.health import (
     Finding,
     check_labels,
@@ -20,11 +23,12 @@ from qwen3_profile.health import (
     check_unlabelled,
     refuse_damage,
 )
-from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
-from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
+from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
+from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace.geometry import read_geometry
 from qwen3_profile.whole import collect_whole
 
 
@@ -138,8 +142,21 @@ def _record(
         findings=findings,
         facts=replace(facts, trace=mine[0].trace),
         traced=tuple(steps) if is_decode else (),
+        eager=_mean_eager(steps),
         step_times_ns=bare_ns if is_decode else (),
         routing=result.routing,
+    )
+
+
+def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
+    """The eager passes beside some replays; times are sums, as those of the replays are."""
+    eager = [step.eager for step in steps if step.eager is not None]
+    if not eager:
+        return None
+    return EagerStep(
+        bare_ns=mean(each.bare_ns for each in eager),
+        profiled_ns=mean(each.profiled_ns for each in eager),
+        times=merge_steps([each.times for each in eager]),
     )
 
 
@@ -149,36 +166,86 @@ def _measured(
     """One traced forward pass, and what is odd in its trace."""
     path = folder / measurement.trace
     trace = read_trace(path, accept_damaged=accept_damaged)
-    steps, findings = _split(path, trace, accept_damaged)
-    mine = [
-        step
-        for step in steps
-        if step.number == measurement.step and step.forward.name == result.phase
-    ]
+    eager, relabel = None, None
+    if measurement.eager is not None:
+        beside = measurement.eager
+        eager_path = folder / beside.trace
+        eager_trace = read_trace(eager_path, accept_damaged=accept_damaged)
+        steps, findings = _split(eager_path, eager_trace, accept_damaged)
+        times = _step_of(eager_path, steps, run, result, beside.step, accept_damaged)
+        eager = EagerStep(beside.bare_ns, beside.profiled_ns, times)
+        relabel = _labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
+        findings += check_log(beside.profiler_messages)
+    else:
+        findings = ()
+    steps, found = _split(path, trace, accept_damaged, relabel)
+    mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
+    traced = TracedStep(
+        position=measurement.position,
+        context_len=_context_len(result, measurement),
+        bare_ns=measurement.bare_ns,
+        profiled_ns=measurement.profiled_ns,
+        times=mine,
+        eager=eager,
+    )
+    refused = any(finding.code == REFUSED for finding in found)
+    findings = (
+        *findings,
+        *found,
+        *(() if refused else _missing_labels(mine, run.model, result.labels)),
+        *check_unlabelled(result.unlabelled),
+        *check_log(measurement.profiler_messages),
+    )
+    return traced, findings
+
+
+def _step_of(
+    path: Path,
+    steps: Sequence[StepTimes],
+    run: Run,
+    result: ConfigResult,
+    number: int,
+    accept_damaged: bool,
+) -> StepTimes:
+    """The one pass of the result's phase in `ProfilerStep#number`."""
+    mine = [s for s in steps if s.number == number and s.forward.name == result.phase]
     if len(mine) != 1:
         raise TraceError(
             str(path),
-            f"holds {len(mine)} {result.phase} passes in step {measurement.step}, not one",
+            f"holds {len(mine)} {result.phase} passes in step {number}, not one",
             "it is not the trace of this run; record the run again",
         )
     if run.device.startswith("cuda") and not mine[0].device_events and not accept_damaged:
         raise DamagedTraceError(
             str(path), f"holds no device events of a pass on {run.device}", "record the run again"
         )
-    traced = TracedStep(
-        position=measurement.position,
-        context_len=_context_len(result, measurement),
-        bare_ns=measurement.bare_ns,
-        profiled_ns=measurement.profiled_ns,
-        times=mine[0],
-    )
-    found = (
-        *findings,
-        *_missing_labels(mine[0], run.model, result.labels),
-        *check_unlabelled(result.unlabelled),
-        *check_log(measurement.profiler_messages),
-    )
-    return traced, found
+    return mine[0]
+
+
+def _labels_of_eager(
+    folder: Path, path: Path, trace: Trace, phase: str, beside: EagerPass, eager: Trace
+) -> Relabel:
+    """What gives a replay's device events the labels of the eager pass beside it.
+
+    Where that launched other kernels, the pass on the code for captures is looked at.
+    """
+    geometry = read_geometry(path, trace)
+    eager_path, captured_path = folder / beside.trace, folder / beside.captured_trace
+    nodes = read_nodes(folder / beside.nodes) if beside.nodes else {}
+
+    def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
+        first = read_step_reference(eager_path, eager, beside.step, phase, "the eager pass")
+        references = [] if first is None else [first]
+        labelled, told = label_replays(found, geometry, references)
+        if not told:
+            return label_replays(found, geometry, references, nodes) if nodes else (labelled, ())
+        captured = read_trace(captured_path)
+        what = "the eager pass on the code for captures"
+        other = read_step_reference(captured_path, captured, beside.captured_step, phase, what)
+        references += [] if other is None else [other]
+        return label_replays(found, geometry, references, nodes)
+
+    return relabel
 
 
 def _context_len(result: ConfigResult, measurement: Measurement) -> int:
@@ -188,7 +255,7 @@ def _context_len(result: ConfigResult, measurement: Measurement) -> int:
 
 
 def _split(
-    path: Path, trace: Trace, accept_damaged: bool
+    path: Path, trace: Trace, accept_damaged: bool, relabel: Relabel | None = None
 ) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...]]:
     """The steps with our labels, and what is odd in the trace."""
     scopes = build_scopes(trace, select_labels(trace))
@@ -196,6 +263,9 @@ def _split(
     findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
+    if relabel is not None:
+        attribution, told = relabel(attribution)
+        findings += told
     steps = read_steps(split_collectives(split_backward(attribution)))
     for step in steps:
         if not step.balances:
@@ -238,4 +308,5 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         inference_mode=run.inference_mode and not result.config.backward,
         warnings=run.warnings,
         lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
+        execution=result.config.execution,
     )

@@ -42,7 +42,7 @@ class Generation:
         self._next_ids: torch.Tensor | None = None
         batch_size, input_len = input_ids.shape
         self._cache: Any = None
-        self._mask, self._positions = _whole_mask(mask, decode_steps)
+        self._mask, self._positions = whole_mask(mask, decode_steps)
         if cache == "static":
             self._cache = static_cache(model, batch_size, input_len + decode_steps)
 
@@ -89,7 +89,7 @@ class Generation:
                 self._next_ids = output.logits[:, -1:].argmax(-1)
 
 
-def _whole_mask(
+def whole_mask(
     mask: torch.Tensor | None, decode_steps: int
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The mask of the input and of all that will be decoded, and the position of each token.

@@ -29,7 +29,8 @@ from qwen3_profile.kineto_log import kept_log
 from qwen3_profile.rawtrace import export_trace
 
 # Read by Kineto when a session ends. The user's own choice stands.
-os.environ.setdefault("TEARDOWN_CUPTI", "1")
+_TEARDOWN = "TEARDOWN_CUPTI"
+os.environ.setdefault(_TEARDOWN, "1")
 # The thread on which Kineto detaches CUPTI tells nobody when it is ready for the next CUDA call,
 # nor when it is done. On an H100 a run with passes of 3 ms hung without these waits.
 _DETACH_S = 0.05
@@ -109,6 +110,35 @@ class Recorder:
             return
         for _ in range(2):
             time.sleep(_DETACH_S)
+            lead_in()
+            self.synchronize()
+
+    @contextlib.contextmanager
+    def attached(self, lead_in: Callable[[], None]) -> Iterator[None]:
+        """Keeps CUPTI attached in the block, between its sessions too; it detaches at the end.
+
+        For graphs: one that is captured in the block is known to CUPTI from its first node on, and
+        none must live through a detachment. The capture itself lies in no session: one that spans
+        it leaves the next with kernels that have no timestamps.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        before = os.environ[_TEARDOWN]
+        self.settle(lead_in)
+        os.environ[_TEARDOWN] = "0"
+        try:
+            self._idle_session(lead_in)
+            yield
+        finally:
+            os.environ[_TEARDOWN] = before
+            self._idle_session(lead_in)
+            self.settle(lead_in)
+
+    def _idle_session(self, lead_in: Callable[[], None]) -> None:
+        """A session that nobody reads; at its end CUPTI stays or goes, as it has been told."""
+        profiler = profile(activities=self._activities, experimental_config=_cheaper())
+        with self._session(profiler, lead_in, []):
             lead_in()
             self.synchronize()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,27 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EagerPass:
+    """The eager pass that a graph repeats, run and traced beside the replay.
+
+    bare_ns, profiled_ns, step, trace, profiler_messages: as of a `Measurement`.
+    captured_step, captured_trace: of one more pass, on the code that the model has for captures,
+        which may launch other kernels.
+    nodes: node id -> label of the graph, a file relative to the run's folder; empty where torch
+        does not tell.
+    """
+
+    bare_ns: int
+    profiled_ns: int
+    step: int
+    trace: str
+    profiler_messages: tuple[str, ...]
+    captured_step: int
+    captured_trace: str
+    nodes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One bare forward pass and the traced one that goes with it.
 
@@ -83,6 +104,7 @@ class Measurement:
     trace: the raw trace, relative to the run's folder.
     profiler_messages: warnings and errors of the profiler's own log, such as of events it lost.
     position: of a decode step, how many came before it; 0 for a prefill.
+    eager: of the replay of a graph, the eager pass beside it.
     """
 
     run_index: int
@@ -93,6 +115,7 @@ class Measurement:
     trace: str
     profiler_messages: tuple[str, ...]
     position: int = 0
+    eager: EagerPass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +223,26 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
 def has_traces(folder: Path) -> bool:
     """Whether a run has come as far as a whole raw trace."""
     return any((folder / RAW_FOLDER).glob("[!.]*"))
+
+
+def write_nodes(path: Path, labels: Mapping[int, str]) -> None:
+    """Writes the label of each node of a graph."""
+    write_atomic(path, msgspec.json.encode({str(node): text for node, text in labels.items()}))
+
+
+def read_nodes(path: Path) -> dict[int, str]:
+    """What `write_nodes` wrote.
+
+    Raises:
+        TraceError: it is not there, or not ours.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        return {int(node): text for node, text in found.items()}
+    except OSError as error:
+        raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise TraceError(str(path), f"is not a file of nodes of ours: {error}") from error
 
 
 def write_run(folder: Path, run: Run) -> None:

@@ -13,10 +13,10 @@ import torch
 
 from qwen3_profile.attention import check_attention_name
 from qwen3_profile.capture import Capture, unmeasured
-from qwen3_profile.config import Invocation, ModelRequest, RunConfig
+from qwen3_profile.config import CUDA_GRAPH, Invocation, ModelRequest, RunConfig
 from qwen3_profile.devices import resolve_device, slow_dtype
 from qwen3_profile.environment import read_environment
-from qwen3_profile.errors import ModelError, RunError
+from qwen3_profile.errors import ConfigError, ModelError, RunError
 from qwen3_profile.experts import check_experts_name
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model
@@ -61,6 +61,7 @@ def prepare(invocation: Invocation) -> Prepared:
     """
     device = resolve_device(invocation.model.device)
     _check_names(invocation)
+    _check_device(invocation.configs, device.device)
     prompts, configs = _encoded(invocation)
     loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
     _check_experts(invocation.configs, loaded)
@@ -95,6 +96,16 @@ def _check_names(invocation: Invocation) -> None:
             except ModelError as error:
                 where = f"{entry}.{key}" if entry else error.where
                 raise ModelError(where, error.what, error.do) from error
+
+
+def _check_device(configs: Sequence[RunConfig], device: torch.device) -> None:
+    graphs = any(config.execution == CUDA_GRAPH for config in configs)
+    if graphs and (device.type != "cuda" or not hasattr(torch.cuda, "CUDAGraph")):
+        raise ConfigError(
+            "--cuda-graph",
+            f"needs a CUDA device, and this is {device}",
+            "leave it out, or give --device cuda",
+        )
 
 
 def _check_experts(configs: Sequence[RunConfig], loaded: LoadedModel) -> None:

@@ -9,7 +9,7 @@ from kineto import LEAF_NS, cpu_op, forward_pass, host, kernel, label, launch, s
 from qwen3_profile.backward import split_backward
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
-from qwen3_profile.records import RunFacts, TimingRecord, TracedStep
+from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import (
     SCHEMA_VERSION,
     ConfigResult,
@@ -158,6 +158,16 @@ def training_record() -> TimingRecord:
     )  # fmt: skip
     (times,) = read_steps(split_backward(split(*events)))
     return replace(record(), phase="train_step", times=times)
+
+
+def graph_record() -> TimingRecord:
+    """A prefill of which each kernel takes 100 ns eagerly and 50 ns as a graph."""
+    eager = EagerStep(80_000, 90_000, step_times(2, leaf_ns=1000))
+    config = RunConfig(batch_size=2, input_len=256, execution="cuda_graph")
+    whole = record(leaf_ns=500)
+    return replace(
+        whole, config=config, eager=eager, facts=replace(whole.facts, execution="cuda_graph")
+    )
 
 
 def lone_record() -> TimingRecord:

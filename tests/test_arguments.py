@@ -120,6 +120,11 @@ def test_each_config_knows_its_entry(tmp_path: Path) -> None:
             id="a path as file",
         ),
         pytest.param(["--output-file", ""], "--output-file: '' is not a file's name", id="no file"),
+        pytest.param(["--cuda-graph", "--backward"], "--cuda-graph: captures no", id="both ways"),
+        pytest.param(
+            ["--cuda-graph", "--decode-steps", "3"],
+            "--cuda-graph: replays a decode step on the same tensors", id="a growing cache",
+        ),
         pytest.param(["--configs", "none.json"], "none.json: cannot be read", id="no such file"),
     ],
 )  # fmt: skip

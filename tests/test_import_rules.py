@@ -17,19 +17,23 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
     "api", "attention", "caches", "calls", "capture", "devices", "environment", "experts",
-    "families", "generation", "hub", "inputs", "instrument", "library", "memory", "models",
-    "own_model", "patching", "profiling", "prompts", "ranges", "rawtrace", "session",
-    "structure", "training", "weights",
+    "families", "generation", "graph_annotations", "graph_passes", "graph_runs", "hub", "inputs",
+    "instrument", "library", "memory", "models", "own_model", "patching", "profiling", "prompts",
+    "ranges", "rawtrace", "session", "structure", "training", "weights",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
-    "trace.reader", "trace", "scopes", "module_parts", "module_roles", "module_passes", "modules",
-    "attribution", "nodes", "backward", "collectives", "parts", "health", "checks", "files",
+    "trace.reader", "trace", "trace.geometry", "scopes", "module_parts",
+    "module_roles", "module_passes", "modules",
+    "attribution", "nodes", "backward", "collectives", "parts", "health",
+    "graph_match", "graph_reference", "graph_evidence", "graph_scopes", "graph_labels",
+    "graph_savings",
+    "checks", "files",
     "routing", "runs",
     "backends", "steps", "percentiles", "records",
-    "foreign", "collect", "saved", "ranks", "summary", "store",
+    "foreign", "ledger", "captured", "collect", "saved", "ranks", "summary", "store",
 )  # fmt: skip
 
 

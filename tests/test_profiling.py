@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,31 @@ def test_the_heap_thaws_when_a_pass_raises(unfrozen: None) -> None:
     with pytest.raises(ValueError, match="pass"), frozen_heap():
         raise ValueError("pass")
     assert gc.get_freeze_count() == 0
+
+
+# --- CUPTI stays for graphs -----------------------------------------------------------------------
+
+
+def test_cupti_stays_for_a_block_and_goes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sessions of a device that is not here: their lead-ins see what CUPTI is told."""
+    told: list[str] = []
+    recorder = Recorder(CPU)
+    recorder.device = torch.device("cuda")
+    monkeypatch.setattr(Recorder, "synchronize", lambda _: None)
+    monkeypatch.setenv("TEARDOWN_CUPTI", "1")
+    lead_in = counting(told, "", lambda: told.append(os.environ["TEARDOWN_CUPTI"]))
+    with recorder.attached(lead_in):
+        told.append("block")
+    around = [each for each in told if each]
+    # what is attached goes, a session that nobody reads; the block; another one, and it goes
+    assert around[: around.index("block")] == ["1", "1", "0", "0"]
+    assert around[around.index("block") + 1 :] == ["1", "1", "1", "1"]
+    with pytest.raises(ZeroDivisionError), recorder.attached(lead_in):
+        raise ZeroDivisionError
+    assert os.environ["TEARDOWN_CUPTI"] == "1"
+
+
+def test_on_a_cpu_nothing_is_attached() -> None:
+    before = os.environ["TEARDOWN_CUPTI"]
+    with Recorder(CPU).attached(nothing):
+        assert os.environ["TEARDOWN_CUPTI"] == before

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.routing import routing_sentence
@@ -14,6 +15,7 @@ from qwen3_profile.steps import backward_of, layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import device, milliseconds, shared, wrap
 from qwen3_profile.views.decode import context_table, token_line
+from qwen3_profile.views.graph import graph_table
 from qwen3_profile.views.part_table import part_table
 from qwen3_profile.views.story import sentences
 from qwen3_profile.views.totals import totals
@@ -38,6 +40,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         _layer_table(forward, on_device),
         part_table(forward, on_device),
         *_backward_tables(forward, on_device),
+        graph_table(singles, shown),
         totals(singles, on_device),
         token_line(records),
         context_table(singles),
@@ -75,7 +78,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
-            f"{_experts_name(record)}{_cache_name(record)}; {_which(record)}, "
+            f"{_experts_name(record)}{_cache_name(record)}{_execution(record)}; {_which(record)}, "
             f"the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
@@ -98,6 +101,10 @@ def _cache_name(record: TimingRecord) -> str:
     """The KV cache, where it is not the one that grows."""
     cache = record.config.cache if record.config else "dynamic"
     return "" if cache == "dynamic" else f", {cache} cache"
+
+
+def _execution(record: TimingRecord) -> str:
+    return ", replayed as a CUDA graph" if record.facts.execution == CUDA_GRAPH else ""
 
 
 def _padding(record: TimingRecord) -> str:
