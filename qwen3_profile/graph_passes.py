@@ -20,6 +20,7 @@ from qwen3_profile.errors import RunError, one_line
 from qwen3_profile.generation import whole_mask
 from qwen3_profile.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.inputs import Inputs
+from qwen3_profile.memory import is_out_of_memory
 from qwen3_profile.ranges import leaf
 
 # How far logits may be from those of the eager pass, as a share of the largest of these. Captured
@@ -117,12 +118,19 @@ class Graph:
         forward.rewind()
         eager = self._warm_up(forward)
         forward.rewind()
+        before = torch.cuda.current_stream()
         try:
             with capture(self._graph) as self.labels:
                 forward.run()
         except RuntimeError as error:
-            what = f"cannot be captured as a graph: {one_line(str(error))[:300]}"
+            first = _first(error)
+            if is_out_of_memory(first):
+                raise first from error
+            what = f"cannot be captured as a graph: {one_line(str(first))[:300]}"
             raise RunError(where, what, "leave out --cuda-graph for it") from error
+        finally:
+            # A capture that fails leaves its own stream in place.
+            torch.cuda.set_stream(before)
         forward.rewind()
         self.replay()
         check_logits(where, forward.logits, eager)
@@ -148,6 +156,13 @@ class Graph:
             logits = forward.logits.clone()
         torch.cuda.synchronize()
         return logits
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: the end of a capture that has failed fails once more."""
+    while isinstance(error.__context__, Exception):
+        error = error.__context__
+    return error
 
 
 def check_logits(where: str, graph: torch.Tensor | None, eager: torch.Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -131,16 +131,27 @@ class Played:
 
     def __init__(self, patch: pytest.MonkeyPatch, forward: FixedPass, scale: float = 1.0) -> None:
         self.forward, self.scale, self.resets = forward, scale, 0
+        self.streams = ["default"]
         patch.setattr(torch.cuda, "CUDAGraph", lambda: self)
         patch.setattr(torch.cuda, "graph", self.capturing)
         patch.setattr(torch.cuda, "synchronize", lambda: None)
         patch.setattr(torch.cuda, "Stream", lambda: None)
+        patch.setattr(torch.cuda, "current_stream", lambda: self.streams[-1])
+        patch.setattr(torch.cuda, "set_stream", self.streams.append)
         patch.setattr(torch.cuda, "stream", self.capturing)
-        self.fails = False
 
     @contextmanager
     def capturing(self, _: object) -> Iterator[None]:
         yield
+
+    @contextmanager
+    def failing(self, _: object) -> Iterator[None]:
+        """The end of a capture in which something went wrong."""
+        self.streams.append("of the capture")
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
     def replay(self) -> None:
         self.forward.run()
@@ -178,18 +189,37 @@ def test_what_cannot_be_captured_is_one_line(model: Any, monkeypatch: pytest.Mon
     forward = FixedPass(model, inputs(model, config()), config(), "decode")
     played = Played(monkeypatch, forward)
 
-    @contextmanager
-    def failing(_: object) -> Iterator[None]:
-        yield
+    def forbidden() -> None:
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    monkeypatch.setattr(torch.cuda, "graph", failing)
+    monkeypatch.setattr(torch.cuda, "graph", played.failing)
+    monkeypatch.setattr(forward, "run", runs_twice_then(forward.run, forbidden))
     with pytest.raises(RunError) as caught:
         Graph(played.forward, "config x")
     assert str(caught.value) == (
         "config x: cannot be captured as a graph: operation not permitted\\nwhen stream is "
         "capturing; leave out --cuda-graph for it"
     )
+    assert played.streams[-1] == "default"
+
+
+def runs_twice_then(run: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
+    """The warm-up, and then the capture."""
+    calls = iter((run, run, then))
+    return lambda: next(calls)()
+
+
+def test_no_memory_for_a_graph_is_told_as_such(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = FixedPass(model, inputs(model, config()), config(), "decode")
+    played = Played(monkeypatch, forward)
+    monkeypatch.setattr(torch.cuda, "graph", played.failing)
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(forward, "run", runs_twice_then(forward.run, full))
+    with pytest.raises(torch.OutOfMemoryError):
+        Graph(forward, "config x")
 
 
 @pytest.mark.parametrize(
