@@ -275,7 +275,7 @@ class _Measuring:
         """Runs all decode steps, and traces the chosen ones."""
         chosen = frozenset(self._config.traced_positions)
         # A short sequence of its own, for the passes that nobody looks at.
-        aside = Generation(self._model, self.inputs.ids[:, -1:], 3 * len(chosen) + 2)
+        aside = Generation(self._model, self.inputs.ids[:, -1:], 2 * len(chosen) + 2)
         if chosen:
             aside.prefill()
         for position in range(max(chosen, default=-1) + 1):

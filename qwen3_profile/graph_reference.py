@@ -32,6 +32,7 @@ _KINDS = {
     Category.GPU_MEMSET: "fill",
 }
 _HIP_KERNELS = {"__amd_rocclr_fillBuffer": "fill", "__amd_rocclr_copyBuffer": "copy"}
+_UNKNOWN_MEMORY = re.compile(r"Mem(set|cpy) .*\bUnknown\b.*")
 # The calls that put a node with work of its own into the graph that is being captured.
 _WORK_CALLS = (
     ("kernel", re.compile(r"(cuda|cu|hip)(Ext|Module|ExtModule)?Launch(Cooperative)?Kernel\w*")),
@@ -84,13 +85,17 @@ def work_of(trace: Trace, geometry: Geometry, events: Int64) -> tuple[Work, ...]
     found = []
     for i in events.tolist():
         shape = geometry.device[i]
-        kind = _KINDS[Category(int(device.category[i]))]
-        kind = _hip_kind(trace.names[device.name[i]]) or kind
-        stream = trace.tracks[device.track[i]]
         name = trace.names[device.name[i]]
+        kind = _hip_kind(name) or _KINDS[Category(int(device.category[i]))]
+        stream = trace.tracks[device.track[i]]
         where = f"{stream.pid}/{stream.tid}"
-        found.append(Work(kind, name, shape.grid, shape.block, where))
+        found.append(Work(kind, _told_name(name), shape.grid, shape.block, where))
     return tuple(found)
+
+
+def _told_name(name: str) -> str:
+    """The name, or none where CUPTI does not know the memory: `Memset (Unknown)` is of any."""
+    return "" if _UNKNOWN_MEMORY.fullmatch(name) else name
 
 
 def read_step_reference(

@@ -2,10 +2,11 @@
 
 A session of the profiler leaves CUPTI attached to the process, and every later launch pays for
 it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.
-So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUDA call; a forward
-pass that is not timed (`settle`) runs in between, and the bare one that follows is bare. A session
-that begins before CUPTI has detached records nothing of the device; such a trace is refused. A
-session that begins while it detaches can hang (kineto PR 1554), so `settle` gives it time.
+So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUDA call. A session
+that begins before it has detached records nothing of the device, one that begins while it does can
+hang (kineto PR 1554), and so can a process that ends with no CUDA call after its last session: each
+session makes such calls itself at its end (`_detach`). A forward pass that is not timed (`settle`)
+then warms caches and clocks, and the bare one that follows is bare.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from qwen3_profile.rawtrace import export_trace
 # Read by Kineto when a session ends. The user's own choice stands.
 _TEARDOWN = "TEARDOWN_CUPTI"
 os.environ.setdefault(_TEARDOWN, "1")
-# The thread on which Kineto detaches CUPTI tells nobody when it is ready for the next CUDA call,
-# nor when it is done. On an H100 a run with passes of 3 ms hung without these waits.
-_DETACH_S = 0.05
+# The thread on which Kineto detaches CUPTI tells nobody when it is ready for a CUDA call, nor when
+# it is done with it: both take it a few milliseconds.
+_DETACH_CALLS = 4
+_DETACH_WAIT_S = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,8 @@ class Recorder:
             torch.get_device_module(self.device).synchronize(self.device)
 
     def settle(self, lead_in: Callable[[], None]) -> None:
-        """Lets CUPTI detach after a session, then clocks and caches recover; nothing is timed."""
-        if self.device.type == "cpu":
-            return
-        for _ in range(2):
-            time.sleep(_DETACH_S)
+        """Lets clocks and caches recover from what ran before; nothing is timed."""
+        if self.device.type != "cpu":
             lead_in()
             self.synchronize()
 
@@ -165,6 +164,17 @@ class Recorder:
         finally:
             with kept_log(messages):
                 profiler.stop_trace()
+            self._detach()
+
+    def _detach(self) -> None:
+        """Makes CUDA calls, during one of which Kineto detaches CUPTI if it has been told to."""
+        if self.device.type != "cuda" or os.environ[_TEARDOWN] == "0":
+            return
+        for _ in range(_DETACH_CALLS):
+            time.sleep(_DETACH_WAIT_S)
+            # After an error that the device does not survive, that error is the one to tell.
+            with contextlib.suppress(RuntimeError):
+                self.synchronize()
 
 
 def _activities(device: torch.device) -> list[ProfilerActivity]:

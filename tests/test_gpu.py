@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Commands, Done
+from conftest import Commands, Done, wait
 
 pytestmark = pytest.mark.gpu
 
@@ -107,6 +107,15 @@ def test_a_static_cache(commands: Commands, tmp_path: Path) -> None:
     )
     assert done.code == 0, done.err
     assert [record["phase"] for record in done.records()] == ["prefill", "decode"]
+
+
+def test_the_process_ends(commands: Commands, tmp_path: Path) -> None:
+    """CUPTI has to be detached by then: it hangs in the handlers of the process's end."""
+    process = commands.start(
+        tmp_path, "--decode-steps", 4, "--trace-steps", 2, "--dtype", "bfloat16", *_DEVICE
+    )
+    done = wait(process, tmp_path, seconds=100)
+    assert done.code == 0, done.err
 
 
 def test_an_index_that_is_not_there_lists_those_that_are(

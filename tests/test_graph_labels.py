@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,13 @@ def test_references_that_fit_and_say_otherwise_are_refused() -> None:
     moved = [Op("norm", op.kernel, op.operator, op.grid, op.fills) for op in OPS]
     _, (finding,) = labelled(replay(OPS, "decode"), (*of_step(OPS), *of_step(moved)))
     assert "in more than one way, with other labels" in finding.message
+
+
+def test_a_fill_of_memory_that_cupti_does_not_know_is_any_fill() -> None:
+    ran = [replace(op, kernel="Memset (Unknown)") if op.fills else op for op in OPS]
+    found, findings = labelled(replay(ran, "decode"), of_step(OPS))
+    assert findings == ()
+    assert names(found) == [op.label for op in OPS]
 
 
 def test_hip_fills_with_a_kernel_of_its_own() -> None:

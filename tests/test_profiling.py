@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.autograd import profiler as autograd_profiler
 
+from qwen3_profile import profiling
 from qwen3_profile.profiling import Recorder, frozen_heap, no_collections
 from qwen3_profile.ranges import leaf
 
@@ -197,11 +198,36 @@ def test_cupti_stays_for_a_block_and_goes_after_it(monkeypatch: pytest.MonkeyPat
         told.append("block")
     around = [each for each in told if each]
     # what is attached goes, a session that nobody reads; the block; another one, and it goes
-    assert around[: around.index("block")] == ["1", "1", "0", "0"]
-    assert around[around.index("block") + 1 :] == ["1", "1", "1", "1"]
+    assert around[: around.index("block")] == ["1", "0", "0"]
+    assert around[around.index("block") + 1 :] == ["1", "1", "1"]
     with pytest.raises(ZeroDivisionError), recorder.attached(lead_in):
         raise ZeroDivisionError
     assert os.environ["TEARDOWN_CUPTI"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("told", "calls_after"),
+    [
+        pytest.param("1", 4, id="CUPTI detaches during one of several CUDA calls"),
+        pytest.param("0", 0, id="it has been told to stay"),
+    ],
+)
+def test_a_session_ends_with_the_calls_that_cupti_detaches_in(
+    told: str, calls_after: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A process whose last CUDA call is in a session hangs at its end."""
+    running: list[bool] = []
+    recorder = Recorder(CPU)
+    recorder.device = torch.device("cuda")
+    monkeypatch.setenv("TEARDOWN_CUPTI", told)
+    monkeypatch.setattr(profiling, "_DETACH_WAIT_S", 0)
+    monkeypatch.setattr(
+        Recorder, "synchronize",
+        lambda _: running.append(autograd_profiler._is_profiler_enabled),
+    )  # fmt: skip
+    recorder.traced(work, nothing, "prefill", 0, tmp_path / "t.json.gz")
+    # One before the session, two round the pass; and those after its end.
+    assert running == [False, True, True] + [False] * calls_after
 
 
 def test_on_a_cpu_nothing_is_attached() -> None:
