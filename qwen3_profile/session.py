@@ -143,12 +143,12 @@ def run_configs(
 ) -> Iterator[ConfigResult]:
     """Runs the configs one after the other; a failed one does not stop the others.
 
-    The model is loaded anew only where a config wants another dtype than the one before it.
+    Those of one dtype run together, in their order, so that each model is loaded once.
     Ends early, after an interrupted result, where the user interrupts.
     """
     models = _Models(invocation.model, prepared.loaded)
     workers: set[str] = set()
-    for index, config in enumerate(prepared.configs):
+    for index, config in _by_dtype(prepared.configs):
         worker = _unique(config.worker, index, workers)
         try:
             loaded = models.of_dtype(config.dtype)
@@ -164,6 +164,12 @@ def run_configs(
         yield from results
         if results[-1].status == "interrupted":
             return
+
+
+def _by_dtype(configs: Sequence[RunConfig]) -> list[tuple[int, RunConfig]]:
+    """(index, config), those of the first dtype first; else in their order."""
+    dtypes = list(dict.fromkeys(config.dtype for config in configs))
+    return sorted(enumerate(configs), key=lambda pair: dtypes.index(pair[1].dtype))
 
 
 def add_result(run: Run, result: ConfigResult) -> Run:

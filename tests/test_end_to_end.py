@@ -258,6 +258,25 @@ def test_an_unknown_model_names_the_nearest(commands: Commands, tmp_path: Path) 
     assert "did you mean Qwen/Qwen3-0.6B" in done.err
 
 
+def test_the_model_is_loaded_once_for_all_configs_of_a_dtype(
+    commands: Commands, tmp_path: Path
+) -> None:
+    from qwen3_profile import session
+
+    dtypes = ["float32", "bfloat16", "float32", "bfloat16"]
+    entries = ({"batch_size": n, "dtype": dtype} for n, dtype in enumerate(dtypes, 1))
+    configs = write_configs(tmp_path, *entries)
+    with mock.patch.object(session, "load_model", wraps=session.load_model) as load:
+        done = commands.profile(tmp_path, "--configs", configs)
+    assert done.code == 0
+    assert [call.args[1] for call in load.call_args_list] == ["float32", "bfloat16"]
+    assert [(r["config_index"], r["batch_size"], r["dtype"]) for r in done.records()] == [
+        (0, 1, "float32"), (2, 3, "float32"), (1, 2, "bfloat16"), (3, 4, "bfloat16"),
+    ]  # fmt: skip
+    again = commands.export(tmp_path, "traces/run1", "--output-dir", "again")
+    assert again.records("again/timing_records.json") == done.records()
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
 def test_a_name_that_only_transformers_knows_is_refused_before_anything_runs(
     commands: Commands, tmp_path: Path, key: str
