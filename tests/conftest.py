@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ class Commands:
         return subprocess.Popen(
             [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(given)],
             cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_take_interrupts,
         )  # fmt: skip
 
     def arguments(self, argv: Sequence[object]) -> list[str]:
@@ -124,6 +125,11 @@ class Commands:
 def environment(**values: str) -> dict[str, str]:
     """For a process that runs elsewhere, with the package of this clone."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | values
+
+
+def _take_interrupts() -> None:
+    """What a shell starts in its background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(process: subprocess.Popen[str], cwd: Path, seconds: float = 120) -> Done:
