@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,12 +27,14 @@ from qwen3_profile.attribution import (
     union_ns,
 )
 from qwen3_profile.checks import check_trace
-from qwen3_profile.graph_labels import Relabel
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow, kernel_rows
 from qwen3_profile.parts import Part, fold, fold_groups, merge_parts
 from qwen3_profile.scopes import ScopeTree, Step
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, Trace
+
+if TYPE_CHECKING:
+    from qwen3_profile.graph_labels import Relabel
 
 # What a file says of itself is found in each of its traces.
 _OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})

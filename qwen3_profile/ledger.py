@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,7 +18,6 @@ import numpy as np
 from qwen3_profile.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.attribution import Reason
 from qwen3_profile.checks import LONGEST_TRACE_NS
-from qwen3_profile.graph_labels import Relabel
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow
 from qwen3_profile.parts import Part
@@ -26,6 +25,9 @@ from qwen3_profile.scopes import Step, build_scopes, find_steps, select_labels
 from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
+
+if TYPE_CHECKING:
+    from qwen3_profile.graph_labels import Relabel
 
 SCHEMA_VERSION = 1
 

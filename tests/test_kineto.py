@@ -1,8 +1,6 @@
 """The fast reading of Kineto's own layouts against the general reading of the same text.
 
-Both give the same columns or both refuse. One difference is meant: text that no figure depends on
-(the rest of args, arrows between events) is passed over as lines by the fast reading, so that a
-file which is broken nowhere else is read, and is refused by the general one as no JSON.
+Both give the same columns, or both refuse.
 """
 
 from __future__ import annotations
@@ -203,13 +201,6 @@ def test_events_changed_at_will_are_read_alike(seed: int, layout: str, tmp_path:
 # --- bytes --------------------------------------------------------------------------------------
 
 
-def unread(text: bytes, at: int) -> bool:
-    """Whether no figure depends on the byte: it is of args or of an arrow."""
-    line = text[text.rfind(b"\n", 0, at) + 1 :]
-    begin = text.rfind(b"\n  {\n", 0, at + 1)
-    return line.startswith(b"      ") or not text.startswith(b'\n  {\n    "ph": "X"', begin)
-
-
 _BYTES = st.one_of(st.sampled_from(b'"{},:. \n\\0189-eX'), st.integers(0, 255))
 
 
@@ -222,7 +213,7 @@ _BYTES = st.one_of(st.sampled_from(b'"{},:. \n\\0189-eX'), st.integers(0, 255))
     size=st.integers(3000, 9000),
     flips=st.lists(st.tuples(st.integers(0, 9000), _BYTES), min_size=1, max_size=2),
 )
-def test_a_flipped_byte_is_read_alike_or_was_not_read(
+def test_flipped_bytes_are_read_alike(
     name: str, size: int, flips: list[tuple[int, int]], tmp_path: Path
 ) -> None:
     whole = TEXTS[name].encode()
@@ -235,11 +226,9 @@ def test_a_flipped_byte_is_read_alike_or_was_not_read(
     general, _ = outcome(path, fast=False)
     if isinstance(fast, Trace) and isinstance(general, Trace):
         assert letters(fast) == letters(general)
-    elif isinstance(fast, Trace):
-        assert any(unread(sound, at % len(text)) for at, _ in flips), general
-        assert "JSON" in str(general) or "Kineto trace" in str(general)
     else:
-        assert isinstance(general, str)
+        assert isinstance(fast, str), general
+        assert isinstance(general, str), fast
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ As older ones do, with the arrow from the launch to its kernel:
       },
 
 The lines of all events of a piece are looked at together (`lines.py`), and the text from `"ph"` to
-`"tid"` tells the kind of the event (`heads.py`). What is read is checked to the letter; what is not
-read (arrows, the rest of args) is passed over as lines. An event that is written otherwise is left
+`"tid"` tells the kind of the event (`heads.py`). What is read is checked to the letter; of what is
+not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise is left
 to `general.py`, and so is a whole piece whose events do not follow each other as above.
 
 `ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
@@ -45,6 +45,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Category, Int64
@@ -70,6 +71,8 @@ from qwen3_profile.trace.text import Text
 _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')
 _MOST_ROUNDS = 200
 
+_pass_over = msgspec.json.Decoder(msgspec.Raw).decode
+
 
 class KinetoText:
     """Reads pieces of one file, and learns its kinds of events from them."""
@@ -89,6 +92,8 @@ class KinetoText:
         if begin < 0 or data[text.begin : begin].strip() or not data.endswith(CLOSED, 0, cut):
             return None
         piece = Piece(data, Words(data), begin, cut)
+        if not _is_json(data, begin, cut):
+            return None
         try:
             lines = find_lines(piece)
             block, odd = self._read(piece, lines)
@@ -119,6 +124,24 @@ class KinetoText:
         is_op = columns.category[kind] == Category.CPU_OP
         numbered = _numbered(piece, spans, is_op, columns.is_node[kind])
         return Block(kind, start_ns, dur_ns, correlation, *numbered), np.sort(np.concatenate(odd))
+
+
+def _is_json(data: bytearray, begin: int, cut: int) -> bool:
+    """Whether the text, between brackets in place of what surrounds it, is a list in JSON.
+
+    What is not read is looked at here alone: bytes that are lost there are lost elsewhere, too.
+    """
+    # To pass over a string says nothing of its encoding.
+    check = _pass_over if data[begin:cut].isascii() else decode_events
+    before, comma = data[begin - 1], data[cut - 2]
+    data[begin - 1], data[cut - 2] = b"[]"
+    try:
+        check(memoryview(data)[begin - 1 : cut - 1])
+    except NOT_JSON:
+        return False
+    finally:
+        data[begin - 1], data[cut - 2] = before, comma
+    return True
 
 
 def _decode_odd(piece: Piece, lines: Lines, odd: Int64) -> list[Event]:

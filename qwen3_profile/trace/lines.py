@@ -97,22 +97,32 @@ def find_lines(piece: Piece) -> Lines:
     demand(words.are(begin[1:] - len("  },\n"), _BORDER))
     complete = words.are(begin, '  {\n    "ph": "X')
     others = np.flatnonzero(~complete)
-    known = _is_passed_over(words, begin[others] + len("  {\n    "))
+    count = (np.append(first[1:], len(newline)) - first)[others]
+    known = _is_passed_over(words, newline, first[others], count)
     return Lines(newline, first, begin, np.flatnonzero(complete), others[~known])
 
 
-def _is_passed_over(words: Words, field: Int64) -> Bool:
+# What arrows are called: from a launch to its kernel, and from an operator to its backward.
+_ARROWS = ("ac2g", "fwdbwd")
+_INSTANT = '"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", '
+
+
+def _is_passed_over(words: Words, newline: Int64, first: Int64, count: Int64) -> Bool:
     """Which of the events that are not complete are the arrows and instants of Kineto.
 
     Args:
-        field: where the first field of each begins.
+        first: the number of the first line of each. count: of its lines.
     """
-    known = words.are(field, '"ph": "s", "id": ') | words.are(field, '"ph": "f", "id": ')
-    if not known.all():
-        known |= words.are(field, '"ph": "s",\n    "id": ')
-        known |= words.are(field, '"ph": "f",\n    "id": ')
-        known |= words.are(field, '"ph": "i", "cat": "cpu_instant_event"')
-    return known
+    field = newline[first] + len("\n    ")
+    # In one layout the second line of an arrow has its name, in the other the sixth and seventh.
+    named = newline[first + np.where(count == 4, 1, np.minimum(count, 7) - 2)] + 1
+    known = np.zeros(len(first), bool)
+    for name in _ARROWS:
+        known |= words.are(named, f'    "cat": "{name}", "name": "{name}"') & (count == 4)
+        lines = f'    "cat": "{name}",\n    "name": "{name}"\n'
+        known |= words.are(named, lines) & (count == 10)
+    arrow = words.are(field, '"ph": "s"') | words.are(field, '"ph": "f"')
+    return (known & arrow) | words.are(field, _INSTANT)
 
 
 def find_spans(piece: Piece, lines: Lines) -> Spans:
