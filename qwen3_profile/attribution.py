@@ -18,6 +18,7 @@ from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
 
+_EXACT_FLOAT = 2.0**53  # sums of integers below it are exact in float64, as np.bincount sums
 _GRAPH_LAUNCH = re.compile(r"(cuda|cu|hip)GraphLaunch\w*")
 
 
@@ -99,14 +100,37 @@ def attribute(
         steps = find_steps(trace)
     device, launches = trace.device, trace.launches
     launch = _find_launches(device, launches)
-    owner, cross_thread = _find_owners(trace, scopes, launch)
     linked = launch != NO_LAUNCH_EVENT
     happened = np.where(linked, _at(launches.start_ns, launch), device.start_ns)
     device_step = _find_steps_of(happened, steps)
-    gap_ns = _gaps(trace, device_step, steps)
     queue_ns = np.where(linked, device.start_ns - _at(launches.end_ns, launch), 0).clip(0)
+    gap_ns = _gaps(trace, device_step, steps)
+    return _give(trace, scopes, steps, launch, device_step, gap_ns, queue_ns)
+
+
+def attribute_again(found: Attribution, scopes: ScopeTree) -> Attribution:
+    """As `attribute`, with other scopes of the same trace and the same steps."""
+    return _give(
+        found.trace, scopes, found.steps, found.launch, found.device_step, found.gap_ns,
+        found.queue_ns,
+    )  # fmt: skip
+
+
+def _give(
+    trace: Trace,
+    scopes: ScopeTree,
+    steps: tuple[Step, ...],
+    launch: Int32,
+    device_step: Int32,
+    gap_ns: Int64,
+    queue_ns: Int64,
+) -> Attribution:
+    """Gives each device event to a scope, once all is known of it that no scope changes."""
+    scope_of_launch = scopes.innermost(trace.launches.track, trace.launches.start_ns)
+    owner, cross_thread = _find_owners(trace, scopes, launch, scope_of_launch)
     in_graph = _in_graph(trace, launch)
     count = len(scopes)
+    outer = _outer(trace.launches)
     return Attribution(
         trace=trace,
         scopes=scopes,
@@ -120,12 +144,13 @@ def attribute(
         gap_ns=gap_ns,
         queue_ns=queue_ns,
         self_cpu_ns=_self_cpu(scopes),
-        self_device_ns=sum_by_scope(owner, device.dur_ns, count),
-        self_device_events=sum_by_scope(owner, np.ones(len(device), np.int64), count),
-        self_graph_events=sum_by_scope(owner, in_graph.astype(np.int64), count),
+        self_device_ns=sum_by_scope(owner, trace.device.dur_ns, count),
+        self_device_events=count_by_scope(owner, count),
+        self_graph_events=count_by_scope(owner[in_graph], count),
         self_gap_ns=sum_by_scope(owner, gap_ns, count),
         self_queue_ns=sum_by_scope(owner, queue_ns, count),
-        self_launch_ns=_launch_time(launches, scopes),
+        # Time in runtime and driver calls; a call inside a call counts once.
+        self_launch_ns=sum_by_scope(scope_of_launch[outer], trace.launches.dur_ns[outer], count),
     )
 
 
@@ -151,9 +176,11 @@ def _find_launches(device: Events, launches: Events) -> Int32:
     is the outermost: records are ordered by start, and the longer first.
     """
     known = np.flatnonzero(launches.correlation != NO_CORRELATION)
-    found_first = (launches.category, -launches.dur_ns, launches.start_ns, launches.correlation)
-    order = known[np.lexsort([key[known] for key in found_first])]
+    order = known[np.argsort(launches.correlation[known], kind="stable")]
     ids = launches.correlation[order]
+    if (ids[1:] == ids[:-1]).any():
+        found_first = (launches.category, -launches.dur_ns, launches.start_ns, launches.correlation)
+        order = known[np.lexsort([key[known] for key in found_first])]
     if not len(ids):
         return np.full(len(device), NO_LAUNCH_EVENT, np.int32)
     at = np.searchsorted(ids, device.correlation, side="left")
@@ -162,20 +189,20 @@ def _find_launches(device: Events, launches: Events) -> Int32:
     return np.where(hit, order[found], NO_LAUNCH_EVENT).astype(np.int32)
 
 
-def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32, Bool]:
+def _find_owners(
+    trace: Trace, scopes: ScopeTree, launch: Int32, scope_of_launch: Int32
+) -> tuple[Int32, Bool]:
     device, launches = trace.device, trace.launches
     linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
-    track = launches.track[launch[linked]]
-    time_ns = launches.start_ns[launch[linked]]
-    found = scopes.innermost(track, time_ns)
+    found = scope_of_launch[launch[linked]]
     crossed = np.zeros(len(found), bool)
     labelled = np.unique(scopes.track)
     if len(labelled) == 1:
-        elsewhere = (found == NO_SCOPE) & (track != labelled[0])
-        only = np.full(len(found), labelled[0], np.int32)
-        crossed_to = np.where(elsewhere, scopes.innermost(only, time_ns), NO_SCOPE)
-        crossed = crossed_to != NO_SCOPE
-        found = np.where(crossed, crossed_to, found)
+        call = launch[linked]
+        elsewhere = np.flatnonzero((found == NO_SCOPE) & (launches.track[call] != labelled[0]))
+        only = np.full(len(elsewhere), labelled[0], np.int32)
+        found[elsewhere] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
+        crossed[elsewhere] = found[elsewhere] != NO_SCOPE
     owner = _unlinked_reasons(device, launches)
     owner[linked] = np.where(found == NO_SCOPE, Reason.NO_LABEL, found)
     cross_thread = np.zeros(len(device), bool)
@@ -252,31 +279,39 @@ def _self_cpu(scopes: ScopeTree) -> Int64:
     return own - spent
 
 
-def _launch_time(launches: Events, scopes: ScopeTree) -> Int64:
-    """Time in runtime and driver calls by innermost scope; a call inside a call counts once."""
-    kept = outer_calls(launches)
-    return sum_by_scope(scopes.innermost(kept.track, kept.start_ns), kept.dur_ns, len(scopes))
-
-
 def outer_calls(launches: Events) -> Events:
     """The runtime and driver calls that lie in no other call of their thread."""
-    order = np.lexsort((-launches.dur_ns, launches.start_ns, launches.track))
-    track, start, end = launches.track[order], launches.start_ns[order], launches.end_ns[order]
-    outer = np.ones(len(order), bool)
-    for number in np.unique(track):
-        mine = np.flatnonzero(track == number)
-        reach = np.maximum.accumulate(end[mine])
-        outer[mine[1:]] = start[mine[1:]] >= reach[:-1]
-    return launches.take(order[outer])
+    return launches.take(_outer(launches))
+
+
+def _outer(launches: Events) -> Int64:
+    """Which calls lie in no other call of their thread."""
+    outer = np.ones(len(launches), bool)
+    for number in np.unique(launches.track):
+        mine = np.flatnonzero(launches.track == number)
+        start, end = launches.start_ns[mine], launches.end_ns[mine]
+        if (start[1:] == start[:-1]).any():
+            # Of those that start together the longer one is outside.
+            order = np.lexsort((start - end, start))
+            mine, start, end = mine[order], start[order], end[order]
+        outer[mine[1:]] = start[1:] >= np.maximum.accumulate(end)[:-1]
+    return np.flatnonzero(outer)
 
 
 def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
-    """int64[count]: the sum of `values` for each scope; an owner below 0 is none."""
-    # np.bincount sums in float64, which is exact only below 2**53.
-    sums = np.zeros(count, np.int64)
+    """int64[count]: the sum of `values`, of 0 or more, for each scope; an owner below 0 is none."""
     mine = owner >= 0
-    np.add.at(sums, owner[mine], values[mine])
+    owner, values = owner[mine], values[mine]
+    if float(values.sum(dtype=np.float64)) < _EXACT_FLOAT:
+        return np.bincount(owner, values, count).astype(np.int64)
+    sums = np.zeros(count, np.int64)
+    np.add.at(sums, owner, values)
     return sums
+
+
+def count_by_scope(owner: Int32, count: int) -> Int64:
+    """int64[count]: how often each scope is an owner; one below 0 is none."""
+    return np.bincount(owner[owner >= 0], minlength=count)
 
 
 def _at(values: Int64, index: Int32) -> Int64:

@@ -44,6 +44,11 @@ class AttentionKernel:
     kernels: tuple[str, ...]
 
 
+def is_choice(op: str) -> bool:
+    """Whether an operator of this name is what sdpa chose."""
+    return _CHOICE.match(op) is not None
+
+
 def find_attention(found: Attribution) -> tuple[AttentionKernel | None, ...]:
     """What ran inside the `attn_forward` labels, one entry for each of `found.steps`.
 
@@ -98,8 +103,8 @@ def _attention_scopes(found: Attribution) -> Bool:
 def _chosen_ops(found: Attribution, inside: Bool) -> tuple[Int64, Int32]:
     """The host events that are sdpa's choice, made in one of the scopes `inside`; and in which."""
     trace = found.trace
-    is_choice = np.array([_CHOICE.match(name) is not None for name in trace.names], bool)
-    ops = np.flatnonzero(is_choice[trace.host.name] & (trace.host.category == Category.CPU_OP))
+    chosen_name = np.array([is_choice(name) for name in trace.names], bool)
+    ops = np.flatnonzero(chosen_name[trace.host.name] & (trace.host.category == Category.CPU_OP))
     scope = found.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
     chosen = _among(scope, inside)
     return ops[chosen], scope[chosen]

@@ -18,7 +18,7 @@ from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64
 
 _CLOCK_JUMP_NS = 1_000_000
 # No session lasts for a hundred days; what lies so far apart was not timed by one clock.
-_LONGEST_TRACE_NS = 100 * 86_400 * 10**9
+LONGEST_TRACE_NS = 100 * 86_400 * 10**9
 
 # Calls that put work on the device. Allocations, synchronisations and queries do not.
 _LAUNCHES = re.compile(r"(cuda|cu|hip)\w*(Launch\w*Kernel|GraphLaunch|Memcpy\w*|Memset\w*)\w*")
@@ -60,7 +60,8 @@ def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
     """Kineto wrote kernels with start 0 and duration 0 after a session spanned a graph capture."""
     trace = attribution.trace
     blank = (trace.device.start_ns == 0) & (trace.device.dur_ns == 0)
-    if blank.any() and trace.host.start_ns.min(initial=1) != 0:
+    host = trace.host_span
+    if blank.any() and (host is None or host.first_ns != 0):
         yield _finding(
             attribution,
             DAMAGE,
@@ -73,14 +74,13 @@ def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
 def _outlasts_the_trace(attribution: Attribution) -> Iterator[Finding]:
     """A corrupt duration is longer than all other events of the trace together."""
     trace = attribution.trace
-    device, launches, host = trace.device, trace.launches, trace.host
-    if len(device) < 2 or not len(launches):
+    device, launches = trace.device, trace.launches.span
+    if len(device) < 2 or launches is None:
         return
     longest = int(np.argmax(device.dur_ns))
     rest = np.delete(device.end_ns, longest)
-    first = min(int(launches.start_ns.min()), int(host.start_ns.min(initial=2**62)))
-    last = max(int(launches.end_ns.max()), int(host.end_ns.max(initial=0)), int(rest.max()))
-    if device.dur_ns[longest] > last - first:
+    around = launches | (trace.host_span or launches)
+    if device.dur_ns[longest] > max(around.last_ns, int(rest.max())) - around.first_ns:
         odd = np.zeros(len(device), bool)
         odd[longest] = True
         yield _finding(
@@ -90,23 +90,25 @@ def _outlasts_the_trace(attribution: Attribution) -> Iterator[Finding]:
 
 def _lies_apart(attribution: Attribution) -> Iterator[Finding]:
     trace = attribution.trace
-    tables = [table for table in (trace.host, trace.launches, trace.device) if len(table)]
-    if not tables:
-        return
-    first = min(int(table.start_ns.min()) for table in tables)
-    latest = max(tables, key=lambda table: int(table.end_ns.max()))
-    last = int(latest.end_ns.max())
-    if last - first > _LONGEST_TRACE_NS:
-        days = (last - first) // (86_400 * 10**9)
+    span = trace.span
+    if span is not None and span.last_ns - span.first_ns > LONGEST_TRACE_NS:
+        tables = [table for table in (trace.host, trace.launches, trace.device) if len(table)]
+        latest = max(tables, key=lambda table: int(table.end_ns.max()))
+        days = (span.last_ns - span.first_ns) // (86_400 * 10**9)
         message = f"the first and the last event lie {days} days apart: their clocks disagree"
         example = trace.names[latest.name[np.argmax(latest.end_ns)]]
-        yield Finding(DAMAGE, "clock-jump", message, 1, last - first, example)
+        yield Finding(DAMAGE, "clock-jump", message, 1, span.last_ns - span.first_ns, example)
 
 
 def _duplicate_launches(attribution: Attribution) -> Iterator[Finding]:
     """A driver call may repeat the id of the runtime call around it; nothing else may."""
     trace = attribution.trace
     known = np.flatnonzero(trace.launches.correlation != NO_CORRELATION)
+    ids = np.sort(trace.launches.correlation[known])
+    repeated = ids[1:][ids[1:] == ids[:-1]]
+    if not len(repeated):
+        return
+    known = known[np.isin(trace.launches.correlation[known], repeated)]
     known = known[np.isin(trace.launches.correlation[known], trace.device.correlation)]
     calls = trace.launches.take(known)
     # The outermost call of each id, as the attribution chose it, and the others of that id.
@@ -183,7 +185,11 @@ def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
     puts_work = np.array([bool(wanted.fullmatch(name)) for name in names], bool)
     known = launches.correlation != NO_CORRELATION
     empty = puts_work[launches.name] & known
-    empty &= ~np.isin(launches.correlation, trace.device.correlation)
+    empty[attribution.launch[attribution.launch != NO_LAUNCH_EVENT]] = False
+    # Of several calls of one id only the outermost was linked.
+    left = np.flatnonzero(empty)
+    if len(left):
+        empty[left] = ~np.isin(launches.correlation[left], trace.device.correlation)
     if not empty.any() or not len(trace.device):
         return
     captured = _captures(attribution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -12,6 +13,7 @@ from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
+from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
 from qwen3_profile.graph_labels import REFUSED, Relabel, label_replays
@@ -23,6 +25,7 @@ from qwen3_profile.health import (
     check_unlabelled,
     refuse_damage,
 )
+from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
 from qwen3_profile.scopes import build_scopes, select_labels
@@ -46,8 +49,12 @@ def collect_config(
     facts = _run_facts(run, result)
     runs: dict[int, list[TracedStep]] = {}
     findings: dict[int, list[Finding]] = {}
-    for measurement in result.measurements:
-        step, found = _measured(folder, run, result, measurement, accept_damaged)
+    measured = map_files(
+        partial(_measured, folder, run, result, accept_damaged),
+        result.measurements,
+        [folder / measurement.trace for measurement in result.measurements],
+    )
+    for measurement, (step, found) in zip(result.measurements, measured, strict=True):
         runs.setdefault(measurement.run_index, []).append(step)
         findings.setdefault(measurement.run_index, []).extend(found)
     return tuple(
@@ -65,7 +72,7 @@ def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRe
         TraceError: not a trace, or one with neither.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    trace = read_trace(path, accept_damaged=accept_damaged)
+    trace = read_for_records(path, accept_damaged=accept_damaged)
     found = collect_read_trace(path, trace, accept_damaged=accept_damaged)
     if not found:
         raise TraceError(
@@ -161,13 +168,13 @@ def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
 
 
 def _measured(
-    folder: Path, run: Run, result: ConfigResult, measurement: Measurement, accept_damaged: bool
+    folder: Path, run: Run, result: ConfigResult, accept_damaged: bool, measurement: Measurement
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
     path = folder / measurement.trace
-    trace = read_trace(path, accept_damaged=accept_damaged)
     eager, relabel = None, None
     if measurement.eager is not None:
+        trace = read_trace(path, accept_damaged=accept_damaged)
         beside = measurement.eager
         eager_path = folder / beside.trace
         eager_trace = read_trace(eager_path, accept_damaged=accept_damaged)
@@ -177,6 +184,7 @@ def _measured(
         relabel = _labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
         findings += check_log(beside.profiler_messages)
     else:
+        trace = read_for_records(path, accept_damaged=accept_damaged)
         findings = ()
     steps, found = _split(path, trace, accept_damaged, relabel)
     mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -238,6 +237,8 @@ def read_configs(
 
 def closest(word: str, choices: Iterable[str]) -> str:
     """`did you mean X?` for the nearest of `choices`, or an empty string."""
+    import difflib  # only for a word that was mistyped
+
     near = difflib.get_close_matches(word, list(choices), n=1)
     return f"did you mean {near[0]}?" if near else ""
 

@@ -1,41 +1,38 @@
-"""`python -m qwen3_profile.export PATH`: a saved run or trace -> records and tables. No torch."""
+"""`python -m qwen3_profile.export PATH`: a saved run or trace -> records and tables. No torch.
+
+Where a small trace is read in a tenth of a second, imports are what takes the time: each of the
+things that this can make imports what it needs, when it is made.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.arguments import Parser, output_file_name
-from qwen3_profile.captured import capture_pair, ledger_of_replays
-from qwen3_profile.command import run_command, show
+from qwen3_profile.command import keep_all_objects, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.health import refuse_damage
-from qwen3_profile.ledger import SCOPES, make_ledger
-from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
-from qwen3_profile.records import TimingRecord
-from qwen3_profile.saved import find_runs, read_replays, read_saved
-from qwen3_profile.store import check_store, save_csv, save_json
-from qwen3_profile.trace import read_trace
-from qwen3_profile.views.backends import render_backends
-from qwen3_profile.views.ledger import render_ledger
-from qwen3_profile.views.spread import render_spread
-from qwen3_profile.views.tables import render
+from qwen3_profile.ledger import SCOPES
 
-_SAVE: dict[str, Callable[[Path, Sequence[TimingRecord]], None]] = {
-    "json": save_json,
-    "csv": save_csv,
-}
+if TYPE_CHECKING:
+    from qwen3_profile.ranks import RankTrace
+    from qwen3_profile.records import TimingRecord
+
+_FORMATS = ("json", "csv")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what argv names and returns the exit code."""
-    return run_command(lambda: _export(_parser().parse_args(argv)))
+    with keep_all_objects():
+        return run_command(lambda: _export(_parser().parse_args(argv)))
 
 
 def _parser() -> Parser:
@@ -55,7 +52,7 @@ def _parser() -> Parser:
         help="only the config of this index, from 0 (default: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--format", choices=tuple(_SAVE), default="json",
+        "--format", choices=_FORMATS, default="json",
         help="of the records' file (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -98,6 +95,10 @@ def _export(options: argparse.Namespace) -> int:
     for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
         if given:
             raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
+    from qwen3_profile.saved import read_replays, read_saved
+    from qwen3_profile.store import check_store, save_csv, save_json
+    from qwen3_profile.views.backends import render_backends
+
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
     pair = _capture_pair(options)
@@ -113,6 +114,8 @@ def _export(options: argparse.Namespace) -> int:
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
     if ranks:
+        from qwen3_profile.views.spread import render_spread
+
         show(f"{render_spread(ranks)}\n")
     else:
         for text in _tables(groups):
@@ -122,13 +125,16 @@ def _export(options: argparse.Namespace) -> int:
             show(f"{compared}\n")
     if not groups:
         return EXIT_OK
-    _SAVE[options.format](path, [record for records in groups for record in records])
+    save = {"json": save_json, "csv": save_csv}[options.format]
+    save(path, [record for records in groups for record in records])
     show(f"records  {path}")
     return EXIT_OK
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     """The tables of each config; of several runs, each below its run's name."""
+    from qwen3_profile.views.tables import render
+
     runs = [group[0].facts.run for group in groups]
     shown = runs[0] if len(set(runs)) == 1 else None
     for run, group in zip(runs, groups, strict=True):
@@ -144,13 +150,22 @@ def _export_ledger(options: argparse.Namespace) -> int:
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
+    from qwen3_profile.ledger import make_ledger, make_long_ledger
+    from qwen3_profile.operators import read_asked_for
+    from qwen3_profile.views.ledger import render_ledger
+
     accept: bool = options.accept_damaged
     scopes = options.scopes or SCOPES[0]
-    trace = read_trace(path, accept_damaged=accept)
-    relabel = None
     if capture is not None:
+        from qwen3_profile.captured import ledger_of_replays
+        from qwen3_profile.trace import read_trace
+
+        trace = read_trace(path, accept_damaged=accept)
         relabel = ledger_of_replays(path, trace, capture, scopes, accept_damaged=accept)
-    ledger = make_ledger(trace, scopes, relabel, kernels=options.kernels)
+        ledger = make_ledger(trace, scopes, relabel, kernels=options.kernels)
+    else:
+        recording = read_asked_for(path, accept_damaged=accept)
+        ledger = make_long_ledger(recording, scopes, kernels=options.kernels)
     if not options.accept_damaged:
         refuse_damage(ledger.path, ledger.findings)
     make_folder(options.ledger.parent)
@@ -167,14 +182,23 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
         if options.config is not None:
             raise ConfigError("--config", "goes with a run's folder, not with a trace file")
         return options.path, options.capture
-    if not options.path.is_dir() or find_runs(options.path):
+    if not options.path.is_dir():
         return None
-    return capture_pair(trace_files(options.path))
+    from qwen3_profile.captured import capture_pair
+    from qwen3_profile.ranks import trace_files
+    from qwen3_profile.saved import find_runs
+
+    return None if find_runs(options.path) else capture_pair(trace_files(options.path))
 
 
 def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:
     """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
-    if not options.path.is_dir() or find_runs(options.path):
+    if not options.path.is_dir():
+        return ()
+    from qwen3_profile.ranks import collect_ranks, trace_files
+    from qwen3_profile.saved import find_runs
+
+    if find_runs(options.path):
         return ()
     files = trace_files(options.path)
     if files and options.config is not None:

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from qwen3_profile.errors import OutputError
 
 _LOCK_SECONDS = 60.0
@@ -51,6 +49,9 @@ def only_writer(path: Path) -> Iterator[None]:
     Raises:
         OutputError: the lock cannot be made, or another run held it for a minute.
     """
+    # What a ledger never needs takes longer to import than a small trace to read.
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path.parent / f".{path.name}.lock", timeout=_LOCK_SECONDS)
     try:
         lock.acquire()

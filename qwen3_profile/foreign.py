@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from qwen3_profile.attribution import NO_STEP, Attribution, attribute
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.health import NOTE, WARNING, Finding
-from qwen3_profile.module_parts import Instance
-from qwen3_profile.module_passes import Pass
-from qwen3_profile.modules import build_module_scopes
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace
+
+if TYPE_CHECKING:
+    from qwen3_profile.module_parts import Instance
+    from qwen3_profile.module_passes import Pass
 
 
 def collect_modules(
@@ -34,6 +36,8 @@ def collect_modules(
     Raises:
         DamagedTraceError: the passes cannot be told apart, so that no sum would be right.
     """
+    from qwen3_profile.modules import build_module_scopes  # not for traces with our labels
+
     modules = build_module_scopes(trace)
     if modules is None:
         return ()

@@ -9,27 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from qwen3_profile.attribution import (
-    NO_LAUNCH_EVENT,
-    Attribution,
-    Reason,
-    attribute,
-    device_number,
-    union_ns,
-)
-from qwen3_profile.checks import check_trace
-from qwen3_profile.graph_labels import Relabel
+from qwen3_profile.account import Account, add_accounts, all_roots, make_account
+from qwen3_profile.attribution import Reason
+from qwen3_profile.checks import LONGEST_TRACE_NS
 from qwen3_profile.health import Finding
-from qwen3_profile.kernels import KernelRow, kernel_rows
-from qwen3_profile.parts import Part, fold
-from qwen3_profile.scopes import Step, build_scopes, select_labels
+from qwen3_profile.kernels import KernelRow
+from qwen3_profile.parts import Part
+from qwen3_profile.scopes import Step, build_scopes, find_steps, select_labels
+from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
+
+if TYPE_CHECKING:
+    from qwen3_profile.graph_labels import Relabel
 
 SCHEMA_VERSION = 1
 
@@ -165,35 +163,86 @@ def make_ledger(
         kernels: also which kernels it is.
         relabel: gives device events to other scopes, and tells what is to be doubted of that.
     """
-    attribution = attribute(trace, build_scopes(trace, select(trace, scopes), name_gaps=False))
-    findings = check_trace(attribution)
-    if relabel is not None:
-        attribution, told = relabel(attribution)
-        findings += told
-    noise = attribute(trace, build_scopes(trace, _framework(trace), name_gaps=False))
-    device = trace.device
-    linked = attribution.launch != NO_LAUNCH_EVENT
+    steps = find_steps(trace)
+    account = _account(trace, scopes, steps, relabel, kernels=kernels)
+    return _ledger(trace.info, scopes, account)
+
+
+def make_long_ledger(
+    recording: Recording, scopes: str = "labels", *, kernels: bool = False
+) -> Ledger:
+    """As `make_ledger`, of a trace that may be too long to be looked at in one piece."""
+    if len(recording) > _WINDOW_EVENTS and not kernels:
+        steps = find_steps(recording.host())
+        borders = _borders(recording, steps)
+        windows = (recording.between(*pair) for pair in pairwise(borders))
+        accounts = [_account(window, scopes, steps) for window in windows]
+        account = add_accounts(accounts) if len(accounts) > 1 else None
+        if account is not None:
+            return _ledger(recording.info, scopes, account)
+    return make_ledger(recording.trace(), scopes, kernels=kernels)
+
+
+# Launches and device events that are looked at together.
+_WINDOW_EVENTS = 150_000
+
+
+def _borders(recording: Recording, steps: tuple[Step, ...]) -> list[int]:
+    """Times at which to cut the recording, from before its first event to behind its last."""
+    span = recording.span
+    if span is None or span.last_ns - span.first_ns > LONGEST_TRACE_NS:
+        return []
+    starts = np.array([step.start_ns for step in steps[1:]], np.int64)
+    quiet = starts[recording.is_quiet(starts)].tolist()
+    wanted = -(-len(recording) // _WINDOW_EVENTS)
+    every = max(1, -(-(len(quiet) + 1) // wanted))
+    return [span.first_ns, *quiet[every - 1 :: every], span.last_ns + 1]
+
+
+def _account(
+    trace: Trace,
+    scopes: str,
+    steps: tuple[Step, ...],
+    relabel: Relabel | None = None,
+    *,
+    kernels: bool = False,
+) -> Account:
+    return make_account(
+        trace,
+        build_scopes(trace, select(trace, scopes), name_gaps=False),
+        build_scopes(trace, _framework(trace), name_gaps=False),
+        steps,
+        relabel,
+        kernels=kernels,
+    )
+
+
+def _ledger(info: TraceInfo, scopes: str, account: Account) -> Ledger:
     return Ledger(
-        path=trace.info.path,
-        base_time_ns=trace.info.base_time_ns,
-        devices=trace.info.devices,
-        versions=trace.info.versions,
-        rank=trace.info.rank,
-        world_size=trace.info.world_size,
+        path=info.path,
+        base_time_ns=info.base_time_ns,
+        devices=info.devices,
+        versions=info.versions,
+        rank=info.rank,
+        world_size=info.world_size,
         scopes=scopes,
-        device_time_ns=int(device.dur_ns.sum()),
-        device_events=len(device),
-        device_busy_ns=union_ns(device.start_ns, device.end_ns),
-        busy_by_device=tuple(_busy(trace)),
-        linked_ns=int(device.dur_ns[linked].sum()),
-        linked_events=int(linked.sum()),
-        unattributed=tuple(_rest(attribution)),
-        cross_thread_events=int(attribution.cross_thread.sum()),
-        findings=findings,
-        steps=attribution.steps,
-        rows=tuple(_rows(attribution)),
-        framework=tuple(_rows(noise)),
-        kernels=kernel_rows(attribution) if kernels else None,
+        device_time_ns=account.device_ns,
+        device_events=account.device_events,
+        device_busy_ns=account.device_busy_ns,
+        busy_by_device=tuple(Busy(name, ns) for (_, name), ns in account.busy_ns.items()),
+        linked_ns=account.linked_ns,
+        linked_events=account.linked_events,
+        unattributed=tuple(
+            Rest(reason.text, *account.unattributed[reason])
+            for reason in Reason
+            if reason in account.unattributed
+        ),
+        cross_thread_events=account.cross_thread_events,
+        findings=account.findings,
+        steps=account.steps,
+        rows=tuple(_rows(account.roots)),
+        framework=tuple(_rows(account.framework)),
+        kernels=account.kernels,
     )
 
 
@@ -222,25 +271,8 @@ def _framework(trace: Trace) -> Bool:
     return mask
 
 
-def _busy(trace: Trace) -> Iterator[Busy]:
-    device = trace.device
-    number = device_number(trace)
-    for each in np.unique(number):
-        mine = device.take(number == each)
-        pid = trace.tracks[mine.track[0]].pid
-        yield Busy(pid, union_ns(mine.start_ns, mine.end_ns))
-
-
-def _rest(attribution: Attribution) -> Iterator[Rest]:
-    dur_ns = attribution.trace.device.dur_ns
-    for reason in Reason:
-        mine = attribution.owner == reason
-        if mine.any():
-            yield Rest(reason.text, int(dur_ns[mine].sum()), int(mine.sum()))
-
-
-def _rows(attribution: Attribution) -> Iterator[Row]:
-    for root in fold(attribution):
+def _rows(roots: dict[int, tuple[Part, ...]]) -> Iterator[Row]:
+    for root in all_roots(roots):
         for path, part in root.walk():
             yield _row(path, part)
 

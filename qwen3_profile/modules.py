@@ -194,8 +194,8 @@ def _steps(trace: Trace, passes: Sequence[Pass]) -> tuple[Step, ...]:
 
     So what a pass left to be launched or run after its end is in its ledger, under its reason.
     """
-    tables = [t for t in (trace.host, trace.launches, trace.device) if len(t)]
-    last = max(int(t.end_ns.max()) for t in tables) + 1
+    span = trace.span
+    last = span.last_ns + 1 if span is not None else 0
     starts = [item.start_ns for item in passes]
     found: list[Step] = []
     for at, item in enumerate(passes):

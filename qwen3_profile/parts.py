@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.scopes import NO_SCOPE
-from qwen3_profile.trace.columns import Bool, Int64
+from qwen3_profile.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.trace.columns import Bool, Int32, Int64
 
-ROOT = -1
+NO_GROUP = -1
+_CPU, _NOT_NESTED = 1, 2  # of the columns of `Times`: which is wall-clock, how many are not sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,16 @@ class Times:
     queue_ns: int = 0
 
     def __add__(self, other: Times) -> Times:
-        return Times(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Times)))
+        return Times(
+            self.calls + other.calls,
+            self.cpu_ns + other.cpu_ns,
+            self.device_ns + other.device_ns,
+            self.device_events + other.device_events,
+            self.graph_events + other.graph_events,
+            self.launch_ns + other.launch_ns,
+            self.gap_ns + other.gap_ns,
+            self.queue_ns + other.queue_ns,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,17 @@ class Part:
             yield path, part
             waiting += [((*path, child.name), child) for child in reversed(part.parts)]
 
+    def each(self) -> Iterator[Part]:
+        """This part and all below it, in the order of `walk`."""
+        waiting = [self]
+        while waiting:
+            part = waiting.pop()
+            yield part
+            waiting += reversed(part.parts)
+
+
+_NOTHING = (Times(), Times())
+
 
 def sum_times(times: Iterable[Times]) -> Times:
     return sum(times, Times())
@@ -75,17 +95,23 @@ def sum_times(times: Iterable[Times]) -> Times:
 
 def merge_parts(parts: Sequence[Part]) -> Part:
     """The sum of the same part over several forward passes, child by child; at least one."""
-    names = dict.fromkeys(child.name for part in parts for child in part.parts)
-    children = []
-    for name in names:
-        same = (part.find(name) for part in parts)
-        children.append(merge_parts([child for child in same if child is not None]))
-    return Part(
-        name=parts[0].name,
-        total=sum_times(part.total for part in parts),
-        own=sum_times(part.own for part in parts),
-        parts=tuple(children),
-    )
+    if len(parts) == 1:
+        return parts[0]
+    name = parts[0].name
+    sums: dict[tuple[str, ...], tuple[Times, Times]] = {}
+    below: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for part in parts:
+        for path, each in part.walk():
+            path = (name, *path[1:])
+            total, own = sums.get(path, _NOTHING)
+            sums[path] = (total + each.total, own + each.own)
+            below.setdefault(path[:-1], {})[path] = None
+    built: dict[tuple[str, ...], Part] = {}
+    for path in sorted(sums, key=len, reverse=True):
+        total, own = sums[path]
+        children = tuple(built.pop(child) for child in below.get(path, ()))
+        built[path] = Part(path[-1], total, own, children)
+    return built[name,]
 
 
 def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, ...]:
@@ -95,32 +121,95 @@ def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, 
         attribution: s scopes with their sums.
         selected: bool[s], the scopes to take (a parent with its children); None for all.
     """
-    index = np.arange(len(attribution.scopes)) if selected is None else np.flatnonzero(selected)
-    paths, path_of = _paths(attribution, index)
-    own = _sum_by_path(attribution, index, path_of, len(paths))
-    children: dict[int, list[int]] = defaultdict(list)
-    for path, (parent, _) in enumerate(paths):
-        children[parent].append(path)
-    built: dict[int, Part] = {}
-    for path in reversed(range(len(paths))):
-        parts = tuple(built[child] for child in children[path])
-        built[path] = _with_children(paths[path][1], own[path], parts)
-    return tuple(built[path] for path in children[ROOT])
+    chosen = np.ones(len(attribution.scopes), bool) if selected is None else selected
+    return fold_groups(attribution, np.where(chosen, 0, NO_GROUP).astype(np.int32), 1)[0]
 
 
-def _paths(attribution: Attribution, index: Int64) -> tuple[list[tuple[int, str]], Int64]:
-    """The distinct paths as (parent path, name), and each scope's path as an index into them."""
-    scopes = attribution.scopes
-    known: dict[tuple[int, str], int] = {}
-    path_of = dict[int, int]()
-    rows = (index.tolist(), scopes.parent[index].tolist(), scopes.name[index].tolist())
-    for scope, parent, name in zip(*rows, strict=True):
-        above = path_of.get(parent, ROOT) if parent != NO_SCOPE else ROOT
-        path_of[scope] = known.setdefault((above, scopes.names[name]), len(known))
-    return list(known), np.array(list(path_of.values()), np.int64)
+def fold_groups(attribution: Attribution, group: Int32, count: int) -> list[tuple[Part, ...]]:
+    """As `fold`, for each of several groups of scopes that have nothing to do with each other.
+
+    Args:
+        group: int32[s], the number of each scope's group, or -1 to leave it out.
+        count: how many groups there are.
+    """
+    paths = _find_paths(attribution.scopes, group)
+    own = _sum_by_path(attribution, paths)
+    total = own.copy()
+    for level in reversed(paths.levels[1:]):
+        np.add.at(total, paths.parent[level], total[level])
+    # Wall-clock of a scope includes its children's already, and a call is no call of its parent.
+    total[:, :_NOT_NESTED] = own[:, :_NOT_NESTED]
+    nested = paths.parent >= 0
+    np.subtract.at(own[:, _CPU], paths.parent[nested], total[nested, _CPU])
+    return _build(attribution.scopes, paths, total, own, count)
 
 
-def _sum_by_path(attribution: Attribution, index: Int64, path_of: Int64, count: int) -> list[Times]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Paths:
+    """The distinct paths of names, parents before their children, else by their first scope.
+
+    parent: int64[p], another path, or the group's number below 0: -1 is group 0.
+    name: int64[p], as in the scopes. levels: the paths by their depth.
+    scope, of_scope: int64[n]; the scopes that were taken, and the path of each.
+    """
+
+    parent: Int64
+    name: Int64
+    levels: tuple[slice, ...]
+    scope: Int64
+    of_scope: Int64
+
+
+def _find_paths(scopes: ScopeTree, group: Int32) -> _Paths:
+    above = np.where(scopes.parent >= 0, scopes.parent, NO_SCOPE)
+    inside = (above >= 0) & (group[above] == group) if len(above) else above >= 0
+    above = np.where(inside, above, NO_SCOPE)
+    path_of = -1 - group.astype(np.int64)
+    parents, names, levels, count = [], [], [], 0
+    left = np.flatnonzero(group != NO_GROUP)
+    level = left[above[left] == NO_SCOPE]
+    below = _Children(above, left)
+    while len(level):
+        outer = np.where(above[level] >= 0, path_of[above[level]], path_of[level])
+        key = outer * len(scopes.names) + scopes.name[level]
+        _, first, which = np.unique(key, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        path_of[level] = count + rank[which]
+        first = np.sort(first)
+        parents.append(outer[first])
+        names.append(scopes.name[level][first].astype(np.int64))
+        levels.append(slice(count, count + len(first)))
+        count += len(first)
+        level = below.of(level)
+    none = np.empty(0, np.int64)
+    return _Paths(
+        parent=np.concatenate((none, *parents)),
+        name=np.concatenate((none, *names)),
+        levels=tuple(levels),
+        scope=left,
+        of_scope=path_of[left],
+    )
+
+
+class _Children:
+    """Who lies in whom: scopes ordered by the one around them."""
+
+    def __init__(self, above: Int64, among: Int64) -> None:
+        self._child = among[np.argsort(above[among], kind="stable")]
+        self._above = above[self._child]
+
+    def of(self, scopes: Int64) -> Int64:
+        """The children of `scopes`, in the order of all scopes."""
+        begin = np.searchsorted(self._above, scopes, side="left")
+        count = np.searchsorted(self._above, scopes, side="right") - begin
+        # Each begin, as often as it has children, and on from there by one.
+        first = np.repeat(begin - np.cumsum(count) + count, count)
+        return np.sort(self._child[first + np.arange(len(first))])
+
+
+def _sum_by_path(attribution: Attribution, paths: _Paths) -> Int64:
+    """int64[paths, times]: the sums of each path's scopes, without children but for wall-clock."""
     scopes = attribution.scopes
     columns = (
         np.ones(len(scopes), np.int64),
@@ -132,17 +221,30 @@ def _sum_by_path(attribution: Attribution, index: Int64, path_of: Int64, count: 
         attribution.self_gap_ns,
         attribution.self_queue_ns,
     )
-    sums = np.zeros((len(columns), count), np.int64)
-    for row, column in zip(sums, columns, strict=True):
-        np.add.at(row, path_of, column[index])
-    return [Times(*values) for values in sums.T.tolist()]
+    sums = np.zeros((len(paths.parent), len(columns)), np.int64)
+    if len(paths.scope):
+        order = np.argsort(paths.of_scope, kind="stable")
+        scope, path = paths.scope[order], paths.of_scope[order]
+        begins = np.flatnonzero(np.diff(path, prepend=-1))
+        for number, column in enumerate(columns):
+            sums[:, number] = np.add.reduceat(column[scope], begins)
+    return sums
 
 
-def _with_children(name: str, mine: Times, parts: tuple[Part, ...]) -> Part:
-    """Turns sums of each scope's own into sums with children, but for calls and wall-clock."""
-    below = sum_times(part.total for part in parts)
-    device = [getattr(mine, f.name) + getattr(below, f.name) for f in fields(Times)[2:]]
-    total = Times(mine.calls, mine.cpu_ns, *device)
-    own_cpu = mine.cpu_ns - below.cpu_ns
-    self_times = Times(mine.calls, own_cpu, *(getattr(mine, f.name) for f in fields(Times)[2:]))
-    return Part(name, total, self_times, parts)
+def _build(
+    scopes: ScopeTree, paths: _Paths, total: Int64, own: Int64, count: int
+) -> list[tuple[Part, ...]]:
+    """The parts of each group."""
+    parents, names = paths.parent.tolist(), paths.name.tolist()
+    totals, owns = total.tolist(), own.tolist()
+    below: list[list[Part]] = [[] for _ in range(len(parents) + count)]
+    # A group's number is a path below 0, and so it counts from the end of the list.
+    for path in range(len(parents) - 1, -1, -1):
+        children = below[path]
+        children.reverse()
+        part = Part(
+            scopes.names[names[path]], Times(*totals[path]), Times(*owns[path]), tuple(children)
+        )
+        below[path] = []
+        below[parents[path]].append(part)
+    return [tuple(reversed(below[-1 - group])) for group in range(count)]

@@ -83,6 +83,6 @@ def _layer_json(layer: Part, steps: int) -> dict[str, Any]:
 
 
 def _model_json(forward: Part, steps: int) -> dict[str, float]:
-    apart = {*layers(forward), backward_of(forward)}
-    rest = tuple(part for part in forward.parts if part not in apart)
+    apart = {labels.BACKWARD, *(layer.name for layer in layers(forward))}
+    rest = tuple(part for part in forward.parts if part.name not in apart)
     return _parts_json(Part(forward.name, forward.total, forward.own, rest), steps)

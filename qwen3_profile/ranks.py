@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qwen3_profile.attribution import union_ns
 from qwen3_profile.collect import collect_read_trace
 from qwen3_profile.collectives import is_collective
+from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
+from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace import Trace
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
 _NAMED = tuple(
@@ -56,28 +59,38 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
         DamagedTraceError: a trace whose figures would be wrong.
     """
     found: dict[int, RankTrace] = {}
-    for path in files:
-        try:
-            trace = read_trace(path, accept_damaged=accept_damaged)
-        except DamagedTraceError:
-            raise
-        except TraceError as error:
-            warn(f"left out: {error}")
+    for each in map_files(partial(_read_file, accept_damaged), files, files):
+        if isinstance(each, TraceError):
+            raise each
+        if isinstance(each, str):
+            warn(f"left out: {each}")
             continue
-        if not any(len(events) for events in (trace.host, trace.launches, trace.device)):
-            warn(f"left out: {path}: holds no events of a trace")
-            continue
-        rank = _rank(path, trace)
-        if rank in found:
+        if each.rank in found:
             raise TraceError(
-                str(path),
-                f"is of rank {rank}, and so is {found[rank].path.name}",
+                str(each.path),
+                f"is of rank {each.rank}, and so is {found[each.rank].path.name}",
                 "give a folder with one trace of each rank, or one trace file",
             )
-        found[rank] = _read(path, rank, trace, accept_damaged)
+        found[each.rank] = each
     if not found:
         raise TraceError(str(files[0].parent), "holds no trace", "give a trace or a run's folder")
     return tuple(found[rank] for rank in sorted(found))
+
+
+def _read_file(accept_damaged: bool, path: Path) -> RankTrace | TraceError | str:
+    """The trace of one rank, or why there is none: an error, or a text where it is left out."""
+    try:
+        trace = read_for_records(path, accept_damaged=accept_damaged)
+    except DamagedTraceError as error:
+        return error
+    except TraceError as error:
+        return str(error)
+    if trace.span is None:
+        return f"{path}: holds no events of a trace"
+    try:
+        return _read(path, _rank(path, trace), trace, accept_damaged)
+    except TraceError as error:
+        return error
 
 
 def _read(path: Path, rank: int, trace: Trace, accept_damaged: bool) -> RankTrace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -152,11 +153,8 @@ def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
 
 def whole_trace(trace: Trace) -> tuple[Step, ...]:
     """One step from the first event to the last; none in a trace without events."""
-    tables = [t for t in (trace.host, trace.launches, trace.device) if len(t)]
-    if not tables:
-        return ()
-    start = min(int(t.start_ns.min()) for t in tables)
-    return (Step(0, start, max(int(t.end_ns.max()) for t in tables) + 1),)
+    span = trace.span
+    return () if span is None else (Step(0, span.first_ns, span.last_ns + 1),)
 
 
 # Traces of before 2024 count in whole microseconds: a child may seem to outlive its parent by one.
@@ -166,23 +164,13 @@ _RESOLUTION_NS = 1000
 def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> ScopeTree:
     rank = _ranks(names, depth)[events.name]
     order = np.lexsort((rank, -events.dur_ns, events.start_ns, events.track))
-    track = events.track[order].tolist()
-    start = events.start_ns[order].tolist()
-    end = events.end_ns[order].tolist()
+    track = events.track[order]
+    start, end = events.start_ns[order].tolist(), events.end_ns[order].tolist()
     parent = [NO_SCOPE] * len(order)
-    cut: list[tuple[str, int]] = []
-    stack: list[int] = []
-    for i in range(len(order)):
-        while stack and (track[stack[-1]] != track[i] or end[stack[-1]] <= start[i]):
-            stack.pop()
-        if stack:
-            parent[i] = stack[-1]
-            if end[i] > end[stack[-1]]:
-                excess = end[i] - end[stack[-1]]
-                if excess > _RESOLUTION_NS:
-                    cut.append((names[events.name[order[i]]], excess))
-                end[i] = end[stack[-1]]
-        stack.append(i)
+    cut: list[tuple[int, int]] = []
+    borders = np.flatnonzero(np.diff(track)) + 1
+    for first, last in pairwise((0, *borders.tolist(), len(order))):
+        cut += _nest_track(start, end, parent, first, last)
     return ScopeTree(
         names=tuple(names),
         name=events.name[order],
@@ -191,8 +179,37 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
         end_ns=np.array(end, np.int64),
         parent=np.array(parent, np.int32),
         is_gap=np.zeros(len(order), bool),
-        crossing=Crossing(len(cut), sum(ns for _, ns in cut), cut[0][0] if cut else ""),
+        crossing=Crossing(
+            len(cut), sum(ns for _, ns in cut), names[events.name[order[cut[0][0]]]] if cut else ""
+        ),
     )
+
+
+def _nest_track(
+    start: list[int], end: list[int], parent: list[int], first: int, last: int
+) -> list[tuple[int, int]]:
+    """Finds the parents of the scopes of one track, and cuts what outlives its parent.
+
+    Returns:
+        Which had to be cut by more than the resolution of the trace, and by how much.
+    """
+    cut = []
+    open_now: list[int] = []
+    open_until = -1
+    for i in range(first, last):
+        begin = start[i]
+        while open_now and open_until <= begin:
+            open_now.pop()
+            open_until = end[open_now[-1]] if open_now else -1
+        if open_now:
+            parent[i] = open_now[-1]
+            if end[i] > open_until:
+                if end[i] - open_until > _RESOLUTION_NS:
+                    cut.append((i, end[i] - open_until))
+                end[i] = open_until
+        open_now.append(i)
+        open_until = end[i]
+    return cut
 
 
 def _ranks(names: Sequence[str], depth: Callable[[str], int]) -> Int64:
@@ -215,43 +232,59 @@ def with_gaps(
         name_gap: as `labels.gap_name`: (container's kind, name before, name after) -> name or None.
     """
     names = dict(zip(tree.names, range(len(tree.names)), strict=True))
-    rows: list[tuple[int, int, int, int, int]] = []
-    for owner, before, after in _stretches(tree):
-        container = labels.parse(tree.names[tree.name[owner]])
-        previous = labels.parse(tree.names[tree.name[before]])
-        following = labels.parse(tree.names[tree.name[after]]) if after != NO_SCOPE else None
-        if container is None or previous is None:
-            continue
-        next_name = following.name if following is not None else None
-        gap = name_gap(container.kind, previous.name, next_name)
-        start = int(tree.end_ns[before])
-        end = int(tree.start_ns[after]) if after != NO_SCOPE else int(tree.end_ns[owner])
-        if gap is None or end <= start:
-            continue
-        prefix = "" if container.kind == "phase" else tree.names[tree.name[owner]] + "."
-        name = names.setdefault(prefix + gap, len(names))
-        rows.append((name, int(tree.track[owner]), start, end, owner))
-    return _merged(tree, tuple(names), rows)
+    owner, before, after = _stretches(tree)
+    closed = after == NO_SCOPE
+    kind = np.stack((tree.name[owner], tree.name[before], np.where(closed, -1, tree.name[after])))
+    # Few of the stretches differ by more than their time.
+    kinds, which = np.unique(kind, axis=1, return_inverse=True)
+    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in kinds.T.tolist()]
+    gap = np.array(known, np.int64)[which.reshape(-1)]
+    start = tree.end_ns[before]
+    end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
+    kept = (gap != _NO_NAME) & (end > start)
+    rows = (gap, tree.track[owner], start, end, owner)
+    return _merged(tree, tuple(names), np.stack(rows).T[kept].astype(np.int64))
 
 
-def _stretches(tree: ScopeTree) -> list[tuple[int, int, int]]:
-    """(container, child before, child after or -1) for every end of a child, in order."""
-    found = []
-    last: dict[int, int] = {}
-    for child, owner in enumerate(tree.parent.tolist()):
-        if owner == NO_SCOPE:
-            continue
-        if owner in last:
-            found.append((owner, last[owner], child))
-        last[owner] = child
-    found += [(owner, child, NO_SCOPE) for owner, child in last.items()]
-    return found
+_NO_NAME = -1
 
 
-def _merged(
-    tree: ScopeTree, names: tuple[str, ...], rows: list[tuple[int, int, int, int, int]]
-) -> ScopeTree:
-    table = np.array(rows, np.int64).reshape(-1, 5)
+def _gap_name(
+    texts: Sequence[str],
+    stretch: tuple[int, ...],
+    name_gap: Callable[[str, str, str | None], str | None],
+    names: dict[str, int],
+) -> int:
+    """The number, in `names`, of the name of a stretch between two labels; -1 if it has none.
+
+    Args:
+        stretch: the names of the container and of the labels before and after, as numbers.
+    """
+    owner, before, after = stretch
+    container = labels.parse(texts[owner])
+    previous = labels.parse(texts[before])
+    following = labels.parse(texts[after]) if after != _NO_NAME else None
+    if container is None or previous is None:
+        return _NO_NAME
+    gap = name_gap(container.kind, previous.name, following.name if following else None)
+    if gap is None:
+        return _NO_NAME
+    prefix = "" if container.kind == "phase" else texts[owner] + "."
+    return names.setdefault(prefix + gap, len(names))
+
+
+def _stretches(tree: ScopeTree) -> tuple[Int32, Int64, Int64]:
+    """(container, child before, child after or -1) for every end of a child."""
+    child = np.flatnonzero(tree.parent != NO_SCOPE)
+    child = child[np.argsort(tree.parent[child], kind="stable")]
+    owner = tree.parent[child]
+    follows = np.append(owner[1:] == owner[:-1], False)[: len(child)]
+    after = np.where(follows, np.append(child[1:], NO_SCOPE)[: len(child)], NO_SCOPE)
+    return owner, child, after
+
+
+def _merged(tree: ScopeTree, names: tuple[str, ...], table: Int64) -> ScopeTree:
+    """`tree` and the gaps: int64[n, 5], their name, track, start, end and container."""
     name = np.concatenate((tree.name, table[:, 0].astype(np.int32)))
     track = np.concatenate((tree.track, table[:, 1].astype(np.int32)))
     start = np.concatenate((tree.start_ns, table[:, 2]))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, Reason
+from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
-from qwen3_profile.parts import Part, fold, merge_parts
+from qwen3_profile.parts import NO_GROUP, Part, fold_groups, merge_parts
 from qwen3_profile.scopes import NO_SCOPE
+from qwen3_profile.trace.columns import Bool, Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,16 @@ class StepTimes:
 
 def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
     """The times of each step that holds a labelled forward pass."""
-    found = []
-    below_phases = _below_phases(attribution)
+    count = len(attribution.steps)
+    group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
+    roots = fold_groups(attribution, group.astype(np.int32), count)
     attention = find_attention(attribution)
-    for index in range(len(attribution.steps)):
-        inside = attribution.scope_step == index
-        roots = fold(attribution, inside & below_phases)
-        found += [step_times(attribution, index, root, attention[index]) for root in roots]
-    return tuple(found)
+    events = _events_by_step(attribution)
+    return tuple(
+        step_times(attribution, index, root, attention[index], events[index])
+        for index in range(count)
+        for root in roots[index]
+    )
 
 
 def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
@@ -110,8 +112,7 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    walk = (part for _, part in forward.walk())
-    return tuple(part for part in walk if short_name(part) == labels.COLLECTIVES)
+    return tuple(part for part in forward.each() if short_name(part) == labels.COLLECTIVES)
 
 
 def short_name(part: Part) -> str:
@@ -119,16 +120,31 @@ def short_name(part: Part) -> str:
     return part.name.rpartition(".")[2]
 
 
-def _below_phases(attribution: Attribution) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _below_phases(attribution: Attribution) -> Bool:
     """Which scopes are a forward pass's label, or lie in one."""
     scopes = attribution.scopes
     phases = (*labels.PHASES, labels.NEUTRAL_PHASE)
     is_phase = np.array([name in phases for name in scopes.names], bool)[scopes.name]
-    inside = is_phase.copy()
-    for i, parent in enumerate(scopes.parent.tolist()):
-        if parent != NO_SCOPE and inside[parent]:
-            inside[i] = True
+    inside: Bool = is_phase.copy()
+    around = scopes.parent
+    waiting = np.flatnonzero(~inside & (around != NO_SCOPE))
+    around = around[waiting]
+    while len(waiting):
+        inside[waiting] |= is_phase[around]
+        around = scopes.parent[around]
+        further = (around != NO_SCOPE) & ~inside[waiting]
+        waiting, around = waiting[further], around[further]
     return inside
+
+
+def _events_by_step(attribution: Attribution) -> list[Int64]:
+    """The positions of each step's device events, in order."""
+    order = np.argsort(attribution.device_step, kind="stable")
+    steps = np.arange(len(attribution.steps))
+    step = attribution.device_step[order]
+    begin = np.searchsorted(step, steps, side="left").tolist()
+    end = np.searchsorted(step, steps, side="right").tolist()
+    return [order[a:b] for a, b in zip(begin, end, strict=True)]
 
 
 def step_times(
@@ -136,13 +152,21 @@ def step_times(
     index: int,
     forward: Part,
     attention: AttentionKernel | None = None,
+    mine: Int64 | None = None,
 ) -> StepTimes:
-    """The times of the step of this index, whose labelled parts are `forward`."""
-    mine = attribution.device_step == index
-    dur_ns = attribution.trace.device.dur_ns
+    """The times of the step of this index, whose labelled parts are `forward`.
+
+    Args:
+        mine: the positions of its device events, if they are known.
+    """
+    if mine is None:
+        mine = np.flatnonzero(attribution.device_step == index)
+    device = attribution.trace.device
+    start_ns, dur_ns = device.start_ns[mine], device.dur_ns[mine]
+    owner = attribution.owner[mine]
     unattributed = []
     for reason in Reason:
-        events = mine & (attribution.owner == reason)
+        events = owner == reason
         if events.any():
             unattributed.append(
                 Unattributed(reason.text, int(dur_ns[events].sum()), int(events.sum()))
@@ -151,9 +175,9 @@ def step_times(
         number=attribution.steps[index].number,
         start_ns=attribution.steps[index].start_ns,
         forward=forward,
-        device_ns=int(dur_ns[mine].sum()),
-        device_events=int(mine.sum()),
-        busy_ns=attribution.busy_ns(index),
+        device_ns=int(dur_ns.sum()),
+        device_events=len(mine),
+        busy_ns=union_ns(start_ns, start_ns + dur_ns),
         gap_ns=int(attribution.gap_ns[mine].sum()),
         unattributed=tuple(unattributed),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),

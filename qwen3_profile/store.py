@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +63,8 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: the file is not ours, or cannot be written; it is then as it was.
     """
+    import csv
+
     new = [row for r in records for single in r.one_by_one() for row in _csv_rows(single)]
     ids = {row["id"] for row in new}
     with only_writer(path):
@@ -112,6 +113,8 @@ def _is_ours(entry: object) -> bool:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
+    import csv
+
     text = _read_text(path)
     if text is None:
         return []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +68,13 @@ class Events:
     def end_ns(self) -> Int64:
         return self.start_ns + self.dur_ns
 
+    @property
+    def span(self) -> Span | None:
+        """None without events."""
+        if not len(self):
+            return None
+        return Span(int(self.start_ns.min()), int(self.end_ns.max()))
+
     def take(self, index: Int64 | Bool) -> Events:
         """The events that `index`, positions or a mask, selects."""
         return Events(
@@ -113,7 +123,8 @@ class AutogradOps:
         )
 
 
-def _no_autograd_ops() -> AutogradOps:
+def no_autograd_ops() -> AutogradOps:
+    """None of them."""
     few, many = np.empty(0, np.int32), np.empty(0, np.int64)
     return AutogradOps(few, few, many, many, many, many)
 
@@ -141,6 +152,18 @@ class TraceInfo:
     unread: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the start of the first of some events to the end of the last one."""
+
+    first_ns: int
+    last_ns: int
+
+    def __or__(self, other: Span) -> Span:
+        """Around both."""
+        return Span(min(self.first_ns, other.first_ns), max(self.last_ns, other.last_ns))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """One trace file.
@@ -150,6 +173,7 @@ class Trace:
     device: kernel, gpu_memcpy and gpu_memset events.
     gpu_annotations: gpu_user_annotation events, which are ranges and no device work.
     autograd: those of the cpu_op events that lead from a backward to its forward.
+    left_out: when those cpu_op events were that the reader was told to leave out of `host`.
     """
 
     info: TraceInfo
@@ -159,4 +183,21 @@ class Trace:
     launches: Events
     device: Events
     gpu_annotations: Events
-    autograd: AutogradOps = field(default_factory=_no_autograd_ops)
+    autograd: AutogradOps = field(default_factory=no_autograd_ops)
+    left_out: Span | None = None
+
+    @property
+    def host_span(self) -> Span | None:
+        """Of the host events, with those that were left out; None without any."""
+        return around((self.host.span, self.left_out))
+
+    @property
+    def span(self) -> Span | None:
+        """Of host events, launches and device events; None without any."""
+        return around((self.host_span, self.launches.span, self.device.span))
+
+
+def around(spans: Iterable[Span | None]) -> Span | None:
+    """Around all of them; None if there is none."""
+    known = [span for span in spans if span is not None]
+    return reduce(or_, known) if known else None

@@ -1,9 +1,7 @@
-"""Bytes of a trace file in, its JSON document of typed events out; or why it is none."""
+"""The text of a trace file in, its JSON document of typed events out; or why it is none."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +10,7 @@ import msgspec
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace.salvage import inflate_some, whole_prefixes
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
 _SIGNS = (b'"traceEvents"', b'"ph"')
 
@@ -70,56 +68,36 @@ class Document(msgspec.Struct):
         return tuple((key, version) for key, version in found if version is not None)
 
 
-def read_document(path: Path, accept_damaged: bool) -> tuple[Document, str]:
-    """The document, and why it is not whole if that is accepted, else an empty text.
+# What msgspec raises of text that is no JSON, or not of the type.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+decode_events = msgspec.json.Decoder(list[Event]).decode
+_decode_document = msgspec.json.Decoder(Document).decode
+
+
+def decode_document(path: Path, text: bytes, *, is_trace: bool = False) -> Document:
+    """The document of a file's whole text.
+
+    Args:
+        path: names the file in errors.
+        text: of the file; what is known to be good of its events may be left out.
+        is_trace: whether such events were left out.
 
     Raises:
-        TraceError: the file cannot be read, or is not a trace.
-        DamagedTraceError: it was a trace, but its text is cut off or broken.
+        TraceError: the text is that of another kind of file.
+        DamagedTraceError: it was a trace, but is cut off or broken.
     """
-    try:
-        return _decode(path, _read_bytes(path)), ""
-    except DamagedTraceError as error:
-        if not accept_damaged:
-            raise
-        return _salvage(path, error), error.what
-
-
-def _salvage(path: Path, error: DamagedTraceError) -> Document:
-    raw = path.read_bytes()
-    text = inflate_some(raw) if raw[:2] == _GZIP_MAGIC else raw
-    for prefix in whole_prefixes(text):
-        try:
-            return _decode(path, prefix)
-        except TraceError:
-            continue
-    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == _GZIP_MAGIC else raw
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise damaged(path, f"is not whole gzip: {error}") from error
-        raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise damaged(path, f"is cut off or not whole gzip: {error}") from error
-
-
-def _decode(path: Path, text: bytes) -> Document:
     text = text.lstrip()
     if not text:
         raise damaged(path, "is empty")
     try:
         if text[:1] == b"[":
-            return Document(trace_events=msgspec.json.decode(text, type=list[Event]))
-        document = msgspec.json.decode(text, type=Document)
+            return Document(trace_events=decode_events(text))
+        document = _decode_document(text)
     except msgspec.ValidationError as error:
         raise TraceError(str(path), f"is not a Kineto trace: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if not any(sign in text[: 1 << 20] for sign in _SIGNS):
+    except NOT_JSON as error:
+        if not is_trace and not any(sign in text[: 1 << 20] for sign in _SIGNS):
             raise TraceError(
                 str(path),
                 f"is not a Kineto trace: {error}",
@@ -131,6 +109,22 @@ def _decode(path: Path, text: bytes) -> Document:
             str(path), 'holds no "traceEvents"', "give a trace that torch.profiler wrote"
         )
     return document
+
+
+def salvage(path: Path, error: DamagedTraceError) -> Document:
+    """What is whole of the document of a broken file, for whose damage `error` stands.
+
+    Raises:
+        DamagedTraceError: nothing is.
+    """
+    raw = path.read_bytes()
+    text = inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
+    for prefix in whole_prefixes(text):
+        try:
+            return decode_document(path, prefix)
+        except TraceError:
+            continue
+    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
 
 
 def damaged(path: Path, what: str) -> DamagedTraceError:

@@ -1,120 +1,81 @@
-"""Bytes of a Kineto trace file in, a `Trace` of columns out.
+"""A Kineto trace file in, a `Trace` of columns out.
 
-Two events as torch 2.11 writes them; torch 2.13 puts one field on a line:
-
-    {
-      "ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": 408, "tid": 408,
-      "ts": 4587026371543.110, "dur": 9.731,
-      "args": {"External id": 916484, "cbid": 211, "correlation": 916501}
-    },
-    {
-      "ph": "X", "cat": "kernel", "name": "void at::native::...", "pid": 0, "tid": 7,
-      "ts": 4587026371561.009, "dur": 2.017,
-      "args": {"External id": 916484, "device": 0, "stream": 7, "correlation": 916501, ...}
-    },
-
-`ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
-on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
-0.25 us.
+The file is read piece by piece. A piece of whole events goes to `kineto.py`, which knows the two
+layouts that Kineto writes and is fast; what surprises it goes to `general.py`, which knows JSON.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from decimal import Decimal
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
 
-import msgspec
-import numpy as np
-
-from qwen3_profile.trace.columns import (
-    NO_CORRELATION,
-    NO_SEQUENCE,
-    AutogradOps,
-    Category,
-    Events,
-    Int64,
-    Trace,
-    TraceInfo,
-    Track,
+from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.trace.columns import Trace, TraceInfo
+from qwen3_profile.trace.document import (
+    NOT_JSON,
+    Distributed,
+    Document,
+    decode_document,
+    decode_events,
+    salvage,
 )
-from qwen3_profile.trace.document import Distributed, Event, damaged, read_document
+from qwen3_profile.trace.general import nanoseconds, read_events
+from qwen3_profile.trace.kinds import MODULE_PREFIX, NODE_PREFIX
+from qwen3_profile.trace.kineto import KinetoText
+from qwen3_profile.trace.store import Recording, Store
+from qwen3_profile.trace.text import Text
 
-# Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
-_CATEGORIES = {
-    "cpu_op": Category.CPU_OP,
-    "Operator": Category.CPU_OP,
-    "user_annotation": Category.USER_ANNOTATION,
-    "python_function": Category.PYTHON_FUNCTION,
-    "cuda_runtime": Category.RUNTIME,
-    "runtime": Category.RUNTIME,
-    "Runtime": Category.RUNTIME,
-    "xpu_runtime": Category.RUNTIME,
-    "mtia_runtime": Category.RUNTIME,
-    "privateuse1_runtime": Category.RUNTIME,
-    "cuda_driver": Category.DRIVER,
-    "xpu_driver": Category.DRIVER,
-    "privateuse1_driver": Category.DRIVER,
-    "kernel": Category.KERNEL,
-    "Kernel": Category.KERNEL,
-    "gpu_memcpy": Category.GPU_MEMCPY,
-    "Memcpy": Category.GPU_MEMCPY,
-    "gpu_memset": Category.GPU_MEMSET,
-    "Memset": Category.GPU_MEMSET,
-    "gpu_user_annotation": Category.GPU_USER_ANNOTATION,
-}
-# Complete events that are neither host ranges, launches nor device work.
-_PASSED_OVER = frozenset(
-    {
-        "Trace", "collective_comm", "cpu_instant_event", "cuda_event", "cuda_profiler_range",
-        "cuda_sync", "external_correlation", "glow_runtime", "gpu_pm_counter", "hpu_op",
-        "mtia_ccp_events", "mtia_counters", "mtia_insight", "mtia_workloadd", "overhead",
-        "xpu_sync",
-    }
-)  # fmt: skip
-_HOST = (Category.CPU_OP, Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
-_LAUNCH = (Category.RUNTIME, Category.DRIVER)
-_DEVICE = (Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET)
-# Stacks write an event for every Python call; only modules are scopes that we can use.
-MODULE_PREFIX = "nn.Module: "
-# What the autograd engine calls the evaluation of one node of a backward.
-NODE_PREFIX = "autograd::engine::evaluate_function: "
+__all__ = ["MODULE_PREFIX", "NODE_PREFIX", "nanoseconds", "read_recording", "read_trace"]
 
-_INT64_MAX = 2**63 - 1
-
-_Key = TypeVar("_Key", str, tuple[str, str])
-
-_decode_id = msgspec.json.Decoder(int | str).decode
+_EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
+# Where one event ends and the next begins: in Kineto's layouts, and in any other.
+_BORDERS = (b"\n  },\n", b"},")
+_MOST_TRIES = 4
+_LONGEST_HEAD = 1 << 24
 
 
-class _Args(msgspec.Struct, gc=False):
-    correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
-
-
-class _OpArgs(msgspec.Struct, gc=False):
-    sequence: int = msgspec.field(name="Sequence number", default=NO_SEQUENCE)
-    forward_thread: int = msgspec.field(name="Fwd thread id", default=0)
-
-
-def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
+def read_trace(
+    path: Path, *, accept_damaged: bool = False, keeps_op: Callable[[str], bool] | None = None
+) -> Trace:
     """Reads a Kineto trace, `.json` or `.json.gz`.
 
     Args:
         path: the file.
         accept_damaged: of a file that is cut off, read what is whole; `TraceInfo.damage` says so.
+        keeps_op: which operators are wanted, by name; None for all of them.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    document, damage = read_document(path, accept_damaged)
-    columns = _Columns(path)
-    for event in document.trace_events or ():
-        columns.add(event)
+    return read_recording(path, accept_damaged=accept_damaged, keeps_op=keeps_op).trace()
+
+
+def read_recording(
+    path: Path, *, accept_damaged: bool = False, keeps_op: Callable[[str], bool] | None = None
+) -> Recording:
+    """As `read_trace`; for traces that are too long to be looked at in one piece.
+
+    Raises:
+        TraceError: the file cannot be read, or is not a trace.
+        DamagedTraceError: it was a trace, but its text is cut off or broken.
+    """
+    store, damage = Store(path, keeps_op), ""
+    try:
+        document = _Reading(path, store).document()
+    except DamagedTraceError as error:
+        if not accept_damaged:
+            raise
+        store, damage = Store(path, keeps_op), error.what
+        document = salvage(path, error)
+    store.add(read_events(document.trace_events or (), store.kinds, path))
+    return store.recording(_info(path, document, store, damage))
+
+
+def _info(path: Path, document: Document, store: Store, damage: str) -> TraceInfo:
     distributed = document.distributed or Distributed()
-    info = TraceInfo(
+    return TraceInfo(
         path=str(path),
         schema_version=document.schema_version,
         base_time_ns=document.base_time_ns,
@@ -124,171 +85,83 @@ def read_trace(path: Path, *, accept_damaged: bool = False) -> Trace:
         world_size=distributed.world_size,
         versions=document.versions,
         messages=(*document.errors, *document.warnings),
-        unread=columns.unread(),
+        unread=store.kinds.unread,
     )
-    return columns.trace(info)
 
 
-class _Columns:
-    """Gathers events into growing lists, one set per kind of event."""
+class _Reading:
+    """Puts the events of a file into a store, all but the last ones; these stay in the document.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._names: dict[str, int] = {}
-        self._tracks: dict[tuple[str, str], int] = {}
-        self._places: dict[tuple[bytes, bytes], int] = {}
-        self._rows: dict[Category, list[tuple[int, int, int, int, int, int]]] = {
-            category: [] for category in Category
-        }
-        self._autograd: list[tuple[int, int, int, int, int, int]] = []
-        self._correlation = msgspec.json.Decoder(_Args).decode
-        self._op_args = msgspec.json.Decoder(_OpArgs).decode
-        self._unread: Counter[str] = Counter()
-
-    def add(self, event: Event) -> None:
-        category = _CATEGORIES.get(event.cat)
-        if category is None:
-            if event.ph == "X" and event.cat not in _PASSED_OVER:
-                self._unread[event.cat] += 1
-            return
-        if event.ph != "X" and not bytes(event.dur):
-            return
-        if event.name is None or event.ph != "X":
-            raise damaged(self._path, f"an event of category {event.cat} {_lack(event)}")
-        if category is Category.PYTHON_FUNCTION and not event.name.startswith(MODULE_PREFIX):
-            return
-        linked = category in _LAUNCH or category in _DEVICE
-        start_ns = self._time_ns(event, "ts", event.ts)
-        dur_ns = self._duration_ns(event)
-        correlation = self._read_correlation(event) if linked else NO_CORRELATION
-        place = self._places.get((bytes(event.pid), bytes(event.tid)))
-        if place is None:
-            place = self._new_place(event)
-        name = self._names.setdefault(event.name, len(self._names))
-        self._rows[category].append((int(category), name, place, start_ns, dur_ns, correlation))
-        if category is Category.CPU_OP:
-            ids = self._read_sequence(event)
-            if ids is not None:
-                self._autograd.append((name, place, start_ns, start_ns + dur_ns, *ids))
-
-    def _new_place(self, event: Event) -> int:
-        """The number of the event's track; 7 and "7" are one."""
-        track = (self._id(event, "pid", event.pid), self._id(event, "tid", event.tid))
-        place = self._tracks.setdefault(track, len(self._tracks))
-        self._places[bytes(event.pid), bytes(event.tid)] = place
-        return place
-
-    def _id(self, event: Event, key: str, text: msgspec.Raw) -> str:
-        try:
-            return str(_decode_id(text))
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-            shown = bytes(text).decode(errors="replace") or "nothing"
-            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
-
-    def unread(self) -> tuple[tuple[str, int], ...]:
-        return tuple(sorted(self._unread.items()))
-
-    def trace(self, info: TraceInfo) -> Trace:
-        """The columns, by start; the order of the file leaves no trace in them."""
-        return Trace(
-            info=info,
-            names=tuple(sorted(self._names)),
-            tracks=tuple(Track(pid, tid) for pid, tid in sorted(self._tracks)),
-            host=self._events(*_HOST),
-            launches=self._events(*_LAUNCH),
-            device=self._events(*_DEVICE),
-            gpu_annotations=self._events(Category.GPU_USER_ANNOTATION),
-            autograd=self._autograd_ops(),
-        )
-
-    def _autograd_ops(self) -> AutogradOps:
-        table = np.array(self._autograd, np.int64).reshape(-1, 6)
-        table[:, 0] = _sorted_positions(self._names)[table[:, 0]]
-        table[:, 1] = _sorted_positions(self._tracks)[table[:, 1]]
-        # Of those that start together the longer one is outside.
-        table = table[np.lexsort((*table.T[[5, 4, 0, 1]], -table[:, 3], table[:, 2]))]
-        few, many = table[:, :2].T.astype(np.int32), table[:, 2:].T.copy()
-        return AutogradOps(*few, *many)
-
-    def _events(self, *categories: Category) -> Events:
-        rows = [row for category in categories for row in self._rows[category]]
-        table = np.array(rows, dtype=np.int64).reshape(-1, 6)
-        if table[:, 4].sum(dtype=np.float64) > _INT64_MAX // 2:
-            raise damaged(self._path, "has durations that add up to more than a century")
-        table[:, 1] = _sorted_positions(self._names)[table[:, 1]]
-        table[:, 2] = _sorted_positions(self._tracks)[table[:, 2]]
-        table = table[np.lexsort(table.T[[5, 1, 4, 2, 0, 3]])]
-        return Events(
-            category=table[:, 0].astype(np.int8),
-            name=table[:, 1].astype(np.int32),
-            track=table[:, 2].astype(np.int32),
-            start_ns=table[:, 3].copy(),
-            dur_ns=table[:, 4].copy(),
-            correlation=table[:, 5].copy(),
-        )
-
-    def _time_ns(self, event: Event, key: str, text: msgspec.Raw) -> int:
-        try:
-            time_ns = nanoseconds(bytes(text))
-        except (ValueError, ArithmeticError):
-            shown = bytes(text).decode(errors="replace") or "nothing"
-            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
-        if abs(time_ns) > _INT64_MAX // 2:
-            raise damaged(self._path, f'event {event.name!r} has an impossible "{key}"')
-        return time_ns
-
-    def _duration_ns(self, event: Event) -> int:
-        dur_ns = self._time_ns(event, "dur", event.dur)
-        if dur_ns < 0:
-            raise damaged(self._path, f"event {event.name!r} has a negative duration")
-        return dur_ns
-
-    def _read_correlation(self, event: Event) -> int:
-        if not bytes(event.args):
-            return NO_CORRELATION
-        try:
-            correlation = self._correlation(event.args).correlation
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
-        return NO_CORRELATION if correlation is None else correlation
-
-    def _read_sequence(self, event: Event) -> tuple[int, int] | None:
-        """Sequence number and forward thread of what autograd numbered or evaluated, else None."""
-        is_node = event.name is not None and event.name.startswith(NODE_PREFIX)
-        if b'"Sequence number"' not in bytes(event.args):
-            return (NO_SEQUENCE, 0) if is_node else None
-        try:
-            found = self._op_args(event.args)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise damaged(self._path, f"event {event.name!r} has odd args: {error}") from error
-        if not (0 <= found.sequence <= _INT64_MAX and 0 <= found.forward_thread <= _INT64_MAX):
-            return (NO_SEQUENCE, 0) if is_node else None
-        return found.sequence, found.forward_thread
-
-
-def nanoseconds(text: bytes) -> int:
-    """Microseconds as JSON writes them, in exact integer nanoseconds.
-
-    Digits beyond the third decimal are rounded, half to even.
-
-    Raises:
-        ValueError, ArithmeticError: `text` is not a finite number, or beyond all reason.
+    Of a document in which some whole events were left out the rest is a document, too: so what
+    stands before and after the events needs no reading of its own.
     """
-    whole, _, decimals = text.partition(b".")
-    if len(decimals) <= 3 and decimals.isdigit() and whole.isdigit():
-        return int(whole) * 1000 + int(decimals.ljust(3, b"0"))
-    if not decimals and whole.isdigit():
-        return int(whole) * 1000
-    exact = Decimal(text.decode("ascii")) * 1000
-    return int(exact.to_integral_value())
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self._path = path
+        self._store = store
+        self._kineto = KinetoText(path, store.kinds)
+        self._head: bytes | None = None
+        self._cuts = 0
+
+    def document(self) -> Document:
+        """The document without the events that the store has.
+
+        Raises:
+            TraceError: the file cannot be read, or is not a trace.
+            DamagedTraceError: it was a trace, but its text is cut off or broken.
+        """
+        with Text(self._path) as text:
+            # Text in which no border is found goes to the decoder in one piece.
+            goes_on = True
+            while text.fill():
+                goes_on = goes_on and self._take(text)
+            rest = (self._head or b"") + bytes(text)
+        return decode_document(self._path, rest, is_trace=self._cuts > 0)
+
+    def _take(self, text: Text) -> bool:
+        """Reads whole events off the front of `text`; whether that goes on."""
+        if self._head is None:
+            begin = _events_begin(bytes(text))
+            if begin is None:
+                return text.end - text.begin < _LONGEST_HEAD
+            self._head = bytes(text)[:begin]
+            text.begin += begin
+        for border in _BORDERS:
+            end = text.end
+            for _ in range(_MOST_TRIES):
+                end = text.data.rfind(border, text.begin, end)
+                if end < 0:
+                    break
+                if self._add(text, end + len(border)):
+                    return True
+        return False
+
+    def _add(self, text: Text, cut: int) -> bool:
+        """Whether `text` up to `cut` is whole events with a comma behind each; then it is read."""
+        blocks = self._kineto.read(text, cut)
+        if blocks is None:
+            inside = bytes(memoryview(text.data)[text.begin : cut])
+            try:
+                events = decode_events(b"[" + inside.rstrip()[:-1] + b"]")
+            except NOT_JSON:
+                return False
+            blocks = (read_events(events, self._store.kinds, self._path),)
+        for block in blocks:
+            self._store.add(block)
+        self._cuts += 1
+        text.begin = cut
+        return True
 
 
-def _sorted_positions(known: Mapping[_Key, int]) -> Int64:
-    """Where each of the keys, numbered 0 upwards, stands when they are sorted."""
-    positions = np.empty(len(known), np.int64)
-    positions[[known[key] for key in sorted(known)]] = np.arange(len(known))
-    return positions
-
-
-def _lack(event: Event) -> str:
-    return 'has no "name"' if event.name is None else f'has {event.ph!r} as its "ph", not "X"'
+def _events_begin(text: bytes) -> int | None:
+    """Where the first event of a file begins that begins with `text`; None if that is not here."""
+    if text.lstrip()[:1] == b"[":
+        return text.index(b"[") + 1
+    found = _EVENTS_KEY.search(text)
+    if found is None:
+        return None
+    try:
+        head = decode_document(Path(), text[: found.end()] + b"]}")
+    except TraceError:
+        return None
+    return found.end() if head.trace_events == [] else None

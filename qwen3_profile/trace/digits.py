@@ -1,0 +1,122 @@
+"""Numbers as text in, integers out: eight digits at a time, for all events of a piece at once.
+
+Eight characters are one little-endian word of 64 bits, the first of them in its lowest byte:
+
+    "4762833513192.296"      word ending with it:    "3192.296"   without its dot: "03192296"
+                             the word before:        "76283351"
+                             the one before that:    "       4"   filled up:       "00000004"
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from qwen3_profile.trace.columns import Bool, Int64
+
+Word = npt.NDArray[np.uint64]
+
+_u64 = np.uint64
+_ZEROS = _u64(0x3030303030303030)
+_HIGH = _u64(0xF0F0F0F0F0F0F0F0)
+_SIXES = _u64(0x0606060606060606)
+# The zeros that fill up a word of which only the last n characters are of the number.
+_JUNK = np.array([(1 << (8 * (8 - n))) - 1 for n in range(9)], np.uint64)
+_FILL = _JUNK & _ZEROS
+_LAST_THREE = _u64(0xFFFFFF0000000000)
+_FIRST_FOUR = _u64(0x00000000FFFFFFFF)
+_LONGEST = 16  # digits in front of the dot; more of them are no time
+_LATEST = _u64(2**62)
+
+
+class Words:
+    """The words of a text, from any byte on. Positions may be near its ends, if it has margins."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+
+    def at(self, position: Int64, count: int = 1) -> Word:
+        """`count` words from each position on: uint64[count, n].
+
+        To fetch a window of many words takes hardly longer than to fetch one.
+        """
+        size = 8 * count
+        windows: npt.NDArray[np.void] = np.ndarray(
+            (len(self._data) - size + 1,), f"V{size}", buffer=self._data, strides=(1,)
+        )
+        return windows[position].view("<u8").reshape(-1, count).T
+
+    def are(self, position: Int64, text: str) -> Bool:
+        """Whether `text` stands at each position."""
+        expected, mask = _words_of(text)
+        found = np.ones(len(position), bool)
+        for got, want, where in zip(self.at(position, len(expected)), expected, mask, strict=True):
+            found &= (got & where) == want
+        return found
+
+
+@lru_cache
+def _words_of(text: str) -> tuple[Word, Word]:
+    """The words of `text`, the last filled up with nothing, and the bits in them that count."""
+    filled = text.encode("ascii").ljust(-(-len(text) // 8) * 8, b"\0")
+    mask = (b"\xff" * len(text)).ljust(len(filled), b"\0")
+    return np.frombuffer(filled, "<u8"), np.frombuffer(mask, "<u8")
+
+
+def read_times(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
+    """Microseconds with three decimals or none, in ns; and which of them are such.
+
+    Args:
+        start, end: where each number begins, and where it ends.
+    """
+    length = end - start
+    longest = int(length.max(initial=0))
+    count = min(max(-(-longest // 8), 1), 3)
+    last, *before = words.at(end - 8 * count, count)[::-1]
+    has_dot = ((last >> _u64(32)) & _u64(0xFF) == _u64(ord("."))) & (length > 4)
+    # Without the dot the word has seven digits: three decimals, and four in front of them.
+    joined = ((last & _FIRST_FOUR) << _u64(8)) | (last & _LAST_THREE)
+    value, good = _read_word(np.where(has_dot, joined, last), _most_eight(length) - has_dot)
+    scale = np.where(has_dot, _u64(10**7), _u64(10**8))
+    for number, text in enumerate(before, 1):
+        more, also = _read_word(text, _most_eight(length - 8 * number))
+        value += more * scale
+        scale = scale * _u64(10**8)
+        good &= also
+    value = np.where(has_dot, value, value * _u64(1000))
+    in_front = length - 4 * has_dot
+    good &= (in_front > 0) & (in_front <= _LONGEST) & (value <= _LATEST)
+    # JSON has no number that begins with a zero, but for the zero itself.
+    good &= (words.at(start)[0] & _u64(0xFF) != _u64(ord("0"))) | (in_front == 1)
+    return value.view(np.int64), good
+
+
+def read_integers(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
+    """Integers of up to sixteen digits; and which of them are such."""
+    length = end - start
+    first, last = words.at(end - 16, 2)
+    value, good = _read_word(last, _most_eight(length))
+    more, also = _read_word(first, _most_eight(length - 8))
+    good &= also & (length > 0) & (length <= _LONGEST)
+    good &= (words.at(start)[0] & _u64(0xFF) != _u64(ord("0"))) | (length == 1)
+    return (value + more * _u64(10**8)).view(np.int64), good
+
+
+def _most_eight(count: Int64) -> Int64:
+    """From 0 to 8; `clip` takes ten times as long to begin."""
+    return np.minimum(np.maximum(count, 0), 8)
+
+
+def _read_word(text: Word, count: Int64) -> tuple[Word, Bool]:
+    """The number that the last `count` characters of each word are; and whether they are digits."""
+    text = (text & ~_JUNK[count]) | _FILL[count]
+    good = ((text & _HIGH) == _ZEROS) & (((text + _SIXES) & _HIGH) == _ZEROS)
+    # Neighbours join to numbers of two digits, these to numbers of four, and these to one of eight.
+    text = text - _ZEROS
+    text = (text * _u64(10) + (text >> _u64(8))) & _u64(0x00FF00FF00FF00FF)
+    text = (text * _u64(100) + (text >> _u64(16))) & _u64(0x0000FFFF0000FFFF)
+    return (text * _u64(10000) + (text >> _u64(32))) & _u64(0xFFFFFFFF), good

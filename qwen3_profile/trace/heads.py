@@ -1,0 +1,114 @@
+"""The text from `"ph"` up to the number of `ts` in, the number of the event's kind out.
+
+Few events have that text to themselves: it is decoded as JSON once, and known by its hash from
+then on.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+
+from qwen3_profile.errors import TraceError
+from qwen3_profile.trace.columns import Int64
+from qwen3_profile.trace.digits import Word, Words
+from qwen3_profile.trace.document import NOT_JSON, Event
+from qwen3_profile.trace.kinds import PASSED_OVER, Kinds
+from qwen3_profile.trace.lines import Piece, Spans
+
+# What stands where a kind would, in the place of an event that `general.py` must look at.
+ODD = -2
+
+_TS = b',\n    "ts": '
+
+_decode_event = msgspec.json.Decoder(Event).decode
+
+
+class Heads:
+    """Learns the kinds of one file's events."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._by_text: dict[bytes, int] = {}
+        self._hash: Word = np.zeros(1, np.uint64)  # sorted; no head has the hash zero
+        self._kind: Int64 = np.zeros(1, np.int64)
+
+    def kinds(self, piece: Piece, spans: Spans) -> Int64:
+        """The kind of each event; `ODD` where the head is not as it should be."""
+        start, end = spans.head, spans.ts
+        short = end - start <= _LONGEST_HASHED
+        if short.all():
+            return self._by_hash(piece, start, end)
+        kind = np.empty(len(start), np.int64)
+        kind[short] = self._by_hash(piece, start[short], end[short])
+        kind[~short] = [self._of_text(head) for head in piece.cut(start[~short], end[~short])]
+        return kind
+
+    def _by_hash(self, piece: Piece, start: Int64, end: Int64) -> Int64:
+        hashes = _hashes(piece.words, start, end - start)
+        at = self._find(hashes)
+        new = self._hash[at] != hashes
+        if new.any():
+            self._learn(piece, hashes[new], start[new], end[new])
+            at = self._find(hashes)
+        return self._kind[at]
+
+    def _find(self, hashes: Word) -> Int64:
+        return np.searchsorted(self._hash[1:], hashes, side="right")
+
+    def _learn(self, piece: Piece, hashes: Word, start: Int64, end: Int64) -> None:
+        hashes, first = np.unique(hashes, return_index=True)
+        found = [self._of_text(head) for head in piece.cut(start[first], end[first])]
+        hashes = np.concatenate((self._hash, hashes))
+        order = np.argsort(hashes)
+        self._hash = hashes[order]
+        self._kind = np.concatenate((self._kind, np.array(found, np.int64)))[order]
+
+    def _of_text(self, head: bytes) -> int:
+        known = self._by_text.get(head)
+        if known is None:
+            known = self._by_text[head] = self._decode(head)
+        return known
+
+    def _decode(self, head: bytes) -> int:
+        if not head.endswith(_TS):
+            return ODD
+        try:
+            event = _decode_event(b"{" + head.removesuffix(_TS) + b"}")
+            category = self._kinds.category(event)
+            # What else the head may hold is no head of Kineto's.
+            more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
+            if more or self._kinds.is_unread(event):
+                return ODD
+            return PASSED_OVER if category is None else self._kinds.number(event, category)
+        except (*NOT_JSON, TraceError):
+            return ODD
+
+
+_WINDOWS = (16, 64, 128)  # words of the heads that are hashed together
+_LONGEST_HASHED = 8 * max(_WINDOWS)
+_FACTOR = 0x9E3779B97F4A7C15
+_POWERS = np.array([pow(_FACTOR, n, 1 << 64) for n in range(1, max(_WINDOWS) + 1)], np.uint64)
+
+
+def _hashes(words: Words, start: Int64, length: Int64) -> Word:
+    """A hash of 64 bits of each head: a polynomial of all its words, and its length."""
+    found = length.view(np.uint64) + np.uint64(1)
+    shorter = 0
+    for count in _WINDOWS:
+        mine = np.flatnonzero((length > shorter) & (length <= 8 * count))
+        if len(mine):
+            text = words.at(start[mine], count).T
+            text &= _masks(count).take(length[mine], axis=0)
+            found[mine] += text @ _POWERS[:count]
+        shorter = 8 * count
+    return found
+
+
+@lru_cache
+def _masks(count: int) -> Word:
+    """uint64[8 * count + 1, count]: for each length of a text the bits of its words."""
+    inside = np.arange(8 * count) < np.arange(8 * count + 1)[:, None]
+    return (inside * np.uint8(0xFF)).astype(np.uint8).view("<u8")

@@ -1,0 +1,209 @@
+"""Events in, small numbers out: most events share category, name and track with many others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, Track
+from qwen3_profile.trace.document import Event, damaged
+
+# Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
+_CATEGORIES = {
+    "cpu_op": Category.CPU_OP,
+    "Operator": Category.CPU_OP,
+    "user_annotation": Category.USER_ANNOTATION,
+    "python_function": Category.PYTHON_FUNCTION,
+    "cuda_runtime": Category.RUNTIME,
+    "runtime": Category.RUNTIME,
+    "Runtime": Category.RUNTIME,
+    "xpu_runtime": Category.RUNTIME,
+    "mtia_runtime": Category.RUNTIME,
+    "privateuse1_runtime": Category.RUNTIME,
+    "cuda_driver": Category.DRIVER,
+    "xpu_driver": Category.DRIVER,
+    "privateuse1_driver": Category.DRIVER,
+    "kernel": Category.KERNEL,
+    "Kernel": Category.KERNEL,
+    "gpu_memcpy": Category.GPU_MEMCPY,
+    "Memcpy": Category.GPU_MEMCPY,
+    "gpu_memset": Category.GPU_MEMSET,
+    "Memset": Category.GPU_MEMSET,
+    "gpu_user_annotation": Category.GPU_USER_ANNOTATION,
+}
+# Complete events that are neither host ranges, launches nor device work.
+_PASSED_OVER = frozenset(
+    {
+        "Trace", "collective_comm", "cpu_instant_event", "cuda_event", "cuda_profiler_range",
+        "cuda_sync", "external_correlation", "glow_runtime", "gpu_pm_counter", "hpu_op",
+        "mtia_ccp_events", "mtia_counters", "mtia_insight", "mtia_workloadd", "overhead",
+        "xpu_sync",
+    }
+)  # fmt: skip
+LINKED = frozenset(
+    {
+        Category.RUNTIME, Category.DRIVER, Category.KERNEL, Category.GPU_MEMCPY,
+        Category.GPU_MEMSET,
+    }
+)  # fmt: skip
+_IS_LINKED = np.array([each in LINKED for each in Category], bool)
+# Stacks write an event for every Python call; only modules are scopes that we can use.
+MODULE_PREFIX = "nn.Module: "
+# What the autograd engine calls the evaluation of one node of a backward.
+NODE_PREFIX = "autograd::engine::evaluate_function: "
+
+# The number of what is read by nobody.
+PASSED_OVER = -1
+
+_Key = TypeVar("_Key", str, tuple[str, str])
+
+_decode_id = msgspec.json.Decoder(int | str).decode
+
+
+class Kinds:
+    """Numbers (category, name, track) 0 upwards, in the order in which they come.
+
+    Args:
+        path: names the file in errors.
+        keeps_op: which operators are kept, by name; None for all of them.
+    """
+
+    def __init__(self, path: Path, keeps_op: Callable[[str], bool] | None = None) -> None:
+        self._path = path
+        self._keeps_op = keeps_op
+        self._names: dict[str, int] = {}
+        self._tracks: dict[tuple[str, str], int] = {}
+        self._known: dict[tuple[str, str | None, bytes, bytes], int] = {}
+        self._rows: list[tuple[int, int, int, bool, bool]] = []
+        self._columns = _columns_of(())
+        self._unread: Counter[str] = Counter()
+
+    def category(self, event: Event) -> Category | None:
+        """What the event is; None for what nobody reads.
+
+        Raises:
+            DamagedTraceError: its category is known, but it is no event with a name.
+        """
+        category = _CATEGORIES.get(event.cat)
+        if category is None or (event.ph != "X" and not bytes(event.dur)):
+            return None
+        if event.name is None or event.ph != "X":
+            raise damaged(self._path, f"an event of category {event.cat} {_lack(event)}")
+        if category is Category.PYTHON_FUNCTION and not event.name.startswith(MODULE_PREFIX):
+            return None
+        return category
+
+    def is_unread(self, event: Event) -> bool:
+        """Whether the event is a complete one of a category that nobody knows."""
+        return event.ph == "X" and event.cat not in _CATEGORIES and event.cat not in _PASSED_OVER
+
+    def count_unread(self, category: str) -> None:
+        self._unread[category] += 1
+
+    @property
+    def unread(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._unread.items()))
+
+    def number(self, event: Event, category: Category) -> int:
+        """The number of the event's kind.
+
+        Raises:
+            DamagedTraceError: its pid or tid is neither number nor text.
+        """
+        key = (event.cat, event.name, bytes(event.pid), bytes(event.tid))
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = self._new(event, category)
+        return number
+
+    def _new(self, event: Event, category: Category) -> int:
+        name = event.name or ""
+        # 7 and "7" are one track.
+        track = (self._id(event, "pid", event.pid), self._id(event, "tid", event.tid))
+        is_op = category is Category.CPU_OP
+        row = (
+            int(category),
+            self._names.setdefault(name, len(self._names)),
+            self._tracks.setdefault(track, len(self._tracks)),
+            not is_op or self._keeps_op is None or self._keeps_op(name),
+            is_op and name.startswith(NODE_PREFIX),
+        )
+        self._rows.append(row)
+        return len(self._rows) - 1
+
+    def _id(self, event: Event, key: str, text: msgspec.Raw) -> str:
+        try:
+            return str(_decode_id(text))
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+            shown = bytes(text).decode(errors="replace") or "nothing"
+            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
+
+    @property
+    def columns(self) -> KindColumns:
+        """The kinds so far."""
+        if len(self._columns) != len(self._rows):
+            self._columns = _columns_of(self._rows)
+        return self._columns
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._names))
+
+    def tracks(self) -> tuple[Track, ...]:
+        return tuple(Track(pid, tid) for pid, tid in sorted(self._tracks))
+
+    def sorted_columns(self) -> KindColumns:
+        """The kinds, with names and tracks as `names` and `tracks` index them."""
+        found = self.columns
+        return KindColumns(
+            found.category,
+            _sorted_positions(self._names)[found.name].astype(np.int32),
+            _sorted_positions(self._tracks)[found.track].astype(np.int32),
+            found.kept,
+            found.is_node,
+        )
+
+
+class KindColumns:
+    """Parallel arrays, one entry a kind: what its number stands for."""
+
+    __slots__ = ("category", "is_node", "kept", "linked", "name", "track")
+
+    def __init__(
+        self, category: Int8, name: Int32, track: Int32, kept: Bool, is_node: Bool
+    ) -> None:
+        self.category = category
+        self.name = name
+        self.track = track
+        self.kept = kept
+        self.is_node = is_node
+        self.linked = _IS_LINKED[category]
+
+    def __len__(self) -> int:
+        return len(self.category)
+
+
+def _columns_of(rows: object) -> KindColumns:
+    table = np.array(rows, np.int64).reshape(-1, 5)
+    return KindColumns(
+        table[:, 0].astype(np.int8),
+        table[:, 1].astype(np.int32),
+        table[:, 2].astype(np.int32),
+        table[:, 3].astype(bool),
+        table[:, 4].astype(bool),
+    )
+
+
+def _sorted_positions(known: Mapping[_Key, int]) -> Int64:
+    """Where each of the keys, numbered 0 upwards, stands when they are sorted."""
+    positions = np.empty(len(known), np.int64)
+    positions[[known[key] for key in sorted(known)]] = np.arange(len(known))
+    return positions
+
+
+def _lack(event: Event) -> str:
+    return 'has no "name"' if event.name is None else f'has {event.ph!r} as its "ph", not "X"'

@@ -1,0 +1,72 @@
+"""Work on several files: in their order, on several cores where that pays, with the same errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qwen3_profile import cores
+from qwen3_profile.cores import map_files
+from qwen3_profile.errors import TraceError
+
+
+def process_of(item: int) -> tuple[int, int]:
+    return item, os.getpid()
+
+
+def refuse_odd(item: int) -> int:
+    if item % 2:
+        raise TraceError(f"file {item}", "is odd", "take another")
+    return item
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_cores", lambda: 2)
+    monkeypatch.setattr(cores, "_may_fork", lambda: True)
+    monkeypatch.setattr(cores, "_LEAST_BYTES", 10)
+
+
+def files(tmp_path: Path, count: int) -> list[Path]:
+    made = [tmp_path / f"{number}.json" for number in range(count)]
+    for path in made:
+        path.write_bytes(b" " * 100)
+    return made
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_results_come_in_order_from_other_processes(tmp_path: Path) -> None:
+    found = map_files(process_of, range(5), files(tmp_path, 5))
+    assert [item for item, _ in found] == list(range(5))
+    assert os.getpid() not in {process for _, process in found}
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_the_error_is_that_of_the_first_item(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="file 1: is odd; take another"):
+        map_files(refuse_odd, [0, 1, 2, 3], files(tmp_path, 4))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        pytest.param("_cores", lambda: 1, id="one core"),
+        pytest.param("_may_fork", lambda: False, id="torch is loaded"),
+        pytest.param("_LEAST_BYTES", 10**6, id="little work"),
+    ],
+)
+@pytest.mark.usefixtures("two_cores")
+def test_one_process_does_what_several_would_not_do_sooner(
+    setting: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, setting, value)
+    assert map_files(process_of, [1, 2], files(tmp_path, 2)) == [(1, os.getpid()), (2, os.getpid())]
+
+
+def test_a_packed_file_counts_as_its_text(tmp_path: Path) -> None:
+    packed = tmp_path / "t.json.gz"
+    packed.write_bytes(b" " * 100)
+    assert cores._text_bytes(packed) > 1000
+    assert cores._text_bytes(tmp_path / "missing") == 0
