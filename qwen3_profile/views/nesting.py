@@ -1,7 +1,8 @@
-"""The host events of one raw file in; out, what lies in what, thread by thread.
+"""The events of one raw file in; out, what lies in what, thread by thread.
 
-Three rules of the normalised trace need it: which module a label lies in, which op a call of the
-runtime was made by, and which Python frames cut across the label that they should lie in.
+Four rules of the normalised trace need it: which module a label lies in, which op a call of the
+runtime was made by, which Python frames cut across the label that they should lie in, and which
+device events cut across another one of their stream.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from decimal import Decimal
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
+from qwen3_profile.views.lanes import lanes
 from qwen3_profile.views.rawfile import RawFile
 
+LAUNCH_FLOW = "ac2g"
 LAUNCH_CATEGORIES = frozenset({"cuda_runtime", "cuda_driver", "runtime"})
+_DEVICE_CATEGORIES = frozenset(
+    {"cuda_sync", "gpu_memcpy", "gpu_memset", "gpu_user_annotation", "kernel"}
+)
 _RANGE_CATEGORIES = frozenset({"cpu_op", "user_annotation", "python_function"})
+
+# The indices of the events on each (pid, tid), in the file's order.
+_Threads = defaultdict[tuple[int | str, int | str], list[int]]
 
 
 class ModuleTree:
@@ -50,11 +59,14 @@ class Nesting:
     place: of each of our labels.
     op: of each call of the runtime or driver, the innermost op or label around it, or None.
     cut: Python frames that cut across another range of their thread, to be left out.
+    lane: of each device event that cuts across another of its stream, which track beside it, 1 or
+        more; the ends of arrows that lead to it have the same.
     """
 
     place: dict[int, Place] = field(default_factory=dict)
     op: dict[int, int | None] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
+    lane: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +86,32 @@ def nest(raw: RawFile, tree: ModuleTree) -> Nesting:
     Raises:
         TraceError: two labels of one thread overlap, and neither lies in the other.
     """
-    threads: defaultdict[tuple[int | str, int | str], list[int]] = defaultdict(list)
+    threads: _Threads = defaultdict(list)
+    streams: _Threads = defaultdict(list)
     for index, event in enumerate(raw.events):
         if event.ph == "X" and (event.cat in _RANGE_CATEGORIES or event.cat in LAUNCH_CATEGORIES):
             threads[event.pid, event.tid].append(index)
-    nesting = Nesting()
+        elif event.ph == "X" and event.cat in _DEVICE_CATEGORIES:
+            streams[event.pid, event.tid].append(index)
+    nesting = Nesting(lane=_device_lanes(raw, streams))
     events = raw.events
     for thread in threads.values():
         # Kineto writes a range before what lies in it, so the file's order breaks ties.
         thread.sort(key=lambda i: (events[i].start, -events[i].end, i))
         _sweep(raw, thread, tree, nesting)
     return nesting
+
+
+def _device_lanes(raw: RawFile, streams: _Threads) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for stream in streams.values():
+        ranges = [(raw.events[i].start, raw.events[i].end) for i in stream]
+        found.update((i, lane) for i, lane in zip(stream, lanes(ranges), strict=True) if lane)
+    arrows = {raw.events[i].args.correlation: lane for i, lane in found.items()}
+    for index, event in enumerate(raw.events if found else ()):
+        if event.cat == LAUNCH_FLOW and event.ph == "f" and event.id in arrows:
+            found[index] = arrows[event.id]
+    return found
 
 
 def _sweep(raw: RawFile, thread: Iterable[int], tree: ModuleTree, nesting: Nesting) -> None:

@@ -12,6 +12,7 @@ ranges that overlap. So, and only so, an event differs from the raw file's:
 - Times since the epoch are rebased, exactly; floats of today's epoch time are 0.25 us apart. So
   are those of a file that counts from another base than the first.
 - Python frames, in a trace with stacks, are left out where they cut across another range.
+- Device events go to a second track where they cut across another one of their stream.
 - Sessions: ids that two files share for different things are shifted in the later file, what they
   say of processes and threads is written once, and each session's span gets a number.
 """
@@ -27,14 +28,16 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.views.nesting import LAUNCH_CATEGORIES, ModuleTree, Nesting, nest
+from qwen3_profile.views.nesting import (
+    LAUNCH_CATEGORIES,
+    LAUNCH_FLOW,
+    ModuleTree,
+    Nesting,
+    nest,
+)
 from qwen3_profile.views.rawfile import RawEvent, RawFile
+from qwen3_profile.views.tracks import lane_tid, lane_track, module_pid, module_track, once
 
-# The twins' process id: far above those of systems, and of one process for each process.
-MODULE_PID_OFFSET = 1_000_000_000
-# Kineto sorts host processes by their ids, and its own spans at 2**29; this lies between.
-_MODULE_SORT_INDEX = 2**29 - 1
-_LAUNCH_FLOW = "ac2g"
 _SESSION = "PyTorch Profiler"
 
 
@@ -108,7 +111,7 @@ def _common_base(files: Sequence[RawFile]) -> int:
 
 def _correlations(events: Iterable[RawEvent]) -> set[int]:
     found = {e.args.correlation for e in events if e.args.correlation}
-    found.update(e.id for e in events if e.cat == _LAUNCH_FLOW and isinstance(e.id, int))
+    found.update(e.id for e in events if e.cat == LAUNCH_FLOW and isinstance(e.id, int))
     return found
 
 
@@ -116,7 +119,7 @@ def _claim_flows(events: Iterable[RawEvent], flows: dict[str, _Ids]) -> dict[str
     """The shift of each other kind of arrow, by its category."""
     ids: dict[str, set[int]] = {}
     for event in events:
-        if isinstance(event.id, int) and event.cat != _LAUNCH_FLOW:
+        if isinstance(event.id, int) and event.cat != LAUNCH_FLOW:
             ids.setdefault(event.cat, set()).add(event.id)
     return {cat: flows.setdefault(cat, _Ids()).claim(found) for cat, found in ids.items()}
 
@@ -148,10 +151,11 @@ class _Writer:
         """The texts; `said` holds the metadata written so far, over all files."""
         for index, (event, text) in enumerate(zip(self._raw.events, self._raw.texts, strict=True)):
             if event.ph == "M":
-                yield from _once(text, said)
+                yield from once(text, said)
             elif index in self._nesting.place:
                 yield from self._label_and_module(index, event, text, said)
             elif index not in self._nesting.cut:
+                yield from lane_track(event, self._nesting.lane.get(index, 0), said)
                 yield self._text(index, event, text)
 
     def _external_ids(self) -> dict[int, int]:
@@ -171,6 +175,8 @@ class _Writer:
     def _text(self, index: int, event: RawEvent, text: msgspec.Raw) -> bytes:
         top: dict[str, Any] = {}
         args: dict[str, int] = {}
+        if index in self._nesting.lane:
+            top["tid"] = lane_tid(event, self._nesting.lane[index])
         if event.cat in LAUNCH_CATEGORIES:
             if event.cat != "runtime":
                 top["cat"] = "runtime"
@@ -198,7 +204,7 @@ class _Writer:
         """
         top = {} if event.cat == "cpu_op" else {"cat": "cpu_op"}
         label = self._rewritten(event, text, top, {})
-        yield from _module_track(event, said)
+        yield from module_track(event, said)
         pair = (label, self._module(index, event, label))
         yield from reversed(pair) if index in self._callers else pair
 
@@ -213,7 +219,7 @@ class _Writer:
                 "ph": "X",
                 "cat": "python_function",
                 "name": f"nn.Module: {event.name}",
-                "pid": _module_pid(event),
+                "pid": module_pid(event),
                 "tid": event.tid,
                 "ts": fields["ts"],
                 "dur": fields["dur"],
@@ -244,7 +250,7 @@ class _Writer:
         if shifts.time_ns and event.ts is not None:
             top["ts"] = msgspec.Raw(format(event.ts + Decimal(shifts.time_ns) / 1000, "f").encode())
         if isinstance(event.id, int):
-            is_launch = event.cat == _LAUNCH_FLOW
+            is_launch = event.cat == LAUNCH_FLOW
             flow = shifts.correlation if is_launch else shifts.flow.get(event.cat, 0)
             if flow:
                 top["id"] = event.id + flow
@@ -256,36 +262,3 @@ class _Writer:
         ):
             if value and shift:  # 0 stands for "none"
                 args[key] = value + shift
-
-
-def _once(text: msgspec.Raw, said: set[bytes]) -> Iterator[bytes]:
-    """Metadata, unless the same was said before, at whatever time."""
-    fields = msgspec.json.decode(text, type=dict[str, Any])
-    fields.pop("ts", None)
-    key = msgspec.json.encode(fields, order="sorted")
-    if key not in said:
-        said.add(key)
-        # It has no time of its own; an unshifted one would stretch the time line.
-        yield msgspec.json.encode(fields)
-
-
-def _module_pid(event: RawEvent) -> int | str:
-    """The process of a label's twin.
-
-    The dashboard sorts ranges into threads by `tid` alone, so it finds the twins on the label's
-    own thread; timelines go by both, and show them on a track of their own, not a second time
-    on the thread.
-    """
-    return event.pid + MODULE_PID_OFFSET if isinstance(event.pid, int) else f"{event.pid} modules"
-
-
-def _module_track(event: RawEvent, said: set[bytes]) -> Iterator[bytes]:
-    common = {"ph": "M", "pid": _module_pid(event), "tid": event.tid}
-    for name, args in (
-        ("process_name", {"name": "modules"}),
-        ("process_sort_index", {"sort_index": _MODULE_SORT_INDEX}),
-        ("thread_name", {"name": f"modules of thread {event.tid}"}),
-    ):
-        yield from _once(
-            msgspec.Raw(msgspec.json.encode({**common, "name": name, "args": args})), said
-        )

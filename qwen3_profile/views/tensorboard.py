@@ -11,7 +11,7 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.views.device_ranges import device_ranges
+from qwen3_profile.views.device_tracks import device_tracks
 from qwen3_profile.views.normalise import normalise
 from qwen3_profile.views.rawfile import BASE_KEY, EVENTS_KEY, RawFile, read_raw
 
@@ -40,7 +40,7 @@ def normalised_trace(paths: Sequence[Path]) -> bytes:
         raise ValueError("no raw file given")
     files = [read_raw(path) for path in paths]
     result = normalise(files)
-    drawn = (text for path in paths for text in device_ranges(path, result.base_time_ns))
+    drawn = device_tracks(paths, result.base_time_ns)
     text = _document(_header(files, result.base_time_ns), chain(result.events, drawn))
     _check(text, ", ".join(str(path) for path in paths))
     return text
