@@ -7,6 +7,7 @@ things that this can make imports what it needs, when it is made.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,10 +87,21 @@ def _parser() -> Parser:
         "--accept-damaged", action="store_true",
         help="export what is left of a damaged trace; the record says so (default: refuse it)",
     )  # fmt: skip
+    parser.add_argument(
+        "--view", action="store_true",
+        help="show the report and the traces of a run's folder in a browser of this machine, until "
+        "Ctrl-C; write nothing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="N",
+        help="of --view (default: one that is free)",
+    )  # fmt: skip
     return parser
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.view:
+        return _view(options)
     if options.ledger is not None:
         return _export_ledger(options)
     for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
@@ -189,6 +201,20 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
     from qwen3_profile.saved import find_runs
 
     return None if find_runs(options.path) else capture_pair(trace_files(options.path))
+
+
+def _view(options: argparse.Namespace) -> int:
+    # Python's web server takes a tenth of the start, and only this needs it.
+    from qwen3_profile.run_site import site_of
+    from qwen3_profile.viewer import ViewServer
+
+    if options.ledger is not None:
+        raise ConfigError("--ledger", "does not go with --view", "give one of them")
+    with ViewServer(site_of(options.path), options.port) as server:
+        show(f"{server.places()}\nCtrl-C ends this")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return EXIT_OK
 
 
 def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:

@@ -25,6 +25,7 @@ from qwen3_profile.shapes import Shape
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 RAW_FOLDER = "raw"
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,11 @@ def read_nodes(path: Path) -> dict[int, str]:
         raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise TraceError(str(path), f"is not a file of nodes of ours: {error}") from error
+
+
+def missing_report(folder: Path) -> str:
+    """What to do about a run without its report, as one from an older version is."""
+    return f"{folder.name} has no report: python -m qwen3_profile.export {folder} --report"
 
 
 def write_run(folder: Path, run: Run) -> None:
