@@ -93,7 +93,7 @@ def _parser() -> Parser:
         "Ctrl-C; write nothing",
     )  # fmt: skip
     parser.add_argument(
-        "--port", type=int, default=0, metavar="N",
+        "--port", type=int, metavar="N",
         help="of --view (default: one that is free)",
     )  # fmt: skip
     return parser
@@ -102,6 +102,8 @@ def _parser() -> Parser:
 def _export(options: argparse.Namespace) -> int:
     if options.view:
         return _view(options)
+    if options.port is not None:
+        raise ConfigError("--port", "goes with --view", "add it, or leave this out")
     if options.ledger is not None:
         return _export_ledger(options)
     for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
@@ -210,7 +212,7 @@ def _view(options: argparse.Namespace) -> int:
 
     if options.ledger is not None:
         raise ConfigError("--ledger", "does not go with --view", "give one of them")
-    with ViewServer(site_of(options.path), options.port) as server:
+    with ViewServer(site_of(options.path), options.port or 0) as server:
         show(f"{server.places()}\nCtrl-C ends this")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

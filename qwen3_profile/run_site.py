@@ -73,9 +73,11 @@ class Site:
         Args:
             host: by which name the browser knows this server.
         """
-        kind, _, name = address[1:].partition("/")
+        kind, slash, name = address[1:].partition("/")
         if address == "/":
             return self._report()
+        if not slash:
+            return told(HTTPStatus.NOT_FOUND, "there is nothing here")
         if kind == "trace" and name in self.traces:
             return Answer(HTTPStatus.OK, "application/gzip", self.traces[name].read_bytes())
         if kind == "timeline" and name in self.traces and self.perfetto:

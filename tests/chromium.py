@@ -25,10 +25,14 @@ _ARGUMENTS = [
 
 @dataclass
 class Page:
-    """A page of Playwright, with what it asked of others and what it complained of."""
+    """A page of Playwright, with what it asked of other hosts and what it complained of.
+
+    answered: of what it asked, what was let through and answered.
+    """
 
     page: Any
     outside: list[str] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def shoot(self, name: str) -> None:
@@ -58,11 +62,11 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Page]:
     context = browser.new_context(**options)
     found = Page(context.new_page())
 
-    def note(request: Any) -> None:
-        if not request.url.startswith((host, "data:", "blob:")):
-            found.outside.append(request.url)
+    def is_outside(url: str) -> bool:
+        return not url.startswith((host, "data:", "blob:"))
 
-    context.on("request", note)
+    context.on("request", lambda r: is_outside(r.url) and found.outside.append(r.url))
+    context.on("response", lambda r: is_outside(r.url) and found.answered.append(r.url))
     context.on("console", lambda m: m.type == "error" and found.complaints.append(m.text))
     found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
     found.page.set_default_timeout(60_000)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ from typing import Any
 import pytest
 from chromium import Page, opened, started
 from conftest import Done
+from serving import serving
 
 from qwen3_profile import labels
 from qwen3_profile.run_site import Site, perfetto_files, site_of
-from qwen3_profile.viewer import ViewServer
 from qwen3_profile.views.device_tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard import normalised_trace
 
@@ -76,16 +74,6 @@ class Perfetto:
 
 def ask(page: Page, sql: str) -> list[list[Any]]:
     return list(page.page.evaluate(_QUERY, sql))
-
-
-@contextmanager
-def serving(site: Site) -> Iterator[ViewServer]:
-    with ViewServer(site) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Done
+from dashboard import Dashboard, running, wait_until
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -36,20 +28,6 @@ def one(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     found = [row for row in rows if row["name"] == name]
     assert len(found) == 1, (name, found)
     return found[0]
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    url: str
-
-    def ask(self, route: str, *, plugin: str = "pytorch_profiler", **query: str) -> Any:
-        url = f"{self.url}data/plugin/{plugin}/{route}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            data = answer.read()
-        return json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-
-    def profile(self, route: str, run: str, worker: str = "w", **query: str) -> Any:
-        return self.ask(route, run=run, worker=worker, span="1", **query)
 
 
 def record_cpu_session(path: Path, k: int) -> int:
@@ -90,41 +68,22 @@ def dashboard(
     for trace in (finished.cwd / "traces/run1").glob("*.pt.trace.json.gz"):
         shutil.copy(trace, logdir / "run1")
     write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", time_ns=10**18)
-    log_path = tmp_path_factory.mktemp("log") / "log"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
-    with log_path.open("wb") as log:
-        # A session of its own, so that the parsers that it starts end with it.
-        server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0"],
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-    try:
-        yield _when_loaded(server, log_path, {"cpu", "gpu", "run1"})
+    with running(logdir, tmp_path_factory.mktemp("log") / "log") as dashboard:
+        wait_until(lambda: _has_loaded(dashboard, {"cpu", "gpu", "run1"}), dashboard.log)
+        yield dashboard
         for bad in (
             "Traceback",
             "should not intersect",
             "different external id",
             "Remove the last",
         ):
-            assert bad not in log_path.read_text()
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+            assert bad not in dashboard.log.read_text()
 
 
-def _when_loaded(server: subprocess.Popen[bytes], log: Path, runs: set[str]) -> Dashboard:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and server.poll() is None:
-        address = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
-        if address:
-            dashboard = Dashboard(address[0])
-            native = len(dashboard.ask("tags", plugin="scalars")) == 2
-            native = native and bool(dashboard.ask("tags", plugin="text"))
-            if native and runs <= set(dashboard.ask("runs")["runs"]):
-                return dashboard
-        time.sleep(0.1)
-    raise AssertionError(f"TensorBoard did not load the runs: {log.read_text()}")
+def _has_loaded(dashboard: Dashboard, runs: set[str]) -> bool:
+    native = len(dashboard.ask("tags", plugin="scalars")) == 2
+    native = native and bool(dashboard.ask("tags", plugin="text"))
+    return native and runs <= set(dashboard.ask("runs")["runs"])
 
 
 @pytest.mark.parametrize(
