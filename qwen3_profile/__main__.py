@@ -120,13 +120,16 @@ def _write_curves(
 ) -> None:
     """Times by layer and the tables, for TensorBoard's own tabs, which need no network."""
     # Protocol buffers take a third of a second to import, which only this needs.
+    from qwen3_profile.views.hparams import session_of
+    from qwen3_profile.views.markdown import render_markdown
     from qwen3_profile.views.scalars import layer_times, write_scalars
 
     alone = len(invocation.configs) == 1 and not result.config.decode_steps
     write_scalars(
         folder,
         layer_times(median_record(records)),
-        f"```\n{render(records)}\n```",
+        render_markdown(records),
+        session_of(records),
         time_ns=time.time_ns(),
         group="" if alone else result.worker,
     )

@@ -17,11 +17,14 @@ from dashboard import Dashboard, running, wait_until
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from qwen3_profile.views.hparams import Session
 from qwen3_profile.views.scalars import ATTN_TAG, FFN_TAG, REPORT_TAG, LayerTimes, write_scalars
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
 # Our own recording on an H100, torch 2.11: Qwen3-30B-A3B cut to 2 layers, 3 prefills of 2 x 256.
 GPU_TRACE = Path(__file__).parent / "data" / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
+
+SESSION = Session((("batch_size", 2), ("dtype", "bfloat16")), (("total_time_ms", 4.5),))
 
 
 def one(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def dashboard(
     (logdir / "run1").mkdir()
     for trace in (finished.cwd / "traces/run1").glob("*.pt.trace.json.gz"):
         shutil.copy(trace, logdir / "run1")
-    write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", time_ns=10**18)
+    write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", SESSION, time_ns=10**18)
     with running(logdir, tmp_path_factory.mktemp("log") / "log") as dashboard:
         wait_until(lambda: _has_loaded(dashboard, {"cpu", "gpu", "run1"}), dashboard.log)
         yield dashboard
@@ -81,7 +84,7 @@ def dashboard(
 
 
 def _has_loaded(dashboard: Dashboard, runs: set[str]) -> bool:
-    native = len(dashboard.ask("tags", plugin="scalars")) == 2
+    native = len(dashboard.ask("tags", plugin="scalars")) == 3
     native = native and bool(dashboard.ask("tags", plugin="text"))
     return native and runs <= set(dashboard.ask("runs")["runs"])
 
@@ -208,7 +211,22 @@ def test_trace_view_gets_valid_json(dashboard: Dashboard) -> None:
 def test_native_tabs_show_the_scalars_beside_the_trace(dashboard: Dashboard) -> None:
     tags = dashboard.ask("tags", plugin="scalars")
     assert {run: set(found) for run, found in tags.items()} == {
+        "gpu": {"total_time_ms"},
         "gpu/cpu": {ATTN_TAG, FFN_TAG},
         "gpu/cuda": {ATTN_TAG, FFN_TAG},
     }
     assert dashboard.ask("tags", plugin="text") == {"gpu": [REPORT_TAG]}
+
+
+def test_hparams_tab_compares_runs(dashboard: Dashboard) -> None:
+    experiment = dashboard.ask("experiment", plugin="hparams", request="{}")
+    assert {info["name"] for info in experiment["hparamInfos"]} == {"batch_size", "dtype"}
+    # What it asks for by itself, with every session and nothing filtered.
+    statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    columns = [{"metric": {"tag": "total_time_ms"}}]
+    request = {"allowedStatuses": statuses, "colParams": columns, "startIndex": 0, "sliceSize": 9}
+    groups = dashboard.ask("session_groups", plugin="hparams", request=json.dumps(request))
+    (group,) = groups["sessionGroups"]
+    assert group["hparams"] == {"batch_size": 2, "dtype": "bfloat16"}
+    (measure,) = group["metricValues"]
+    assert (measure["name"]["tag"], measure["value"]) == ("total_time_ms", 4.5)

@@ -106,7 +106,8 @@ function frame(run) {
   return made;
 }
 
-// TensorBoard says by a class of its page whether it is dark; the report follows its frame.
+// TensorBoard says by a class of its page whether it is dark. The report, which cannot see that,
+// follows the system, or what is chosen in it.
 function followTheme() {
   let dark = false;
   try {

@@ -1,7 +1,8 @@
 """Times per layer and a report in; out, the event files of TensorBoard's own tabs.
 
 These show with no plugin and no network: two curves over the layers, one folder for the CPU's
-times and one for the device's, so that one chart holds both, and the report as text.
+times and one for the device's, so that one chart holds both, the report as text, and the totals
+beside the settings, by which the HParams tab compares runs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers
+from qwen3_profile.views.hparams import Session, measure_summary, session_summaries
 
 ATTN_TAG = "layer_time_ms/attn"
 FFN_TAG = "layer_time_ms/ffn"
@@ -54,26 +56,29 @@ def layer_times(record: TimingRecord) -> tuple[LayerTimes, ...]:
 
 
 def event_files(
-    layers: Sequence[LayerTimes], report: str, *, time_ns: int, group: str = ""
+    layers: Sequence[LayerTimes], report: str, session: Session, *, time_ns: int, group: str = ""
 ) -> tuple[EventFile, ...]:
     """The event files of one config.
 
     Args:
         layers: the times of each layer, in order; the curves' steps are the layers' indices.
         report: Markdown for the Text tab.
+        session: for the HParams tab.
         time_ns: when the config was measured, since the epoch.
         group: a folder for them, where a run has more configs than one.
 
     Returns:
-        The report's file and the CPU's; the device's too, unless it took no time at all.
+        The file of the report and the session, and the CPU's; the device's too, unless it took no
+        time at all.
     """
     folder = PurePosixPath(group)
     name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
     seconds = time_ns / 1e9
     cpu = [(layer.attn_ns, layer.ffn_ns) for layer in layers]
     cuda = [(layer.attn_cuda_ns, layer.ffn_cuda_ns) for layer in layers]
+    told = [_text(report), *map(_event, session_summaries(session))]
     files = [
-        EventFile(folder / name, _records([_text(report)], seconds)),
+        EventFile(folder / name, _records([*told, _event(measure_summary(session))], seconds)),
         EventFile(folder / "cpu" / name, _records(_curves(cpu), seconds)),
     ]
     if any(max(times) > 0 for times in cuda):
@@ -82,7 +87,13 @@ def event_files(
 
 
 def write_scalars(
-    run_dir: Path, layers: Sequence[LayerTimes], report: str, *, time_ns: int, group: str = ""
+    run_dir: Path,
+    layers: Sequence[LayerTimes],
+    report: str,
+    session: Session,
+    *,
+    time_ns: int,
+    group: str = "",
 ) -> tuple[Path, ...]:
     """Writes the files of `event_files` below `run_dir`, and returns their paths.
 
@@ -90,7 +101,7 @@ def write_scalars(
         OutputError: one could not be written.
     """
     paths = []
-    for file in event_files(layers, report, time_ns=time_ns, group=group):
+    for file in event_files(layers, report, session, time_ns=time_ns, group=group):
         path = run_dir / file.path
         make_folder(path.parent)
         write_atomic(path, file.data)
@@ -132,6 +143,10 @@ def _text(markdown: str) -> Event:
     metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
     value = Summary.Value(tag=REPORT_TAG, metadata=metadata, tensor=tensor)
     return Event(summary=Summary(value=[value]))
+
+
+def _event(summary: Summary) -> Event:
+    return Event(summary=summary)
 
 
 def _records(events: Iterable[Event], seconds: float) -> bytes:
