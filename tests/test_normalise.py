@@ -204,6 +204,18 @@ def test_python_frames_yield_to_labels(tmp_path: Path, frame: tuple[int, int], k
     assert any(e["name"] == "layer.0" for e in events)
 
 
+def test_python_functions_yield_to_modules(tmp_path: Path) -> None:
+    """A function whose end the profiler saw too late would take a whole model along."""
+    function = x("python_function", "<main>", 0, 15, Python_id=1)
+    module = x("python_function", "nn.Module: Qwen3_0", 5, 30, Python_id=2, Python_module_id=0)
+    inner = x("python_function", "f", 20, 20, Python_id=3)
+    op = x("cpu_op", "aten::mm", 30, 10)
+    events = normalise(tmp_path, [function, module, inner])
+    assert [e["name"] for e in events] == ["nn.Module: Qwen3_0"]
+    # but a module yields to an op
+    assert [e["name"] for e in normalise(tmp_path, [module, op])] == ["aten::mm"]
+
+
 # --- exact times ------------------------------------------------------------------------------
 
 

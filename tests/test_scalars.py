@@ -84,9 +84,9 @@ def test_session_lies_in_the_runs_own_file(tmp_path: Path, group: str) -> None:
     assert start.hparams["dtype"].string_value == "bfloat16"
     experiment = parse_experiment_plugin_data(content(found, EXPERIMENT_TAG))
     assert [info.name for info in experiment.hparam_infos] == ["batch_size", "dtype"]
-    assert [info.name.tag for info in experiment.metric_infos] == ["total_time_ms"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["totals/total_time_ms"]
     assert content(found, SESSION_END_INFO_TAG)
-    assert curve(tmp_path / group, "total_time_ms") == [(0, 4.5)]
+    assert curve(tmp_path / group, "totals/total_time_ms") == [(0, 4.5)]
 
 
 def content(found: EventAccumulator, tag: str) -> bytes:

@@ -211,7 +211,7 @@ def test_trace_view_gets_valid_json(dashboard: Dashboard) -> None:
 def test_native_tabs_show_the_scalars_beside_the_trace(dashboard: Dashboard) -> None:
     tags = dashboard.ask("tags", plugin="scalars")
     assert {run: set(found) for run, found in tags.items()} == {
-        "gpu": {"total_time_ms"},
+        "gpu": {"totals/total_time_ms"},
         "gpu/cpu": {ATTN_TAG, FFN_TAG},
         "gpu/cuda": {ATTN_TAG, FFN_TAG},
     }
@@ -223,10 +223,10 @@ def test_hparams_tab_compares_runs(dashboard: Dashboard) -> None:
     assert {info["name"] for info in experiment["hparamInfos"]} == {"batch_size", "dtype"}
     # What it asks for by itself, with every session and nothing filtered.
     statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
-    columns = [{"metric": {"tag": "total_time_ms"}}]
+    columns = [{"metric": {"tag": "totals/total_time_ms"}}]
     request = {"allowedStatuses": statuses, "colParams": columns, "startIndex": 0, "sliceSize": 9}
     groups = dashboard.ask("session_groups", plugin="hparams", request=json.dumps(request))
     (group,) = groups["sessionGroups"]
     assert group["hparams"] == {"batch_size": 2, "dtype": "bfloat16"}
     (measure,) = group["metricValues"]
-    assert (measure["name"]["tag"], measure["value"]) == ("total_time_ms", 4.5)
+    assert (measure["name"]["tag"], measure["value"]) == ("totals/total_time_ms", 4.5)

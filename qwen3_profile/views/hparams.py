@@ -20,6 +20,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from qwen3_profile.records import TimingRecord
 
+# Scalars are shown in groups, by what stands before the slash.
+TOTALS = "totals/"
 _NS_PER_MS = 1e6
 
 Setting = str | float | bool
@@ -27,7 +29,7 @@ Setting = str | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """settings, measures: (name, value) pairs; the measures' names are the tags of scalars."""
+    """settings, measures: (name, value) pairs."""
 
     settings: tuple[tuple[str, Setting], ...]
     measures: tuple[tuple[str, float], ...]
@@ -47,7 +49,10 @@ def session_summaries(session: Session) -> list[Summary]:
     infos = [
         api_pb2.HParamInfo(name=name, type=_type_of(value)) for name, value in session.settings
     ]
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag, _ in session.measures]
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=TOTALS + name), display_name=name)
+        for name, _ in session.measures
+    ]
     experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
     start = SessionStartInfo()
     for name, value in session.settings:
@@ -63,7 +68,9 @@ def session_summaries(session: Session) -> list[Summary]:
 def measure_summary(session: Session) -> Summary:
     """The measures, as scalars."""
     return Summary(
-        value=[Summary.Value(tag=tag, simple_value=value) for tag, value in session.measures]
+        value=[
+            Summary.Value(tag=TOTALS + name, simple_value=value) for name, value in session.measures
+        ]
     )
 
 

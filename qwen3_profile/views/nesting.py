@@ -15,7 +15,7 @@ from decimal import Decimal
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
 from qwen3_profile.views.lanes import lanes
-from qwen3_profile.views.rawfile import RawFile
+from qwen3_profile.views.rawfile import RawEvent, RawFile
 
 LAUNCH_FLOW = "ac2g"
 LAUNCH_CATEGORIES = frozenset({"cuda_runtime", "cuda_driver", "runtime"})
@@ -24,6 +24,9 @@ _DEVICE_CATEGORIES = frozenset(
 )
 _RANGE_CATEGORIES = frozenset({"cpu_op", "user_annotation", "python_function"})
 
+# Of two ranges that cut across each other the lower one yields.
+_FUNCTION, _MODULE, _OP = range(3)
+_MODULE_PREFIX = "nn.Module: "
 # The indices of the events on each (pid, tid), in the file's order.
 _Threads = defaultdict[tuple[int | str, int | str], list[int]]
 
@@ -75,7 +78,7 @@ class _Open:
 
     index: int
     end: Decimal
-    is_python: bool
+    rank: int
     op: int | None
     module: int | None
 
@@ -127,16 +130,18 @@ def _sweep(raw: RawFile, thread: Iterable[int], tree: ModuleTree, nesting: Nesti
 
 
 def _fits(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting) -> bool:
-    """Whether the event lies in the innermost open range, once the Python frames it cuts are out.
+    """Whether the event lies in the innermost open range, once what yields to it is out.
 
-    Viewers drop one of two ranges that overlap; of a Python frame and a label that is the frame.
+    Viewers drop one of two ranges that cut across each other: here it is the Python function, and
+    of a module and an op the module.
     """
     event = raw.events[index]
+    rank = _rank(event)
     while stack and event.end > stack[-1].end:
-        if event.cat == "python_function":
+        if rank < _OP and rank <= stack[-1].rank:
             nesting.cut.add(index)
             return False
-        if not stack[-1].is_python:
+        if stack[-1].rank == _OP:
             around = raw.events[stack[-1].index]
             if labels.parse(event.name) and labels.parse(around.name):
                 what = f"the label {event.name!r} starts in {around.name!r} and ends after it"
@@ -144,6 +149,12 @@ def _fits(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting) -> boo
             return True
         nesting.cut.add(stack.pop().index)
     return True
+
+
+def _rank(event: RawEvent) -> int:
+    if event.cat != "python_function":
+        return _OP
+    return _MODULE if event.name.startswith(_MODULE_PREFIX) else _FUNCTION
 
 
 def _opened(
@@ -159,7 +170,7 @@ def _opened(
     return _Open(
         index=index,
         end=event.end,
-        is_python=event.cat == "python_function",
+        rank=_rank(event),
         op=index if is_op else around.op if around else None,
         module=module,
     )
