@@ -49,6 +49,9 @@ CUT_OFF = {"nanovllm_4080_decode_gpu_0", "nanovllm_4080_forward_50"}
 LARGE = 1_200_000
 
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # numpy finds fault with the dashboard
+
+
 def name_of(path: Path) -> str:
     return path.name.removesuffix(".json.gz")
 
