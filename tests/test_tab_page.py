@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ REPORT = """<!doctype html><html lang="en"><meta name="color-scheme" content="li
 <script>document.querySelector("h1").textContent = "Report of " + {name!r};</script></html>"""
 
 
+POLL_MS = 200
+HURRY = f"""const real = window.setTimeout;
+window.setTimeout = (what, ms, ...rest) => real(what, ms === 2000 ? {POLL_MS} : ms, ...rest);"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with started() as browser:
@@ -26,33 +32,44 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """On a folder that starts with one run; tests replace what is in it."""
-    logdir = tmp_path_factory.mktemp("logdir")
-    make_run(logdir / "run1", REPORT.format(name="run1"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logdir")
+
+
+@pytest.fixture(scope="module")
+def dashboard(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     log = tmp_path_factory.mktemp("log") / "log"
-    with running(logdir, log) as dashboard:
+    with running(place, log) as dashboard:
         yield dashboard
     assert "Traceback" not in log.read_text()
     assert "Content-Security-Policy" not in log.read_text()
 
 
 @pytest.fixture
-def logdir(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logdir(place: Path) -> Path:
     """Two runs, of which run2 is the later one."""
-    folder = next(p for p in tmp_path_factory.getbasetemp().glob("logdir*") if p.is_dir())
-    for path in folder.iterdir():
+    for path in place.iterdir():
         shutil.rmtree(path)
-    make_run(folder / "run1", REPORT.format(name="run1"), time_s=1_700_000_001)
-    make_run(folder / "run2", REPORT.format(name="run2"), time_s=1_700_000_002)
-    return folder
+    make_run(place / "run1", REPORT.format(name="run1"), time_s=1_700_000_001)
+    make_run(place / "run2", REPORT.format(name="run2"), time_s=1_700_000_002)
+    return place
+
+
+@contextmanager
+def opened_tab(browser: Any, dashboard: Dashboard, **options: Any) -> Iterator[Page]:
+    """The tab, with run2 in it, which looks for news ten times as often."""
+    light = f"{dashboard.url}data/plugin/qwen3_profile/style.css"
+    with opened(browser, light, **options) as page:
+        page.page.add_init_script(HURRY)
+        page.page.goto(dashboard.url + TAB)
+        heading(page, "run2")
+        yield page
 
 
 @pytest.fixture
 def page(browser: Any, dashboard: Dashboard, logdir: Path) -> Iterator[Page]:
-    """The tab, with run2 in it; a test ends without a request to others or an error."""
-    with opened(browser, dashboard.url + TAB) as page:
-        heading(page, "run2")
+    """The tab; a test ends without a request to others or an error."""
+    with opened_tab(browser, dashboard) as page:
         yield page
         assert page.outside == []
         assert page.complaints == []
@@ -105,10 +122,10 @@ def test_the_profilers_own_tab_is_beside_it(page: Page, dashboard: Dashboard) ->
 
 def test_a_report_is_loaded_again_only_when_it_was_written_again(page: Page, logdir: Path) -> None:
     report_frame(page).evaluate("() => { window.mark = 1; }")
-    page.page.wait_for_timeout(4500)  # two looks at the folder
+    page.page.wait_for_timeout(3 * POLL_MS)
     assert report_frame(page).evaluate("() => window.mark") == 1
     write_report(logdir / "run1", REPORT.format(name="run1 again"))
-    page.page.wait_for_timeout(2500)
+    page.page.wait_for_timeout(3 * POLL_MS)
     assert report_frame(page).evaluate("() => window.mark") == 1, "another run was written"
     write_report(logdir / "run2", REPORT.format(name="run2 again"))
     heading(page, "run2 again")
@@ -147,10 +164,9 @@ def test_a_folder_without_runs_says_so(page: Page, logdir: Path) -> None:
 
 def test_dark_and_narrow(browser: Any, dashboard: Dashboard, logdir: Path) -> None:
     size = {"width": 390, "height": 800}
-    with opened(browser, dashboard.url + TAB, viewport=size, color_scheme="dark") as page:
-        heading(page, "run2")
+    with opened_tab(browser, dashboard, viewport=size, color_scheme="dark") as page:
         page.page.evaluate("() => document.body.classList.add('dark-mode')")
-        page.page.wait_for_timeout(2500)
+        page.page.wait_for_timeout(3 * POLL_MS)
         page.shoot("tab_narrow_dark")
         choice = tab(page).get_by_label("Run").bounding_box()
         assert choice["x"] >= 0
@@ -160,8 +176,7 @@ def test_dark_and_narrow(browser: Any, dashboard: Dashboard, logdir: Path) -> No
 
 
 def test_tensorboard_may_go_and_come_back(browser: Any, dashboard: Dashboard, logdir: Path) -> None:
-    with opened(browser, dashboard.url + TAB) as page:
-        heading(page, "run2")
+    with opened_tab(browser, dashboard) as page:
         page.page.route("**/qwen3_profile/runs", lambda route: route.abort())
         told(page, "TensorBoard does not answer")
         page.page.unroute("**/qwen3_profile/runs")
@@ -198,8 +213,9 @@ def test_a_hostile_report_stays_in_its_frame(
     browser: Any, dashboard: Dashboard, logdir: Path
 ) -> None:
     name = "<img src=x onerror=document.title=1>"
-    make_run(logdir / name, HOSTILE, time_s=1_700_000_009)
-    with opened(browser, dashboard.url + TAB) as page:
+    with opened_tab(browser, dashboard) as page:
+        make_run(logdir / name, HOSTILE, time_s=1_700_000_009)
+        tab(page).get_by_label("Run").select_option(name)
         heading(page, "hostile")
         frame = tab(page).frame_locator("iframe")
         assert frame.locator("#got").inner_text() == "got: ."
