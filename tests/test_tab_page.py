@@ -61,6 +61,8 @@ def opened_tab(browser: Any, dashboard: Dashboard, **options: Any) -> Iterator[P
     light = f"{dashboard.url}data/plugin/qwen3_profile/style.css"
     with opened(browser, light, **options) as page:
         page.page.add_init_script(HURRY)
+        page.page.wait_for_load_state("networkidle")
+        page.complaints.clear()  # of an icon, that TensorBoard has for its own page alone
         page.page.goto(dashboard.url + TAB)
         heading(page, "run2")
         yield page
