@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from chromium import Page, opened, started
+from conftest import Done
 from dashboard import Dashboard, running
 from test_logdir import make_run
 
@@ -228,3 +229,23 @@ def test_a_hostile_report_stays_in_its_frame(
         assert chosen.startswith(name)
         assert tab(page).locator("img").count() == 0
         assert page.answered == [], "a request came through"
+
+
+def test_a_runs_own_report_works_in_the_frame(browser: Any, finished: Done, tmp_path: Path) -> None:
+    """The frame takes its origin from the report, and the policy all but its own scripts."""
+    traces = finished.cwd / "traces"
+    if not (traces / "run1" / "report.html").is_file():
+        pytest.skip("a run has no report yet")
+    with (
+        running(traces, tmp_path / "log") as dashboard,
+        opened(browser, dashboard.url + TAB) as page,
+    ):
+        report = tab(page).frame_locator("iframe")
+        report.get_by_role("heading", name="How long did it take").wait_for()
+        first = report.locator("h1 + p").inner_text()
+        report.get_by_label("Config").select_option(index=1)
+        assert report.locator("h1 + p").inner_text() != first
+        page.page.wait_for_timeout(1000)  # charts move into place
+        page.shoot("tab_real_report")
+        assert page.complaints == []
+        assert page.outside == []
