@@ -167,3 +167,18 @@ def test_view_opens_the_trace_with_its_tracks_open(browser: Any, tmp_path: Path)
         assert page.page.get_by_text("queue depth").is_visible()
         # Perfetto asks its makers whether it knows the user; its policy refuses that.
         assert all("is_internal_user" in url or "127.0.0.1" in url for url in page.outside)
+
+
+def test_view_shows_the_report_and_lets_it_run(browser: Any, tmp_path: Path) -> None:
+    """Its policy knows the page's own script and style, and gives it no origin."""
+    report = tmp_path / "report.html"
+    report.write_text(
+        "<!doctype html><style>h1 { color: rgb(1, 2, 3) }</style><h1>none</h1>"
+        '<script>document.querySelector("h1").textContent = self.origin;</script>'
+    )
+    with serving(Site(report, {}, {})) as server, opened(browser, server.address) as page:
+        heading = page.page.get_by_role("heading", name="null")
+        assert heading.evaluate("(h) => getComputedStyle(h).color") == "rgb(1, 2, 3)"
+        assert page.outside == []
+        # TensorBoard apart, a browser asks every host for an icon.
+        assert all("favicon" in text or "404" in text for text in page.complaints)
