@@ -9,6 +9,7 @@ traces/run1/
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -247,8 +248,12 @@ def read_nodes(path: Path) -> dict[int, str]:
 
 
 def missing_report(folder: Path) -> str:
-    """What to do about a run without its report, as one from an older version is."""
-    return f"{folder.name} has no report: python -m qwen3_profile.export {folder} --report"
+    """What to do about a run without its report, as one from an older version is.
+
+    The folder's name is quoted: a person copies the line into a shell.
+    """
+    command = f"python -m qwen3_profile.export {shlex.quote(str(folder))} --report"
+    return f"{folder.name} has no report: {command}"
 
 
 def write_run(folder: Path, run: Run) -> None:

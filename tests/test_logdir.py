@@ -84,6 +84,12 @@ def test_what_is_known_of_a_run(tmp_path: Path) -> None:
     assert found["run3"].facts == ""
 
 
+def test_no_name_of_a_folder_is_a_command(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a b; rm -rf ~")
+    (found,) = LogDir(str(tmp_path)).runs()
+    assert found.hint.endswith(f": python -m qwen3_profile.export '{folder}' --report")
+
+
 def test_a_report_that_is_written_again_has_another_version(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run1", "a")
     before = LogDir(str(tmp_path)).runs()[0]
