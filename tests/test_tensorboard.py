@@ -17,6 +17,7 @@ from dashboard import Dashboard, running, wait_until
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from qwen3_profile.views.device_tracks import QUEUE_TRACK
 from qwen3_profile.views.hparams import Session
 from qwen3_profile.views.scalars import ATTN_TAG, FFN_TAG, REPORT_TAG, LayerTimes, write_scalars
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
@@ -205,7 +206,11 @@ def test_operators_have_the_device_time_that_they_launched(dashboard: Dashboard)
 def test_trace_view_gets_valid_json(dashboard: Dashboard) -> None:
     shown = dashboard.profile("trace", "gpu")["traceEvents"]
     assert any(event["name"] == "layer.0.attn" for event in shown)
-    assert any(event["ph"] == "C" for event in shown), "the dashboard's counters are not there"
+    counters = {event["name"] for event in shown if event["ph"] == "C"}
+    assert QUEUE_TRACK in counters
+    assert counters != {QUEUE_TRACK}, "the dashboard's own counters are not there"
+    names = {e["args"]["name"] for e in shown if e["name"] == "thread_name"}
+    assert "labels over stream 7" in names
 
 
 def test_native_tabs_show_the_scalars_beside_the_trace(dashboard: Dashboard) -> None:
