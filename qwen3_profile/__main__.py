@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile.arguments import parse_arguments
-from qwen3_profile.collect import collect_config
+from qwen3_profile.collect import collect_config, replay_labels
 from qwen3_profile.command import interrupt_held, run_command, show
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
@@ -141,7 +141,8 @@ def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
     Returns the run, with the trace's name in it.
     """
     raw = [folder / measurement.trace for measurement in result.measurements]
-    data = gzip.compress(normalised_trace(raw), compresslevel=6)
+    labels = [replay_labels(folder, result, measurement) for measurement in result.measurements]
+    data = gzip.compress(normalised_trace(raw, labels), compresslevel=6)
     name = trace_name(result.worker, time.time_ns())
     write_atomic(folder / name, data)
     results = tuple(replace(r, trace=name) if r is result else r for r in run.configs)

@@ -230,6 +230,19 @@ def _step_of(
     return mine[0]
 
 
+def replay_labels(folder: Path, result: ConfigResult, measurement: Measurement) -> Relabel | None:
+    """What gives a replay of a graph the labels that its record has; None for an eager pass."""
+    beside = measurement.eager
+    if beside is None:
+        return None
+
+    def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
+        path, eager = folder / measurement.trace, read_trace(folder / beside.trace)
+        return _labels_of_eager(folder, path, found.trace, result.phase, beside, eager)(found)
+
+    return relabel
+
+
 def _labels_of_eager(
     folder: Path, path: Path, trace: Trace, phase: str, beside: EagerPass, eager: Trace
 ) -> Relabel:

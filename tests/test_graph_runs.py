@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -183,6 +186,12 @@ def test_the_table_says_what_the_graph_saves(
     assert max(map(len, shown.splitlines())) <= 100
 
 
+def drawn_labels(path: Path) -> list[str]:
+    """What the trace for viewers has above the kernels."""
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    return [e["name"] for e in events if e.get("cat") == "gpu_user_annotation"]
+
+
 def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_path: Path) -> None:
     with played(small_pass(), MASKED, small_pass()):
         done = commands.profile(
@@ -196,7 +205,10 @@ def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_pa
     ]  # fmt: skip
     assert "replayed as a CUDA graph" in done.out
     run = tmp_path / "traces" / "run1"
-    assert len(list(run.glob("*_static_cuda_graph_decode.*.pt.trace.json.gz"))) == 1
+    (shown,) = run.glob("*_static_cuda_graph_decode.*.pt.trace.json.gz")
+    drawn = Counter(drawn_labels(shown))
+    # Of each of the two runs' traced steps, over the kernels that the graph replayed.
+    assert drawn["decode"] == drawn["layer.1.attn"] == 4
     again = commands.export(tmp_path, run, "--output-dir", "again")
     assert again.code == 0, again.err
     assert again.records("again/timing_records.json") == records

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, zip_longest
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, attribute
 from qwen3_profile.errors import TraceError
+from qwen3_profile.graph_labels import Relabel
 from qwen3_profile.scopes import NO_SCOPE, build_scopes, select_labels
 from qwen3_profile.trace import Track, read_trace
 from qwen3_profile.views.lanes import lanes
@@ -28,14 +29,18 @@ QUEUE_TRACK = "queue depth"
 _LABEL_CATEGORY = "gpu_user_annotation"
 
 
-def device_tracks(paths: Sequence[Path], base_time_ns: int) -> Iterator[bytes]:
+def device_tracks(
+    paths: Sequence[Path], base_time_ns: int, relabels: Sequence[Relabel | None] = ()
+) -> Iterator[bytes]:
     """The JSON texts of the events of these tracks, and of the tracks' names.
 
     Args:
         paths: raw traces; of one without labels or without device events there is less.
         base_time_ns: what the times of the result count from.
+        relabels: of each trace that replays graphs, what gives their events the captured labels.
     """
-    attributions = [found for found in map(_attributed, paths) if found is not None]
+    found = (_attributed(path, relabel) for path, relabel in zip_longest(paths, relabels))
+    attributions = [each for each in found if each is not None]
     places = _Places({stream for each in attributions for stream in _streams(each).values()})
     for attribution in attributions:
         shift_ns = attribution.trace.info.base_time_ns - base_time_ns
@@ -45,13 +50,14 @@ def device_tracks(paths: Sequence[Path], base_time_ns: int) -> Iterator[bytes]:
     yield from places.names()
 
 
-def _attributed(path: Path) -> Attribution | None:
+def _attributed(path: Path, relabel: Relabel | None) -> Attribution | None:
     try:
         trace = read_trace(path)
+        found = attribute(trace, build_scopes(trace, select_labels(trace), name_gaps=False))
+        return found if relabel is None else relabel(found)[0]
     except TraceError:
         # The normaliser mends text that is no JSON; such a trace is shown without.
         return None
-    return attribute(trace, build_scopes(trace, select_labels(trace), name_gaps=False))
 
 
 def _streams(attribution: Attribution) -> dict[int, Track]:

@@ -11,6 +11,7 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
+from qwen3_profile.graph_labels import Relabel
 from qwen3_profile.views.device_tracks import device_tracks
 from qwen3_profile.views.normalise import normalise
 from qwen3_profile.views.rawfile import BASE_KEY, EVENTS_KEY, RawFile, read_raw
@@ -25,12 +26,13 @@ def trace_name(worker: str, time_ns: int) -> str:
     return f"{worker}.{time_ns}.pt.trace.json.gz"
 
 
-def normalised_trace(paths: Sequence[Path]) -> bytes:
+def normalised_trace(paths: Sequence[Path], relabels: Sequence[Relabel | None] = ()) -> bytes:
     """The JSON text of one trace of all `paths`, as `normalise` describes it.
 
     Args:
         paths: the raw files of one config, `.json` or `.json.gz`: one session of torch.profiler
             each, of one process, in the order in which they were recorded.
+        relabels: of each that replays graphs, what gives their events the captured labels.
 
     Raises:
         TraceError: a file is no trace or a damaged one, or the result is not what the viewers
@@ -40,7 +42,7 @@ def normalised_trace(paths: Sequence[Path]) -> bytes:
         raise ValueError("no raw file given")
     files = [read_raw(path) for path in paths]
     result = normalise(files)
-    drawn = device_tracks(paths, result.base_time_ns)
+    drawn = device_tracks(paths, result.base_time_ns, relabels)
     text = _document(_header(files, result.base_time_ns), chain(result.events, drawn))
     _check(text, ", ".join(str(path) for path in paths))
     return text
