@@ -27,22 +27,18 @@ from qwen3_profile.views.tensorboard import normalised_trace
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "traces"
 
-# Seconds each, and of families that another file is of: of our own one of each kind is enough.
-SIBLINGS = {
-    "hta_a100_diff_control",
-    "param_2080ti_linear",
-    "tl_vllm_decode_full_capture",
-    "qwen3-0.6b_graph_decode_eager",
-    "qwen3-0.6b_graph_prefill_capture",
-    "qwen3-0.6b_graph_prefill_eager",
-    "qwen3-0.6b_graph_prefill_replay",
-    "qwen3-0.6b_prefill_b2_l256",
-    "qwen3-0.6b_prefill_b2_l256_eager",
-    "qwen3-8b_prefill_b1_l512",
-}
+# Seconds each, and of families that another file is of.
+SIBLINGS = {"hta_a100_diff_control", "param_2080ti_linear", "tl_vllm_decode_full_capture"}
+# Of our own, what the traces of the repository are not: another model, compiled code.
+OWN = (
+    "qwen3-0.6b_4layers_compiled_b2_l256",
+    "qwen3-0.6b_4layers_compiled_reduce-overhead_b1_l64",
+    "qwen3-0.6b_prefill_b8_l2048",
+    "qwen3-8b_decode_b8_ctx512",
+)
 # Without an op on the host the dashboard has no step, and does not load it: Kineto's own sample of
-# events alone. The damaged one is refused before anybody could look at it.
-UNLOADED = {"kineto_h100_after_fix", "damaged_zero_timestamps"}
+# events alone.
+UNLOADED = {"kineto_h100_after_fix"}
 # The profiler stopped inside its modules, which all end at that moment. In the dashboard's floats
 # some end later than those around them, and these it drops.
 CUT_OFF = {"nanovllm_4080_decode_gpu_0", "nanovllm_4080_forward_50"}
@@ -56,15 +52,15 @@ def name_of(path: Path) -> str:
     return path.name.removesuffix(".json.gz")
 
 
-OURS = sorted(DATA.glob("qwen3*.json.gz"))
 ALL = [
-    pytest.param(
-        path, id=name_of(path), marks=[pytest.mark.slow] * (path.stat().st_size > LARGE)
+    pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] * (path.stat().st_size > LARGE))
+    for path in (
+        *sorted(DATA.glob("qwen3*.json.gz")),
+        *sorted(SHARED.glob("*.json.gz")),
+        *(path for path in sorted(SHARED.glob("own/*.json.gz")) if name_of(path) in OWN),
     )
-    for path in (*OURS, *sorted(SHARED.glob("*.json.gz")), *sorted(SHARED.glob("own/*.json.gz")))
     if name_of(path) not in SIBLINGS | UNLOADED
-    and (path.parent == DATA or path.name not in {each.name for each in OURS})
-]  # fmt: skip
+]
 
 
 def by_scope(trace: Trace, selected: np.ndarray) -> Attribution:
