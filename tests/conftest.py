@@ -105,7 +105,7 @@ class Commands:
         return subprocess.Popen(
             [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(given)],
             cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_take_interrupts,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_interrupts,
         )  # fmt: skip
 
     def arguments(self, argv: Sequence[object]) -> list[str]:
@@ -127,7 +127,7 @@ def environment(**values: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | values
 
 
-def _take_interrupts() -> None:
+def take_interrupts() -> None:
     """What a shell starts in its background ignores Ctrl-C, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

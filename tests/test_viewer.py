@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Commands, environment
+from conftest import Commands, environment, take_interrupts
 from samples import run
 from serving import serving
 
@@ -216,7 +216,7 @@ def test_it_serves_until_ctrl_c(folder: Path, port: int | None) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "qwen3_profile.export", str(folder), "--view", *given],
         cwd=folder, env=environment(PYTHONUNBUFFERED="1"), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_interrupts,
     )  # fmt: skip
     try:
         assert process.stdout is not None
