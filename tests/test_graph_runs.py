@@ -204,11 +204,12 @@ def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_pa
         ("decode", "cuda_graph"), ("decode", "cuda_graph"),
     ]  # fmt: skip
     assert "replayed as a CUDA graph" in done.out
-    run = tmp_path / "traces" / "run1"
-    (shown,) = run.glob("*_static_cuda_graph_decode.*.pt.trace.json.gz")
+    (shown,) = tmp_path.glob("traces/run1/*_static_cuda_graph_decode.*.pt.trace.json.gz")
     drawn = Counter(drawn_labels(shown))
     # Of each of the two runs' traced steps, over the kernels that the graph replayed.
     assert drawn["decode"] == drawn["layer.1.attn"] == 4
+    run = tmp_path / "traces" / "run1"
+    assert len(list(run.glob("*_static_cuda_graph_decode.*.pt.trace.json.gz"))) == 1
     again = commands.export(tmp_path, run, "--output-dir", "again")
     assert again.code == 0, again.err
     assert again.records("again/timing_records.json") == records
