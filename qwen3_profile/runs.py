@@ -4,6 +4,7 @@ traces/run1/
   run.json                                       this module's `Run`
   raw/bs2_len256_bfloat16_prefill.run0.kineto.json.gz   one per measured run, untouched
   bs2_len256_bfloat16_prefill.<time_ns>.pt.trace.json.gz   all runs of a config, for viewers
+  report.html                                    what a person looks at, in any browser
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from qwen3_profile.shapes import Shape
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 RAW_FOLDER = "raw"
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
