@@ -105,6 +105,21 @@ def one_layer(name: str = "k1", op: str = "aten::mm") -> list[str]:
     ]
 
 
+def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
+    """Part by part, and what has no label."""
+    device_ns: Counter[object] = Counter()
+    events: Counter[object] = Counter()
+    for use in trace.uses:
+        device_ns[use.part] += use.total_ns
+        events[use.part] += use.calls
+    leaves = [row for row in part_tree(found.times.forward) if row.is_leaf]
+    assert [(row.path, row.times.device_ns, row.times.device_events) for row in leaves] == [
+        (row.path, device_ns[row.path], events[row.path]) for row in leaves
+    ]
+    assert device_ns[()] == found.times.unattributed_ns
+    assert sum(events.values()) == found.times.device_events
+
+
 @pytest.mark.parametrize("path", [DECODE, EXPERTS], ids=["decode", "experts"])
 class TestOnRealTraces:
     def test_leaves_add_up_to_the_pass(self, path: Path) -> None:
@@ -116,20 +131,7 @@ class TestOnRealTraces:
 
     def test_kernels_add_up_to_the_records_part_by_part(self, path: Path) -> None:
         found, trace = shown(path)
-        device_ns: Counter[object] = Counter()
-        events: Counter[object] = Counter()
-        for use in trace.uses:
-            device_ns[use.part] += use.total_ns
-            events[use.part] += use.calls
-        rows = [row for row in part_tree(found.times.forward) if row.is_leaf]
-        assert {row.path: row.times.device_ns for row in rows} == {
-            row.path: device_ns[row.path] for row in rows
-        }
-        assert {row.path: row.times.device_events for row in rows} == {
-            row.path: events[row.path] for row in rows
-        }
-        assert device_ns[()] == found.times.unattributed_ns
-        assert sum(events.values()) == found.times.device_events
+        assert_kernels_add_up(found, trace)
 
     def test_layers_add_up_to_the_rows(self, path: Path) -> None:
         forward = median_record(collect_trace(path)).times.forward
@@ -385,8 +387,9 @@ def test_how_long_it_took(config: Config, sentence: str) -> None:
 def test_noise_is_told() -> None:
     steps = (5000, 6000, 7000)
     config = gather([decode_record(leaves_ns={0: 1000}, step_times_ns=steps)], None)
-    assert answers.time_answer(config)[1:3] == (
-        "That is noisy: its IQR is 17% of the median, over 10%.",
+    assert answers.time_answer(config)[1:4] == (
+        "That is noisy: its IQR is 16.7% of the median, over 10%.",
+        "333,333.3 tokens per second that it chooses, all sequences together.",
         "90% of the steps take at most 0.007 ms, 99% at most 0.007 ms.",
     )
 
@@ -502,14 +505,18 @@ def test_a_trace_that_is_not_the_records_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tl_sglang_qwen3-8b_prefilldecode_eager", "tl_mi300_qwen1.5-0.5b"]
-)
+    "name",
+    [
+        "tl_sglang_qwen3-8b_prefilldecode_eager", "tl_mi300_qwen1.5-0.5b",
+        "ao_gtx1650_trace_stacks", "switch_a100_moe_stacks_old", "tl_vllm_decode_full_exec",
+    ],
+)  # fmt: skip
 def test_traces_of_other_programs(name: str) -> None:
     path = SHARED / f"{name}.json.gz"
     if not path.exists():
         pytest.skip("needs ../shared/traces")
     found, trace = shown(path)
-    assert sum(use.total_ns for use in trace.uses) == found.times.device_ns
+    assert_kernels_add_up(found, trace)
     assert len(build_report(path, read_saved(path)).encode()) < MOST_BYTES
 
 
@@ -557,6 +564,23 @@ def test_ranks_can_be_chosen(commands: Commands, tmp_path: Path) -> None:
     assert [config["label"] for config in data["configs"]] == [
         "rank0.json.gz, rank 0, prefill", "rank1.json.gz, rank 1, prefill",
     ]  # fmt: skip
+
+
+def test_ranks_without_passes_have_their_ranges(commands: Commands, tmp_path: Path) -> None:
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    ranges = [label("## fwd.step ##", 0, 100), label("inner", 10, 60), launch(1, 20, 25)]
+    for rank in range(2):
+        events = [*ranges, kernel(1, 50, 70), launch(2, 70, 75), kernel(2, 80, 85)]
+        write(folder / f"rank{rank}.json.gz", document(*events))
+    assert commands.export(tmp_path, folder, "--report").code == 0
+    data = data_of((folder / "report.html").read_text())
+    first = data["configs"][0]
+    assert [row["name"] for row in first["rows"]] == ["trace", "## fwd_step ##", "other"]
+    assert [(row, total) for row, _, _, _, total in first["kernels"]["rows"]] == [(1, 20), (1, 5)]
+    names = [data["names"][at] for lane in first["timeline"]["lanes"][:2]
+             for at in lane.get("name", []) if at >= 0]  # fmt: skip
+    assert names == ["inner"]
 
 
 def test_report_and_ledger_exclude_each_other(commands: Commands, tmp_path: Path) -> None:

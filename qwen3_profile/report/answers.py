@@ -165,14 +165,18 @@ def _bare(config: Config) -> Iterable[str]:
     first = f"One {unit} takes {ms(stats['median'])} ms without the profiler"
     if len(bare) == 1:
         yield f"{first}: one bare pass, so nothing tells how much it varies."
-        return
-    yield (
-        f"{first}: the median of {len(bare):,} bare passes, which lie between {ms(stats['min'])} "
-        f"and {ms(stats['max'])} ms."
-    )
+    else:
+        yield (
+            f"{first}: the median of {len(bare):,} bare passes, which lie between "
+            f"{ms(stats['min'])} and {ms(stats['max'])} ms."
+        )
     if is_noisy(stats):
         share = stats["iqr"] / stats["median"]
-        yield f"That is noisy: its IQR is {share:.0%} of the median, over {NOISY:.0%}."
+        yield f"That is noisy: its IQR is {share:.1%} of the median, over {NOISY:.0%}."
+    rates = [rate for r in config.records if (rate := r.tokens_per_second) is not None]
+    if rates:
+        of = "that it chooses" if steps else "of its input"
+        yield f"{median(rates):,.1f} tokens per second {of}, all sequences together."
     if steps:
         times = token_times(steps)
         yield f"90% of the steps take at most {ms(times.p90)} ms, 99% at most {ms(times.p99)} ms."

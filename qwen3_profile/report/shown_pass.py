@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_profile import labels
+from qwen3_profile.attribution import Attribution
 from qwen3_profile.collect import attribute_labels
 from qwen3_profile.errors import TraceError
 from qwen3_profile.foreign import attribute_modules
@@ -27,6 +29,7 @@ from qwen3_profile.report.uses import (
     owners,
 )
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.whole import attribute_whole
 
 # More bars than these no screen shows, and no page has room for.
 MOST_BARS = 20_000
@@ -59,14 +62,13 @@ def read_shown_pass(path: Path, record: TimingRecord) -> ShownPass:
 
 def shown_pass(path: Path, trace: Trace, record: TimingRecord) -> ShownPass:
     """As `read_shown_pass`, of a trace that has been read."""
-    by_label = record.phase_source == "label"
-    attributed = attribute_labels(trace) if by_label else attribute_modules(trace)
-    found, scopes = attributed or (None, 0)
+    found, scopes = _attribute(trace, record) or (None, 0)
     starts = [step.start_ns for step in found.steps] if found is not None else []
     if found is None or record.times.start_ns not in starts:
         raise TraceError(str(path), "is not the trace of this record", "record the run again")
     step = starts.index(record.times.start_ns)
-    places = find_places(found, step, [row.path for row in part_tree(record.times.forward)])
+    rows = [row.path for row in part_tree(record.times.forward)]
+    places = find_places(found, step, rows, inside=record.phase == labels.WHOLE_TRACE)
     events = np.flatnonzero(found.device_step == step)
     op = launching_ops(found, step, events)
     part, _ = owners(found, events, places)
@@ -76,3 +78,10 @@ def shown_pass(path: Path, trace: Trace, record: TimingRecord) -> ShownPass:
     else:
         uses = operator_uses(found, step, places)
     return ShownPass(uses=uses, timeline=join_bars(timeline, MOST_BARS))
+
+
+def _attribute(trace: Trace, record: TimingRecord) -> tuple[Attribution, int] | None:
+    """The attribution that the record is sums of, and how many of its scopes are ranges."""
+    if record.phase == labels.WHOLE_TRACE:
+        return attribute_whole(trace)
+    return attribute_labels(trace) if record.phase_source == "label" else attribute_modules(trace)

@@ -28,8 +28,8 @@ class Bars:
     """The bars of one lane, in order of their start.
 
     start_ns, dur_ns: int64[n], from the start of the pass.
-    name: int32[n], an index into `Timeline.names`; -1 for a label, which part and layer name, and
-        for several events of different names.
+    name: int32[n], an index into `Timeline.names`; -1 for a label whose part and layer name it,
+        and for several events of different names.
     part: int32[n], an index into the rows of the pass, or -1. layer: int32[n], or -1.
     op: int32[n], the operator that launched it, an index into `Timeline.names`, or -1.
     launch_ns: int64[n], when it was launched, or `NOT_LAUNCHED`.
@@ -110,7 +110,7 @@ def make_timeline(
     zero = int(found.scopes.start_ns[inside].min()) if len(inside) else found.steps[step].start_ns
     lanes = [*_label_lanes(found, inside, places, zero)]
     lanes += _device_lanes(found, events, op, places, zero)
-    names, lanes = _only_used(found.trace.names, lanes)
+    names, lanes = _only_used((*found.trace.names, *found.scopes.names), lanes)
     ends = [int((lane.bars.start_ns + lane.bars.dur_ns).max()) for lane in lanes if len(lane.bars)]
     span_ns = max(ends, default=0)
     return Timeline(
@@ -134,10 +134,12 @@ def _label_lanes(found: Attribution, inside: Int64, places: Places, zero: int) -
             mine = mine[np.argsort(scopes.start_ns[mine], kind="stable")]
             dur_ns = scopes.end_ns[mine] - scopes.start_ns[mine]
             none = np.full(len(mine), -1, np.int32)
+            # Behind the trace's own names come those of its scopes.
+            name = scopes.name[mine] + len(found.trace.names)
             bars = Bars(
                 start_ns=scopes.start_ns[mine] - zero,
                 dur_ns=dur_ns,
-                name=none,
+                name=np.where(places.has_row[mine], NO_NAME, name).astype(np.int32),
                 part=places.path[mine],
                 layer=places.layer[mine],
                 op=none,

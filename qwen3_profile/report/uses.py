@@ -12,7 +12,7 @@ import numpy as np
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.report.rows import PartPath, own_path, place_of
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
-from qwen3_profile.trace.columns import Category, Int32, Int64
+from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
 
 UNATTRIBUTED: PartPath = ()
 NO_OP = -1
@@ -39,38 +39,47 @@ class Places:
     """Where the scopes of an attribution stand in a report.
 
     paths: what `path` indexes.
-    path: int32[s], of the scope. own: int32[s], of its own time. layer: int32[s], or -1.
+    path: int32[s], of the scope, or of the row around it where it has none of its own.
+    own: int32[s], of its own time. layer: int32[s], or -1.
+    has_row: bool[s], whether the scope has a row.
     """
 
     paths: tuple[PartPath, ...]
     path: Int32
     own: Int32
     layer: Int32
+    has_row: Bool
 
 
-def find_places(found: Attribution, step: int, known: Sequence[PartPath]) -> Places:
+def find_places(
+    found: Attribution, step: int, known: Sequence[PartPath], *, inside: bool = False
+) -> Places:
     """The places of the scopes of one step; those of others have none, -1.
 
     Args:
         known: the paths of the pass's rows, as `rows.part_tree` gives them.
+        inside: the pass is no scope itself; all scopes lie in it.
     """
     scopes, paths = found.scopes, {path: at for at, path in enumerate(known)}
-    rows = set(known)
-    count = len(scopes)
+    count, rows = len(scopes), set(known)
     place, own, layer = (np.full(count, -1, np.int32) for _ in range(3))
+    has_row = np.zeros(count, bool)
     chains: dict[int, tuple[str, ...]] = {}
     parent, name = scopes.parent.tolist(), scopes.name.tolist()
-    root = known[0][0] if known else ""
+    root = known[0][0]
     for i in np.flatnonzero(found.scope_step == step).tolist():
-        above = chains.get(parent[i], ()) if parent[i] != NO_SCOPE else ()
+        above = chains.get(parent[i], ()) if parent[i] != NO_SCOPE else (root,) * inside
         text = scopes.names[name[i]]
         if not above and text != root:
             continue
         chains[i] = chain = (*above, text)
         path, layer[i] = place_of(chain)
-        place[i] = paths.get(path, -1)
-        own[i] = paths.get(own_path(path, rows), -1)
-    return Places(tuple(known), place, own, layer)
+        has_row[i] = path in rows
+        while path not in rows:  # the tables do not go so deep; the pass itself has a row
+            path = path[:-1]
+        place[i] = paths[path]
+        own[i] = paths[own_path(path, rows)] if has_row[i] else place[i]
+    return Places(tuple(known), place, own, layer, has_row)
 
 
 def owners(found: Attribution, events: Int64, places: Places) -> tuple[Int32, Int32]:

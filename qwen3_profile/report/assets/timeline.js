@@ -250,7 +250,7 @@ function fittingName(lane, i, width) {
 /** What a bar is called: a label by its part and layer, a device event by its kernel. */
 function barName(lane, i) {
   if (lane.count[i] > 1) return many(lane.count[i], lane.kind === "labels" ? "label" : "event");
-  if (lane.kind !== "labels") return shortName(DATA.names[lane.name[i]] ?? "");
+  if (lane.kind !== "labels" || lane.name[i] >= 0) return shortName(DATA.names[lane.name[i]] ?? "");
   const row = lane.rows[lane.part[i]];
   return row.name === "layers" ? `layer ${lane.layer[i]}` : row.name;
 }
