@@ -296,6 +296,9 @@ function timelineNote(config) {
     bars < events
       ? `${number} are ${many(bars, "bar")}: close neighbours of one part were joined, none left out.`
       : `${number}.`,
+    config.rows.some((row) => row.name === "backward")
+      ? "The nodes of the backward carry no labels on the CPU; their device events have the colour of their part."
+      : "",
     "Where there is no room to draw bars apart, one stands for several: as high as the share of its length that they fill.",
     device ? `Of the events in flight the line shows every change, or, where these are too many, means${queue.joined ? "; here always means" : ""}.` : "",
     device ? "Lanes of the device with holes, and a line that falls to 0: launch-bound. Full lanes, and a line that stays high: compute-bound." : "",
