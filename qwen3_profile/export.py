@@ -137,7 +137,7 @@ def _export(options: argparse.Namespace) -> int:
     save(path, [record for records in groups for record in records])
     show(f"records  {path}")
     if options.report is not None:
-        _write_report(options, groups, ranks)
+        _write_report(options, groups, ranks, pair)
     return EXIT_OK
 
 
@@ -158,12 +158,18 @@ def _write_report(
     options: argparse.Namespace,
     groups: Sequence[Sequence[TimingRecord]],
     ranks: Sequence[RankTrace],
+    pair: tuple[Path, Path] | None,
 ) -> None:
     # Only who wants the page waits for its code.
-    from qwen3_profile.report.build import build_rank_report, build_report, report_path
+    from qwen3_profile.report import build
 
-    file = Path(options.report) if options.report else report_path(options.path)
-    page = build_rank_report(ranks) if ranks else build_report(options.path, groups)
+    file = Path(options.report) if options.report else build.report_path(options.path)
+    if pair:
+        page = build.build_replay_report(*pair, groups, accept_damaged=options.accept_damaged)
+    elif ranks:
+        page = build.build_rank_report(ranks)
+    else:
+        page = build.build_report(options.path, groups)
     make_folder(file.parent)
     write_atomic(file, page.encode())
     show(f"report   {file}")

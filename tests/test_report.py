@@ -20,7 +20,7 @@ from kineto import cpu_op, document, forward_pass, kernel, label, launch, read, 
 from samples import decode_record, facts, lone_record, record, training_record
 
 import qwen3_profile.report
-from qwen3_profile.collect import collect_trace
+from qwen3_profile.collect import attribute_labels, collect_trace
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.records import TimingRecord
@@ -74,7 +74,7 @@ def lone(*events: str) -> tuple[TimingRecord, ShownPass]:
     """The record of a trace of one pass, and what its trace adds."""
     (times,) = read_steps(split(*events))
     found = replace(lone_record(), phase=times.forward.name, times=times)
-    return found, shown_pass(Path("trace.json"), read(*events), found)
+    return found, shown_pass(Path("trace.json"), found, *attribute_labels(read(*events)))
 
 
 def config_of(*events: str) -> Config:
@@ -118,6 +118,18 @@ def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
     ]
     assert device_ns[()] == found.times.unattributed_ns
     assert sum(events.values()) == found.times.device_events
+
+
+def assert_rows_add_up(config: dict[str, Any]) -> None:
+    """On the page itself: kernels are the device time of the parts that they stand under."""
+    found: Counter[int] = Counter()
+    for row, *_, total in (*config["kernels"]["rows"], *config["kernels"]["rest"]):
+        found[row] += total
+    assert {at: ns for at, ns in found.items() if at >= 0} == {
+        at: row["device_ns"]
+        for at, row in enumerate(config["rows"])
+        if row["leaf"] and row["device_ns"]
+    }
 
 
 @pytest.mark.parametrize("path", [DECODE, EXPERTS], ids=["decode", "experts"])
@@ -518,6 +530,21 @@ def test_traces_of_other_programs(name: str) -> None:
     found, trace = shown(path)
     assert_kernels_add_up(found, trace)
     assert len(build_report(path, read_saved(path)).encode()) < MOST_BYTES
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_replays_have_the_parts_of_their_capture(
+    commands: Commands, tmp_path: Path, phase: str
+) -> None:
+    replay, capture = (
+        DATA / f"qwen3-0.6b_graph_{phase}_{k}.json.gz" for k in ("replay", "capture")
+    )
+    argv = (replay, "--capture", capture, "--report", "page.html")
+    assert commands.export(tmp_path, *argv).code == 0
+    (config,) = data_of((tmp_path / "page.html").read_text())["configs"]
+    assert_rows_add_up(config)
+    lanes = [lane for lane in config["timeline"]["lanes"] if lane["kind"] == "labels"]
+    assert [len(lane["dur"]) for lane in lanes] == [1]
 
 
 def test_where_a_report_goes(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ Sentences = tuple[str, ...]
 
 def time_answer(config: Config) -> Sentences:
     """How long did it take, and can I trust it?"""
-    return (*_bare(config), *_disturbance(config), *_unattributed(config), _findings(config))
+    told = (_bare, _eager, _disturbance, _unattributed)
+    return (*(line for each in told for line in each(config)), _findings(config))
 
 
 def parts_answer(config: Config) -> Sentences:
@@ -180,6 +181,18 @@ def _bare(config: Config) -> Iterable[str]:
     if steps:
         times = token_times(steps)
         yield f"90% of the steps take at most {ms(times.p90)} ms, 99% at most {ms(times.p99)} ms."
+
+
+def _eager(config: Config) -> Iterable[str]:
+    """Of replays of a graph, the eager passes beside them."""
+    eager = [each.eager.bare_ns for each in config.passes if each.eager is not None]
+    graph = [each.total_ns for each in config.passes if each.total_ns is not None]
+    if eager and graph:
+        ratio = median(eager) / median(graph)
+        yield (
+            f"It was replayed as a CUDA graph. The same pass run eagerly takes {ms(median(eager))} "
+            f"ms, {ratio:.2f} times as long."
+        )
 
 
 def _disturbance(config: Config) -> Iterable[str]:

@@ -13,14 +13,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from qwen3_profile.captured import attribute_replays, read_captured
+from qwen3_profile.collect import attribute_measured
 from qwen3_profile.errors import TraceError
 from qwen3_profile.ranks import RankTrace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.config_pass import Config, gather, shown_record
 from qwen3_profile.report.page import render_page
-from qwen3_profile.report.shown_pass import read_shown_pass
-from qwen3_profile.runs import RAW_FOLDER, REPORT_FILE, RUN_FILE, Run, read_run
+from qwen3_profile.report.shown_pass import read_shown_pass, shown_pass
+from qwen3_profile.runs import (
+    RAW_FOLDER,
+    REPORT_FILE,
+    RUN_FILE,
+    ConfigResult,
+    Measurement,
+    Run,
+    read_run,
+)
 from qwen3_profile.saved import by_config, find_runs
+from qwen3_profile.trace import read_trace
 
 Group = Sequence[TimingRecord]
 
@@ -54,10 +65,26 @@ def build_rank_report(ranks: Sequence[RankTrace]) -> str:
     return render_page(configs)
 
 
+def build_replay_report(
+    path: Path, capture: Path, groups: Sequence[Group], *, accept_damaged: bool = False
+) -> str:
+    """The page on what `read_replays(path, capture)` gave."""
+    captured = read_captured(capture, accept_damaged=accept_damaged)
+    attributed = attribute_replays(path, read_trace(path, accept_damaged=True), captured)
+    shown = (shown_record(group) for group in groups)
+    configs = [
+        gather(group, shown_pass(path, record, *attributed))
+        for group, record in zip(groups, shown, strict=True)
+    ]
+    return render_page(configs)
+
+
 def measured_config(folder: Path, run: Run, records: Group) -> Config:
     """One config of a run, with what the raw trace of the pass that is shown adds."""
     shown = shown_record(records)
-    return gather(records, read_shown_pass(folder / _trace_of(run, shown), shown))
+    result, measurement = _measurement_of(run, shown)
+    attributed = attribute_measured(folder, result, measurement)
+    return gather(records, shown_pass(folder / measurement.trace, shown, *attributed))
 
 
 def report_path(path: Path) -> Path:
@@ -82,12 +109,12 @@ def _runs_of(path: Path) -> list[Path]:
     return [folder] if inside else []
 
 
-def _trace_of(run: Run, record: TimingRecord) -> str:
-    """The raw trace of one forward pass that a run measured."""
+def _measurement_of(run: Run, record: TimingRecord) -> tuple[ConfigResult, Measurement]:
+    """What a run says of one forward pass that it measured."""
     position = record.traced[0].position if record.traced else 0
     for result in run.configs:
         if result.index == record.config_index and result.phase == record.phase:
             for each in result.measurements:
                 if (each.run_index, each.position) == (record.run_index, position):
-                    return each.trace
+                    return result, each
     raise TraceError(run.name, f"has no trace of {record.id}", "record the run again")

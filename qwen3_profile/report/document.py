@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import qwen3_profile
+from qwen3_profile.graph_savings import savings
 from qwen3_profile.health import Finding
 from qwen3_profile.report import answers, identity
 from qwen3_profile.report.config_pass import Config
@@ -118,6 +119,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
             }
             for row in config.rows
         ],
+        "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),
         "kernels": _kernels(config, row_of, names),
@@ -181,6 +183,19 @@ def _share(config: Config) -> Json | None:
         return None
     return {"busy_ns": share.busy_ns, "span_ns": share.span_ns, "is_bare": share.is_bare,
             "share": share.share, "verdict": share.verdict}  # fmt: skip
+
+
+def _savings(config: Config) -> list[Json]:
+    """Of the replay of a graph, what each part took in the eager pass beside it."""
+    eager = config.shown.eager
+    if eager is None:
+        return []
+    return [
+        {"part": each.part.replace("layer.*", "layers"), "saved": each.saved_ns,
+         "eager": each.eager.device_ns, "graph": each.graph.device_ns,
+         "eager_gap": each.eager.gap_ns, "graph_gap": each.graph.gap_ns}
+        for each in savings(eager.times.forward, config.shown.times.forward)
+    ]  # fmt: skip
 
 
 def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.runs import Environment
 from qwen3_profile.views.tables import attention_name, place_name
@@ -40,13 +41,15 @@ def words(config: Config) -> list[str]:
     facts, asked = config.shown.facts, config.shown.config
     rank = "" if facts.rank is None else f"rank {facts.rank}"
     model = facts.model_class or (facts.model.name if facts.model else "")
+    graph = "CUDA graph" if facts.execution == CUDA_GRAPH else ""
     if asked is None:
-        return [facts.trace, rank, config.shown.phase, model, *[""] * 5]
+        return [facts.trace, rank, config.shown.phase, model, graph, *[""] * 5]
     return [
         facts.run,
         rank,
         f"{config.shown.phase} {asked.batch_size} x {asked.input_len}",
         model,
+        graph,
         asked.dtype,
         attention_name(config.shown),
         f"{facts.experts_implementation} experts" if facts.experts_implementation else "",

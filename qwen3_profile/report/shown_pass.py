@@ -28,7 +28,7 @@ from qwen3_profile.report.uses import (
     operator_uses,
     owners,
 )
-from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace import read_trace
 from qwen3_profile.whole import attribute_whole
 
 # More bars than these no screen shows, and no page has room for.
@@ -48,7 +48,7 @@ class ShownPass:
 
 
 def read_shown_pass(path: Path, record: TimingRecord) -> ShownPass:
-    """Reads the trace of `record` again.
+    """Reads the trace of `record` again, which came without its run.
 
     Args:
         path: the trace. record: of one forward pass in it.
@@ -57,22 +57,35 @@ def read_shown_pass(path: Path, record: TimingRecord) -> ShownPass:
         TraceError: the trace is not the one that the record is from.
     """
     # What is damaged was refused, or accepted, when the record was made.
-    return shown_pass(path, read_trace(path, accept_damaged=True), record)
+    trace = read_trace(path, accept_damaged=True)
+    if record.phase == labels.WHOLE_TRACE:
+        attributed = attribute_whole(trace)
+    elif record.phase_source == "label":
+        attributed = attribute_labels(trace)
+    else:
+        attributed = attribute_modules(trace)
+    if attributed is None:
+        raise _not_its_trace(path)
+    return shown_pass(path, record, *attributed)
 
 
-def shown_pass(path: Path, trace: Trace, record: TimingRecord) -> ShownPass:
-    """As `read_shown_pass`, of a trace that has been read."""
-    found, scopes = _attribute(trace, record) or (None, 0)
-    starts = [step.start_ns for step in found.steps] if found is not None else []
-    if found is None or record.times.start_ns not in starts:
-        raise TraceError(str(path), "is not the trace of this record", "record the run again")
+def shown_pass(path: Path, record: TimingRecord, found: Attribution, ranges: int) -> ShownPass:
+    """What the attribution that `record` is sums of says of its forward pass.
+
+    Args:
+        path: of the trace, as it is told.
+        ranges: how many of the scopes, the first ones, lie on a time line.
+    """
+    starts = [step.start_ns for step in found.steps]
+    if record.times.start_ns not in starts:
+        raise _not_its_trace(path)
     step = starts.index(record.times.start_ns)
     rows = [row.path for row in part_tree(record.times.forward)]
     places = find_places(found, step, rows, inside=record.phase == labels.WHOLE_TRACE)
     events = np.flatnonzero(found.device_step == step)
     op = launching_ops(found, step, events)
     part, _ = owners(found, events, places)
-    timeline = make_timeline(found, step, events, op, places, scopes)
+    timeline = make_timeline(found, step, events, op, places, ranges)
     if len(events):
         uses = kernel_uses(found, events, part, op, places)
     else:
@@ -80,8 +93,5 @@ def shown_pass(path: Path, trace: Trace, record: TimingRecord) -> ShownPass:
     return ShownPass(uses=uses, timeline=join_bars(timeline, MOST_BARS))
 
 
-def _attribute(trace: Trace, record: TimingRecord) -> tuple[Attribution, int] | None:
-    """The attribution that the record is sums of, and how many of its scopes are ranges."""
-    if record.phase == labels.WHOLE_TRACE:
-        return attribute_whole(trace)
-    return attribute_labels(trace) if record.phase_source == "label" else attribute_modules(trace)
+def _not_its_trace(path: Path) -> TraceError:
+    return TraceError(str(path), "is not the trace of this record", "record the run again")

@@ -32,6 +32,7 @@ function show() {
   outliersTable(config);
   layersTable(config);
   if (config.on_device) waitsTable(config);
+  graphTable(config);
   if (config.kernels) kernelsTable(config, byId("kernels-part").value);
   pictures();
 }

@@ -210,6 +210,19 @@ function waitsTable(config) {
   ], rows, [2, "descending"]);
 }
 
+/** Of the replay of a graph: what each part takes in it, and took in the eager pass beside it. */
+function graphTable(config) {
+  byId("graph-body").hidden = !config.savings.length;
+  const time = (name, key) => ({
+    name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
+  });
+  fillTable(byId("graph-table"), "What the graph saves, in milliseconds", [
+    { name: "part, all layers", text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
+    time("eager work ms", "eager"), time("graph work ms", "graph"),
+    time("eager idle ms", "eager_gap"), time("graph idle ms", "graph_gap"), time("saved ms", "saved"),
+  ], config.savings);
+}
+
 function kernelsTable(config, part) {
   const { noun } = config.kernels;
   const rows = kernelRows(config, part);
