@@ -26,7 +26,18 @@ from qwen3_profile.errors import (
 )
 from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.runs import Claim, ConfigResult, Run, claim_folder, has_traces, write_run
+from qwen3_profile.report.build import measured_config
+from qwen3_profile.report.config_pass import Config
+from qwen3_profile.report.page import render_page
+from qwen3_profile.runs import (
+    REPORT_FILE,
+    Claim,
+    ConfigResult,
+    Run,
+    claim_folder,
+    has_traces,
+    write_run,
+)
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.tables import median_record, render
@@ -64,9 +75,11 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
     run = start_run(invocation, prepared, claim.folder, argv)
     write_run(claim.folder, run)
     groups: list[tuple[TimingRecord, ...]] = []
+    shown: list[Config] = []
     for result in run_configs(invocation, prepared, claim.folder, _progress):
         with interrupt_held():
-            run, code = _save(invocation, claim.folder, add_result(run, result), result, groups)
+            run = add_result(run, result)
+            run, code = _save(invocation, claim.folder, run, result, groups, shown)
         yield code
     compared = render_backends(groups)
     if compared:
@@ -79,11 +92,12 @@ def _save(
     run: Run,
     result: ConfigResult,
     groups: list[tuple[TimingRecord, ...]],
+    shown: list[Config],
 ) -> tuple[Run, int]:
-    """Keeps what one config gave: run.json, records, tables, and the trace for viewers.
+    """Keeps what one config gave: run.json, records, tables, the report, the trace for viewers.
 
-    Its records join `groups`. What cannot be kept is told, and does not stop the rest. Returns the
-    run with the trace for viewers in it, and the exit code.
+    Its records join `groups`, and what the report shows of it `shown`. What cannot be kept is told,
+    and does not stop the rest. Returns the run with the trace for viewers in it, and the exit code.
     """
     codes = [{"done": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(result.status, EXIT_FAILED)]
     if result.error:
@@ -100,6 +114,9 @@ def _save(
         show(f"{render(records)}\n")
         with _told(codes):
             _write_curves(invocation, folder, result, records)
+        with _told(codes):
+            shown.append(measured_config(folder, run, records))
+            write_atomic(folder / REPORT_FILE, render_page(shown).encode())
     with _told(codes):
         run = _write_viewer_trace(folder, run, result)
     return run, max(codes)
@@ -167,6 +184,7 @@ def _places(invocation: Invocation, folder: Path) -> str:
             f"traces   {folder}",
             f"records  {records}",
             f"summary  {records.with_name(SUMMARY_FILE)}",
+            f"report   {folder / REPORT_FILE}",
             f"look     tensorboard --logdir {invocation.trace_dir}",
             f"again    python -m qwen3_profile.export {folder}",
         )

@@ -39,7 +39,9 @@ from qwen3_profile.files import make_folder, output_error, write_atomic
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.own_model import record_call
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.runs import Run, write_run
+from qwen3_profile.report.build import measured_config
+from qwen3_profile.report.page import render_page
+from qwen3_profile.runs import REPORT_FILE, Run, write_run
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
@@ -79,7 +81,8 @@ class Profile:
         return render(self.records)
 
     def save(self, folder: str | Path) -> Path:
-        """Keeps the run as the command line does: run.json, raw traces, a trace for viewers.
+        """Keeps the run as the command line does: run.json, raw traces, the report, and a trace
+        for viewers.
 
         Args:
             folder: is made; `python -m qwen3_profile.export` and `to_records` read it,
@@ -98,7 +101,11 @@ class Profile:
             shutil.rmtree(target, ignore_errors=True)
             cause = error if not isinstance(error, shutil.Error) else OSError(str(error))
             raise output_error(target, cause) from error
-        write_run(target, _with_viewer_trace(target, replace(self._run, name=target.name)))
+        run = replace(self._run, name=target.name)
+        named = [replace(r, facts=replace(r.facts, run=run.name)) for r in self.records]
+        page = render_page([measured_config(target, run, named)])
+        write_atomic(target / REPORT_FILE, page.encode())
+        write_run(target, _with_viewer_trace(target, run))
         return target
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import attribute, is_graph_launch
+from qwen3_profile.attribution import Attribution, attribute, is_graph_launch
 from qwen3_profile.checks import check_trace
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.errors import DamagedTraceError, TraceError
@@ -124,8 +124,7 @@ def collect_replays(
         DamagedTraceError: a trace whose figures would be wrong.
     """
     passes = _find_passes(path, trace, captured.references)
-    steps = _steps(trace, passes)
-    found = attribute(trace, _scopes(passes), steps)
+    found = attribute(trace, _scopes(passes), _steps(trace, passes))
     findings = check_trace(found)
     if not accept_damaged:
         refuse_damage(str(path), findings)
@@ -159,6 +158,18 @@ def collect_replays(
         )
         for index, (each, step) in enumerate(zip(passes, times, strict=True))
     )
+
+
+def attribute_replays(path: Path, trace: Trace, captured: Captured) -> tuple[Attribution, int]:
+    """What the records of a trace of replays are sums of.
+
+    Returns:
+        The attribution, and how many of its scopes lie on a time line: the first ones, the passes.
+    """
+    passes = _find_passes(path, trace, captured.references)
+    found = attribute(trace, _scopes(passes), _steps(trace, passes))
+    labelled, _ = label_replays(found, read_geometry(path, trace), captured.references)
+    return labelled, len(found.scopes)
 
 
 def ledger_of_replays(

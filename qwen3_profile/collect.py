@@ -124,6 +124,38 @@ def collect_read_trace(
     )
 
 
+def attribute_labels(trace: Trace, relabel: Relabel | None = None) -> tuple[Attribution, int]:
+    """What the records of a trace with our labels are sums of.
+
+    Returns:
+        The attribution, and how many of its scopes are ranges of the trace: the first ones. Those
+        behind them were made to hold sums, and lie on no time line.
+    """
+    found = attribute(trace, build_scopes(trace, select_labels(trace)))
+    ranges = len(found.scopes)
+    if relabel is not None:
+        found, _ = relabel(found)
+    return _split_parts(found), ranges
+
+
+def attribute_measured(
+    folder: Path, result: ConfigResult, measurement: Measurement
+) -> tuple[Attribution, int]:
+    """What the record of one traced forward pass of a run is sums of; as `attribute_labels`."""
+    path = folder / measurement.trace
+    # What is damaged was refused, or accepted, when the record was made.
+    trace = read_trace(path, accept_damaged=True)
+    if measurement.eager is None:
+        return attribute_labels(trace)
+    eager = read_trace(folder / measurement.eager.trace, accept_damaged=True)
+    relabel = _labels_of_eager(folder, path, trace, result.phase, measurement.eager, eager)
+    return attribute_labels(trace, relabel)
+
+
+def _split_parts(found: Attribution) -> Attribution:
+    return split_collectives(split_backward(found))
+
+
 def _record(
     run: Run,
     result: ConfigResult,
@@ -279,15 +311,14 @@ def _split(
     path: Path, trace: Trace, accept_damaged: bool, relabel: Relabel | None = None
 ) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...]]:
     """The steps with our labels, and what is odd in the trace."""
-    scopes = build_scopes(trace, select_labels(trace))
-    attribution = attribute(trace, scopes)
+    attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
     findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
     if relabel is not None:
         attribution, told = relabel(attribution)
         findings += told
-    steps = read_steps(split_collectives(split_backward(attribution)))
+    steps = read_steps(_split_parts(attribution))
     for step in steps:
         if not step.balances:
             raise DamagedTraceError(

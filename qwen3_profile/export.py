@@ -70,6 +70,12 @@ def _parser() -> Parser:
         "JSON file, and no records",
     )  # fmt: skip
     parser.add_argument(
+        "--report", nargs="?", const="", metavar="FILE",
+        help="also write one HTML page that needs no network (default FILE: report.html in the "
+        "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
+        "here)",
+    )  # fmt: skip
+    parser.add_argument(
         "--scopes", choices=SCOPES,
         help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
         f"both (default: {SCOPES[0]})",
@@ -105,6 +111,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.port is not None:
         raise ConfigError("--port", "goes with --view", "add it, or leave this out")
     if options.ledger is not None:
+        if options.report is not None:
+            raise ConfigError("--report", "does not go with --ledger", "leave one of them out")
         return _export_ledger(options)
     for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
         if given:
@@ -142,6 +150,8 @@ def _export(options: argparse.Namespace) -> int:
     save = {"json": save_json, "csv": save_csv}[options.format]
     save(path, [record for records in groups for record in records])
     show(f"records  {path}")
+    if options.report is not None:
+        _write_report(options, groups, ranks, pair)
     return EXIT_OK
 
 
@@ -156,6 +166,27 @@ def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
             yield f"=== {run} ==="
             shown = run
         yield render(group)
+
+
+def _write_report(
+    options: argparse.Namespace,
+    groups: Sequence[Sequence[TimingRecord]],
+    ranks: Sequence[RankTrace],
+    pair: tuple[Path, Path] | None,
+) -> None:
+    # Only who wants the page waits for its code.
+    from qwen3_profile.report import build
+
+    file = Path(options.report) if options.report else build.report_path(options.path)
+    if pair:
+        page = build.build_replay_report(*pair, groups, accept_damaged=options.accept_damaged)
+    elif ranks:
+        page = build.build_rank_report(ranks)
+    else:
+        page = build.build_report(options.path, groups)
+    make_folder(file.parent)
+    write_atomic(file, page.encode())
+    show(f"report   {file}")
 
 
 def _export_ledger(options: argparse.Namespace) -> int:

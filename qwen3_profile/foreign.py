@@ -20,6 +20,7 @@ from qwen3_profile.trace import Trace
 if TYPE_CHECKING:
     from qwen3_profile.module_parts import Instance
     from qwen3_profile.module_passes import Pass
+    from qwen3_profile.modules import ModuleScopes
 
 
 def collect_modules(
@@ -41,7 +42,7 @@ def collect_modules(
     modules = build_module_scopes(trace)
     if modules is None:
         return ()
-    attribution = split_collectives(attribute(trace, modules.scopes, modules.steps))
+    attribution, _ = _attribute(trace, modules)
     steps = read_steps(attribution)
     if len(steps) != len(modules.passes) or not all(step.balances for step in steps):
         raise DamagedTraceError(
@@ -53,6 +54,23 @@ def collect_modules(
     )
     unique = unique_name(path, trace, steps)
     return _records(unique, facts, modules.passes, steps, findings)
+
+
+def attribute_modules(trace: Trace) -> tuple[Attribution, int] | None:
+    """What the records of a trace with nn.Module ranges are sums of; None where it has no such.
+
+    Returns:
+        The attribution, and how many of its scopes are ranges of the trace: the first ones.
+    """
+    from qwen3_profile.modules import build_module_scopes
+
+    modules = build_module_scopes(trace)
+    return None if modules is None else _attribute(trace, modules)
+
+
+def _attribute(trace: Trace, modules: ModuleScopes) -> tuple[Attribution, int]:
+    ranges = attribute(trace, modules.scopes, modules.steps)
+    return split_collectives(ranges), len(ranges.scopes)
 
 
 def _records(

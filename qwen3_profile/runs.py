@@ -4,6 +4,7 @@ traces/run1/
   run.json                                       this module's `Run`
   raw/bs2_len256_bfloat16_prefill.run0.kineto.json.gz   one per measured run, untouched
   bs2_len256_bfloat16_prefill.<time_ns>.pt.trace.json.gz   all runs of a config, for viewers
+  report.html                                    what a person looks at, in any browser
 """
 
 from __future__ import annotations

@@ -31,11 +31,10 @@ def collect_whole(
         facts: what the trace says of its run.
         findings: what is odd in the trace.
     """
-    selected = select(trace, "labels")
-    if not selected.any():
+    attributed = attribute_whole(trace)
+    if attributed is None:
         return ()
-    scopes = _without_dots(build_scopes(trace, selected, name_gaps=False))
-    times = _times(split_collectives(attribute(trace, scopes, whole_trace(trace))))
+    times = _times(attributed[0])
     return (
         TimingRecord(
             id=f"{unique_name(path, trace, [times])}-c0-r0-{labels.WHOLE_TRACE}",
@@ -52,6 +51,19 @@ def collect_whole(
             phase_source="unknown",
         ),
     )
+
+
+def attribute_whole(trace: Trace) -> tuple[Attribution, int] | None:
+    """What the record of a whole trace is sums of; None where the trace has no ranges.
+
+    Returns:
+        The attribution, and how many of its scopes are ranges of the trace: the first ones.
+    """
+    selected = select(trace, "labels")
+    if not selected.any():
+        return None
+    scopes = _without_dots(build_scopes(trace, selected, name_gaps=False))
+    return split_collectives(attribute(trace, scopes, whole_trace(trace))), len(scopes)
 
 
 def _without_dots(scopes: ScopeTree) -> ScopeTree:

@@ -26,6 +26,7 @@ from transformers import DynamicCache
 import qwen3_profile
 from qwen3_profile import api, instrument, labels, offline
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
+from qwen3_profile.report.build import build_report
 
 SIZES = {
     "vocab_size": 64,
@@ -231,6 +232,8 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
     assert qwen3_profile.to_table(saved) == found.table()
     exported = commands.export(tmp_path, "traces/mine")
     assert (exported.code, len(exported.records())) == (0, 2)
+    report = (folder / "report.html").read_text()
+    assert report == build_report(folder, [saved])
     assert len(list(folder.glob("*.pt.trace.json.gz"))) == 1
     with pytest.raises(OutputError, match="is already there"):
         found.save(folder)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,11 @@ def test_the_disk_of_the_traces_fills_up(
 ) -> None:
     disk = mount("size=200k")
     done = commands.profile(tmp_path, "--trace-dir", disk, "--num-runs", 3)
-    assert_one_line(done, 1, "config bs1_len8_bfloat16: ", "No space left", "free some space")
+    config, report = done.errors
+    assert_one_line(replace(done, err=config), 1, "config bs1_len8_bfloat16: ", "No space left",
+                    "free some space")  # fmt: skip
+    assert_one_line(replace(done, err=report), 1, "report.html", "No space left")
+    assert not (disk / "run1/report.html").exists()
     # What was whole before is kept, and can be read again.
     saved = done.records()
     assert 1 <= len(saved) < 3

@@ -17,6 +17,7 @@ from conftest import Commands
 from graphs import Op, eager, replay, small_pass
 from kineto import document, write
 from samples import run as sample_run
+from test_report import assert_rows_add_up, data_of
 
 from qwen3_profile import graph_runs, session
 from qwen3_profile.capture import Capture
@@ -210,6 +211,11 @@ def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_pa
     assert drawn["decode"] == drawn["layer.1.attn"] == 4
     run = tmp_path / "traces" / "run1"
     assert len(list(run.glob("*_static_cuda_graph_decode.*.pt.trace.json.gz"))) == 1
+    for config in data_of((run / "report.html").read_text())["configs"]:
+        assert_rows_add_up(config)
+        saved = {each["part"]: each for each in config["savings"]}
+        assert saved["layers.attn.q_proj"]["graph"] == 3 * 50
+        assert any("replayed as a CUDA graph" in line for line in config["answers"]["time"])
     again = commands.export(tmp_path, run, "--output-dir", "again")
     assert again.code == 0, again.err
     assert again.records("again/timing_records.json") == records

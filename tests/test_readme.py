@@ -95,7 +95,7 @@ def test_flags_and_defaults_are_the_parsers(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_relative_link_leads_somewhere(page: str) -> None:
     targets = _LINK.findall(text_of(page))
-    assert {"docs/terminal.svg", "LICENSE"} < set(targets)
+    assert {"docs/terminal.svg", "docs/report.png", "docs/timeline.png", "LICENSE"} < set(targets)
     for target in targets:
         if target.startswith("#"):
             headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
@@ -186,6 +186,11 @@ def test_pages_have_the_same_sections_and_tables() -> None:
         for page in (ENGLISH, CHINESE)
     ]
     assert shapes[0] == shapes[1]
+
+
+def test_pictures_load_at_once() -> None:
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs").iterdir()}
+    assert {name: size for name, size in sizes.items() if size > 300_000} == {}
 
 
 def test_picture_is_what_the_program_prints_now() -> None:

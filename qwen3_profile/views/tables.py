@@ -65,7 +65,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         layers_of = f"{model.num_layers} layers"
         if model.num_layers != model.model_layers:
             layers_of = f"the first {model.num_layers} of {model.model_layers} layers"
-        lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {_place(record)}")
+        lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {place_name(record)}")
     if config is None:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
@@ -132,7 +132,7 @@ def _which(record: TimingRecord) -> str:
     return f"run {record.run_index}, step {step.position} with a context of {step.context_len}"
 
 
-def _place(record: TimingRecord) -> str:
+def place_name(record: TimingRecord) -> str:
     environment, device = record.facts.environment, record.facts.device or ""
     if environment is None:
         return device

@@ -1,0 +1,268 @@
+"use strict";
+// Rows in, tables out that a click on a head sorts.
+
+/**
+ * Fills a table.
+ *
+ * columns: [{name, text?, value(row), cell(row)}]; a column with `value` can be sorted.
+ * sorted: [column's index, "descending"], or nothing for the order of the rows.
+ */
+function fillTable(table, caption, columns, rows, sorted) {
+  const body = make("tbody");
+  const heads = columns.map((column, at) => head(column, () => sort(at)));
+  table.replaceChildren(
+    make("caption", { class: "unseen" }, caption),
+    make("thead", {}, make("tr", {}, ...heads)),
+    body,
+  );
+  const order = rows.map((row, at) => ({ row, at }));
+  let state = sorted ?? [-1, ""];
+  draw();
+
+  function sort(at) {
+    const next = { descending: "ascending", ascending: "" };
+    const turned = state[0] === at ? next[state[1]] : "descending";
+    state = turned ? [at, turned] : [-1, ""];
+    draw();
+  }
+
+  function draw() {
+    const [at, way] = state;
+    const sign = way === "ascending" ? 1 : -1;
+    const value = at >= 0 ? columns[at].value : null;
+    order.sort((a, b) =>
+      value ? sign * compare(value(a.row), value(b.row)) || a.at - b.at : a.at - b.at,
+    );
+    heads.forEach((element, column) =>
+      element.setAttribute("aria-sort", column === at ? way : "none"),
+    );
+    table.dataset.sorted = String(at >= 0);
+    body.replaceChildren(
+      ...order.map(({ row }) =>
+        make("tr", { class: row.isSum ? "sum" : "" }, ...columns.map((column) => column.cell(row, at >= 0))),
+      ),
+    );
+  }
+}
+
+function compare(a, b) {
+  if (typeof a === "string") return -a.localeCompare(b);
+  return (a ?? -1) - (b ?? -1);
+}
+
+function head(column, sort) {
+  const kind = column.text ? "text" : "";
+  if (!column.value) return make("th", { class: kind, scope: "col" }, column.name);
+  const button = make("button", { type: "button", title: column.title }, column.name);
+  button.addEventListener("click", sort);
+  return make("th", { class: kind, scope: "col", "aria-sort": "none" }, button);
+}
+
+/** A part's name, below that of the part it is in; in full where rows are sorted. */
+function partCell(config, row, isSorted) {
+  const element = make("td", { class: "text" });
+  const dot = make("i", { class: "dot", "aria-hidden": "true" });
+  // The whole pass and its layers are of no one kind.
+  if (!row.leaf && DATA.families[row.family] === "other") dot.hidden = true;
+  dot.style.background = color(DATA.families[row.family]);
+  if (!isSorted) element.style.paddingLeft = `${row.depth * 16}px`;
+  element.append(dot, isSorted ? fullName(config, row) : row.name);
+  return element;
+}
+
+/** `attn / q_proj`: the names from the layer on, or from the pass on. */
+function fullName(config, row) {
+  const path = pathOf(config, config.rows.indexOf(row));
+  const from = path.lastIndexOf("layers") + 1 || 1;
+  const names = path.slice(from < path.length ? from : from - 1);
+  // What no part explains is to be told apart by what it is left of.
+  if (names.length === 1 && row.name === "other") names.unshift(path[path.length - 2]);
+  return (path.includes("backward") && names[0] !== "backward" ? ["backward", ...names] : names).join(" / ");
+}
+
+const paths = new WeakMap();
+
+function pathOf(config, at) {
+  if (!paths.has(config)) {
+    const found = [];
+    let above = [];
+    for (const row of config.rows) {
+      above = [...above.slice(0, row.depth), row.name];
+      found.push(above);
+    }
+    paths.set(config, found);
+  }
+  return paths.get(config)[at];
+}
+
+/** All configs side by side; the one that is shown stands out. */
+function configsTable(current) {
+  const device = DATA.configs.some((config) => config.on_device);
+  byId("configs-scroll").hidden = DATA.configs.length < 2;
+  const bare = (config, read) => (bareTimes(config).length ? read(bareTimes(config)) : null);
+  const time = (name, read) => ({
+    name, value: (config) => bare(config, read), cell: (config) => cell(ms(bare(config, read)), bare(config, read)),
+  });
+  const disturbance = (config) => (known(config.disturbance).length ? median(known(config.disturbance)) : null);
+  const iqr = (times) => (quantile(times, 0.75) - quantile(times, 0.25)) / median(times);
+  const columns = [
+    { name: "config", text: true, cell: (config) => textCell(config.label) },
+    time("bare ms", median),
+    time("min", (times) => Math.min(...times)),
+    time("max", (times) => Math.max(...times)),
+    { name: "IQR", value: (config) => bare(config, iqr), cell: (config) => cell(bareTimes(config).length > 1 ? percent(bare(config, iqr)) : "-") },
+    {
+      name: "disturbance", value: disturbance,
+      cell: (config) => cell(disturbance(config) === null ? "-" : `${disturbance(config).toFixed(2)}x`, disturbance(config)),
+    },
+  ];
+  if (device) {
+    const share = (config) => config.share?.share ?? null;
+    const none = (config) => sum(config.unattributed.map((item) => item.ns));
+    columns.push(
+      { name: "no label ms", value: none, cell: (config) => cell(ms(none(config)), none(config)) },
+      { name: "at work", value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
+      { name: "verdict", text: true, cell: (config) => textCell(config.share?.verdict ?? "CPU only") },
+    );
+  }
+  const found = (config) => config.findings.filter((finding) => finding.severity !== "note").length;
+  columns.push({ name: "findings", value: found, cell: (config) => cell(String(found(config)), found(config)) });
+  const rows = DATA.configs.map((config) => ({ ...config, isSum: config === current }));
+  fillTable(byId("configs-table"), "Configs", columns, rows);
+}
+
+function totalsTable(config) {
+  const rows = config.totals.map((total) => ({ ...total, known: known(total.values) }));
+  const statistic = (name, read) => ({
+    name,
+    cell: (row) => cell(ms(read(row.known)), read(row.known)),
+  });
+  fillTable(byId("totals-table"), "Totals in milliseconds", [
+    { name: "ms", text: true, cell: (row) => textCell(row.name) },
+    statistic("median", median),
+    statistic("min", (values) => Math.min(...values)),
+    statistic("max", (values) => Math.max(...values)),
+    {
+      name: "IQR / median",
+      cell: (row) => {
+        const middle = median(row.known);
+        const iqr = quantile(row.known, 0.75) - quantile(row.known, 0.25);
+        return cell(row.known.length > 1 && middle ? percent(iqr / middle) : "-");
+      },
+    },
+    { name: "passes", cell: (row) => cell(String(row.known.length), row.known.length) },
+    { name: "what it is", text: true, cell: (row) => textCell(row.meaning) },
+  ], rows);
+}
+
+function partsTable(config) {
+  const device = config.on_device;
+  const whole = config.rows[0];
+  const share = (key) => ({
+    name: "share",
+    value: (row) => row[key],
+    cell: (row) => cell(whole[key] ? percent(row[key] / whole[key]) : ""),
+  });
+  const time = (name, key, title) => ({
+    name, title, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
+  });
+  const columns = [
+    { name: "part, all layers", text: true, cell: (row, sorted) => partCell(config, row, sorted) },
+    {
+      name: "calls", value: (row) => row.calls,
+      cell: (row) => cell(row.calls ? String(row.calls) : "", row.calls),
+    },
+    time("CPU ms", "cpu_ns", "wall-clock on the host from start to end"),
+    share("cpu_ns"),
+  ];
+  if (device) {
+    columns.push(time("CUDA ms", "device_ns", "device events launched inside, whenever they ran"));
+    columns.push(share("device_ns"));
+    columns.push({
+      name: "events", value: (row) => row.device_events,
+      cell: (row) => cell(String(row.device_events), row.device_events),
+    });
+  }
+  fillTable(byId("parts-table"), "Parts, all layers together", columns, config.rows);
+}
+
+function waitsTable(config) {
+  const rows = config.rows.filter((row) => row.leaf && (row.device_events || row.launch_ns));
+  const time = (name, key) => ({
+    name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
+  });
+  const idleShare = (row) => row.gap_ns / (row.gap_ns + row.device_ns || 1);
+  const delay = (row) => (row.device_events ? row.queue_ns / row.device_events : null);
+  fillTable(byId("waits-table"), "Work and waiting of the device by part", [
+    { name: "part, all layers", text: true, cell: (row) => partCell(config, row, true) },
+    time("work ms", "device_ns"),
+    time("idle ms", "gap_ns"),
+    {
+      name: "idle share", value: idleShare,
+      cell: (row) => cell(row.device_events ? percent(idleShare(row)) : "-"),
+    },
+    time("launch ms", "launch_ns"),
+    { name: "delay \u00b5s", value: delay, cell: (row) => cell(delay(row) === null ? "-" : (delay(row) / 1e3).toFixed(1), delay(row)) },
+    {
+      name: "events", value: (row) => row.device_events,
+      cell: (row) => cell(String(row.device_events), row.device_events),
+    },
+  ], rows, [2, "descending"]);
+}
+
+/** Of the replay of a graph: what each part takes in it, and took in the eager pass beside it. */
+function graphTable(config) {
+  byId("graph-body").hidden = !config.savings.length;
+  const time = (name, key) => ({
+    name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
+  });
+  fillTable(byId("graph-table"), "What the graph saves, in milliseconds", [
+    { name: "part, all layers", text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
+    time("eager work ms", "eager"), time("graph work ms", "graph"),
+    time("eager idle ms", "eager_gap"), time("graph idle ms", "graph_gap"), time("saved ms", "saved"),
+  ], config.savings);
+}
+
+function kernelsTable(config, part) {
+  const { noun } = config.kernels;
+  const rows = kernelRows(config, part);
+  const whole = sum(rows.map((row) => row.total));
+  const columns = [
+    { name: noun, text: true, cell: (row) => (row.name === null ? textCell(row.text) : nameCell(row.name)) },
+    { name: "part", text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
+    { name: "calls", value: (row) => row.calls, cell: (row) => cell(String(row.calls), row.calls) },
+    { name: "total ms", value: (row) => row.total, cell: (row) => cell(ms(row.total), row.total) },
+    {
+      name: "mean \u00b5s", value: (row) => row.total / row.calls,
+      cell: (row) => cell((row.total / row.calls / 1e3).toFixed(2), row.total / row.calls),
+    },
+    { name: "share", value: (row) => row.total, cell: (row) => cell(whole ? percent(row.total / whole) : "") },
+  ];
+  if (config.on_device) {
+    columns.push({ name: "launched by", text: true, value: (row) => row.op, cell: (row) => textCell(cut(row.op, 40) || "-", "text name") });
+  }
+  fillTable(byId("kernels-table"), `${noun}s`, columns, rows.slice(0, MOST_KERNEL_ROWS), [3, "descending"]);
+  const rest = rows.slice(MOST_KERNEL_ROWS);
+  byId("kernels-note").textContent = [
+    `share: of all ${config.on_device ? "device events" : "operators"} ${part === "all" ? "of the pass" : "of this part"}.`,
+    config.on_device ? "launched by: the innermost operator around the launch." : "An operator's time holds that of the operators that it calls.",
+    rest.length ? `${many(rest.length, "more row")} of ${ms(sum(rest.map((row) => row.total)))} ms in sum; choose a part to see its own.` : "",
+    config.on_device ? "Click a kernel for its whole name." : "",
+  ].filter(Boolean).join(" ");
+}
+
+const MOST_KERNEL_ROWS = 30;
+
+/** The kernels of one part, or of "all"; what was summed up is one row a part. */
+function kernelRows(config, part) {
+  const { rows, rest, noun } = config.kernels;
+  const named = (row) => (row < 0 ? "no label" : fullName(config, config.rows[row]));
+  const wanted = (row) => part === "all" || Number(part) === row;
+  const single = rows.filter(([row]) => wanted(row)).map(([row, name, op, calls, total]) => ({
+    row, part: named(row), name: DATA.names[name], op: DATA.names[op], calls, total,
+  }));
+  const others = rest.filter(([row]) => wanted(row)).map(([row, kinds, calls, total]) => ({
+    row, part: named(row), name: null, text: many(kinds, `more ${noun}`), op: "", calls, total,
+  }));
+  return [...single, ...others].sort((a, b) => b.total - a.total);
+}

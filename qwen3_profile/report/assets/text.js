@@ -1,0 +1,126 @@
+"use strict";
+// Data in, text and elements out. What comes from a trace becomes text nodes, never markup.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with properties and children; strings among these are text. */
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === undefined || value === null) continue;
+    if (key === "class") element.className = value;
+    else if (key in element) element[key] = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+const known = (values) => values.filter((value) => value !== null && value !== undefined);
+
+/** The q-quantile, linear between ranks, as the summary has it. */
+function quantile(values, q) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = q * (sorted.length - 1);
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, sorted.length - 1);
+  return sorted[low] + (sorted[high] - sorted[low]) * (at - low);
+}
+
+const median = (values) => quantile(values, 0.5);
+
+/** Milliseconds to the microsecond; `0` only where there is nothing at all. */
+const ms = (ns) => (ns === null || ns === undefined ? "-" : ns ? (ns / 1e6).toFixed(3) : "0");
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+
+const many = (count, noun) =>
+  `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
+
+/** A time on an axis, with as many digits as its step needs. */
+function axisTime(ns, step) {
+  const [unit, size] = step >= 1e4 ? ["ms", 1e6] : ["\u00b5s", 1e3];
+  const digits = Math.max(0, Math.ceil(-Math.log10(step / size)));
+  return `${(ns / size).toFixed(digits)} ${unit}`;
+}
+
+/** What tells a kernel from others in few characters; its whole name is a click away. */
+function shortName(name) {
+  const mangled = /^_ZN?K?(\d.*)$/.exec(name);
+  if (mangled) return demangle(mangled[1]) || name.slice(0, 60);
+  const plain = name.replace(/^void /, "").replace(/\(anonymous namespace\)/g, "anonymous");
+  const end = plain.slice(1).search(/[<(]/);
+  if (end < 0 || /^Mem(cpy|set)/.test(plain)) return plain.slice(0, 60);
+  const path = plain.slice(0, end + 1).split("::");
+  const functor = /\b(\w*Functor\w*)\b/.exec(plain.slice(end));
+  return (path[path.length - 1] + (functor ? `, ${functor[1]}` : "")).slice(0, 60);
+}
+
+/** The nested name of `7cutlass13device_kernelI...`. */
+function demangle(text) {
+  const words = [];
+  let match;
+  while ((match = /^(\d+)(.*)$/s.exec(text)) && Number(match[1]) <= match[2].length) {
+    words.push(match[2].slice(0, Number(match[1])));
+    text = match[2].slice(Number(match[1]));
+  }
+  return words.slice(-2).join("::").slice(0, 60);
+}
+
+/** A table's cell: a number under its exact value, for whoever reads the page by program. */
+function cell(text, value) {
+  const element = make("td", {}, text);
+  if (value !== undefined && value !== null) element.dataset.value = value;
+  return element;
+}
+
+const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}\u2026` : text);
+
+const textCell = (text, kind = "text") => make("td", { class: kind }, text);
+
+/** A long name: short, until it is clicked. */
+function nameCell(name) {
+  const short = shortName(name);
+  if (short === name) return textCell(name, "text name");
+  const button = make("button", { type: "button", title: name, "aria-expanded": "false" }, short);
+  button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!open));
+    button.textContent = open ? short : name;
+  });
+  return make("td", { class: "text name" }, button);
+}
+
+/** The contents of a tooltip: a title and pairs of a name and a value. */
+function tip(title, pairs) {
+  const list = make("dl");
+  for (const [name, value] of pairs) {
+    if (value === undefined || value === null) continue;
+    list.append(make("dt", {}, name), make("dd", { class: value.length > 24 ? "long" : "" }, value));
+  }
+  return make("div", { class: "tip" }, make("p", {}, title), list);
+}
+
+function paragraphs(place, sentences) {
+  place.replaceChildren(...sentences.map((sentence) => make("p", {}, sentence)));
+}
+
+/** What the colours mean. */
+function legend(place, entries) {
+  place.replaceChildren(
+    ...entries.map(([name, color]) => {
+      const dot = make("i", { "aria-hidden": "true" });
+      dot.style.background = color;
+      return make("span", {}, dot, name);
+    }),
+  );
+}
+
+function fill(select, entries, chosen) {
+  select.replaceChildren(...entries.map(([value, text]) => make("option", { value }, text)));
+  select.value = String(chosen ?? entries[0]?.[0] ?? "");
+}

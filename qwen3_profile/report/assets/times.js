@@ -1,0 +1,159 @@
+"use strict";
+// Bare times in, their pictures out: of each config, against sizes, and step by step of a decode.
+
+/** Every bare time that was measured: of a decode, of each step of each run. */
+function bareTimes(config) {
+  const steps = config.steps_ns.flat();
+  return steps.length ? steps : known(config.bare_ns);
+}
+
+function configsChart(current) {
+  const rows = DATA.configs
+    .map((config, at) => ({ config, at, times: bareTimes(config) }))
+    .filter((row) => row.times.length);
+  byId("configs-figure").hidden = !rows.length;
+  if (!rows.length) return;
+  const shown = rows.map(({ config, at, times }) => ({
+    at, config, median: median(times), min: Math.min(...times), max: Math.max(...times), count: times.length,
+  }));
+  const left = isNarrow() ? 128 : 260;
+  const option = {
+    grid: { left, right: 84, top: 4, bottom: 28 },
+    tooltip: tooltip((about) => {
+      const row = shown[about.dataIndex];
+      return tip(row.config.full, [
+        ["median", `${ms(row.median)} ms`], ["min", `${ms(row.min)} ms`], ["max", `${ms(row.max)} ms`],
+        ["bare passes", String(row.count)],
+      ]);
+    }),
+    xAxis: barAxis(),
+    yAxis: categoryAxis(shown.map((_, at) => at), {
+      inverse: true, axisLabel: nameLabel(left, (at) => shown[at].config.label),
+    }),
+    series: [
+      {
+        type: "bar", barMaxWidth: 18, cursor: "pointer",
+        data: shown.map((row) => ({
+          value: inMs(row.median),
+          itemStyle: { color: color("accent"), opacity: row.config === current ? 1 : 0.45 },
+        })),
+      },
+      {
+        type: "custom", silent: true, z: 5, renderItem: (_, api) => whisker(api), encode: { x: [1, 2], y: 0 },
+        data: shown.map((row, at) => [at, inMs(row.min), inMs(row.max), row.median]),
+      },
+    ],
+  };
+  const words = shown.map((row) => `${row.config.label}: ${ms(row.median)} ms`).join("; ");
+  const chart = draw("configs-chart", 36 + 30 * shown.length, `Bare time of each config: ${words}`, option);
+  chart.off("click");
+  chart.on("click", (about) => choose(shown[about.dataIndex].at));
+}
+
+/** From the fastest to the slowest pass, with the median written behind it. */
+function whisker(api) {
+  const low = api.coord([api.value(1), api.value(0)]);
+  const high = api.coord([api.value(2), api.value(0)]);
+  const line = (x1, y1, x2, y2) => ({
+    type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: color("text"), lineWidth: 1.25 },
+  });
+  const ends = [line(low[0], low[1], high[0], low[1]), line(low[0], low[1] - 4, low[0], low[1] + 4), line(high[0], low[1] - 4, high[0], low[1] + 4)];
+  return {
+    type: "group",
+    children: [
+      ...(high[0] - low[0] < 1 ? [] : ends),
+      { type: "text", style: { text: ms(api.value(3)), x: high[0] + 8, y: low[1], fill: color("text"), font: `12px ${FONT}`, textVerticalAlign: "middle" } },
+    ],
+  };
+}
+
+const SCALING = { batch_size: "batch size", input_len: "input length" };
+
+/** What the configs differ in, by which they can be plotted. */
+const scalingAxes = () => Object.keys(SCALING).filter((key) => scalingLines(key).size);
+
+function scalingChart() {
+  const key = byId("scaling-axis").value;
+  byId("scaling-figure").hidden = !key;
+  if (!key) return;
+  const lines = scalingLines(key);
+  const palette = DATA.families.map(color);
+  const option = {
+    color: palette,
+    grid: { left: 62, right: 24, top: 10, bottom: 40 },
+    tooltip: tooltip((about) => tip(about.seriesName, [
+      [SCALING[key], String(about.value[0])], ["median bare time", `${ms(about.value[2])} ms`],
+    ])),
+    xAxis: valueAxis(SCALING[key], { type: "log", logBase: 2, nameLocation: "middle", nameGap: 26, minorSplitLine: { show: false } }),
+    yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ms` } }),
+    series: [...lines].map(([name, points]) => ({
+      type: "line", name, symbol: "circle", symbolSize: 8, lineStyle: { width: 2 }, data: points,
+    })),
+  };
+  legend(byId("scaling-legend"), [...lines].map(([name], at) => [name, palette[at % palette.length]]));
+  const words = [...lines].map(([name, points]) => `${name}: ${points.map((p) => `${p[0]}: ${ms(p[2])} ms`).join(", ")}`);
+  draw("scaling-chart", 280, `Bare time against ${SCALING[key]}. ${words.join("; ")}`, option);
+}
+
+/** The configs that are alike but for `key`, as lines of [its value, ms, ns]; two points at least. */
+function scalingLines(key) {
+  const other = key === "batch_size" ? "input_len" : "batch_size";
+  const lines = new Map();
+  for (const config of DATA.configs) {
+    const times = bareTimes(config);
+    if (!times.length || config[key] === null) continue;
+    const name = config.label.replace(`${config.batch_size} x ${config.input_len}`, `with ${SCALING[other]} ${config[other]}`);
+    if (!lines.has(name)) lines.set(name, []);
+    lines.get(name).push([config[key], inMs(median(times)), median(times)]);
+  }
+  for (const [name, points] of lines) {
+    points.sort((a, b) => a[0] - b[0]);
+    if (points[0][0] === points[points.length - 1][0]) lines.delete(name);
+  }
+  return lines;
+}
+
+function stepsChart(config) {
+  const runs = config.steps_ns.filter((steps) => steps.length);
+  byId("steps-figure").hidden = !runs.length;
+  if (!runs.length) return;
+  const all = runs.flat();
+  const palette = DATA.families.map(color);
+  legend(byId("steps-legend"), runs.map((_, at) => [`run ${config.run_index[at]}`, palette[at % palette.length]]));
+  const option = {
+    color: palette,
+    grid: { left: 62, right: 20, top: 10, bottom: 40 },
+    tooltip: tooltip((about) => tip(`${about.seriesName}, step ${about.value[0]}`, [["bare time", `${ms(about.value[2])} ms`]])),
+    xAxis: valueAxis("step", { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
+    yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ms` } }),
+    series: runs.map((steps, at) => ({
+      type: "line", name: `run ${config.run_index[at]}`, symbol: steps.length > 60 ? "none" : "circle", symbolSize: 5,
+      triggerLineEvent: true, lineStyle: { width: 1.5 }, data: steps.map((ns, step) => [step, inMs(ns), ns]),
+    })),
+  };
+  draw("steps-chart", 260, `${many(all.length, "decode step")}: median ${ms(median(all))} ms, 90 % of them at most ${ms(quantile(all, 0.9))} ms, 99 % at most ${ms(quantile(all, 0.99))} ms`, option);
+}
+
+function contextsChart(config) {
+  const points = config.contexts;
+  const contexts = new Set(points.map((point) => point.context));
+  byId("contexts-figure").hidden = contexts.size < 2;
+  if (contexts.size < 2) return;
+  const lines = [["attn", "CPU", "attention"], ["ffn", "CPU", "ffn"]];
+  if (config.on_device) lines.push(["attn_cuda", "CUDA", "attention"], ["ffn_cuda", "CUDA", "ffn"]);
+  const at = [...contexts].sort((a, b) => a - b);
+  const middle = (key, context) => median(points.filter((p) => p.context === context).map((p) => p[key]));
+  const option = {
+    grid: { left: 62, right: 24, top: 30, bottom: 40 },
+    legend: { top: 0, left: 0, icon: "path://M0,4 L14,4 L14,6 L0,6 Z", textStyle: { color: color("quiet") } },
+    tooltip: tooltip((about) => tip(about.seriesName, [["context", String(about.value[0])], ["median over the runs", `${ms(about.value[2])} ms`]])),
+    xAxis: valueAxis("tokens that attention saw", { nameLocation: "middle", nameGap: 26, scale: true, splitLine: { show: false } }),
+    yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ms` } }),
+    series: lines.map(([key, kind, family]) => ({
+      type: "line", name: `${family === "ffn" ? "FFN" : "attention"}, ${kind}`, symbol: "circle", symbolSize: 7,
+      itemStyle: { color: color(family) }, lineStyle: { width: 2, color: color(family), type: kind === "CPU" ? "dashed" : "solid" },
+      data: at.map((context) => [context, inMs(middle(key, context)), middle(key, context)]),
+    })),
+  };
+  draw("contexts-chart", 280, `Time of attention and FFN of all layers at contexts from ${at[0]} to ${at[at.length - 1]} tokens`, option);
+}
