@@ -29,6 +29,7 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import Claim, ConfigResult, Run, claim_folder, has_traces, write_run
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.views.backends import render_backends
+from qwen3_profile.views.executions import render_executions
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
@@ -68,9 +69,9 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
         with interrupt_held():
             run, code = _save(invocation, claim.folder, add_result(run, result), result, groups)
         yield code
-    compared = render_backends(groups)
-    if compared:
-        show(f"{compared}\n")
+    for compared in (render_backends(groups), render_executions(groups)):
+        if compared:
+            show(f"{compared}\n")
 
 
 def _save(
