@@ -40,6 +40,7 @@ from qwen3_profile.runs import (
 )
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.views.backends import render_backends
+from qwen3_profile.views.executions import render_executions
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name
 
@@ -81,9 +82,9 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, groups, shown)
         yield code
-    compared = render_backends(groups)
-    if compared:
-        show(f"{compared}\n")
+    for compared in (render_backends(groups), render_executions(groups)):
+        if compared:
+            show(f"{compared}\n")
 
 
 def _save(

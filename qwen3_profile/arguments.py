@@ -6,14 +6,16 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from qwen3_profile import __version__
 from qwen3_profile.config import (
     CACHES,
-    CUDA_GRAPH,
+    COMPILE_MODES,
+    COMPILE_SCOPES,
     DEFAULT_MODEL,
     DTYPES,
+    EXECUTIONS,
     WEIGHTS,
     Invocation,
     ModelRequest,
@@ -23,6 +25,7 @@ from qwen3_profile.config import (
     read_prompts,
 )
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.executions import asked_executions
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
@@ -70,7 +73,9 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             backward=options.backward,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
-        asked = [replace(one, **changes) for changes in _executions(options)]
+        asked = asked_executions(
+            one, options.executions, options.compile, options.compile_scope, options.cuda_graph
+        )
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
         raise ConfigError(flag, error.what, error.do) from error
@@ -94,14 +99,6 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         if options.configs is not None
         else (),
     )
-
-
-def _executions(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """What each execution that the flags ask for sets in its config; eager where none is named."""
-    found: list[dict[str, Any]] = []
-    if options.cuda_graph:
-        found.append({"execution": CUDA_GRAPH})
-    return found or [{}]
 
 
 def _each_execution(
@@ -245,12 +242,28 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "eager pass that is traced beside them; decode steps need --cache static (default: off)",
     )  # fmt: skip
     group.add_argument(
+        "--compile", nargs="?", choices=COMPILE_MODES, const=COMPILE_MODES[0], metavar="MODE",
+        help="compile the model with torch.compile and split its kernels by what they were "
+        f"compiled from; MODE is {', '.join(COMPILE_MODES[:-1])} or {COMPILE_MODES[-1]}; decode "
+        "steps need --cache static (default: off; without MODE: %(const)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--compile-scope", choices=COMPILE_SCOPES, default=COMPILE_SCOPES[0],
+        help="compile the model as a whole, or each decoder layer by itself (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--executions", metavar="NAME,NAME",
+        help=f"some of {', '.join(EXECUTIONS)}: run each on the same weights and inputs, and "
+        "compare them part by part (default: what --compile and --cuda-graph ask for, with both of "
+        "them eager too)",
+    )  # fmt: skip
+    group.add_argument(
         "--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
         "attn_implementation, experts_implementation, decode_steps, cache, trace_steps, inputs "
-        "(random or ragged), backward and execution, and the flags above give what it leaves out "
-        "(default: one config, of the flags)",
+        "(random or ragged), backward, execution, compile_mode and compile_scope, and the flags "
+        "above give what it leaves out (default: one config, of the flags)",
     )  # fmt: skip
 
 

@@ -39,6 +39,20 @@ def slides(cache: Any, length: int) -> bool:
     )
 
 
+def filled_cache(model: Any, batch_size: int, length: int) -> Any:
+    """As `static_cache`, with its tensors in place before the first forward, for ever at their
+    address: what is compiled or captured before they are there would make them anew in each pass.
+    """
+    cache = static_cache(model, batch_size, length)
+    make = getattr(cache, "early_initialization", None)
+    if make is not None:
+        config = model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        make(batch_size, heads, size, model.dtype, model.device)
+    return cache
+
+
 def takes_positions(model: Any) -> bool:
     """Whether a forward pass wants to be told where in the sequence its tokens lie.
 

@@ -23,7 +23,7 @@ from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.models import LoadedModel, set_attention, set_experts
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
-from qwen3_profile.runs import RAW_FOLDER, ConfigResult, Measurement, write_nodes
+from qwen3_profile.runs import RAW_FOLDER, Compiled, ConfigResult, Measurement, write_nodes
 from qwen3_profile.training import TrainStep, with_gradients
 
 Phase = Literal["prefill", "decode", "train_step"]
@@ -34,12 +34,14 @@ class Run:
     """One measured run: what was taken of each phase, and of every decode step's bare time.
 
     first: of the prefill, or of the training step.
+    compiled: how its model was compiled, if it was.
     """
 
     first: Measurement
     decode: tuple[Measurement, ...]
     step_times_ns: tuple[int, ...]
     labels: instrument.Instrumentation
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,9 @@ class Capture:
             loaded = self.loaded
             if loaded.facts.is_qwen3:
                 check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self.device)
-            measuring = _Measuring(self, config, worker)
+            measuring = self.measuring(config, worker)
             result = replace(result, lengths=measuring.inputs.lengths)
-            with measuring.gradients():
+            with measuring.opened():
                 for run in measuring.runs():
                     runs.append(run)
             routing = measuring.routing()
@@ -92,6 +94,10 @@ class Capture:
             result = replace(result, status="failed", error=str(told))
         results = _by_phase(result, worker, runs)
         return tuple(replace(each, routing=routing.get(each.phase, ())) for each in results)
+
+    def measuring(self, config: RunConfig, worker: str) -> Measuring:
+        """What takes the passes of one config."""
+        return Measuring(self, config, worker)
 
     def _run_error(self, config: RunConfig, attention: str, error: Exception) -> RunError:
         if isinstance(error, RunError):
@@ -130,6 +136,7 @@ def _by_phase(result: ConfigResult, worker: str, runs: list[Run]) -> tuple[Confi
         unlabelled=labels.missing,
         replaced=labels.replaced,
         labels=fold_layers(labels.expected, labels.num_layers),
+        compiled=runs[-1].compiled,
     )
     first = replace(result, measurements=tuple(run.first for run in runs))
     if not result.config.decode_steps:
@@ -156,8 +163,8 @@ class _Plan:
     bare_ns: int
 
 
-class _Measuring:
-    """The passes of one config, one generation after the other."""
+class Measuring:
+    """The eager passes of one config, one generation after the other."""
 
     def __init__(self, capture: Capture, config: RunConfig, worker: str) -> None:
         self._config = config
@@ -185,8 +192,8 @@ class _Measuring:
             else:
                 yield self._run(run_index)
 
-    def gradients(self) -> AbstractContextManager[None]:
-        """Round the runs of a config that takes gradients."""
+    def opened(self) -> AbstractContextManager[None]:
+        """Round all runs: the model as the config wants it."""
         return with_gradients(self._model) if self._config.backward else nullcontext()
 
     def _warm_up(self) -> None:
@@ -232,12 +239,19 @@ class _Measuring:
         started = _now()
         prefill_ns, step_times_ns = self._bare()
         self._advance()
-        with instrument.labelled(self._model) as labels:
+        found = self._traced_phases(run_index, started, prefill_ns, step_times_ns)
+        self._advance()
+        return found
+
+    def _traced_phases(
+        self, run_index: int, started: str, prefill_ns: int, step_times_ns: tuple[int, ...]
+    ) -> Run:
+        """A traced generation that goes with a bare one."""
+        with self._labelled() as labels:
             generation = self._generation()
             plan = _Plan("prefill", run_index, started, 0, prefill_ns)
             prefill = self._traced(plan, generation.prefill, self._lead_in())
             decode = tuple(self._decode(run_index, started, generation, step_times_ns))
-        self._advance()
         return Run(prefill, decode, step_times_ns, labels)
 
     def _graphs(self, run_index: int) -> Run:
@@ -274,17 +288,14 @@ class _Measuring:
     ) -> Iterator[Measurement]:
         """Runs all decode steps, and traces the chosen ones."""
         chosen = frozenset(self._config.traced_positions)
-        # A short sequence of its own, for the passes that nobody looks at.
-        aside = Generation(self._model, self.inputs.ids[:, -1:], 2 * len(chosen) + 2)
-        if chosen:
-            aside.prefill()
+        lead_in = self._decode_lead_in(2 * len(chosen)) if chosen else generation.decode
         for position in range(max(chosen, default=-1) + 1):
             if position not in chosen:
                 generation.decode()
                 continue
-            self._recorder.settle(aside.decode)
+            self._recorder.settle(lead_in)
             plan = _Plan("decode", run_index, started, position, bare_ns[position])
-            yield self._traced(plan, generation.decode, aside.decode)
+            yield self._traced(plan, generation.decode, lead_in)
 
     def _traced(
         self, plan: _Plan, forward: Callable[[], object], lead_in: Callable[[], None]
@@ -333,6 +344,15 @@ class _Measuring:
         return Generation(
             self._model, inputs.ids, config.decode_steps, config.cache, mask=inputs.mask
         )
+
+    def _labelled(self) -> AbstractContextManager[instrument.Instrumentation]:
+        return instrument.labelled(self._model)
+
+    def _decode_lead_in(self, times: int) -> Callable[[], None]:
+        """A decode step that nobody looks at, of a short sequence of its own, for so many calls."""
+        aside = Generation(self._model, self.inputs.ids[:, -1:], times + 2)
+        aside.prefill()
+        return aside.decode
 
     def _lead_in(self) -> Callable[[], None]:
         """A prefill that is not timed; its memory is free again afterwards."""

@@ -7,12 +7,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
+from qwen3_profile.compiled_steps import (
+    CompiledPass,
+    attribute_compiled,
+    missing_graphs,
+    read_compiled,
+)
 from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
@@ -25,6 +32,7 @@ from qwen3_profile.health import (
     check_unlabelled,
     refuse_damage,
 )
+from qwen3_profile.kernel_times import CompiledTimes
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
@@ -33,6 +41,8 @@ from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.geometry import read_geometry
 from qwen3_profile.whole import collect_whole
+
+_NS_PER_S = 1e9
 
 
 def collect_config(
@@ -145,6 +155,10 @@ def attribute_measured(
     path = folder / measurement.trace
     # What is damaged was refused, or accepted, when the record was made.
     trace = read_trace(path, accept_damaged=True)
+    if result.compiled is not None:
+        known = read_compiled(folder, result.compiled, result.phase, accept=True)
+        matched = attribute_compiled(path, trace, known)
+        return _split_parts(matched.found), matched.ranges
     if measurement.eager is None:
         return attribute_labels(trace)
     eager = read_trace(folder / measurement.eager.trace, accept_damaged=True)
@@ -204,7 +218,9 @@ def _measured(
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
     path = folder / measurement.trace
-    eager, relabel = None, None
+    eager, relabel, known = None, None, None
+    if result.compiled is not None:
+        known = read_compiled(folder, result.compiled, result.phase, accept=accept_damaged)
     if measurement.eager is not None:
         trace = read_trace(path, accept_damaged=accept_damaged)
         beside = measurement.eager
@@ -216,9 +232,11 @@ def _measured(
         relabel = _labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
         findings += check_log(beside.profiler_messages)
     else:
-        trace = read_for_records(path, accept_damaged=accept_damaged)
+        # The kernels of a compiled graph are told by their operators, all of them.
+        read = read_for_records if known is None else read_trace
+        trace = read(path, accept_damaged=accept_damaged)
         findings = ()
-    steps, found = _split(path, trace, accept_damaged, relabel)
+    steps, found = _split(path, trace, accept_damaged, relabel, known)
     mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
     traced = TracedStep(
         position=measurement.position,
@@ -232,7 +250,8 @@ def _measured(
     findings = (
         *findings,
         *found,
-        *(() if refused else _missing_labels(mine, run.model, result.labels)),
+        *missing_graphs(mine.compiled, _graphs_expected(run.model, result)),
+        *(() if refused else _missing_labels(mine, run.model, result)),
         *check_unlabelled(result.unlabelled),
         *check_log(measurement.profiler_messages),
     )
@@ -308,17 +327,32 @@ def _context_len(result: ConfigResult, measurement: Measurement) -> int:
 
 
 def _split(
-    path: Path, trace: Trace, accept_damaged: bool, relabel: Relabel | None = None
+    path: Path,
+    trace: Trace,
+    accept_damaged: bool,
+    relabel: Relabel | None = None,
+    known: CompiledPass | None = None,
 ) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...]]:
-    """The steps with our labels, and what is odd in the trace."""
-    attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
-    findings = check_trace(attribution)
+    """The steps with our labels, and what is odd in the trace.
+
+    Args:
+        relabel: gives the replays of graphs their labels.
+        known: of the compiled passes in it.
+    """
+    compiled: tuple[CompiledTimes, ...] = ()
+    told: tuple[Finding, ...] = ()
+    if known is not None:
+        matched = attribute_compiled(path, trace, known)
+        attribution, compiled, told = matched.found, matched.times, matched.findings
+    else:
+        attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
+    findings = (*check_trace(attribution), *told)
     if not accept_damaged:
         refuse_damage(str(path), findings)
     if relabel is not None:
-        attribution, told = relabel(attribution)
-        findings += told
-    steps = read_steps(_split_parts(attribution))
+        attribution, more = relabel(attribution)
+        findings += more
+    steps = read_steps(_split_parts(attribution), compiled)
     for step in steps:
         if not step.balances:
             raise DamagedTraceError(
@@ -331,11 +365,18 @@ def _split(
     return steps, findings
 
 
+def _graphs_expected(model: ModelFacts, result: ConfigResult) -> int:
+    """How many compiled graphs a pass must call at least."""
+    return model.num_layers if result.config.compile_scope == "layer" else 1
+
+
 def _missing_labels(
-    step: StepTimes, model: ModelFacts, folded: tuple[str, ...]
+    step: StepTimes, model: ModelFacts, result: ConfigResult
 ) -> tuple[Finding, ...]:
-    if folded:
-        expected = labels.unfold_layers(folded, model.num_layers)
+    if result.compiled is not None and not result.labels:
+        return ()  # a model that was compiled as a whole writes none
+    if result.labels:
+        expected = labels.unfold_layers(result.labels, model.num_layers)
     else:
         expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
     if step.forward.name == labels.TRAIN_STEP:
@@ -361,4 +402,17 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         warnings=run.warnings,
         lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
         execution=result.config.execution,
+        **_compile_facts(result),
     )
+
+
+def _compile_facts(result: ConfigResult) -> dict[str, Any]:
+    if result.compiled is None:
+        return {}
+    first_pass_ns = result.compiled.first_pass_ns.get(result.phase)
+    return {
+        "compile_mode": result.config.compile_mode,
+        "compile_scope": result.config.compile_scope,
+        "compile_time": None if first_pass_ns is None else first_pass_ns / _NS_PER_S,
+        "output_error": result.compiled.output_error,
+    }

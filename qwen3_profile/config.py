@@ -18,9 +18,12 @@ CACHES = ("dynamic", "static")
 # What a file of prompts decides, and no flag or entry beside it.
 PROMPT_KEYS = ("batch_size", "input_len", "inputs")
 INPUTS = ("random", "ragged", "prompt")
-# How a forward pass gets to the device: op by op, or as one CUDA graph.
-EAGER, CUDA_GRAPH = "eager", "cuda_graph"
-EXECUTIONS = (EAGER, CUDA_GRAPH)
+# How a forward pass gets to the device: op by op, compiled by torch, or as one CUDA graph.
+EAGER, COMPILED, CUDA_GRAPH = "eager", "compiled", "cuda_graph"
+EXECUTIONS = (EAGER, COMPILED, CUDA_GRAPH)
+# Of torch.compile; the first changes nothing, and all but that one replay CUDA graphs on a GPU.
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+COMPILE_SCOPES = ("model", "layer")
 _LEAST = {
     "batch_size": 1,
     "input_len": 1,
@@ -28,6 +31,14 @@ _LEAST = {
     "warmup_runs": 0,
     "decode_steps": 0,
     "trace_steps": 1,
+}
+_CHOICES = {
+    "cache": CACHES,
+    "inputs": INPUTS,
+    "dtype": DTYPES,
+    "execution": EXECUTIONS,
+    "compile_mode": COMPILE_MODES,
+    "compile_scope": COMPILE_SCOPES,
 }
 
 # Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
@@ -55,6 +66,8 @@ class RunConfig:
         place of prefills.
     execution: one of `EXECUTIONS`. One config has one; the command line makes a config of each
         that it is asked for, on the same weights and inputs.
+    compile_mode, compile_scope: of a compiled execution one of `COMPILE_MODES`, and whether the
+        model is compiled as a whole or layer by layer, one of `COMPILE_SCOPES`.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -73,16 +86,17 @@ class RunConfig:
     experts_implementation: str | None = None
     backward: bool = False
     execution: str = EAGER
+    compile_mode: str = COMPILE_MODES[0]
+    compile_scope: str = COMPILE_SCOPES[0]
 
     def __post_init__(self) -> None:
         for key, least in _LEAST.items():
             _check_count(key, getattr(self, key), least)
-        _check_choice("cache", self.cache, CACHES)
-        _check_choice("inputs", self.inputs, INPUTS)
-        _check_choice("dtype", self.dtype, DTYPES)
-        _check_choice("execution", self.execution, EXECUTIONS)
+        for key, choices in _CHOICES.items():
+            _check_choice(key, getattr(self, key), choices)
         self._check_backward()
         self._check_cuda_graph()
+        self._check_compiled()
         _check_name("attn_implementation", self.attn_implementation)
         _check_name("experts_implementation", self.experts_implementation)
 
@@ -108,6 +122,22 @@ class RunConfig:
                 "give --cache static",
             )
 
+    def _check_compiled(self) -> None:
+        if self.execution != COMPILED:
+            for key in ("compile_mode", "compile_scope"):
+                if getattr(self, key) != _CHOICES[key][0]:
+                    do = f"set execution to {COMPILED}"
+                    raise ConfigError(key, f"goes with a {COMPILED} execution", do)
+            return
+        if self.backward:
+            raise ConfigError("compile", "measures no backward", "leave one of them out")
+        if self.decode_steps and self.cache != "static":
+            raise ConfigError(
+                "compile",
+                f"compiles a decode step once, and a {self.cache} cache grows with each",
+                "give --cache static",
+            )
+
     @property
     def first_phase(self) -> Literal["prefill", "train_step"]:
         """What is measured first, and alone where there are no decode steps."""
@@ -127,6 +157,10 @@ class RunConfig:
             words.append(self.inputs)
         if self.execution != EAGER:
             words.append(self.execution)
+        if self.compile_mode != COMPILE_MODES[0]:
+            words.append(self.compile_mode)
+        if self.compile_scope != COMPILE_SCOPES[0]:
+            words.append(f"by-{self.compile_scope}")
         return "_".join("".join(c if c.isalnum() or c in "-_" else "-" for c in w) for w in words)
 
     @property

@@ -120,6 +120,7 @@ def _export(options: argparse.Namespace) -> int:
     from qwen3_profile.saved import read_replays, read_saved
     from qwen3_profile.store import check_store, save_csv, save_json
     from qwen3_profile.views.backends import render_backends
+    from qwen3_profile.views.executions import render_executions
 
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
@@ -142,9 +143,9 @@ def _export(options: argparse.Namespace) -> int:
     else:
         for text in _tables(groups):
             show(f"{text}\n")
-        compared = render_backends(groups)
-        if compared:
-            show(f"{compared}\n")
+        for compared in (render_backends(groups), render_executions(groups)):
+            if compared:
+                show(f"{compared}\n")
     if not groups:
         return EXIT_OK
     save = {"json": save_json, "csv": save_csv}[options.format]

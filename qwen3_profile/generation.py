@@ -24,6 +24,8 @@ class Generation:
         cache: "dynamic" grows by each token, "static" is allocated at its full length at once.
         mask: int64 [batch_size, input_len], 0 where a sequence is padded on the left; None where
             none is.
+        kept: a static cache to use again in place of a new one; it is emptied. What is compiled, or
+            captured as a graph, goes on working on the tensors that it has seen first.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Generation:
         decode_steps: int = 0,
         cache: str = "dynamic",
         mask: torch.Tensor | None = None,
+        kept: Any = None,
     ) -> None:
         self._model = model
         self._input_ids = input_ids
@@ -43,13 +46,32 @@ class Generation:
         batch_size, input_len = input_ids.shape
         self._cache: Any = None
         self._mask, self._positions = whole_mask(mask, decode_steps)
-        if cache == "static":
+        self._logits: torch.Tensor | None = None
+        if kept is not None:
+            kept.reset()
+            self._cache = kept
+        elif cache == "static":
             self._cache = static_cache(model, batch_size, input_len + decode_steps)
 
     @property
     def next_ids(self) -> torch.Tensor | None:
         """The tokens chosen last, int64 [batch_size, 1]; None where none was chosen."""
         return self._next_ids
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Those of the last forward, [batch_size, 1, vocab_size].
+
+        Raises:
+            RuntimeError: nothing was prefilled.
+        """
+        if self._logits is None:
+            raise RuntimeError("no logits: call prefill first")
+        return self._logits
+
+    def choose(self, next_ids: torch.Tensor | None) -> None:
+        """Makes others the next tokens than those that were chosen last."""
+        self._next_ids = next_ids
 
     @torch.inference_mode()
     def prefill(self) -> None:
@@ -83,6 +105,7 @@ class Generation:
             **given,
         )
         self._cache = output.past_key_values
+        self._logits = output.logits
         self._length = end
         if self._decode_steps:
             with leaf("sample"):

@@ -35,6 +35,7 @@ _JITTER_NS = 1000
 # Gives device events to other scopes, and tells what is to be doubted of that.
 Relabel = Callable[[Attribution], tuple[Attribution, tuple[Finding, ...]]]
 
+_PARALLEL = "its kernels ran side by side, and the trace has no graph node ids to order them by"
 REFUSED, UNPROVEN = "graph-refused", "graph-unproven"
 
 
@@ -93,10 +94,20 @@ def label_replays(
     Returns:
         The attribution, and a finding for each replay that keeps no labels, or not all.
     """
+    return label_each(found, geometry, lambda _: references, nodes)
+
+
+def label_each(
+    found: Attribution,
+    geometry: Geometry,
+    references_of: Callable[[Replay], Sequence[Reference]],
+    nodes: Mapping[int, str] = MappingProxyType({}),
+) -> tuple[Attribution, tuple[Finding, ...]]:
+    """As `label_replays`, where each replay has references of its own."""
     replays: list[Given] = []
     rest: dict[tuple[str, str], list[Int64]] = {}
     for replay in find_replays(found, geometry):
-        labelled, told = _label(found, geometry, replay, references, nodes)
+        labelled, told = _label(found, geometry, replay, references_of(replay), nodes)
         replays.append(labelled)
         if told.why:
             rest.setdefault((told.code, told.why), []).append(told.events)
@@ -104,6 +115,20 @@ def label_replays(
         return found, ()
     findings = (_finding(found, code, why, events) for (code, why), events in rest.items())
     return grow(found, replays), tuple(findings)
+
+
+def find_places(
+    found: Attribution, geometry: Geometry, replay: Replay, reference: Reference
+) -> tuple[dict[int, int], str]:
+    """Which work of `reference` each event of a replay is; or none, and why that cannot be said."""
+    if replay.parallel and replay.by_node is None:
+        return {}, _PARALLEL
+    fits, refusals = _fits(found, geometry, replay, [reference])
+    if not fits:
+        return {}, refusals[0]
+    if any(other.labels() != fits[0].labels() for other in fits[1:]):
+        return {}, f"it fits {reference.what} in more than one way, with other labels"
+    return dict(zip(fits[0].events.tolist(), fits[0].places, strict=True)), ""
 
 
 def _side_by_side(found: Attribution, events: Int64) -> bool:
@@ -156,8 +181,7 @@ def _label(
         if geometry.device[event].node_id in nodes
     }
     if replay.parallel and replay.by_node is None:
-        why = "its kernels ran side by side, and the trace has no graph node ids to order them by"
-        return _refused(replay, parent, [why])
+        return _refused(replay, parent, [_PARALLEL])
     fits, refusals = _fits(found, geometry, replay, references)
     if not fits and marked and references:
         return _by_marks(replay, marked, references[0], parent)

@@ -66,7 +66,9 @@ class Instrumentation:
 
 
 @contextmanager
-def labelled(model: nn.Module, *, passes: bool = False) -> Iterator[Instrumentation]:
+def labelled(
+    model: nn.Module, *, passes: bool = False, inside_layers: bool = True
+) -> Iterator[Instrumentation]:
     """Labels every forward pass of `model` in this block that a profiler records.
 
     Enter it last: after the attention implementation is chosen, kernels are installed and the
@@ -78,20 +80,23 @@ def labelled(model: nn.Module, *, passes: bool = False) -> Iterator[Instrumentat
             not missed.
         passes: also label each call of the model as a whole, by what it is called with; else
             `phase` is to be round it.
+        inside_layers: label the parts of layers too; else the layers as a whole, which are compiled
+            by themselves: a label inside would be one more thing to compile.
 
     Raises:
         ModelError: it has no decoder layers, or one module in two places.
         RunError: it is labelled already.
     """
     with ExitStack() as undo:
-        yield _Installer(undo).install(model, passes)
+        yield _Installer(undo, inside_layers).install(model, passes)
 
 
 class _Installer:
     """One `labelled` block: what it has wrapped, and what it says of the model."""
 
-    def __init__(self, undo: ExitStack) -> None:
+    def __init__(self, undo: ExitStack, inside_layers: bool) -> None:
         self._patches = Patches(undo)
+        self._inside_layers = inside_layers
         self._labels: dict[nn.Module, str] = {}
         self._expected: list[str] = []
         self._hooked: dict[str, None] = {}
@@ -108,7 +113,8 @@ class _Installer:
         self._parts(decoder, "decoder")
         self._causal_mask(decoder, passes and decoder is model)
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
-        self._attention_functions(layers)
+        if self._inside_layers:
+            self._attention_functions(layers)
         self._missing.update(unnamed(decoder, "decoder"))
         return Instrumentation(
             num_layers=len(layers),
@@ -121,6 +127,8 @@ class _Installer:
 
     def _layer(self, index: int, layer: nn.Module) -> bool:
         """Labels one decoder layer; whether it is a mixture of experts."""
+        if not self._inside_layers:
+            return self._compiled_layer(index, layer)
         self._module(layer, layer_label(index), "layer")
         blocks: dict[str, nn.Module] = {}
         for found in parts_of(layer, "layer"):
@@ -134,6 +142,12 @@ class _Installer:
         if "attn" in blocks:
             self._attention(index, blocks["attn"])
         return "ffn" in blocks and self._feed_forward(index, blocks["ffn"])
+
+    def _compiled_layer(self, index: int, layer: nn.Module) -> bool:
+        label = self._labels[layer] = layer_label(index)
+        call: Function = vars(layer)["_compiled_call_impl"]
+        self._patches.put(layer, "_compiled_call_impl", inside_range(call, label, self._patches))
+        return any(p.part == "ffn" and is_moe(p.modules[0]) for p in parts_of(layer, "layer"))
 
     def _attention(self, index: int, attn: nn.Module) -> None:
         labels = {part: layer_label(index, "attn", part) for part in _ATTN_FUNCTIONS}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
+from qwen3_profile.compiled_json import compiled_json
 from qwen3_profile.config import RunConfig
 from qwen3_profile.graph_savings import savings_json
 from qwen3_profile.health import DAMAGE, Finding
@@ -30,6 +31,9 @@ class RunFacts:
     rank, world_size: which process of how many wrote the trace.
     lengths: the tokens of each sequence of the input, without its padding.
     execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
+    compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.
+    compile_time: seconds of the first pass of this phase, which compiles.
+    output_error: by how much compiled logits differ from eager ones; see `runs.Compiled`.
     """
 
     run: str
@@ -50,6 +54,10 @@ class RunFacts:
     world_size: int | None = None
     lengths: tuple[int, ...] = ()
     execution: str | None = None
+    compile_mode: str | None = None
+    compile_scope: str | None = None
+    compile_time: float | None = None
+    output_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,7 @@ class TimingRecord:
             "tokens": _tokens_json(self),
             **_eager_json(self),
             **_facts_json(self.facts),
+            **_compiled_json(self),
             "attn_kernel": asdict(attention) if (attention := self.times.attention) else None,
             "routing": [_routing_json(layer, self.facts.model) for layer in self.routing],
             "damaged": any(finding.severity == DAMAGE for finding in self.findings),
@@ -238,6 +247,11 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
             "parts": savings_json(eager.times.forward, record.times.forward, record.steps),
         },
     }
+
+
+def _compiled_json(record: TimingRecord) -> dict[str, Any]:
+    compiled = record.times.compiled
+    return {} if compiled is None else {"compiled": compiled_json(compiled, record.steps)}
 
 
 def _decode_json(record: TimingRecord) -> dict[str, Any]:

@@ -122,6 +122,24 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiled:
+    """How the model of a config was compiled.
+
+    provenance: the file that says what each kernel was compiled from, relative to the run's folder.
+    first_pass_ns: wall-clock of the first pass of each phase, which compiles it.
+    output_error: by how much its logits differ from eager's, as a share of their length; the
+        largest of all passes that were compared.
+    references: phase -> the raw trace of a pass whose kernels were launched one by one, where the
+        measured ones replay CUDA graphs; empty where they do not.
+    """
+
+    provenance: str
+    first_pass_ns: dict[str, int]
+    output_error: float
+    references: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigResult:
     """What became of one config.
 
@@ -138,6 +156,7 @@ class ConfigResult:
         a pass of its own, padding and all.
     lengths: the tokens of each sequence of the input, without its padding; empty in runs of older
         versions, which never padded.
+    compiled: of a compiled execution, how its model was compiled.
     """
 
     index: int
@@ -156,6 +175,7 @@ class ConfigResult:
     lengths: tuple[int, ...] = ()
     experts_implementation: str = ""
     routing: tuple[LayerRouting, ...] = ()
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True, slots=True)

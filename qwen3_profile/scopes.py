@@ -243,7 +243,8 @@ def with_gaps(
     end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
     kept = (gap != _NO_NAME) & (end > start)
     rows = (gap, tree.track[owner], start, end, owner)
-    return _merged(tree, tuple(names), np.stack(rows).T[kept].astype(np.int64))
+    table = np.stack(rows).T[kept].astype(np.int64)
+    return _merged(tree, tuple(names), table, is_gap=True)[0]
 
 
 _NO_NAME = -1
@@ -283,26 +284,62 @@ def _stretches(tree: ScopeTree) -> tuple[Int32, Int64, Int64]:
     return owner, child, after
 
 
-def _merged(tree: ScopeTree, names: tuple[str, ...], table: Int64) -> ScopeTree:
-    """`tree` and the gaps: int64[n, 5], their name, track, start, end and container."""
+@dataclass(frozen=True, slots=True)
+class NewScope:
+    """A scope that is to be put into a tree.
+
+    parent: an index into the tree, or len(tree) and an index into the new scopes, of an earlier
+        one; -1 for none.
+    """
+
+    name: str
+    track: int
+    start_ns: int
+    end_ns: int
+    parent: int
+
+
+def insert_scopes(tree: ScopeTree, new: Sequence[NewScope]) -> tuple[ScopeTree, Int32]:
+    """`tree` with more scopes, which lie in their parents and in none of the tree's other scopes.
+
+    Returns:
+        The tree, and the place of each new scope in it.
+    """
+    names = dict(zip(tree.names, range(len(tree.names)), strict=True))
+    rows = [
+        (names.setdefault(s.name, len(names)), s.track, s.start_ns, s.end_ns, s.parent) for s in new
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 5)
+    return _merged(tree, tuple(names), table, is_gap=False)
+
+
+def _merged(
+    tree: ScopeTree, names: tuple[str, ...], table: Int64, *, is_gap: bool
+) -> tuple[ScopeTree, Int32]:
+    """`tree` and the scopes of `table`, and the place of each of these in it.
+
+    Args:
+        table: int64[n, 5], their name, track, start, end and parent.
+    """
     name = np.concatenate((tree.name, table[:, 0].astype(np.int32)))
     track = np.concatenate((tree.track, table[:, 1].astype(np.int32)))
     start = np.concatenate((tree.start_ns, table[:, 2]))
     end = np.concatenate((tree.end_ns, table[:, 3]))
     parent = np.concatenate((tree.parent, table[:, 4].astype(np.int32)))
-    is_gap = np.concatenate((tree.is_gap, np.ones(len(table), bool)))
+    gaps = np.concatenate((tree.is_gap, np.full(len(table), is_gap)))
     # A gap may begin with its container's clock tick: the container stays in front of it.
-    order = np.lexsort((is_gap, start - end, start, track))
+    order = np.lexsort((gaps, start - end, start, track))
     position = np.empty(len(order) + 1, np.int32)
     position[order] = np.arange(len(order), dtype=np.int32)
     position[-1] = NO_SCOPE
-    return ScopeTree(
+    merged = ScopeTree(
         names=names,
         name=name[order].astype(np.int32),
         track=track[order].astype(np.int32),
         start_ns=start[order],
         end_ns=end[order],
         parent=position[parent[order]],
-        is_gap=is_gap[order],
+        is_gap=gaps[order],
         crossing=tree.crossing,
     )
+    return merged, position[len(tree) : -1]

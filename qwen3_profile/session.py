@@ -13,11 +13,13 @@ import torch
 
 from qwen3_profile.attention import check_attention_name
 from qwen3_profile.capture import Capture, unmeasured
-from qwen3_profile.config import CUDA_GRAPH, Invocation, ModelRequest, RunConfig
+from qwen3_profile.compiled_capture import CompiledCapture
+from qwen3_profile.config import COMPILED, CUDA_GRAPH, Invocation, ModelRequest, RunConfig
 from qwen3_profile.devices import resolve_device, slow_dtype
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ConfigError, ModelError, RunError
 from qwen3_profile.experts import check_experts_name
+from qwen3_profile.inductor import check_inductor
 from qwen3_profile.memory import release_unused
 from qwen3_profile.models import LoadedModel, load_model
 from qwen3_profile.profiling import frozen_heap
@@ -106,6 +108,8 @@ def _check_device(configs: Sequence[RunConfig], device: torch.device) -> None:
             f"needs a CUDA device, and this is {device}",
             "leave it out, or give --device cuda",
         )
+    if any(config.execution == COMPILED for config in configs):
+        check_inductor(device)
 
 
 def _check_experts(configs: Sequence[RunConfig], loaded: LoadedModel) -> None:
@@ -159,7 +163,8 @@ def run_configs(
             continue
         with progress(_passes(config), config.worker) as advance, frozen_heap():
             seed, prompts = invocation.model.seed, prepared.prompts
-            capture = Capture(loaded, prepared.device, seed, folder, advance, prompts)
+            kind = CompiledCapture if config.execution == COMPILED else Capture
+            capture = kind(loaded, prepared.device, seed, folder, advance, prompts)
             results = capture.run(index, config, worker)
         yield from results
         if results[-1].status == "interrupted":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
+from qwen3_profile.kernel_times import CompiledTimes, merge_compiled
 from qwen3_profile.parts import NO_GROUP, Part, fold_groups, merge_parts
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64
@@ -35,6 +36,7 @@ class StepTimes:
     busy_ns: the union of their intervals. gap_ns: idle device time before them.
     cross_thread_events: attributed from a thread that had no labels.
     attention: what ran as attention; None where the trace does not show it.
+    compiled: what ran in compiled graphs; None where nothing was compiled.
     """
 
     number: int
@@ -47,6 +49,7 @@ class StepTimes:
     unattributed: tuple[Unattributed, ...]
     cross_thread_events: int
     attention: AttentionKernel | None = None
+    compiled: CompiledTimes | None = None
 
     @property
     def unattributed_ns(self) -> int:
@@ -58,18 +61,27 @@ class StepTimes:
         return self.forward.total.device_ns + self.unattributed_ns == self.device_ns
 
 
-def read_steps(attribution: Attribution) -> tuple[StepTimes, ...]:
-    """The times of each step that holds a labelled forward pass."""
+def read_steps(
+    attribution: Attribution, compiled: Sequence[CompiledTimes] = ()
+) -> tuple[StepTimes, ...]:
+    """The times of each step that holds a labelled forward pass.
+
+    Args:
+        compiled: what ran in compiled graphs, one entry per step; empty where nothing was compiled.
+    """
     count = len(attribution.steps)
     group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
     roots = fold_groups(attribution, group.astype(np.int32), count)
     attention = find_attention(attribution)
     events = _events_by_step(attribution)
-    return tuple(
-        step_times(attribution, index, root, attention[index], events[index])
+    found = tuple(
+        (index, step_times(attribution, index, root, attention[index], events[index]))
         for index in range(count)
         for root in roots[index]
     )
+    if not compiled:
+        return tuple(step for _, step in found)
+    return tuple(replace(step, compiled=compiled[index]) for index, step in found)
 
 
 def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
@@ -91,6 +103,7 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
+        compiled=merge_compiled([step.compiled for step in steps]),
     )
 
 

@@ -36,7 +36,7 @@ _HEADLINES = ("total_time", "profiled_time", "cuda_total")
 _DERIVED = ("ttft", "disturbance", "tokens_per_second")
 _KEPT = (
     "run", "config_index", "phase", "batch_size", "input_len", "dtype", "device", "model",
-    "execution",
+    "execution", "compile_mode", "compile_scope",
 )  # fmt: skip
 
 

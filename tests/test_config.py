@@ -44,7 +44,7 @@ from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
             {"cache": "paged"}, "cache: 'paged' is not one of dynamic, static", id="cache"
         ),
         pytest.param(
-            {"execution": "lazy"}, "execution: 'lazy' is not one of eager, cuda_graph", id="lazy"
+            {"execution": "lazy"}, "execution: 'lazy' is not one of eager, compiled", id="lazy"
         ),
         pytest.param(
             {"execution": "cuda_graph", "backward": True},

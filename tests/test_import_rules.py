@@ -20,6 +20,7 @@ TORCH_SIDE = {
     "families", "generation", "graph_annotations", "graph_passes", "graph_runs", "hub", "inputs",
     "instrument", "library", "memory", "models", "own_model", "patching", "profiling", "prompts",
     "ranges", "rawtrace", "session", "structure", "training", "weights",
+    "compilation", "compiled_capture", "inductor", "module_labels",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
@@ -31,7 +32,8 @@ CHAIN = (
     "graph_match", "graph_reference", "graph_evidence", "graph_scopes", "graph_labels",
     "graph_savings",
     "checks", "files",
-    "routing", "runs",
+    "provenance", "kernel_match", "kernel_scopes", "kernel_times",
+    "routing", "runs", "compiled_steps", "compiled_json",
     "backends", "steps", "percentiles", "records",
     "foreign", "ledger", "captured", "collect", "saved", "ranks", "summary", "store",
 )  # fmt: skip

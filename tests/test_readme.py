@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compiled import compiled_record
 from samples import decode_record, graph_record, record, training_record
 
 from qwen3_profile import errors, export, labels
@@ -143,7 +144,9 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     said = [code for row in table_with(page, "layer_details") for code in _CODE.findall(row[0])]
     decode = decode_record(leaves_ns={0: 1000}, step_times_ns=(5000, 6000))
     prefill = replace(record(), config=decode.config)
-    every = (sample[0], prefill, decode, training_record(), graph_record())
+    every = (
+        sample[0], prefill, decode, training_record(), graph_record(), compiled_record(),
+    )  # fmt: skip
     fields = {key for each in every for key in each.to_json()}
     assert sorted(said) == sorted(fields)
 

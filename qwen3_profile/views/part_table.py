@@ -10,6 +10,8 @@ from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.steps import layers, short_name
 from qwen3_profile.views.cells import device, milliseconds, shared
 
+_HEAD = 29  # a longer name, of a kernel that computes many parts, has a line of its own
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -49,7 +51,9 @@ def _columns(*cells: str) -> str:
     widths = (9, 13, 13, 9, 13, 9)
     head, *rest = cells
     tail = "".join(f"{cell:>{width}}" for cell, width in zip(rest, widths, strict=True))
-    return f"{head:<29}{tail}"
+    if len(head) >= _HEAD:
+        return f"{head}\n{'':<{_HEAD}}{tail}"
+    return f"{head:<{_HEAD}}{tail}"
 
 
 def part_rows(forward: Part) -> list[Row]:

@@ -14,6 +14,7 @@ from qwen3_profile.routing import routing_sentence
 from qwen3_profile.steps import backward_of, layers, short_name
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import device, milliseconds, shared, wrap
+from qwen3_profile.views.compiled import compiled_name, compiled_table
 from qwen3_profile.views.decode import context_table, token_line
 from qwen3_profile.views.graph import graph_table
 from qwen3_profile.views.part_table import part_table
@@ -39,6 +40,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         _heading(singles, shown),
         _layer_table(forward, on_device),
         part_table(forward, on_device),
+        compiled_table(shown, on_device),
         *_backward_tables(forward, on_device),
         graph_table(singles, shown),
         totals(singles, on_device),
@@ -78,7 +80,8 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
-            f"{_experts_name(record)}{_cache_name(record)}{_execution(record)}; {_which(record)}, "
+            f"{_experts_name(record)}{_cache_name(record)}{_execution(record)}"
+            f"{compiled_name(facts)}; {_which(record)}, "
             f"the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")

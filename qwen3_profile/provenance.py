@@ -1,0 +1,95 @@
+"""What a compiled graph is made of: its kernels in the order of their calls, each with its parts.
+
+torch.compile leaves no labels inside a compiled graph, so a run writes this beside its traces, one
+file for each config, and `kernel_match` finds the calls again by their order. A sample:
+
+    {"schema_version": 1, "graphs": [{"region": "0/0", "kernels": [
+        {"name": "triton_per_fused_add_mean_mul_pow_rsqrt_4", "parts": [
+            {"label": "layer.0.residual_attn", "nodes": 1},
+            {"label": "layer.0.post_attention_layernorm", "nodes": 6}]},
+        {"name": "aten::mm", "parts": [{"label": "layer.0.ffn.gate_proj", "nodes": 1}]}]}]}
+
+Pure data: no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwen3_profile.errors import TraceError
+from qwen3_profile.files import write_atomic
+
+SCHEMA_VERSION = 1
+# In place of a layer's index, where one graph serves several layers: the label round it says which.
+ANY_LAYER = "layer.*"
+
+
+@dataclass(frozen=True, slots=True)
+class PartShare:
+    """A part that a kernel computes, or some of it.
+
+    label: as in `labels`; a container's for what has no name in it, empty for the forward pass.
+    nodes: how many operations of the graph that is; views and constants are none.
+    """
+
+    label: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One call of a kernel in a compiled graph.
+
+    name: of its event in a trace, without the number of the graph.
+    parts: in the order in which the model computes them; empty where nothing is known.
+    """
+
+    name: str
+    parts: tuple[PartShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGraph:
+    """What torch.compile made of one frame.
+
+    region: the compile id, by which a trace names its calls: "0/0", "0/1", ...
+    kernels: in the order of their calls.
+    """
+
+    region: str
+    kernels: tuple[Kernel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Every graph of one config."""
+
+    schema_version: int
+    graphs: tuple[CompiledGraph, ...]
+
+
+def write_provenance(path: Path, graphs: tuple[CompiledGraph, ...]) -> None:
+    """Writes the file whole or not at all."""
+    write_atomic(path, msgspec.json.encode(Provenance(SCHEMA_VERSION, graphs)) + b"\n")
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Reads what `write_provenance` wrote.
+
+    Raises:
+        TraceError: it is not there, not ours, or of a newer schema.
+    """
+    do = "it belongs to the run's folder; record the run again"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Provenance)
+    except OSError as error:
+        raise TraceError(str(path), f"cannot be read: {error.strerror}", do) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TraceError(str(path), f"is no provenance of ours: {error}", do) from error
+    if found.schema_version > SCHEMA_VERSION:
+        what = f"was written by a newer qwen3_profile (schema {found.schema_version})"
+        raise TraceError(str(path), what, "upgrade qwen3_profile")
+    return found
