@@ -242,8 +242,9 @@ def _view(options: argparse.Namespace) -> int:
     from qwen3_profile.run_site import site_of
     from qwen3_profile.viewer import ViewServer
 
-    if options.ledger is not None:
-        raise ConfigError("--ledger", "does not go with --view", "give one of them")
+    for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
+        if given is not None:
+            raise ConfigError(flag, "does not go with --view", "give one of them")
     with ViewServer(site_of(options.path), options.port or 0) as server:
         show(f"{server.places()}\nCtrl-C ends this")
         with contextlib.suppress(KeyboardInterrupt):

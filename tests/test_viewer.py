@@ -195,6 +195,7 @@ def test_what_cannot_be_viewed_is_told(folder: Path, left: list[str], said: str)
         pytest.param(["{run}", "--view", "--port", "{taken}"], "cannot be used", id="taken port"),
         pytest.param(["{run}", "--view", "--port", "70000"], "cannot be used", id="no port"),
         pytest.param(["{run}", "--view", "--ledger", "x"], "does not go with --view", id="ledger"),
+        pytest.param(["{run}", "--view", "--report"], "does not go with --view", id="report"),
         pytest.param(["{run}", "--port", "8000"], "goes with --view", id="a port for nothing"),
     ],
 )
