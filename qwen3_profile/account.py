@@ -1,9 +1,7 @@
 """A trace in, what its ledger sums up out; and the sums of several traces that follow each other.
 
-The trace of a long decode is gigabytes, and most of what is known of its events is needed for a
-moment only. So it is cut between steps, where nothing is under way: a range, a launch or a device
-event on either side has nothing to do with the other side, and every sum of the whole is the sum
-of the sums.
+Where these have nothing to do with each other (`windows.py`), every sum of the whole is the sum of
+their sums.
 """
 
 from __future__ import annotations
@@ -11,14 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qwen3_profile.attribution import (
     NO_LAUNCH_EVENT,
-    NO_STEP,
     Attribution,
     Reason,
     attribute,
@@ -27,17 +23,16 @@ from qwen3_profile.attribution import (
     union_ns,
 )
 from qwen3_profile.checks import check_trace
+from qwen3_profile.fold import fold, fold_groups
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow, kernel_rows
-from qwen3_profile.parts import Part, fold, fold_groups, merge_parts
+from qwen3_profile.parts import Part, merge_parts
 from qwen3_profile.scopes import ScopeTree, Step
-from qwen3_profile.trace.columns import NO_CORRELATION, Span, Trace
+from qwen3_profile.trace.columns import Trace
+from qwen3_profile.windows import Outline, outline, stand_apart
 
 if TYPE_CHECKING:
     from qwen3_profile.graph_labels import Relabel
-
-# What a file says of itself is found in each of its traces.
-_OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +42,7 @@ class Account:
     busy_ns: the union of device intervals, by the device's number and name.
     unattributed: (ns, events) of what belongs to no scope.
     roots, framework: by track, the sums of its scopes and of what frameworks wrote of themselves.
-    labelled: the tracks that have scopes.
-    correlations: from the least id of a launch or device event to the largest.
-    stray_events: device events outside of all steps.
+    outline: of the trace; of the first one where it is of several.
     kernels: which kernels it is; of one trace alone, and where somebody asked.
     """
 
@@ -65,9 +58,7 @@ class Account:
     roots: dict[int, tuple[Part, ...]]
     framework: dict[int, tuple[Part, ...]]
     steps: tuple[Step, ...]
-    labelled: frozenset[int]
-    correlations: Span | None
-    stray_events: int
+    outline: Outline
     kernels: tuple[KernelRow, ...] | None = None
 
 
@@ -109,9 +100,7 @@ def make_account(
         roots=_by_track(found) if relabel is None else {0: fold(found)},
         framework=_by_track(noise),
         steps=found.steps,
-        labelled=frozenset(np.unique(scopes.track).tolist()),
-        correlations=_correlations(trace),
-        stray_events=int((found.device_step == NO_STEP).sum()),
+        outline=outline(found, findings),
         kernels=kernel_rows(found) if kernels else None,
     )
 
@@ -119,7 +108,7 @@ def make_account(
 def add_accounts(accounts: Sequence[Account]) -> Account | None:
     """The sums over traces that follow each other; None if one of them reaches into another."""
     first = accounts[0]
-    if len(accounts) > 1 and not _stand_apart(accounts):
+    if not stand_apart([each.outline for each in accounts]):
         return None
     busy_ns: Counter[tuple[int, str]] = Counter()
     unattributed: dict[Reason, tuple[int, int]] = {}
@@ -140,10 +129,8 @@ def add_accounts(accounts: Sequence[Account]) -> Account | None:
         findings=first.findings,
         roots=_merged(each.roots for each in accounts),
         framework=_merged(each.framework for each in accounts),
-        steps=first.steps,
-        labelled=first.labelled,
-        correlations=first.correlations,
-        stray_events=sum(each.stray_events for each in accounts),
+        steps=tuple(step for each in accounts for step in each.steps),
+        outline=first.outline,
     )
 
 
@@ -154,30 +141,6 @@ def all_roots(by_track: dict[int, tuple[Part, ...]]) -> tuple[Part, ...]:
         for root in by_track[track]:
             named.setdefault(root.name, []).append(root)
     return tuple(merge_parts(same) for same in named.values())
-
-
-def _stand_apart(accounts: Sequence[Account]) -> bool:
-    """Whether nothing in one of the traces would be seen otherwise beside the others.
-
-    Nothing is odd in any of them; no id of a launch occurs twice; launches of other threads find
-    the same one thread with labels; and idle time outside of steps has no past.
-    """
-    findings, labelled = accounts[0].findings, accounts[0].labelled
-    if any(finding.code not in _OF_THE_FILE for finding in findings):
-        return False
-    if any(each.findings != findings or each.labelled != labelled for each in accounts):
-        return False
-    # A trace of one device event has nothing that this event could be too long for.
-    if any(each.device_events < 2 for each in accounts):
-        return False
-    if sum(each.stray_events > 0 for each in accounts) > 1:
-        return False
-    ids = sorted(
-        (each.correlations.first_ns, each.correlations.last_ns)
-        for each in accounts
-        if each.correlations is not None
-    )
-    return all(one[1] < other[0] for one, other in pairwise(ids))
 
 
 def _by_track(found: Attribution) -> dict[int, tuple[Part, ...]]:
@@ -214,9 +177,3 @@ def _unattributed(found: Attribution) -> dict[Reason, tuple[int, int]]:
         if mine.any():
             rest[reason] = (int(dur_ns[mine].sum()), int(mine.sum()))
     return rest
-
-
-def _correlations(trace: Trace) -> Span | None:
-    ids = np.concatenate((trace.launches.correlation, trace.device.correlation))
-    ids = ids[ids != NO_CORRELATION]
-    return Span(int(ids.min()), int(ids.max())) if len(ids) else None

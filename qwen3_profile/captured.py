@@ -140,7 +140,7 @@ def collect_replays(
     )
     outside = outside_passes(labelled)
     findings = (*findings, *told, *((outside,) if outside else ()))
-    unique = unique_name(path, trace, times)
+    unique = unique_name(path, trace.info, times)
     return tuple(
         TimingRecord(
             id=f"{unique}-c0-r{index}-{each.phase}",

@@ -11,9 +11,7 @@ from typing import Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
-from qwen3_profile.collectives import split_collectives
 from qwen3_profile.compiled_steps import (
     CompiledPass,
     attribute_compiled,
@@ -33,6 +31,7 @@ from qwen3_profile.health import (
     refuse_damage,
 )
 from qwen3_profile.kernel_times import CompiledTimes
+from qwen3_profile.label_records import collect_windows, demand_balance, label_records, split_parts
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
@@ -82,8 +81,10 @@ def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRe
         TraceError: not a trace, or one with neither.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    trace = read_for_records(path, accept_damaged=accept_damaged)
-    found = collect_read_trace(path, trace, accept_damaged=accept_damaged)
+    recording = read_for_records(path, accept_damaged=accept_damaged)
+    found = collect_windows(path, recording, accept_damaged=accept_damaged)
+    if not found:
+        found = collect_read_trace(path, recording.trace(), accept_damaged=accept_damaged)
     if not found:
         raise TraceError(
             str(path),
@@ -116,22 +117,9 @@ def collect_read_trace(
             found = collect_whole(path, trace, facts, findings)
         if found:
             return found
-    return tuple(
-        TimingRecord(
-            id=f"{unique_name(path, trace, steps)}-c0-r{index}-{step.forward.name}",
-            timestamp="",
-            config_index=0,
-            run_index=index,
-            phase=step.forward.name,
-            config=None,
-            total_ns=None,
-            profiled_ns=None,
-            times=step,
-            findings=findings,
-            facts=facts,
-        )
-        for index, step in enumerate(steps)
-    )
+    if not steps:
+        return ()
+    return label_records(unique_name(path, trace.info, steps), steps, findings, facts)
 
 
 def attribute_labels(trace: Trace, relabel: Relabel | None = None) -> tuple[Attribution, int]:
@@ -145,7 +133,7 @@ def attribute_labels(trace: Trace, relabel: Relabel | None = None) -> tuple[Attr
     ranges = len(found.scopes)
     if relabel is not None:
         found, _ = relabel(found)
-    return _split_parts(found), ranges
+    return split_parts(found), ranges
 
 
 def attribute_measured(
@@ -158,16 +146,12 @@ def attribute_measured(
     if result.compiled is not None:
         known = read_compiled(folder, result.compiled, result.phase, accept=True)
         matched = attribute_compiled(path, trace, known)
-        return _split_parts(matched.found), matched.ranges
+        return split_parts(matched.found), matched.ranges
     if measurement.eager is None:
         return attribute_labels(trace)
     eager = read_trace(folder / measurement.eager.trace, accept_damaged=True)
     relabel = _labels_of_eager(folder, path, trace, result.phase, measurement.eager, eager)
     return attribute_labels(trace, relabel)
-
-
-def _split_parts(found: Attribution) -> Attribution:
-    return split_collectives(split_backward(found))
 
 
 def _record(
@@ -233,8 +217,10 @@ def _measured(
         findings += check_log(beside.profiler_messages)
     else:
         # The kernels of a compiled graph are told by their operators, all of them.
-        read = read_for_records if known is None else read_trace
-        trace = read(path, accept_damaged=accept_damaged)
+        if known is None:
+            trace = read_for_records(path, accept_damaged=accept_damaged).trace()
+        else:
+            trace = read_trace(path, accept_damaged=accept_damaged)
         findings = ()
     steps, found = _split(path, trace, accept_damaged, relabel, known)
     mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
@@ -352,16 +338,8 @@ def _split(
     if relabel is not None:
         attribution, more = relabel(attribution)
         findings += more
-    steps = read_steps(_split_parts(attribution), compiled)
-    for step in steps:
-        if not step.balances:
-            raise DamagedTraceError(
-                str(path),
-                f"step {step.number} does not balance: {step.forward.name} with "
-                f"{step.forward.total.device_ns} ns and {step.unattributed_ns} ns without label "
-                f"are not the {step.device_ns} ns of its device events",
-                "a step may hold one forward pass, and no label outside it",
-            )
+    steps = read_steps(split_parts(attribution), compiled)
+    demand_balance(path, steps)
     return steps, findings
 
 

@@ -15,7 +15,7 @@ from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.steps import StepTimes, read_steps
-from qwen3_profile.trace import Trace
+from qwen3_profile.trace import Trace, TraceInfo
 
 if TYPE_CHECKING:
     from qwen3_profile.module_parts import Instance
@@ -52,7 +52,7 @@ def collect_modules(
     findings += tuple(
         finding for finding in (outside_passes(attribution), _crossing(attribution)) if finding
     )
-    unique = unique_name(path, trace, steps)
+    unique = unique_name(path, trace.info, steps)
     return _records(unique, facts, modules.passes, steps, findings)
 
 
@@ -105,9 +105,9 @@ def _records(
     return tuple(found)
 
 
-def unique_name(path: Path, trace: Trace, steps: Sequence[StepTimes]) -> str:
+def unique_name(path: Path, info: TraceInfo, steps: Sequence[StepTimes]) -> str:
     """Traces of the same name are common; the time of the first step tells them apart."""
-    return f"{path.name}@{trace.info.base_time_ns + steps[0].start_ns}"
+    return f"{path.name}@{info.base_time_ns + steps[0].start_ns}"
 
 
 def trace_facts(path: Path, trace: Trace) -> RunFacts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +16,6 @@ import numpy as np
 
 from qwen3_profile.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.attribution import Reason
-from qwen3_profile.checks import LONGEST_TRACE_NS
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow
 from qwen3_profile.parts import Part
@@ -25,6 +23,7 @@ from qwen3_profile.scopes import Step, build_scopes, find_steps, select_labels
 from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
+from qwen3_profile.windows import is_long, windows
 
 if TYPE_CHECKING:
     from qwen3_profile.graph_labels import Relabel
@@ -172,31 +171,12 @@ def make_long_ledger(
     recording: Recording, scopes: str = "labels", *, kernels: bool = False
 ) -> Ledger:
     """As `make_ledger`, of a trace that may be too long to be looked at in one piece."""
-    if len(recording) > _WINDOW_EVENTS and not kernels:
-        steps = find_steps(recording.host())
-        borders = _borders(recording, steps)
-        windows = (recording.between(*pair) for pair in pairwise(borders))
-        accounts = [_account(window, scopes, steps) for window in windows]
+    if is_long(recording) and not kernels:
+        accounts = [_account(window, scopes, steps) for window, steps in windows(recording)]
         account = add_accounts(accounts) if len(accounts) > 1 else None
         if account is not None:
             return _ledger(recording.info, scopes, account)
     return make_ledger(recording.trace(), scopes, kernels=kernels)
-
-
-# Launches and device events that are looked at together.
-_WINDOW_EVENTS = 150_000
-
-
-def _borders(recording: Recording, steps: tuple[Step, ...]) -> list[int]:
-    """Times at which to cut the recording, from before its first event to behind its last."""
-    span = recording.span
-    if span is None or span.last_ns - span.first_ns > LONGEST_TRACE_NS:
-        return []
-    starts = np.array([step.start_ns for step in steps[1:]], np.int64)
-    quiet = starts[recording.is_quiet(starts)].tolist()
-    wanted = -(-len(recording) // _WINDOW_EVENTS)
-    every = max(1, -(-(len(quiet) + 1) // wanted))
-    return [span.first_ns, *quiet[every - 1 :: every], span.last_ns + 1]
 
 
 def _account(

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from qwen3_profile import labels
 from qwen3_profile.backends import is_choice
 from qwen3_profile.checks import LONGEST_TRACE_NS
 from qwen3_profile.ledger import is_framework
-from qwen3_profile.trace import Category, Recording, Trace, read_recording, read_trace
+from qwen3_profile.trace import Category, Recording, read_recording
 
 
 def is_asked_for(name: str) -> bool:
@@ -35,9 +33,9 @@ def read_asked_for(path: Path, *, accept_damaged: bool = False) -> Recording:
     return read_recording(path, accept_damaged=accept_damaged)
 
 
-def read_for_records(path: Path, *, accept_damaged: bool = False) -> Trace:
-    """As `read_trace`, with those operators that the records of the trace depend on."""
-    trace = read_asked_for(path, accept_damaged=accept_damaged).trace()
-    if not np.any(trace.host.category == Category.PYTHON_FUNCTION):
-        return trace
-    return read_trace(path, accept_damaged=accept_damaged)
+def read_for_records(path: Path, *, accept_damaged: bool = False) -> Recording:
+    """As `read_recording`, with those operators that the records of the trace depend on."""
+    found = read_asked_for(path, accept_damaged=accept_damaged)
+    if not found.has(Category.PYTHON_FUNCTION):
+        return found
+    return read_recording(path, accept_damaged=accept_damaged)

@@ -1,18 +1,19 @@
-"""Attribution in, one tree of parts per step out: times by label path, children inside parents."""
+"""Times by label path, children inside parents: a tree of parts, held small."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from qwen3_profile.attribution import Attribution
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree
-from qwen3_profile.trace.columns import Bool, Int32, Int64
+from qwen3_profile.trace.columns import Int32, Int64
 
-NO_GROUP = -1
-_CPU, _NOT_NESTED = 1, 2  # of the columns of `Times`: which is wall-clock, how many are not sums
+NO_PART = -1
+_TIMES = 8  # the fields of `Times`
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Part:
     name: str
     total: Times
     own: Times
-    parts: tuple[Part, ...] = ()
+    parts: Sequence[Part] = ()
 
     def find(self, name: str) -> Part | None:
         """The direct child called `name`."""
@@ -84,6 +85,106 @@ class Part:
             part = waiting.pop()
             yield part
             waiting += reversed(part.parts)
+
+
+class PackedParts(Sequence[Part]):
+    """The children of a root, held as numbers until somebody asks for them.
+
+    A trace may hold thousands of forward passes, and as objects the parts of one take as much
+    memory as a hundredth of its text.
+    """
+
+    __slots__ = ("_count", "_root", "_tree")
+
+    def __init__(self, tree: PartTree, root: int, count: int) -> None:
+        self._tree = tree
+        self._root = root
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Part]: ...
+    def __getitem__(self, index: int | slice) -> Part | Sequence[Part]:
+        return self._unpacked()[index]
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self._unpacked())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PackedParts):
+            return self._unpacked() == other._unpacked()
+        return self._unpacked() == other
+
+    def __hash__(self) -> int:
+        return hash(self._unpacked())
+
+    def __repr__(self) -> str:
+        return repr(self._unpacked())
+
+    def _unpacked(self) -> tuple[Part, ...]:
+        return _unpack(self._tree)[self._root]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartTree:
+    """Parts as parallel arrays, parents before their children, roots before all.
+
+    names: what `name` indexes. name: int32[p].
+    parent: int32[p], the place of another part, or -1.
+    times: [p, 16], the fields of `total` and of `own`, in bytes as small as they allow.
+    """
+
+    names: tuple[str, ...]
+    name: Int32
+    parent: Int32
+    times: npt.NDArray[Any]
+
+    def roots(self) -> tuple[Part, ...]:
+        """The parts that lie in none, their children packed."""
+        count = int((self.parent == NO_PART).sum())
+        below = np.bincount(self.parent[count:], minlength=count).tolist()
+        return tuple(
+            Part(
+                self.names[self.name[root]],
+                *_both(self.times[root].tolist()),
+                PackedParts(self, root, below[root]) if below[root] else (),
+            )
+            for root in range(count)
+        )
+
+
+_SMALL = np.iinfo(np.uint32).max
+
+
+def pack_times(times: Int64) -> npt.NDArray[Any]:
+    """`times` in four bytes each, where they fit."""
+    fit = not times.size or (times.min() >= 0 and times.max() <= _SMALL)
+    return times.astype(np.uint32) if fit else times
+
+
+# Who looks at the parts of one pass looks at all of them, several times.
+@lru_cache(maxsize=2)
+def _unpack(tree: PartTree) -> dict[int, tuple[Part, ...]]:
+    """The children of each root."""
+    parents, names, times = tree.parent.tolist(), tree.name.tolist(), tree.times.tolist()
+    below: list[list[Part]] = [[] for _ in parents]
+    roots = parents.count(NO_PART)
+    for place in range(len(parents) - 1, roots - 1, -1):
+        children = below[place]
+        children.reverse()
+        part = Part(tree.names[names[place]], *_both(times[place]), tuple(children))
+        below[place] = []
+        below[parents[place]].append(part)
+    return {root: tuple(reversed(below[root])) for root in range(roots)}
+
+
+def _both(times: list[int]) -> tuple[Times, Times]:
+    """Those with children, and those without."""
+    return Times(*times[:_TIMES]), Times(*times[_TIMES:])
 
 
 _NOTHING = (Times(), Times())
@@ -112,139 +213,3 @@ def merge_parts(parts: Sequence[Part]) -> Part:
         children = tuple(built.pop(child) for child in below.get(path, ()))
         built[path] = Part(path[-1], total, own, children)
     return built[name,]
-
-
-def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, ...]:
-    """Sums the scopes of the same path of names.
-
-    Args:
-        attribution: s scopes with their sums.
-        selected: bool[s], the scopes to take (a parent with its children); None for all.
-    """
-    chosen = np.ones(len(attribution.scopes), bool) if selected is None else selected
-    return fold_groups(attribution, np.where(chosen, 0, NO_GROUP).astype(np.int32), 1)[0]
-
-
-def fold_groups(attribution: Attribution, group: Int32, count: int) -> list[tuple[Part, ...]]:
-    """As `fold`, for each of several groups of scopes that have nothing to do with each other.
-
-    Args:
-        group: int32[s], the number of each scope's group, or -1 to leave it out.
-        count: how many groups there are.
-    """
-    paths = _find_paths(attribution.scopes, group)
-    own = _sum_by_path(attribution, paths)
-    total = own.copy()
-    for level in reversed(paths.levels[1:]):
-        np.add.at(total, paths.parent[level], total[level])
-    # Wall-clock of a scope includes its children's already, and a call is no call of its parent.
-    total[:, :_NOT_NESTED] = own[:, :_NOT_NESTED]
-    nested = paths.parent >= 0
-    np.subtract.at(own[:, _CPU], paths.parent[nested], total[nested, _CPU])
-    return _build(attribution.scopes, paths, total, own, count)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Paths:
-    """The distinct paths of names, parents before their children, else by their first scope.
-
-    parent: int64[p], another path, or the group's number below 0: -1 is group 0.
-    name: int64[p], as in the scopes. levels: the paths by their depth.
-    scope, of_scope: int64[n]; the scopes that were taken, and the path of each.
-    """
-
-    parent: Int64
-    name: Int64
-    levels: tuple[slice, ...]
-    scope: Int64
-    of_scope: Int64
-
-
-def _find_paths(scopes: ScopeTree, group: Int32) -> _Paths:
-    above = np.where(scopes.parent >= 0, scopes.parent, NO_SCOPE)
-    inside = (above >= 0) & (group[above] == group) if len(above) else above >= 0
-    above = np.where(inside, above, NO_SCOPE)
-    path_of = -1 - group.astype(np.int64)
-    parents, names, levels, count = [], [], [], 0
-    left = np.flatnonzero(group != NO_GROUP)
-    level = left[above[left] == NO_SCOPE]
-    below = _Children(above, left)
-    while len(level):
-        outer = np.where(above[level] >= 0, path_of[above[level]], path_of[level])
-        key = outer * len(scopes.names) + scopes.name[level]
-        _, first, which = np.unique(key, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), np.int64)
-        rank[np.argsort(first)] = np.arange(len(first))
-        path_of[level] = count + rank[which]
-        first = np.sort(first)
-        parents.append(outer[first])
-        names.append(scopes.name[level][first].astype(np.int64))
-        levels.append(slice(count, count + len(first)))
-        count += len(first)
-        level = below.of(level)
-    none = np.empty(0, np.int64)
-    return _Paths(
-        parent=np.concatenate((none, *parents)),
-        name=np.concatenate((none, *names)),
-        levels=tuple(levels),
-        scope=left,
-        of_scope=path_of[left],
-    )
-
-
-class _Children:
-    """Who lies in whom: scopes ordered by the one around them."""
-
-    def __init__(self, above: Int64, among: Int64) -> None:
-        self._child = among[np.argsort(above[among], kind="stable")]
-        self._above = above[self._child]
-
-    def of(self, scopes: Int64) -> Int64:
-        """The children of `scopes`, in the order of all scopes."""
-        begin = np.searchsorted(self._above, scopes, side="left")
-        count = np.searchsorted(self._above, scopes, side="right") - begin
-        # Each begin, as often as it has children, and on from there by one.
-        first = np.repeat(begin - np.cumsum(count) + count, count)
-        return np.sort(self._child[first + np.arange(len(first))])
-
-
-def _sum_by_path(attribution: Attribution, paths: _Paths) -> Int64:
-    """int64[paths, times]: the sums of each path's scopes, without children but for wall-clock."""
-    scopes = attribution.scopes
-    columns = (
-        np.ones(len(scopes), np.int64),
-        scopes.end_ns - scopes.start_ns,
-        attribution.self_device_ns,
-        attribution.self_device_events,
-        attribution.self_graph_events,
-        attribution.self_launch_ns,
-        attribution.self_gap_ns,
-        attribution.self_queue_ns,
-    )
-    sums = np.zeros((len(paths.parent), len(columns)), np.int64)
-    if len(paths.scope):
-        order = np.argsort(paths.of_scope, kind="stable")
-        scope, path = paths.scope[order], paths.of_scope[order]
-        begins = np.flatnonzero(np.diff(path, prepend=-1))
-        for number, column in enumerate(columns):
-            sums[:, number] = np.add.reduceat(column[scope], begins)
-    return sums
-
-
-def _build(
-    scopes: ScopeTree, paths: _Paths, total: Int64, own: Int64, count: int
-) -> list[tuple[Part, ...]]:
-    """The parts of each group."""
-    parents, names = paths.parent.tolist(), paths.name.tolist()
-    totals, owns = total.tolist(), own.tolist()
-    below: list[list[Part]] = [[] for _ in range(len(parents) + count)]
-    # A group's number is a path below 0, and so it counts from the end of the list.
-    for path in range(len(parents) - 1, -1, -1):
-        children = below[path]
-        children.reverse()
-        part = Part(
-            scopes.names[names[path]], Times(*totals[path]), Times(*owns[path]), tuple(children)
-        )
-        below[path] = []
-        below[parents[path]].append(part)
-    return [tuple(reversed(below[-1 - group])) for group in range(count)]

@@ -12,10 +12,11 @@ from pathlib import Path
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.collectives import split_collectives
+from qwen3_profile.fold import fold
 from qwen3_profile.foreign import unique_name
 from qwen3_profile.health import Finding
 from qwen3_profile.ledger import select
-from qwen3_profile.parts import Part, Times, fold, sum_times
+from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.scopes import ScopeTree, build_scopes, whole_trace
 from qwen3_profile.steps import StepTimes, step_times
@@ -37,7 +38,7 @@ def collect_whole(
     times = _times(attributed[0])
     return (
         TimingRecord(
-            id=f"{unique_name(path, trace, [times])}-c0-r0-{labels.WHOLE_TRACE}",
+            id=f"{unique_name(path, trace.info, [times])}-c0-r0-{labels.WHOLE_TRACE}",
             timestamp="",
             config_index=0,
             run_index=0,

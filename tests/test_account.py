@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from kineto import document, driver, kernel, label, launch, step, write
 
-from qwen3_profile import ledger
+from qwen3_profile import ledger, windows
 from qwen3_profile.ledger import SCOPES, make_ledger, make_long_ledger
 from qwen3_profile.operators import is_asked_for
 from qwen3_profile.trace import read_recording, read_trace
@@ -83,7 +83,7 @@ def test_window_by_window_is_as_in_one_piece(
     events: list[str], scopes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "t.json", document(*events))
-    monkeypatch.setattr(ledger, "_WINDOW_EVENTS", 5)
+    monkeypatch.setattr(windows, "_WINDOW_EVENTS", 9)
     assert make_long_ledger(read_recording(path), scopes) == make_ledger(read_trace(path), scopes)
 
 
@@ -92,7 +92,7 @@ def test_a_sound_trace_is_never_looked_at_as_a_whole(
     events: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "t.json", document(*events))
-    monkeypatch.setattr(ledger, "_WINDOW_EVENTS", 5)
+    monkeypatch.setattr(windows, "_WINDOW_EVENTS", 9)
     with mock.patch.object(ledger, "make_ledger") as whole:
         make_long_ledger(read_recording(path))
     whole.assert_not_called()
@@ -105,7 +105,7 @@ def test_what_no_account_asks_for_may_be_left_out(
     out = io.StringIO()
     write_trace(out, 4, layers=1, gpu=gpu)
     path = write(tmp_path / "t.json", out.getvalue().encode())
-    monkeypatch.setattr(ledger, "_WINDOW_EVENTS", 60)
+    monkeypatch.setattr(windows, "_WINDOW_EVENTS", 60)
     few = read_recording(path, keeps_op=is_asked_for)
     assert make_long_ledger(few) == make_ledger(read_trace(path))
     assert len(few.trace().host) < len(read_trace(path).host)

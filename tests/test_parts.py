@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kineto import cpu_op, kernel, label, launch, split
 
-from qwen3_profile.parts import Part, Times, fold, sum_times
+from qwen3_profile.fold import fold
+from qwen3_profile.parts import Part, Times, sum_times
 
 
 def tree(part: Part) -> object:

@@ -187,8 +187,17 @@ class Recording:
         return self._trace((host, *([] for _ in others)), _ALWAYS, no_autograd_ops())
 
     def __len__(self) -> int:
-        """How many launches and device events there are."""
-        return sum(len(block.kind) for table in self._tables[1:3] for block in table)
+        """How many host events, launches and device events there are."""
+        return sum(len(block.kind) for table in self._tables[:3] for block in table)
+
+    def has(self, category: Category) -> bool:
+        """Whether there is an event of this category."""
+        return bool((self._kinds.category == category).any())
+
+    @property
+    def has_autograd(self) -> bool:
+        """Whether autograd numbered or evaluated any of the operators."""
+        return bool(self._autograd)
 
     @property
     def span(self) -> Span | None:

@@ -1,0 +1,114 @@
+"""A long recording in, the times at which it may be cut out; and whether what was cut stands alone.
+
+The trace of a long decode is gigabytes, and most of what is known of its events is needed for a
+moment only. So it is cut between steps, where nothing is under way: a range, a launch or a device
+event on either side has nothing to do with the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from qwen3_profile.attribution import NO_STEP, Attribution
+from qwen3_profile.checks import LONGEST_TRACE_NS
+from qwen3_profile.health import Finding
+from qwen3_profile.scopes import Step, find_steps
+from qwen3_profile.trace import Recording, Trace
+from qwen3_profile.trace.columns import NO_CORRELATION, Span
+
+# Ranges, launches and device events that are looked at together.
+_WINDOW_EVENTS = 150_000
+# What a file says of itself is found in each of its traces.
+_OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a trace says whether it stands apart from those before and after it.
+
+    labelled: the tracks that have scopes.
+    correlations: from the least id of a launch or device event to the largest.
+    stray_events: device events outside of all steps.
+    """
+
+    findings: tuple[Finding, ...]
+    labelled: frozenset[int]
+    device_events: int
+    stray_events: int
+    correlations: Span | None
+
+
+def is_long(recording: Recording) -> bool:
+    """Whether the recording is better looked at window by window."""
+    return len(recording) > _WINDOW_EVENTS
+
+
+def windows(recording: Recording) -> Iterator[tuple[Trace, tuple[Step, ...]]]:
+    """The recording cut where nothing is under way, and the steps that begin in each stretch."""
+    steps = find_steps(recording.host())
+    for begin, end in pairwise(_borders(recording, steps)):
+        mine = tuple(step for step in steps if begin <= step.start_ns < end)
+        yield recording.between(begin, end), mine
+
+
+def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:
+    """That of the trace which was attributed.
+
+    Args:
+        findings: what is odd in it.
+    """
+    return Outline(
+        findings=findings,
+        labelled=frozenset(np.unique(found.scopes.track).tolist()),
+        device_events=len(found.trace.device),
+        stray_events=int((found.device_step == NO_STEP).sum()),
+        correlations=_correlations(found.trace),
+    )
+
+
+def stand_apart(outlines: Sequence[Outline]) -> bool:
+    """Whether nothing in one of the traces would be seen otherwise beside the others.
+
+    Nothing is odd in any of them; no id of a launch occurs twice; launches of other threads find
+    the same one thread with labels; and idle time outside of steps has no past.
+    """
+    findings, labelled = outlines[0].findings, outlines[0].labelled
+    if any(finding.code not in _OF_THE_FILE for finding in findings):
+        return False
+    if any(each.findings != findings or each.labelled != labelled for each in outlines):
+        return False
+    # A trace of one device event has nothing that this event could be too long for.
+    if min(each.device_events for each in outlines) < 2 and any(
+        each.device_events or each.correlations for each in outlines
+    ):
+        return False
+    if sum(each.stray_events > 0 for each in outlines) > 1:
+        return False
+    ids = sorted(
+        (each.correlations.first_ns, each.correlations.last_ns)
+        for each in outlines
+        if each.correlations is not None
+    )
+    return all(one[1] < other[0] for one, other in pairwise(ids))
+
+
+def _borders(recording: Recording, steps: tuple[Step, ...]) -> list[int]:
+    """Times at which to cut the recording, from before its first event to behind its last."""
+    span = recording.span
+    if span is None or span.last_ns - span.first_ns > LONGEST_TRACE_NS:
+        return []
+    starts = np.array([step.start_ns for step in steps[1:]], np.int64)
+    quiet = starts[recording.is_quiet(starts)].tolist()
+    wanted = -(-len(recording) // _WINDOW_EVENTS)
+    every = max(1, -(-(len(quiet) + 1) // wanted))
+    return [span.first_ns, *quiet[every - 1 :: every], span.last_ns + 1]
+
+
+def _correlations(trace: Trace) -> Span | None:
+    ids = np.concatenate((trace.launches.correlation, trace.device.correlation))
+    ids = ids[ids != NO_CORRELATION]
+    return Span(int(ids.min()), int(ids.max())) if len(ids) else None
