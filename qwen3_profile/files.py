@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from qwen3_profile.errors import OutputError
@@ -14,8 +14,8 @@ from qwen3_profile.errors import OutputError
 _LOCK_SECONDS = 60.0
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`: wholly, or not at all.
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Puts `data`, or its pieces one after the other, at `path`: wholly, or not at all.
 
     The bytes are written beside the file, flushed to the disk, and renamed over it.
 
@@ -27,7 +27,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         # mkstemp makes the file for its owner alone; the result is to be as readable as any.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with open(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 from qwen3_profile.errors import OutputError
 from qwen3_profile.files import only_writer, write_atomic
 from qwen3_profile.records import SCHEMA_VERSION, TimingRecord
-from qwen3_profile.summary import config_id, summarise
+from qwen3_profile.summary import Summary, config_id
 
 SUMMARY_FILE = "timing_summary.json"
 
@@ -47,14 +47,11 @@ def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.
     """
-    entries = [record.to_json() for record in records]
-    merged = _merge(path, entries)
-    touched = {config_id(entry) for entry in entries}
-    groups: dict[str, list[Entry]] = {}
-    for entry in merged:
-        if config_id(entry) in touched:
-            groups.setdefault(config_id(entry), []).append(entry)
-    _merge(path.with_name(SUMMARY_FILE), [summarise(group) for group in groups.values()])
+    summaries = {config_id(record.id): Summary() for record in records}
+    _merge(path, {record.id: record.to_json for record in records}, summaries)
+    _merge(
+        path.with_name(SUMMARY_FILE), {name: each.to_json for name, each in summaries.items()}, {}
+    )
 
 
 def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
@@ -76,32 +73,76 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
         write_atomic(path, text.getvalue().encode())
 
 
-def _merge(path: Path, new: Iterable[Entry]) -> list[Entry]:
-    """Puts entries into the list at `path`: in place of those of the same id, or at its end."""
+def _merge(
+    path: Path, new: Mapping[str, Callable[[], Entry]], summaries: Mapping[str, Summary]
+) -> None:
+    """Puts entries into the list at `path`: in place of those of the same id, or at its end.
+
+    Never are more of them in memory than one, but for their text.
+
+    Args:
+        new: what makes each entry, by its id.
+        summaries: are told of each entry of their config that is in the list then, in its order.
+    """
     with only_writer(path):
-        entries = {entry["id"]: entry for entry in _read_entries(path)}
-        entries |= {entry["id"]: entry for entry in new}
-        merged = list(entries.values())
-        write_atomic(path, msgspec.json.format(msgspec.json.encode(merged), indent=2) + b"\n")
-    return merged
+        known = _read_entries(path)
+        write_atomic(path, _list_text(_entries(known, new, summaries)))
 
 
-def _read_entries(path: Path) -> list[Entry]:
+def _entries(
+    known: Mapping[str, msgspec.Raw],
+    new: Mapping[str, Callable[[], Entry]],
+    summaries: Mapping[str, Summary],
+) -> Iterator[bytes]:
+    """The text of each entry of the merged list."""
+    for name in dict.fromkeys((*known, *new)):
+        summary = summaries.get(config_id(name))
+        if name in new:
+            entry = new[name]()
+            text = msgspec.json.encode(entry)
+        else:
+            text = bytes(known[name])
+            entry = msgspec.json.decode(text) if summary else {}
+        if summary is not None:
+            summary.add(entry)
+        yield text
+
+
+def _list_text(entries: Iterable[bytes]) -> Iterator[bytes]:
+    """The text of a file with these entries, piece by piece."""
+    before = b"[\n  "
+    for entry in entries:
+        yield before + msgspec.json.format(entry, indent=2).replace(b"\n", b"\n  ")
+        before = b",\n  "
+    yield b"\n]\n" if before[:1] == b"," else b"[]\n"
+
+
+def _read_entries(path: Path) -> dict[str, msgspec.Raw]:
+    """The text of each entry of the list at `path`, by its id."""
     text = _read_text(path)
     if text is None:
-        return []
+        return {}
     try:
-        entries = msgspec.json.decode(text)
+        entries = {}
+        newest = 0
+        for each in _decode_list(text):
+            entry = msgspec.json.decode(each)
+            if not _is_ours(entry):
+                raise _not_ours(path, "holds something else than our records")
+            newest = max(newest, entry["schema_version"])
+            entries[entry["id"]] = each
+    except msgspec.ValidationError as error:
+        raise _not_ours(path, "holds something else than our records") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_ours(path, f"is not JSON: {error}") from error
-    if not isinstance(entries, list) or not all(map(_is_ours, entries)):
-        raise _not_ours(path, "holds something else than our records")
-    newest = max((entry["schema_version"] for entry in entries), default=0)
     if newest > SCHEMA_VERSION:
         raise OutputError(
             str(path), f"was written by a newer qwen3_profile (schema {newest})", "upgrade it"
         )
     return entries
+
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _is_ours(entry: object) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,35 +41,58 @@ _KEPT = (
 )  # fmt: skip
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of one config's records, as `timing_summary.json` holds it.
+class Summary:
+    """The summary of one config's records, which it is told one by one.
 
     Each time of the records becomes {median, mean, std, min, max, iqr, runs}, in seconds; std is
     the sample's (n - 1). `warnings` names the headline times with an IQR of over 10 % of the
     median, and counts the others.
     """
-    first = records[0]
-    times = {key: _fold([record.get(key) for record in records]) for key in _TIMES}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "id": config_id(first),
-        **{key: first.get(key) for key in _KEPT},
-        "runs": len(records),
-        "warnings": _warnings(times),
-        **times,
-        **_tokens(records),
-    }
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._runs = 0
+        self._times = {key: _Place() for key in _TIMES}
+        self._steps = array("d")
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        if not self._runs:
+            kept = {key: record.get(key) for key in _KEPT}
+            self._head = {"id": config_id(record["id"]), **kept}
+        self._runs += 1
+        for key, place in self._times.items():
+            place.add(record.get(key))
+        self._steps.extend(record.get("step_times") or ())
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as `timing_summary.json` holds it; of one record at least."""
+        times = {key: place.statistics() for key, place in self._times.items()}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **self._head,
+            "runs": self._runs,
+            "warnings": _warnings(times),
+            **times,
+            **self._tokens(),
+        }
+
+    def _tokens(self) -> dict[str, Any]:
+        """Of a decode, the time per output token over every step of every run."""
+        steps = self._steps.tolist()
+        return {"tpot": asdict(token_times(steps)) | {"steps": len(steps)}} if steps else {}
 
 
-def _tokens(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a decode, the time per output token over every step of every run."""
-    steps = [seconds for record in records for seconds in record.get("step_times") or ()]
-    return {"tpot": asdict(token_times(steps)) | {"steps": len(steps)}} if steps else {}
+def summarise(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of these records, one at least."""
+    summary = Summary()
+    for record in records:
+        summary.add(record)
+    return summary.to_json()
 
 
-def config_id(record: Mapping[str, Any]) -> str:
-    """What the records of one config and phase of one run have in common: the id less the run."""
-    head, _, phase = str(record["id"]).rpartition("-")
+def config_id(record_id: str) -> str:
+    """What the ids of one config and phase of one run have in common: the id less the run."""
+    head, _, phase = record_id.rpartition("-")
     return f"{head.rpartition('-')[0]}-{phase}"
 
 
@@ -101,17 +125,52 @@ def is_noisy(stats: Mapping[str, Any]) -> bool:
     return bool(stats["iqr"] > NOISY * stats["median"])
 
 
-def _fold(values: Sequence[Any]) -> Any:
-    """Values of the same place in several records: numbers to statistics, containers inwards."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    if isinstance(known[0], Mapping):
-        keys = dict.fromkeys(key for value in known for key in value)
-        return {key: _fold([value.get(key) for value in known]) for key in keys}
-    if isinstance(known[0], list):
-        return [_fold(list(column)) for column in zip(*known, strict=False)]
-    return spread([value for value in known if math.isfinite(value)])
+class _Place:
+    """What stands at one place of several records: numbers, or containers of more places."""
+
+    __slots__ = ("_keys", "_numbers", "_places")
+
+    def __init__(self) -> None:
+        self._numbers: array[float] | None = None
+        self._keys: dict[str, _Place] | None = None
+        self._places: list[_Place] | None = None
+
+    def add(self, value: Any) -> None:
+        """One more record's; None says nothing."""
+        if isinstance(value, Mapping):
+            self._add_keys(value)
+        elif isinstance(value, list):
+            self._add_list(value)
+        elif value is not None:
+            if self._numbers is None:
+                self._numbers = array("d")
+            if math.isfinite(value):
+                self._numbers.append(value)
+
+    def _add_keys(self, value: Mapping[str, Any]) -> None:
+        if self._keys is None:
+            self._keys = {}
+        for key, inside in value.items():
+            place = self._keys.get(key)
+            if place is None:
+                place = self._keys[key] = _Place()
+            place.add(inside)
+
+    def _add_list(self, value: list[Any]) -> None:
+        if self._places is None:
+            self._places = [_Place() for _ in value]
+        # What only some of the records have says nothing of the others.
+        del self._places[len(value) :]
+        for place, inside in zip(self._places, value, strict=False):
+            place.add(inside)
+
+    def statistics(self) -> Any:
+        """Numbers as `spread` tells them, in containers as the records have them."""
+        if self._keys is not None:
+            return {key: place.statistics() for key, place in self._keys.items()}
+        if self._places is not None:
+            return [place.statistics() for place in self._places]
+        return None if self._numbers is None else spread(self._numbers)
 
 
 def _warnings(times: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from qwen3_profile.trace import Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span
 
 # Ranges, launches and device events that are looked at together.
-_WINDOW_EVENTS = 150_000
+_WINDOW_EVENTS = 60_000
 # What a file says of itself is found in each of its traces.
 _OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})
 

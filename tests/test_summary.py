@@ -66,9 +66,9 @@ def test_noisy_is_an_iqr_over_a_tenth_of_the_median(median: float, iqr: float, n
     ],
 )
 def test_config_id(ids: tuple[str, str], same: bool) -> None:
-    first, second = (config_id({"id": text}) for text in ids)
+    first, second = (config_id(text) for text in ids)
     assert (first == second) is same
-    assert config_id({"id": "A-c0-r0-prefill"}) == "A-c0-prefill"
+    assert config_id("A-c0-r0-prefill") == "A-c0-prefill"
 
 
 def entries(*totals: int | None) -> list[dict[str, Any]]:
