@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,9 @@ import numpy.typing as npt
 from qwen3_profile.trace.columns import Int32, Int64
 
 NO_PART = -1
-_TIMES = 8  # the fields of `Times`
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """What was summed over the calls of one scope name. Nanoseconds and counts, all integers.
 
     calls: how often the scope was opened.
@@ -38,7 +36,7 @@ class Times:
     gap_ns: int = 0
     queue_ns: int = 0
 
-    def __add__(self, other: Times) -> Times:
+    def __add__(self, other: Times) -> Times:  # type: ignore[override]
         return Times(
             self.calls + other.calls,
             self.cpu_ns + other.cpu_ns,
@@ -184,9 +182,10 @@ def _unpack(tree: PartTree) -> dict[int, tuple[Part, ...]]:
 
 def _both(times: list[int]) -> tuple[Times, Times]:
     """Those with children, and those without."""
-    return Times(*times[:_TIMES]), Times(*times[_TIMES:])
+    return Times._make(times[:_TIMES]), Times._make(times[_TIMES:])
 
 
+_TIMES = len(Times._fields)
 _NOTHING = (Times(), Times())
 
 

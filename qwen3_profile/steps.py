@@ -126,7 +126,8 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    return tuple(part for part in forward.each() if short_name(part) == labels.COLLECTIVES)
+    found = (part for part in forward.each() if part.name.endswith(labels.COLLECTIVES))
+    return tuple(part for part in found if short_name(part) == labels.COLLECTIVES)
 
 
 def short_name(part: Part) -> str:

@@ -75,5 +75,5 @@ def _without_dots(scopes: ScopeTree) -> ScopeTree:
 def _times(found: Attribution) -> StepTimes:
     """The ranges of all threads side by side; what is in none is unattributed."""
     parts = fold(found)
-    total = replace(sum_times(part.total for part in parts), calls=1)
+    total = sum_times(part.total for part in parts)._replace(calls=1)
     return step_times(found, 0, Part(labels.WHOLE_TRACE, total, Times(calls=1), parts))

@@ -115,7 +115,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
                 "depth": len(row.path) - 1,
                 "leaf": row.is_leaf,
                 "family": FAMILIES.index(row.family),
-                **asdict(row.times),
+                **row.times._asdict(),
             }
             for row in config.rows
         ],

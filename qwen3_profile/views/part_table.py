@@ -85,4 +85,4 @@ def _summed_rows(parts: Sequence[Part], name: str, indent: int) -> list[Row]:
 
 
 def _uncalled(times: Times) -> Times:
-    return Times(0, *(getattr(times, field) for field in Times.__slots__[1:]))
+    return Times(0, *(getattr(times, field) for field in Times._fields[1:]))

@@ -198,7 +198,7 @@ def _block(layer: Part, block: str) -> Times:
 
 def _mean_block(group: Sequence[Part], block: str) -> Times:
     total = sum_times(_block(layer, block) for layer in group)
-    return Times(*(getattr(total, field) // len(group) for field in Times.__slots__))
+    return Times(*(getattr(total, field) // len(group) for field in Times._fields))
 
 
 def _layer_line(name: str, attn: Times, ffn: Times, on_device: bool, share: float) -> str:
