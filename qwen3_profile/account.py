@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qwen3_profile.attribution import (
     NO_LAUNCH_EVENT,
     Attribution,
@@ -28,7 +26,7 @@ from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow, kernel_rows
 from qwen3_profile.parts import Part, merge_parts
 from qwen3_profile.scopes import ScopeTree, Step
-from qwen3_profile.trace.columns import Trace
+from qwen3_profile.trace.columns import Trace, occurring
 from qwen3_profile.windows import Outline, outline, stand_apart
 
 if TYPE_CHECKING:
@@ -163,7 +161,7 @@ def _merged(several: Iterable[dict[int, tuple[Part, ...]]]) -> dict[int, tuple[P
 def _busy(trace: Trace) -> dict[tuple[int, str], int]:
     device, number = trace.device, device_number(trace)
     found = {}
-    for each in np.unique(number).tolist():
+    for each in occurring(number).tolist():
         mine = device.take(number == each)
         found[each, trace.tracks[mine.track[0]].pid] = union_ns(mine.start_ns, mine.end_ns)
     return found

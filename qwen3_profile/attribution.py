@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, find_steps
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int64, Trace
+from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int64, Trace, occurring
 
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
@@ -196,7 +196,7 @@ def _find_owners(
     linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     found = scope_of_launch[launch[linked]]
     crossed = np.zeros(len(found), bool)
-    labelled = np.unique(scopes.track)
+    labelled = occurring(scopes.track)
     if len(labelled) == 1:
         call = launch[linked]
         elsewhere = np.flatnonzero((found == NO_SCOPE) & (launches.track[call] != labelled[0]))
@@ -244,10 +244,11 @@ def _gaps(trace: Trace, device_step: Int32, steps: tuple[Step, ...]) -> Int64:
     """Idle time of the event's device before it, counted from the start of its step at most."""
     device = trace.device
     gaps = np.zeros(len(device), np.int64)
+    start_ns, end_ns = device.start_ns, device.end_ns
     for place in _by_step_and_device(device_number(trace), device_step):
-        order = place[np.argsort(device.start_ns[place], kind="stable")]
-        start = device.start_ns[order]
-        reach = np.maximum.accumulate(device.end_ns[order])
+        order = place[np.argsort(start_ns[place], kind="stable")]
+        start = start_ns[order]
+        reach = np.maximum.accumulate(end_ns[order])
         step = int(device_step[order[0]])
         first = steps[step].start_ns if step != NO_STEP else int(start[0])
         before = np.concatenate((np.array([first], np.int64), reach[:-1]))
@@ -287,7 +288,7 @@ def outer_calls(launches: Events) -> Events:
 def _outer(launches: Events) -> Int64:
     """Which calls lie in no other call of their thread."""
     outer = np.ones(len(launches), bool)
-    for number in np.unique(launches.track):
+    for number in occurring(launches.track):
         mine = np.flatnonzero(launches.track == number)
         start, end = launches.start_ns[mine], launches.end_ns[mine]
         if (start[1:] == start[:-1]).any():

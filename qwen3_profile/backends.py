@@ -18,7 +18,7 @@ import numpy as np
 
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.labels import ATTN_CORES
-from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
+from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, occurring
 
 # As torch names them, whatever follows: `..._for_cpu`, `..._for_mps`. Backward passes of these
 # have operators of their own, and are not the choice of a forward pass.
@@ -129,7 +129,7 @@ def _launched_in(found: Attribution, events: Int64, ops: Int64) -> Bool:
     launch = found.launch[events]
     linked = launch != NO_LAUNCH_EVENT
     result = np.zeros(len(events), bool)
-    for track in np.unique(host.track):
+    for track in occurring(host.track):
         on_track = host.take(host.track == track)
         on_track = on_track.take(np.argsort(on_track.start_ns))
         asked = np.flatnonzero(linked)

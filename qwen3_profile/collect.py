@@ -1,4 +1,7 @@
-"""A saved run or a lone trace in, its timing records out. No torch: a saved trace is enough."""
+"""A saved run or a lone trace in, its timing records out. No torch: a saved trace is enough.
+
+What only compiled code or replays of graphs need is imported when there are such.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.checks import check_trace
-from qwen3_profile.compiled_steps import (
-    CompiledPass,
-    attribute_compiled,
-    missing_graphs,
-    read_compiled,
-)
 from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
-from qwen3_profile.graph_labels import REFUSED, Relabel, label_replays
-from qwen3_profile.graph_reference import read_step_reference
 from qwen3_profile.health import (
     Finding,
     check_labels,
@@ -30,7 +25,6 @@ from qwen3_profile.health import (
     check_unlabelled,
     refuse_damage,
 )
-from qwen3_profile.kernel_times import CompiledTimes
 from qwen3_profile.label_records import collect_windows, demand_balance, label_records, split_parts
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
@@ -38,8 +32,12 @@ from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts,
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.trace.geometry import read_geometry
 from qwen3_profile.whole import collect_whole
+
+if TYPE_CHECKING:
+    from qwen3_profile.compiled_steps import CompiledPass
+    from qwen3_profile.graph_labels import Relabel
+    from qwen3_profile.kernel_times import CompiledTimes
 
 _NS_PER_S = 1e9
 
@@ -144,6 +142,8 @@ def attribute_measured(
     # What is damaged was refused, or accepted, when the record was made.
     trace = read_trace(path, accept_damaged=True)
     if result.compiled is not None:
+        from qwen3_profile.compiled_steps import attribute_compiled, read_compiled
+
         known = read_compiled(folder, result.compiled, result.phase, accept=True)
         matched = attribute_compiled(path, trace, known)
         return split_parts(matched.found), matched.ranges
@@ -201,6 +201,9 @@ def _measured(
     folder: Path, run: Run, result: ConfigResult, accept_damaged: bool, measurement: Measurement
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
+    from qwen3_profile.compiled_steps import missing_graphs, read_compiled
+    from qwen3_profile.graph_labels import REFUSED
+
     path = folder / measurement.trace
     eager, relabel, known = None, None, None
     if result.compiled is not None:
@@ -287,6 +290,10 @@ def _labels_of_eager(
 
     Where that launched other kernels, the pass on the code for captures is looked at.
     """
+    from qwen3_profile.graph_labels import label_replays
+    from qwen3_profile.graph_reference import read_step_reference
+    from qwen3_profile.trace.geometry import read_geometry
+
     geometry = read_geometry(path, trace)
     eager_path, captured_path = folder / beside.trace, folder / beside.captured_trace
     nodes = read_nodes(folder / beside.nodes) if beside.nodes else {}
@@ -328,6 +335,8 @@ def _split(
     compiled: tuple[CompiledTimes, ...] = ()
     told: tuple[Finding, ...] = ()
     if known is not None:
+        from qwen3_profile.compiled_steps import attribute_compiled
+
         matched = attribute_compiled(path, trace, known)
         attribution, compiled, told = matched.found, matched.times, matched.findings
     else:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qwen3_profile.attribution import NO_STEP, Attribution, attribute
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError
@@ -16,6 +14,7 @@ from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace, TraceInfo
+from qwen3_profile.trace.columns import occurring
 
 if TYPE_CHECKING:
     from qwen3_profile.module_parts import Instance
@@ -126,7 +125,7 @@ def _used_devices(trace: Trace) -> tuple[str, ...]:
     names = trace.info.devices
     if not len(trace.device):
         return tuple(dict.fromkeys(filter(None, names)))
-    pids = sorted({trace.tracks[track].pid for track in np.unique(trace.device.track)})
+    pids = sorted({trace.tracks[track].pid for track in occurring(trace.device.track).tolist()})
     used = [int(pid) for pid in pids if pid.isascii() and pid.isdecimal() and len(pid) < 6]
     known = [names[number] for number in used if number < len(names)]
     return tuple(dict.fromkeys(filter(None, known or names)))

@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from qwen3_profile.compiled_json import compiled_json
 from qwen3_profile.config import RunConfig
-from qwen3_profile.graph_savings import savings_json
 from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.parts_json import pair_json, split_json
@@ -235,6 +233,8 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
     eager = record.eager
     if eager is None:
         return {}
+    from qwen3_profile.graph_savings import savings_json
+
     return {
         "eager": {
             "total_time": _seconds(eager.bare_ns),
@@ -251,7 +251,11 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
 
 def _compiled_json(record: TimingRecord) -> dict[str, Any]:
     compiled = record.times.compiled
-    return {} if compiled is None else {"compiled": compiled_json(compiled, record.steps)}
+    if compiled is None:
+        return {}
+    from qwen3_profile.compiled_json import compiled_json
+
+    return {"compiled": compiled_json(compiled, record.steps)}
 
 
 def _decode_json(record: TimingRecord) -> dict[str, Any]:

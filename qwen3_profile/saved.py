@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qwen3_profile.captured import collect_replays, read_captured
 from qwen3_profile.collect import collect_config, collect_trace
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.records import TimingRecord
@@ -48,6 +47,8 @@ def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[
         TraceError: a file is not there or not such a trace.
         DamagedTraceError: a trace whose figures would be wrong.
     """
+    from qwen3_profile.captured import collect_replays, read_captured  # for these alone
+
     for file in (path, capture):
         if not file.exists():
             raise TraceError(str(file), "is not there", "give the traces of replays and capture")

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace
+from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace, occurring
 
 NO_SCOPE = -1
 
@@ -74,7 +74,7 @@ class ScopeTree:
         A scope is open from its start up to, and without, its end.
         """
         found = np.full(len(time_ns), NO_SCOPE, np.int32)
-        for number in np.unique(self.track):
+        for number in occurring(self.track):
             mine = np.flatnonzero(self.track == number)
             asked = np.flatnonzero(track == number)
             found[asked] = self._innermost_on_one_track(mine, time_ns[asked])

@@ -18,10 +18,10 @@ from qwen3_profile.checks import LONGEST_TRACE_NS
 from qwen3_profile.health import Finding
 from qwen3_profile.scopes import Step, find_steps
 from qwen3_profile.trace import Recording, Trace
-from qwen3_profile.trace.columns import NO_CORRELATION, Span
+from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 
 # Ranges, launches and device events that are looked at together.
-_WINDOW_EVENTS = 60_000
+_WINDOW_EVENTS = 40_000
 # What a file says of itself is found in each of its traces.
 _OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})
 
@@ -63,7 +63,7 @@ def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:
     """
     return Outline(
         findings=findings,
-        labelled=frozenset(np.unique(found.scopes.track).tolist()),
+        labelled=frozenset(occurring(found.scopes.track).tolist()),
         device_events=len(found.trace.device),
         stray_events=int((found.device_step == NO_STEP).sum()),
         correlations=_correlations(found.trace),

@@ -197,6 +197,14 @@ class Trace:
         return around((self.host_span, self.launches.span, self.device.span))
 
 
+def occurring(numbers: Int32) -> Int64:
+    """Which small numbers, of 0 or more, there are among these, in order.
+
+    To sort them takes longer, and numpy's own function first imports a module for masks.
+    """
+    return np.flatnonzero(np.bincount(numbers))
+
+
 def around(spans: Iterable[Span | None]) -> Span | None:
     """Around all of them; None if there is none."""
     known = [span for span in spans if span is not None]
