@@ -3,9 +3,9 @@
     python benchmarks/attribution.py --events 1e5 1e6 1e7 --rounds 5
 
 The columns are those of a labelled Qwen3 that decodes, as the reader makes them: per launch one
-device event, and a label for every fourth launch or so. Nothing is read here; the time is that of nesting the
-labels and giving each event to its scope, of the whole at once. (`export` looks at a long trace
-window by window, so that its columns stay in a processor's caches.)
+device event, and a label for every fourth launch or so. Nothing is read here; the time is that of
+nesting the labels and giving each event to its scope, of the whole trace at once. (`export` looks
+at a long one window by window, so that its columns stay in a processor's caches.)
 """
 
 from __future__ import annotations
