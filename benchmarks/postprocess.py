@@ -151,6 +151,8 @@ def measure(arm: str, path: Path, python: str) -> Sample | None:
     """One process, from start to end; None where it failed or had no end."""
     command = [python, __file__, "--arm", arm, str(path)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    # An installed package is compiled; modules that are compiled anew each time measure that.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     begin = time.perf_counter()
     # The peak of a child is told when it is waited for, and only of that child by wait4.
     process = subprocess.Popen(

@@ -75,8 +75,10 @@ class ScopeTree:
         """
         found = np.full(len(time_ns), NO_SCOPE, np.int32)
         for number in occurring(self.track):
-            mine = np.flatnonzero(self.track == number)
             asked = np.flatnonzero(track == number)
+            if not len(asked):
+                continue
+            mine = np.flatnonzero(self.track == number)
             found[asked] = self._innermost_on_one_track(mine, time_ns[asked])
         return found
 
