@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.parts import NO_PART, Part, PartTree, pack_times
+from qwen3_profile.parts import NO_PART, PackedTimes, Part, PartTree
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Int32, Int64
 
@@ -155,7 +155,7 @@ def _build(
             names,
             name[begin:end].astype(np.int32),
             inside.astype(np.int32),
-            pack_times(times[begin:end]),
+            PackedTimes(times[begin:end]),
         )
         found.append(tree.roots())
     return found

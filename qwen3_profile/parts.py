@@ -127,48 +127,67 @@ class PackedParts(Sequence[Part]):
         return _unpack(self._tree)[self._root]
 
 
+class PackedTimes:
+    """int64[p, 16] in as few bytes as they allow, counts apart from nanoseconds."""
+
+    __slots__ = ("_counts", "_ns")
+
+    def __init__(self, times: Int64) -> None:
+        self._counts = _smallest(times[:, _IS_COUNT])
+        self._ns = _smallest(times[:, ~_IS_COUNT])
+
+    def unpacked(self) -> Int64:
+        times = np.empty((len(self._ns), len(_IS_COUNT)), np.int64)
+        times[:, _IS_COUNT] = self._counts
+        times[:, ~_IS_COUNT] = self._ns
+        return times
+
+
+_IS_COUNT = np.array([not name.endswith("_ns") for name in Times._fields] * 2)
+
+
+def _smallest(values: Int64) -> npt.NDArray[Any]:
+    if values.size and values.min() >= 0:
+        for width in (np.uint8, np.uint16, np.uint32):
+            if values.max() <= np.iinfo(width).max:
+                return values.astype(width)
+    return values
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PartTree:
     """Parts as parallel arrays, parents before their children, roots before all.
 
     names: what `name` indexes. name: int32[p].
     parent: int32[p], the place of another part, or -1.
-    times: [p, 16], the fields of `total` and of `own`, in bytes as small as they allow.
+    times: the fields of `total` and of `own`.
     """
 
     names: tuple[str, ...]
     name: Int32
     parent: Int32
-    times: npt.NDArray[Any]
+    times: PackedTimes
 
     def roots(self) -> tuple[Part, ...]:
         """The parts that lie in none, their children packed."""
         count = int((self.parent == NO_PART).sum())
         below = np.bincount(self.parent[count:], minlength=count).tolist()
+        times = self.times.unpacked()[:count].tolist()
         return tuple(
             Part(
                 self.names[self.name[root]],
-                *_both(self.times[root].tolist()),
+                *_both(times[root]),
                 PackedParts(self, root, below[root]) if below[root] else (),
             )
             for root in range(count)
         )
 
 
-_SMALL = np.iinfo(np.uint32).max
-
-
-def pack_times(times: Int64) -> npt.NDArray[Any]:
-    """`times` in four bytes each, where they fit."""
-    fit = not times.size or (times.min() >= 0 and times.max() <= _SMALL)
-    return times.astype(np.uint32) if fit else times
-
-
 # Who looks at the parts of one pass looks at all of them, several times.
 @lru_cache(maxsize=2)
 def _unpack(tree: PartTree) -> dict[int, tuple[Part, ...]]:
     """The children of each root."""
-    parents, names, times = tree.parent.tolist(), tree.name.tolist(), tree.times.tolist()
+    parents, names, times = tree.parent.tolist(), tree.name.tolist(), tree.times.unpacked().tolist()
     below: list[list[Part]] = [[] for _ in parents]
     roots = parents.count(NO_PART)
     for place in range(len(parents) - 1, roots - 1, -1):
