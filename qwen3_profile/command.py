@@ -44,7 +44,7 @@ def run_command(work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def keep_all_objects() -> Iterator[None]:
-    """Lets nobody look for garbage meanwhile: of records by the thousand all are needed."""
+    """Lets nobody look for garbage meanwhile: for work that makes many objects and keeps them."""
     was_on = gc.isenabled()
     gc.disable()
     try:
