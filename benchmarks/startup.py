@@ -2,13 +2,15 @@
 
     python benchmarks/startup.py --rounds 5
 
-ours    resolve the device, load the default model as a run does (auto weights), label it, and
-        trace one forward
+ours    what the command does until it has a model (auto weights) and a heap at rest, then one
+        forward, labelled and traced
 floor   import torch, import the Qwen3 class, one bare forward; the model that the forward needs
         is made outside the clock
 
 Each round runs each arm once in a fresh process, in turn, so that drift of the machine hits
-both. Times are medians in seconds from the start of the process, interpreter included.
+both. Times are medians in seconds from the start of the process, interpreter included; `cpu` is
+what all threads took, of the floor without its model. What is done in a thread under the imports
+shows only in `cpu`. The warm-up and bare passes of a run are no part of either arm.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = ("imports", "build", "weights", "forward")
+CPU = "cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.arm:
-        ARMS[args.arm](Clock(args.started), args.batch_size, args.input_len)
+        ARMS[args.arm](Clock(args.started), args)
         return 0
     samples: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     for _ in range(args.rounds):
         for arm in ARMS:
-            samples[arm].append(measure(arm, args.batch_size, args.input_len))
-    print(report(samples, args.batch_size, args.input_len))
+            samples[arm].append(measure(arm, args))
+    print(report(samples, args))
     return 0
 
 
@@ -51,55 +55,75 @@ class Clock:
 
     def __init__(self, started: float) -> None:
         self.last = started
-        self.phases = dict.fromkeys(PHASES, 0.0)
+        self.last_cpu = 0.0
+        self.times = dict.fromkeys((*PHASES, CPU), 0.0)
 
     def lap(self, phase: str | None) -> None:
         """Books the time since the last lap on `phase`; None leaves it out."""
-        now = time.time()
+        now, cpu = time.time(), time.process_time()
         if phase is not None:
-            self.phases[phase] += now - self.last
-        self.last = now
+            self.times[phase] += now - self.last
+            self.times[CPU] += cpu - self.last_cpu
+        self.last, self.last_cpu = now, cpu
 
-    def stop(self) -> None:
-        print(json.dumps(self.phases))
+    def booked(
+        self, before: str, function: Callable[..., object], within: str
+    ) -> Callable[..., object]:
+        """`function`, whose time is booked on `within`, and the time up to its call on `before`."""
 
-
-def ours(clock: Clock, batch_size: int, input_len: int) -> None:
-    from torch.profiler import ProfilerActivity, profile
-
-    from qwen3_profile import config, devices, library, models, weights
-
-    # The import of transformers, the build and the fill overlap: what the clock sees of each.
-    empty_model, fill = library.empty_model, weights.fill
-    published_config = library.published_config
-
-    def timed(phase_before: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object) -> object:
-            clock.lap(phase_before)
-            return function(*args)
+            self.lap(before)
+            found = function(*args)
+            self.lap(within)
+            return found
 
         return call
 
-    library.published_config = timed("imports", published_config)  # type: ignore[assignment]
-    library._class_of = _after(clock, library._class_of)  # type: ignore[assignment]
-    library.empty_model = timed("build", empty_model)  # type: ignore[assignment]
-    weights.fill = timed("build", fill)  # type: ignore[assignment]
-    clock.lap("imports")
-    device = devices.resolve_device(None).device
-    loaded = models.load_model(config.ModelRequest(), "bfloat16", None, device)
-    vocab_size = loaded.facts.shape.vocab_size
-    ids = models.make_inputs(vocab_size, batch_size, input_len, 0, device)
-    clock.lap("weights")
-    # Only now: its import of transformers is then the one that load_model has overlapped.
-    from qwen3_profile import instrument
+    def stop(self) -> None:
+        print(json.dumps(self.times))
 
-    with profile(activities=[ProfilerActivity.CPU]), instrument.labelled(loaded.model):
+
+def ours(clock: Clock, args: Namespace) -> None:
+    """What `__main__` does, with the clock between its steps."""
+    from qwen3_profile import __main__ as command
+
+    argv = ["--batch-size", str(args.batch_size), "--input-len", str(args.input_len)]
+    invocation = command.parse_arguments(argv)
+    with command.keep_all_objects():
+        from qwen3_profile import session
+
+        split_loading(clock)
+        prepared = session.prepare(invocation)
+    clock.lap("weights")
+    from torch.profiler import ProfilerActivity, profile
+
+    from qwen3_profile import instrument, models
+
+    session.start_run(invocation, prepared, ROOT, argv)
+    loaded = prepared.loaded
+    vocab_size = loaded.facts.shape.vocab_size
+    ids = models.make_inputs(vocab_size, args.batch_size, args.input_len, 0, prepared.device)
+    with (
+        session.frozen_heap(),
+        profile(activities=[ProfilerActivity.CPU]),
+        instrument.labelled(loaded.model),
+    ):
         models.prefill(loaded.model, ids)
         clock.lap("forward")
     clock.stop()
 
 
-def floor(clock: Clock, batch_size: int, input_len: int) -> None:
+def split_loading(clock: Clock) -> None:
+    """Books the steps of loading, the import of transformers among them, where they happen."""
+    from qwen3_profile import library
+
+    config, class_of, model = library.published_config, library._class_of, library.empty_model
+    library.published_config = clock.booked("imports", config, "build")  # type: ignore[assignment]
+    library._class_of = clock.booked("build", class_of, "imports")  # type: ignore[assignment]
+    library.empty_model = clock.booked("build", model, "build")  # type: ignore[assignment]
+
+
+def floor(clock: Clock, args: Namespace) -> None:
     import torch
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
@@ -112,7 +136,7 @@ def floor(clock: Clock, batch_size: int, input_len: int) -> None:
     assert isinstance(model, Qwen3ForCausalLM)
     count = weights.values_needed(model)
     weights.fill(model, weights.random_values(count, torch.bfloat16, device, 0))
-    ids = models.make_inputs(shape.vocab_size, batch_size, input_len, 0, device)
+    ids = models.make_inputs(shape.vocab_size, args.batch_size, args.input_len, 0, device)
     clock.lap(None)
     models.prefill(model, ids)
     if device.type == "cuda":
@@ -121,25 +145,13 @@ def floor(clock: Clock, batch_size: int, input_len: int) -> None:
     clock.stop()
 
 
-ARMS: dict[str, Callable[[Clock, int, int], None]] = {"ours": ours, "floor": floor}
+ARMS: dict[str, Callable[[Clock, Namespace], None]] = {"ours": ours, "floor": floor}
 
 
-def _after(clock: Clock, class_of: Callable[..., object]) -> Callable[..., object]:
-    """Books what `class_of` takes on imports: that is where transformers is imported."""
-
-    def call(*args: str) -> object:
-        clock.lap("build")
-        found = class_of(*args)
-        clock.lap("imports")
-        return found
-
-    return call
-
-
-def measure(arm: str, batch_size: int, input_len: int) -> dict[str, float]:
-    """One run of one arm in a process of its own -> seconds by phase."""
+def measure(arm: str, args: Namespace) -> dict[str, float]:
+    """One run of one arm in a process of its own -> seconds by phase, and of CPU."""
     command = [sys.executable, __file__, "--arm", arm, "--started", repr(time.time())]
-    command += ["--batch-size", str(batch_size), "--input-len", str(input_len)]
+    command += ["--batch-size", str(args.batch_size), "--input-len", str(args.input_len)]
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         command,
@@ -148,28 +160,30 @@ def measure(arm: str, batch_size: int, input_len: int) -> dict[str, float]:
         text=True,
         check=True,
     )
-    phases: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return phases
+    times: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return times
 
 
-def report(samples: dict[str, list[dict[str, float]]], batch_size: int, input_len: int) -> str:
-    """The table of medians, and the ratio; pairs of one round are compared with each other."""
-    rounds = len(samples["ours"])
+def report(samples: dict[str, list[dict[str, float]]], args: Namespace) -> str:
+    """The table of medians, and the ratios; those of one round are compared with each other."""
     lines = [
-        f"default model, {batch_size} x {input_len} tokens, median of {rounds} rounds, seconds",
-        f"{'':8}{''.join(f'{phase:>10}' for phase in (*PHASES, 'total'))}",
+        f"default model, {args.batch_size} x {args.input_len} tokens, "
+        f"median of {args.rounds} rounds, seconds",
+        f"{'':8}{''.join(f'{name:>10}' for name in (*PHASES, 'total', CPU))}",
     ]
-    totals = {arm: [sum(run.values()) for run in runs] for arm, runs in samples.items()}
+    totals = {arm: [sum(run[p] for p in PHASES) for run in runs] for arm, runs in samples.items()}
+    cpu = {arm: [run[CPU] for run in runs] for arm, runs in samples.items()}
     for arm, runs in samples.items():
         times = [statistics.median(run[phase] for run in runs) for phase in PHASES]
-        times.append(statistics.median(totals[arm]))
+        times += [statistics.median(totals[arm]), statistics.median(cpu[arm])]
         lines.append(f"{arm:8}{''.join(f'{value:10.2f}' for value in times)}")
-    ratios = [one / other for one, other in zip(totals["ours"], totals["floor"], strict=True)]
-    lines.append(
-        f"ours / floor: {statistics.median(ratios):.2f} "
-        f"(by round {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-    )
-    return "\n".join(lines)
+    return "\n".join((*lines, ratio("total", totals), ratio(CPU, cpu)))
+
+
+def ratio(what: str, times: dict[str, list[float]]) -> str:
+    ratios = [one / other for one, other in zip(times["ours"], times["floor"], strict=True)]
+    rounds = ", ".join(f"{each:.2f}" for each in ratios)
+    return f"{what}, ours / floor: {statistics.median(ratios):.2f} (by round {rounds})"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qwen3_profile.arguments import parse_arguments
 from qwen3_profile.collect import collect_config, replay_labels
-from qwen3_profile.command import interrupt_held, run_command, show
+from qwen3_profile.command import interrupt_held, keep_all_objects, run_command, show
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,
@@ -67,10 +67,12 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
 
 def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[int]:
     """Runs, saves and shows each config; yields its exit code."""
-    # torch and transformers take seconds to import: only once all that can be refused is.
-    from qwen3_profile.session import add_result, prepare, run_configs, start_run
+    # torch and transformers take seconds to import: only once all that can be refused is. Looking
+    # for garbage among what they make and keep would take a fifth of that.
+    with keep_all_objects():
+        from qwen3_profile.session import add_result, prepare, run_configs, start_run
 
-    prepared = prepare(invocation)
+        prepared = prepare(invocation)
     for line in prepared.warnings:
         warn(line)
     run = start_run(invocation, prepared, claim.folder, argv)

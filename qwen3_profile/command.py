@@ -44,12 +44,18 @@ def run_command(work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def keep_all_objects() -> Iterator[None]:
-    """Lets nobody look for garbage meanwhile: of records by the thousand all are needed."""
+    """Lets nobody look for garbage meanwhile: for work that makes many objects and keeps them.
+
+    They are old at its end, so that the next collection of young objects does not go through them.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if was_on:
             gc.enable()
 

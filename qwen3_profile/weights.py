@@ -16,9 +16,11 @@ from torch import nn
 # The standard deviation that published Qwen3 configs initialise with.
 _STD = 0.02
 _TILE = 1 << 20
-# Each copy of the tile starts at another place in it. Odd, so that rows of a power of two repeat
-# only after as many tiles as a row is long.
-_STRIDE = 370_723
+# Each copy of the tile starts so much further on in it than the one before. Odd, so that rows of a
+# power of two repeat only after as many tiles as a row is long.
+_STRIDE = 1021
+# Copies made at once: their starts lie within one tile.
+_TILES_AT_ONCE = 1024
 # In values: every weight starts where vector instructions and GEMM kernels like it best.
 _ALIGN = 64
 
@@ -31,17 +33,19 @@ def values_needed(model: nn.Module) -> int:
 def random_values(count: int, dtype: torch.dtype, device: torch.device, seed: int) -> torch.Tensor:
     """`count` values of N(0, 0.02) in a row, the same on every device for the same seed.
 
-    May run in a thread: it uses no state but its own.
+    May run in a thread: it uses no state but its own, and hardly ever asks for the interpreter's
+    lock, for which it would wait, and hold up whoever else runs, once for each tile.
     """
     generator = torch.Generator().manual_seed(seed)
     tile = (torch.randn(_TILE, generator=generator) * _STD).to(dtype)
-    ring = torch.cat((tile, tile)).to(device)
-    values = torch.empty(count, dtype=dtype, device=device)
-    for number, start in enumerate(range(0, count, _TILE)):
-        shift = number * _STRIDE % _TILE
-        part = values[start : start + _TILE]
-        part.copy_(ring[shift : shift + part.numel()])
-    return values
+    # A copy that starts anywhere in the first tile ends before the third does, and so do those
+    # that are made with it.
+    ring = tile.repeat(3).to(device)
+    tiles = torch.empty(-(-count // _TILE), _TILE, dtype=dtype, device=device)
+    for first in range(0, len(tiles), _TILES_AT_ONCE):
+        together = tiles[first : first + _TILES_AT_ONCE]
+        together.copy_(ring.as_strided(together.shape, (_STRIDE, 1), first * _STRIDE % _TILE))
+    return tiles.view(-1)[:count]
 
 
 def fill(model: Any, values: torch.Tensor) -> None:

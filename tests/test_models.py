@@ -228,6 +228,20 @@ def test_rotary_frequencies_and_the_tied_head_survive(tmp_path: Path, shape: Sha
     assert tied is shape.tie_word_embeddings
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_each_tile_is_the_first_one_turned_further(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    assert weights._TILES_AT_ONCE * weights._STRIDE <= weights._TILE
+    monkeypatch.setattr(weights, "_TILES_AT_ONCE", at_once)
+    values = weights.random_values(4 * weights._TILE + 17, torch.float32, CPU, seed=3)
+    assert len(values) == 4 * weights._TILE + 17
+    tiles = values.split(weights._TILE)
+    for number, tile in enumerate(tiles):
+        turned = tiles[0].roll(-number * weights._STRIDE)
+        assert torch.equal(tile, turned[: len(tile)]), number
+
+
 def test_rows_differ_also_across_tiles() -> None:
     values = weights.random_values(3 * weights._TILE + 17, torch.bfloat16, CPU, seed=3)
     rows = values[: 3 * weights._TILE].view(-1, 1024)

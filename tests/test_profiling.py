@@ -15,6 +15,7 @@ import torch
 from torch.autograd import profiler as autograd_profiler
 
 from qwen3_profile import profiling
+from qwen3_profile.command import keep_all_objects
 from qwen3_profile.profiling import Recorder, frozen_heap, no_collections
 from qwen3_profile.ranges import leaf
 
@@ -181,6 +182,28 @@ def test_the_heap_thaws_when_a_pass_raises(unfrozen: None) -> None:
     with pytest.raises(ValueError, match="pass"), frozen_heap():
         raise ValueError("pass")
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_what_a_block_keeps_is_old_at_its_end(unfrozen: None, was_on: bool) -> None:
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with keep_all_objects():
+            assert not gc.isenabled()
+            kept: list[object] = []
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+    assert gc.get_freeze_count() == 0
+    assert any(each is kept for each in gc.get_objects(generation=2))
+
+
+def test_a_block_that_keeps_its_objects_leaves_frozen_ones_frozen(unfrozen: None) -> None:
+    with frozen_heap():
+        before = gc.get_freeze_count()
+        with keep_all_objects():
+            pass
+        assert gc.get_freeze_count() == before
 
 
 # --- CUPTI stays for graphs -----------------------------------------------------------------------
