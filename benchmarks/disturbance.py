@@ -29,7 +29,7 @@ from qwen3_profile import instrument, labels, ranges
 from qwen3_profile.config import DEFAULT_MODEL, ModelRequest
 from qwen3_profile.devices import resolve_device
 from qwen3_profile.generation import Generation
-from qwen3_profile.models import load_model, make_inputs
+from qwen3_profile.model.models import load_model, make_inputs
 from qwen3_profile.profiling import Recorder
 
 _CASES = (("prefill", 2, 256), ("decode", 1, 128))

@@ -97,7 +97,8 @@ def ours(clock: Clock, args: Namespace) -> None:
     clock.lap("weights")
     from torch.profiler import ProfilerActivity, profile
 
-    from qwen3_profile import instrument, models
+    from qwen3_profile import instrument
+    from qwen3_profile.model import models
 
     session.start_run(invocation, prepared, ROOT, argv)
     loaded = prepared.loaded
@@ -115,7 +116,7 @@ def ours(clock: Clock, args: Namespace) -> None:
 
 def split_loading(clock: Clock) -> None:
     """Books the steps of loading, the import of transformers among them, where they happen."""
-    from qwen3_profile import library
+    from qwen3_profile.model import library
 
     config, class_of, model = library.published_config, library._class_of, library.empty_model
     library.published_config = clock.booked("imports", config, "build")  # type: ignore[assignment]
@@ -128,7 +129,8 @@ def floor(clock: Clock, args: Namespace) -> None:
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
     clock.lap("imports")
-    from qwen3_profile import devices, library, models, shapes, weights
+    from qwen3_profile import devices
+    from qwen3_profile.model import library, models, shapes, weights
 
     shape = shapes.PUBLISHED["Qwen/Qwen3-0.6B"]
     device = devices.resolve_device(None).device

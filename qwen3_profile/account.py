@@ -30,7 +30,7 @@ from qwen3_profile.trace.columns import Trace, occurring
 from qwen3_profile.windows import Outline, outline, stand_apart
 
 if TYPE_CHECKING:
-    from qwen3_profile.graph_labels import Relabel
+    from qwen3_profile.graphs.labels import Relabel
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ import torch
 from qwen3_profile import instrument
 from qwen3_profile.config import CUDA_GRAPH, RunConfig
 from qwen3_profile.errors import ProfileError, RunError, one_line
-from qwen3_profile.experts import counted_routing, experts_of
 from qwen3_profile.generation import Generation
-from qwen3_profile.graph_runs import GraphRuns, Session
-from qwen3_profile.inputs import config_inputs
+from qwen3_profile.graphs.runs import GraphRuns, Session
 from qwen3_profile.labels import fold_layers
-from qwen3_profile.memory import check_room, is_out_of_memory, out_of_memory
-from qwen3_profile.models import LoadedModel, set_attention, set_experts
+from qwen3_profile.model.experts import counted_routing, experts_of
+from qwen3_profile.model.inputs import config_inputs
+from qwen3_profile.model.memory import check_room, is_out_of_memory, out_of_memory
+from qwen3_profile.model.models import LoadedModel, set_attention, set_experts
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import RAW_FOLDER, Compiled, ConfigResult, Measurement, write_nodes

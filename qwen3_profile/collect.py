@@ -17,7 +17,6 @@ from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.checks import check_trace
 from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.foreign import collect_modules, trace_facts, unique_name
 from qwen3_profile.health import (
     Finding,
     check_labels,
@@ -26,6 +25,7 @@ from qwen3_profile.health import (
     refuse_damage,
 )
 from qwen3_profile.label_records import collect_windows, demand_balance, label_records, split_parts
+from qwen3_profile.modules.foreign import collect_modules, trace_facts, unique_name
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
@@ -35,9 +35,9 @@ from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.whole import collect_whole
 
 if TYPE_CHECKING:
-    from qwen3_profile.compiled_steps import CompiledPass
-    from qwen3_profile.graph_labels import Relabel
-    from qwen3_profile.kernel_times import CompiledTimes
+    from qwen3_profile.compiled.steps import CompiledPass
+    from qwen3_profile.compiled.times import CompiledTimes
+    from qwen3_profile.graphs.labels import Relabel
 
 _NS_PER_S = 1e9
 
@@ -142,7 +142,7 @@ def attribute_measured(
     # What is damaged was refused, or accepted, when the record was made.
     trace = read_trace(path, accept_damaged=True)
     if result.compiled is not None:
-        from qwen3_profile.compiled_steps import attribute_compiled, read_compiled
+        from qwen3_profile.compiled.steps import attribute_compiled, read_compiled
 
         known = read_compiled(folder, result.compiled, result.phase, accept=True)
         matched = attribute_compiled(path, trace, known)
@@ -201,8 +201,8 @@ def _measured(
     folder: Path, run: Run, result: ConfigResult, accept_damaged: bool, measurement: Measurement
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
-    from qwen3_profile.compiled_steps import missing_graphs, read_compiled
-    from qwen3_profile.graph_labels import REFUSED
+    from qwen3_profile.compiled.steps import missing_graphs, read_compiled
+    from qwen3_profile.graphs.labels import REFUSED
 
     path = folder / measurement.trace
     eager, relabel, known = None, None, None
@@ -290,8 +290,8 @@ def _labels_of_eager(
 
     Where that launched other kernels, the pass on the code for captures is looked at.
     """
-    from qwen3_profile.graph_labels import label_replays
-    from qwen3_profile.graph_reference import read_step_reference
+    from qwen3_profile.graphs.labels import label_replays
+    from qwen3_profile.graphs.reference import read_step_reference
     from qwen3_profile.trace.geometry import read_geometry
 
     geometry = read_geometry(path, trace)
@@ -335,7 +335,7 @@ def _split(
     compiled: tuple[CompiledTimes, ...] = ()
     told: tuple[Finding, ...] = ()
     if known is not None:
-        from qwen3_profile.compiled_steps import attribute_compiled
+        from qwen3_profile.compiled.steps import attribute_compiled
 
         matched = attribute_compiled(path, trace, known)
         attribution, compiled, told = matched.found, matched.times, matched.findings

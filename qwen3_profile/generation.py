@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile.caches import static_cache, takes_positions
+from qwen3_profile.model.caches import static_cache, takes_positions
 from qwen3_profile.ranges import leaf
 
 

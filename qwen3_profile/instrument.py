@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
 from qwen3_profile.labels import layer_label
+from qwen3_profile.model.structure import find_decoder, is_moe, parts_of, unnamed
 from qwen3_profile.patching import Function, Patches
 from qwen3_profile.ranges import (
     inside_phase,
@@ -30,7 +31,6 @@ from qwen3_profile.ranges import (
     phase,
     step,
 )
-from qwen3_profile.structure import find_decoder, is_moe, parts_of, unnamed
 
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
 

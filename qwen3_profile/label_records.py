@@ -10,8 +10,8 @@ from qwen3_profile.backward import split_backward
 from qwen3_profile.checks import check_trace
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.foreign import trace_facts, unique_name
 from qwen3_profile.health import Finding, refuse_damage
+from qwen3_profile.modules.foreign import trace_facts, unique_name
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, read_steps

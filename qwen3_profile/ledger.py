@@ -26,7 +26,7 @@ from qwen3_profile.trace.reader import MODULE_PREFIX
 from qwen3_profile.windows import is_long, windows
 
 if TYPE_CHECKING:
-    from qwen3_profile.graph_labels import Relabel
+    from qwen3_profile.graphs.labels import Relabel
 
 SCHEMA_VERSION = 1
 

@@ -11,13 +11,16 @@ import torch
 from torch import nn
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile import families, instrument, library
+from qwen3_profile import instrument
 from qwen3_profile.calls import Call, Phase
 from qwen3_profile.config import DTYPES, RunConfig
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ConfigError, ModelError, RunError
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.labels import fold_layers
+from qwen3_profile.model import families, library
+from qwen3_profile.model.shapes import Shape
+from qwen3_profile.model.structure import find_decoder
 from qwen3_profile.profiling import Recorder, frozen_heap
 from qwen3_profile.runs import (
     RAW_FOLDER,
@@ -27,8 +30,6 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
-from qwen3_profile.shapes import Shape
-from qwen3_profile.structure import find_decoder
 
 # What a record says of weights that are neither ours nor read by us.
 _GIVEN = "given"

@@ -233,7 +233,7 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
     eager = record.eager
     if eager is None:
         return {}
-    from qwen3_profile.graph_savings import savings_json
+    from qwen3_profile.graphs.savings import savings_json
 
     return {
         "eager": {
@@ -253,7 +253,7 @@ def _compiled_json(record: TimingRecord) -> dict[str, Any]:
     compiled = record.times.compiled
     if compiled is None:
         return {}
-    from qwen3_profile.compiled_json import compiled_json
+    from qwen3_profile.compiled.record_json import compiled_json
 
     return {"compiled": compiled_json(compiled, record.steps)}
 

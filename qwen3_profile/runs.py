@@ -21,8 +21,8 @@ import msgspec
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import OutputError, ProfileError, TraceError
 from qwen3_profile.files import make_folder, output_error, write_atomic
+from qwen3_profile.model.shapes import Shape
 from qwen3_profile.routing import LayerRouting
-from qwen3_profile.shapes import Shape
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"

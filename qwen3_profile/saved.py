@@ -47,7 +47,7 @@ def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[
         TraceError: a file is not there or not such a trace.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    from qwen3_profile.captured import collect_replays, read_captured  # for these alone
+    from qwen3_profile.graphs.captured import collect_replays, read_captured  # for these alone
 
     for file in (path, capture):
         if not file.exists():

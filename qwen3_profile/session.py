@@ -11,19 +11,19 @@ from typing import Protocol
 
 import torch
 
-from qwen3_profile.attention import check_attention_name
 from qwen3_profile.capture import Capture, unmeasured
-from qwen3_profile.compiled_capture import CompiledCapture
+from qwen3_profile.compiled.capture import CompiledCapture
+from qwen3_profile.compiled.inductor import check_inductor
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, Invocation, ModelRequest, RunConfig
 from qwen3_profile.devices import resolve_device, slow_dtype
 from qwen3_profile.environment import read_environment
 from qwen3_profile.errors import ConfigError, ModelError, RunError
-from qwen3_profile.experts import check_experts_name
-from qwen3_profile.inductor import check_inductor
-from qwen3_profile.memory import release_unused
-from qwen3_profile.models import LoadedModel, load_model
+from qwen3_profile.model.attention import check_attention_name
+from qwen3_profile.model.experts import check_experts_name
+from qwen3_profile.model.memory import release_unused
+from qwen3_profile.model.models import LoadedModel, load_model
+from qwen3_profile.model.prompts import encode_prompts
 from qwen3_profile.profiling import frozen_heap
-from qwen3_profile.prompts import encode_prompts
 from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What only transformers knows: the key of a config, and who refuses a name that is none.

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from qwen3_profile.inputs import Inputs
 from qwen3_profile.labels import BACKWARD, LOSS
+from qwen3_profile.model.inputs import Inputs
 from qwen3_profile.ranges import annotation, leaf
 
 _IGNORED = -100

@@ -15,11 +15,11 @@ from kineto import cpu_op, kernel, label, launch, read, step
 from samples import record
 
 from qwen3_profile.attribution import attribute
+from qwen3_profile.compiled.match import match_kernels
+from qwen3_profile.compiled.provenance import CompiledGraph, Kernel, PartShare
+from qwen3_profile.compiled.scopes import place_kernels
+from qwen3_profile.compiled.times import compiled_times
 from qwen3_profile.config import COMPILED, RunConfig
-from qwen3_profile.kernel_match import match_kernels
-from qwen3_profile.kernel_scopes import place_kernels
-from qwen3_profile.kernel_times import compiled_times
-from qwen3_profile.provenance import CompiledGraph, Kernel, PartShare
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, read_steps

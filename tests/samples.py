@@ -9,6 +9,7 @@ from kineto import LEAF_NS, cpu_op, forward_pass, host, kernel, label, launch, s
 from qwen3_profile.backward import split_backward
 from qwen3_profile.config import RunConfig
 from qwen3_profile.health import Finding
+from qwen3_profile.model.shapes import PUBLISHED
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.runs import (
     SCHEMA_VERSION,
@@ -18,7 +19,6 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
-from qwen3_profile.shapes import PUBLISHED
 from qwen3_profile.steps import StepTimes, merge_steps, read_steps
 
 ENVIRONMENT = Environment(

@@ -15,7 +15,7 @@ from conftest import Commands, Done
 from graphs import capture, eager, replay, small_pass
 from kineto import document, host, kernel, label, launch, write
 
-from qwen3_profile.captured import capture_pair
+from qwen3_profile.graphs.captured import capture_pair
 from qwen3_profile.labels import every_layer
 
 DATA = Path(__file__).parent / "data"

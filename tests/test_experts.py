@@ -16,11 +16,11 @@ import torch
 from conftest import Commands, Done, environment
 from torch import nn
 
-from qwen3_profile import experts, models
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError
-from qwen3_profile.experts import RoutingCounter, counted_routing
-from qwen3_profile.memory import least_needed
+from qwen3_profile.model import experts, models
+from qwen3_profile.model.experts import RoutingCounter, counted_routing
+from qwen3_profile.model.memory import least_needed
 from qwen3_profile.routing import LayerRouting, routing_sentence
 
 CPU = torch.device("cpu")
@@ -314,7 +314,7 @@ def test_copies_of_batched_mm_by_hand(sparse_commands: Commands) -> None:
 def test_no_more_is_estimated_than_batched_mm_takes(sparse_commands: Commands) -> None:
     code = (
         "import sys, torch\n"
-        "from qwen3_profile import memory, models\n"
+        "from qwen3_profile.model import memory, models\n"
         "from qwen3_profile.config import ModelRequest, RunConfig\n"
         "def peak():\n"
         "    status = open('/proc/self/status').read()\n"

@@ -19,8 +19,8 @@ import pytest
 from conftest import Commands, Done, environment, wait
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.memory import least_needed
-from qwen3_profile.shapes import Experts, Shape
+from qwen3_profile.model.memory import least_needed
+from qwen3_profile.model.shapes import Experts, Shape
 
 GIB = 1 << 30
 # A config that its run cannot end before a test has done what it wants to do.
@@ -311,7 +311,7 @@ def test_least_needed_by_hand(
 def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands) -> None:
     code = (
         "import sys, torch\n"
-        "from qwen3_profile import memory, models\n"
+        "from qwen3_profile.model import memory, models\n"
         "from qwen3_profile.config import ModelRequest, RunConfig\n"
         "def peak():\n"
         "    status = open('/proc/self/status').read()\n"

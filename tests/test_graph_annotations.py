@@ -18,8 +18,8 @@ from test_graph_labels import labelled, load, names, of_step
 from qwen3_profile import instrument, ranges
 from qwen3_profile.errors import TraceError
 from qwen3_profile.generation import Generation
-from qwen3_profile.graph_annotations import annotated_capture, plain_capture
-from qwen3_profile.graph_labels import label_replays
+from qwen3_profile.graphs.annotations import annotated_capture, plain_capture
+from qwen3_profile.graphs.labels import label_replays
 from qwen3_profile.runs import read_nodes, write_nodes
 
 __all__ = ["model"]

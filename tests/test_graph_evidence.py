@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from graphs import Op, small_pass
 
-from qwen3_profile.graph_evidence import contradiction, family, unproven
-from qwen3_profile.graph_match import Work
-from qwen3_profile.graph_reference import Call
+from qwen3_profile.graphs.evidence import contradiction, family, unproven
+from qwen3_profile.graphs.match import Work
+from qwen3_profile.graphs.reference import Call
 from qwen3_profile.labels import every_layer
 
 

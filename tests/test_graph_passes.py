@@ -10,13 +10,13 @@ import pytest
 import torch
 from test_generation import model
 
-from qwen3_profile import graph_passes
-from qwen3_profile.caches import counters, slides
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError
 from qwen3_profile.generation import Generation
-from qwen3_profile.graph_passes import FixedPass, Graph, as_captured, check_logits
-from qwen3_profile.inputs import Inputs, config_inputs
+from qwen3_profile.graphs import passes as graph_passes
+from qwen3_profile.graphs.passes import FixedPass, Graph, as_captured, check_logits
+from qwen3_profile.model.caches import counters, slides
+from qwen3_profile.model.inputs import Inputs, config_inputs
 
 __all__ = ["model"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import decode_record, graph_record, record
 
-from qwen3_profile.graph_savings import savings, savings_json
+from qwen3_profile.graphs.savings import savings, savings_json
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.views.graph import graph_table
 

@@ -16,26 +16,24 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # The first chain, from a config to a trace on disk, is the only one that may import these.
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
-    "api", "attention", "caches", "calls", "capture", "devices", "environment", "experts",
-    "families", "generation", "graph_annotations", "graph_passes", "graph_runs", "hub", "inputs",
-    "instrument", "library", "memory", "models", "own_model", "patching", "profiling", "prompts",
-    "ranges", "rawtrace", "session", "structure", "training", "weights",
-    "compilation", "compiled_capture", "inductor", "module_labels",
+    "api", "model.attention", "model.caches", "calls", "capture", "devices", "environment",
+    "model.experts", "model.families", "generation", "graphs.annotations", "graphs.passes",
+    "graphs.runs", "model.hub", "model.inputs", "instrument", "model.library", "model.memory",
+    "model.models", "own_model", "patching", "profiling", "model.prompts", "ranges", "rawtrace",
+    "session", "model.structure", "training", "model.weights", "compiled.compilation",
+    "compiled.capture", "compiled.inductor", "compiled.module_labels",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
-    "trace.reader", "trace", "trace.geometry", "scopes", "module_parts",
-    "module_roles", "module_passes", "modules",
-    "attribution", "nodes", "backward", "collectives", "parts", "health",
-    "graph_match", "graph_reference", "graph_evidence", "graph_scopes", "graph_labels",
-    "graph_savings",
-    "checks", "files",
-    "provenance", "kernel_match", "kernel_scopes", "kernel_times",
-    "routing", "runs", "compiled_steps", "compiled_json",
-    "backends", "steps", "percentiles", "records",
-    "foreign", "ledger", "captured", "collect", "saved", "ranks", "summary", "store",
+    "trace.reader", "trace", "trace.geometry", "scopes", "modules.parts", "modules.roles",
+    "modules.passes", "modules.scopes", "attribution", "nodes", "backward", "collectives", "parts",
+    "health", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
+    "graphs.labels", "graphs.savings", "checks", "files", "compiled.provenance", "compiled.match",
+    "compiled.scopes", "compiled.times", "routing", "runs", "compiled.steps",
+    "compiled.record_json", "backends", "steps", "percentiles", "records", "modules.foreign",
+    "ledger", "graphs.captured", "collect", "saved", "ranks", "summary", "store",
 )  # fmt: skip
 
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 import transformers
 
-from qwen3_profile import attention, devices, hub, library, memory, models, shapes, weights
+from qwen3_profile import devices
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ConfigError, ModelError
-from qwen3_profile.shapes import PUBLISHED, Experts, Shape
+from qwen3_profile.model import attention, hub, library, memory, models, shapes, weights
+from qwen3_profile.model.shapes import PUBLISHED, Experts, Shape
 
 CPU = torch.device("cpu")
 DENSE = Shape(64, 128, 3, 4, 2, True, head_dim=32, vocab_size=500)

@@ -18,8 +18,8 @@ from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
-from qwen3_profile.module_passes import read_phase
-from qwen3_profile.modules import ModuleScopes, build_module_scopes
+from qwen3_profile.modules.passes import read_phase
+from qwen3_profile.modules.scopes import ModuleScopes, build_module_scopes
 from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import StepTimes, layers, read_steps

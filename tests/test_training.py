@@ -9,9 +9,9 @@ import torch
 from conftest import Commands
 
 from qwen3_profile.config import ModelRequest, RunConfig
-from qwen3_profile.inputs import Inputs, config_inputs
-from qwen3_profile.memory import least_needed
-from qwen3_profile.models import LoadedModel, load_model
+from qwen3_profile.model.inputs import Inputs, config_inputs
+from qwen3_profile.model.memory import least_needed
+from qwen3_profile.model.models import LoadedModel, load_model
 from qwen3_profile.training import TrainStep, next_tokens, with_gradients
 
 CPU = torch.device("cpu")

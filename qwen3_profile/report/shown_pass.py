@@ -15,7 +15,7 @@ from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution
 from qwen3_profile.collect import attribute_labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.foreign import attribute_modules
+from qwen3_profile.modules.foreign import attribute_modules
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.joining import join_bars
 from qwen3_profile.report.rows import part_tree

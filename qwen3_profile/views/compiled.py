@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_profile.kernel_times import Bounds, CompiledTimes, bounds
+from qwen3_profile.compiled.times import Bounds, CompiledTimes, bounds
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.views.cells import milliseconds, wrap
 

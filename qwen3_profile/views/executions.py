@@ -12,9 +12,9 @@ from dataclasses import replace
 from statistics import median
 
 from qwen3_profile import labels
+from qwen3_profile.compiled.scopes import FUSED, part_name
+from qwen3_profile.compiled.times import bounds
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
-from qwen3_profile.kernel_scopes import FUSED, part_name
-from qwen3_profile.kernel_times import bounds
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import short_name
 from qwen3_profile.views.cells import milliseconds, wrap

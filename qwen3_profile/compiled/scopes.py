@@ -1,0 +1,170 @@
+"""Matched kernel calls and the labels' scopes in, the scopes with one for each part out.
+
+A call becomes a chain of scopes of its own length, which then own its device events, its idle time
+and the rest as all scopes do: layer.7, layer.7.attn, layer.7.attn.q_proj. One that computes several
+parts lies where all of them lie, under their names: layer.7.attn.q_norm+rope; across layers in the
+forward pass itself: residual_ffn+input_layernorm. A call of a graph that could not be matched is
+one scope, `compiled graph`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_profile import labels
+from qwen3_profile.compiled.match import GraphCall
+from qwen3_profile.compiled.provenance import ANY_LAYER, PartShare
+from qwen3_profile.scopes import NO_SCOPE, NewScope, ScopeTree, insert_scopes
+from qwen3_profile.trace.columns import Trace
+
+# As a forward pass comes by them; within one layer and outside of all.
+_LAST = ("select_last", "norm", "lm_head", labels.OTHER)
+_ORDER = (
+    "embed_tokens", "positions", "causal_mask", "rotary_emb",
+    "input_layernorm", *labels.ATTN_PARTS, "merge_heads", "residual_attn",
+    "post_attention_layernorm", *labels.MOE_FFN_PARTS, "gate_proj", "act_fn", "up_proj", "act_mul",
+    "down_proj", "residual_ffn", *_LAST,
+)  # fmt: skip
+UNMATCHED = "compiled graph"
+FUSED = "+"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedCall:
+    """A kernel call: its event in `trace.host`, and the parts of the layer that it was made in.
+
+    scope: the innermost of its own, an index into the tree; -1 where it has none.
+    """
+
+    event: int
+    name: str
+    parts: tuple[PartShare, ...]
+    scope: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """The scopes with those of all kernel calls, and the calls.
+
+    graphs: of each graph call, its scope; empty where graphs have none of their own.
+    """
+
+    scopes: ScopeTree
+    calls: tuple[PlacedCall, ...]
+    graphs: tuple[int, ...]
+
+
+def place_kernels(
+    trace: Trace, scopes: ScopeTree, graph_calls: Sequence[GraphCall], *, keep_graphs: bool = False
+) -> Placed:
+    """Puts the calls into `scopes`, with the labels of the layer that each was made in.
+
+    Args:
+        keep_graphs: also a scope round each call of a graph.
+    """
+    new: list[NewScope] = []
+    calls: list[tuple[int, str, tuple[PartShare, ...], int]] = []
+    graphs: list[int] = []
+    for graph in graph_calls:
+        (around,) = _owners(trace, scopes, [graph.event])
+        if keep_graphs or graph.refusal:
+            new.append(_scope(trace, graph.event, UNMATCHED, around))
+            graphs.append(len(new) - 1)
+        events = [call.event for call in graph.calls]
+        for call, owner in zip(graph.calls, _owners(trace, scopes, events), strict=True):
+            open_names = tuple(_open_names(scopes, owner))
+            parts = tuple(_in_layer(open_names, part) for part in call.kernel.parts)
+            parent = len(scopes) + graphs[-1] if keep_graphs else owner
+            mine = -1
+            for name in scope_names(tuple(part.label for part in parts)):
+                if name not in open_names:
+                    new.append(_scope(trace, call.event, name, parent))
+                    mine = len(new) - 1
+                    parent = len(scopes) + mine
+            calls.append((call.event, call.kernel.name, parts, mine))
+    tree, places = insert_scopes(scopes, new)
+    at = [*places.tolist(), NO_SCOPE]
+    return Placed(
+        tree,
+        tuple(PlacedCall(event, name, parts, at[mine]) for event, name, parts, mine in calls),
+        tuple(at[graph] for graph in graphs) if keep_graphs else (),
+    )
+
+
+def _owners(trace: Trace, scopes: ScopeTree, events: Sequence[int]) -> list[int]:
+    index = np.array(events, np.int64)
+    found = scopes.innermost(trace.host.track[index], trace.host.start_ns[index])
+    return [int(scope) for scope in found]
+
+
+def scope_names(parts: Sequence[str]) -> tuple[str, ...]:
+    """The scopes of a kernel that computes these labels, outermost first; none where it is `other`.
+
+    `layer.0`, `layer.0.attn` and `layer.0.attn.q_norm+rope` for the labels of q_norm and rope.
+    """
+    if not parts:
+        return ()
+    common = list(_above(parts[0]))
+    if len(set(parts)) == 1:
+        return tuple(common)
+    for part in parts[1:]:
+        above = _above(part)
+        common = [name for name in common if name in above]
+    common = [name for name in common if name not in parts or _kind(name) != "leaf"]
+    ordered = sorted(dict.fromkeys(parts), key=_rank)
+    name = FUSED.join(dict.fromkeys(part_name(part) for part in ordered))
+    return (*common, f"{common[-1]}.{name}" if common else name)
+
+
+def part_name(label: str) -> str:
+    """The part that a label is, whatever its layer: `q_proj`; `other` of a container."""
+    return label.rpartition(".")[2] if _kind(label) == "leaf" else labels.OTHER
+
+
+def _rank(label: str) -> tuple[int, int, str]:
+    """Where in a forward pass a part comes: a row has one name, whatever the graph's order."""
+    layer = re.match(r"layer\.(\d+)", label)
+    name = part_name(label)
+    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    if layer is not None:
+        return (int(layer[1]), place, name)
+    return (len(_ORDER) << 16 if name in _LAST else -1, place, name)
+
+
+def _above(label: str) -> tuple[str, ...]:
+    """The label and the containers round it, outermost first, without the forward pass."""
+    words = label.split(".")
+    if words[0] != "layer":
+        return (label,) if label else ()
+    return tuple(".".join(words[:count]) for count in range(2, len(words) + 1))
+
+
+def _kind(label: str) -> str:
+    if not label:
+        return "phase"
+    parsed = labels.parse(label)
+    return parsed.kind if parsed is not None else "leaf"
+
+
+def _in_layer(open_names: Sequence[str], part: PartShare) -> PartShare:
+    """`part` in the layer whose label is open; of no layer where none is."""
+    if not part.label.startswith(ANY_LAYER):
+        return part
+    layer = next((name for name in open_names if _kind(name) == "layer"), None)
+    return PartShare(layer + part.label[len(ANY_LAYER) :] if layer else "", part.nodes)
+
+
+def _open_names(scopes: ScopeTree, scope: int) -> Iterator[str]:
+    while scope != NO_SCOPE:
+        yield scopes.names[scopes.name[scope]]
+        scope = int(scopes.parent[scope])
+
+
+def _scope(trace: Trace, event: int, name: str, parent: int) -> NewScope:
+    host = trace.host
+    start, end = int(host.start_ns[event]), int(host.end_ns[event])
+    return NewScope(name, int(host.track[event]), start, end, parent)

@@ -1,0 +1,187 @@
+"""An attribution and the kernel calls of compiled graphs in, what each set of parts took out.
+
+A kernel that computes one part is that part's own. One that computes several is nobody's alone: it
+is a row of its own, and each of its parts had at least nothing and at most all of it. Its anchor is
+the part with most operations in it, the norm where a residual is added on the way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, sum_by_scope
+from qwen3_profile.compiled.match import GraphCall
+from qwen3_profile.compiled.provenance import PartShare
+from qwen3_profile.compiled.scopes import PlacedCall, part_name
+from qwen3_profile.scopes import NO_CROSSING, NO_SCOPE, NewScope, ScopeTree, insert_scopes
+from qwen3_profile.trace.columns import Int32, Int64
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTimes:
+    """The calls of kernels that compute the same labels, summed. Times in ns.
+
+    labels: what they compute, in that order; of a container what has no name in it.
+    anchor: the one of them with most operations.
+    cpu_ns: wall-clock on the host; on a CPU the computation itself.
+    """
+
+    labels: tuple[str, ...]
+    anchor: str
+    calls: int
+    cpu_ns: int
+    device_ns: int
+    device_events: int
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether they compute more than one part; the same part of several layers is one."""
+        return len({part_name(label) for label in self.labels}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTimes:
+    """What of a forward pass ran in compiled graphs.
+
+    graphs, calls: how many calls of graphs there were, and of kernels in those that matched.
+    kernels: by their labels, in the order of their first call.
+    refusals: of each graph call that could not be matched, the first difference.
+    """
+
+    graphs: int
+    calls: int
+    kernels: tuple[KernelTimes, ...]
+    refusals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """One part over all layers: what its own kernels took, with those that it anchors, and with all
+    that it has a share in. Times in ns.
+    """
+
+    part: str
+    least_cpu_ns: int = 0
+    anchored_cpu_ns: int = 0
+    most_cpu_ns: int = 0
+    least_device_ns: int = 0
+    anchored_device_ns: int = 0
+    most_device_ns: int = 0
+
+
+def kernel_times(found: Attribution, placed: Sequence[PlacedCall]) -> tuple[KernelTimes, ...]:
+    """Each call by itself, in the order of `placed`."""
+    events = np.array([call.event for call in placed], np.int64)
+    cpu_ns = found.trace.host.dur_ns[events]
+    device_ns, device_events = _device(found, events)
+    rows = zip(placed, cpu_ns.tolist(), device_ns.tolist(), device_events.tolist(), strict=True)
+    return tuple(
+        times_of(call.parts, cpu_ns=cpu, device_ns=ns, device_events=events)
+        for call, cpu, ns, events in rows
+    )
+
+
+def compiled_times(
+    found: Attribution, graph_calls: Sequence[GraphCall], placed: Sequence[PlacedCall]
+) -> tuple[CompiledTimes, ...]:
+    """What ran in compiled graphs in each of `found.steps`."""
+    rows = kernel_times(found, placed)
+    kernel_step = steps_of(found, [call.event for call in placed])
+    graph_step = steps_of(found, [graph.event for graph in graph_calls])
+    times = []
+    for step in range(len(found.steps)):
+        mine = [row for row, at in zip(rows, kernel_step, strict=True) if at == step]
+        inside = [g for g, at in zip(graph_calls, graph_step, strict=True) if at == step]
+        refusals = tuple(graph.refusal for graph in inside if graph.refusal)
+        times.append(CompiledTimes(len(inside), len(mine), summed(mine), refusals))
+    return tuple(times)
+
+
+def steps_of(found: Attribution, events: Sequence[int]) -> list[int]:
+    """The step in which each host event begins; -1 for none."""
+    start_ns = found.trace.host.start_ns[np.array(events, np.int64)]
+    at = np.full(len(start_ns), -1, np.int64)
+    for index, step in enumerate(found.steps):
+        at[(start_ns >= step.start_ns) & (start_ns < step.end_ns)] = index
+    return [int(each) for each in at]
+
+
+def merge_compiled(several: Sequence[CompiledTimes | None]) -> CompiledTimes | None:
+    """The sums over several steps; None where nothing was compiled."""
+    known = [each for each in several if each is not None]
+    if not known:
+        return None
+    return CompiledTimes(
+        graphs=sum(each.graphs for each in known),
+        calls=sum(each.calls for each in known),
+        kernels=summed(kernel for each in known for kernel in each.kernels),
+        refusals=tuple(line for each in known for line in each.refusals),
+    )
+
+
+def bounds(compiled: CompiledTimes) -> tuple[Bounds, ...]:
+    """Each part that a kernel computes, in the order of the first one that does."""
+    sums: dict[str, Counter[str]] = {}
+    for kernel in compiled.kernels:
+        parts = dict.fromkeys(part_name(label) for label in kernel.labels)
+        for part in parts:
+            mine = sums.setdefault(part, Counter())
+            held = ["most"]
+            held += ["least"] if len(parts) == 1 else []
+            held += ["anchored"] if part_name(kernel.anchor) == part else []
+            for kind in held:
+                mine[f"{kind}_cpu_ns"] += kernel.cpu_ns
+                mine[f"{kind}_device_ns"] += kernel.device_ns
+    return tuple(Bounds(part, **mine) for part, mine in sums.items())
+
+
+def times_of(
+    parts: Sequence[PartShare],
+    *,
+    calls: int = 1,
+    cpu_ns: int = 0,
+    device_ns: int = 0,
+    device_events: int = 1,
+) -> KernelTimes:
+    """A row of a kernel that computes `parts`; one of which nothing is known is the pass's own."""
+    nodes: Counter[str] = Counter()
+    for part in parts:
+        nodes[part.label] += part.nodes
+    labels = tuple(nodes) or ("",)
+    anchor = max(labels, key=lambda label: nodes[label])
+    return KernelTimes(labels, anchor, calls, cpu_ns, device_ns, device_events)
+
+
+def summed(rows: Iterable[KernelTimes]) -> tuple[KernelTimes, ...]:
+    """The rows of the same labels together, in the order of the first of each."""
+    sums: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    for row in rows:
+        mine = sums.setdefault((row.labels, row.anchor), [0, 0, 0, 0])
+        values = (row.calls, row.cpu_ns, row.device_ns, row.device_events)
+        mine[:] = [a + b for a, b in zip(mine, values, strict=True)]
+    return tuple(KernelTimes(labels, anchor, *mine) for (labels, anchor), mine in sums.items())
+
+
+def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64]:
+    """Device time and events launched during each of `events`, which lie apart from each other."""
+    calls, place = _flat(found, events)
+    launches, device = found.trace.launches, found.trace.device
+    linked = np.flatnonzero(found.launch != NO_LAUNCH_EVENT)
+    launch = found.launch[linked]
+    owner = calls.innermost(launches.track[launch], launches.start_ns[launch])
+    time_ns = sum_by_scope(owner, device.dur_ns[linked], len(calls))
+    count = sum_by_scope(owner, np.ones(len(linked), np.int64), len(calls))
+    return time_ns[place], count[place]
+
+
+def _flat(found: Attribution, events: Int64) -> tuple[ScopeTree, Int32]:
+    """A tree of nothing but these host events, and the place of each."""
+    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
+    empty = ScopeTree((), few, few, many, many, few, np.empty(0, bool), NO_CROSSING)
+    host = found.trace.host.take(events)
+    rows = zip(host.track.tolist(), host.start_ns.tolist(), host.end_ns.tolist(), strict=True)
+    return insert_scopes(empty, [NewScope("", *row, parent=NO_SCOPE) for row in rows])

@@ -1,0 +1,300 @@
+"""An attribution with graph replays in, the same with their events given to the parts that were
+captured out.
+
+A replay's events belong to whatever label was open when the graph was launched. Here the labels of
+the pass that the graph repeats are put below it, once per replay:
+
+    decode                              open at cudaGraphLaunch
+      layer.7.attn.q_proj               copied from the eager step, or from the capture
+    or, where the replay could not be matched, and its finding says why,
+      graph_replay
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from qwen3_profile import labels
+from qwen3_profile.attribution import Attribution
+from qwen3_profile.graphs.evidence import contradiction, unproven
+from qwen3_profile.graphs.match import Work, match, short_kernel
+from qwen3_profile.graphs.reference import Reference, work_of
+from qwen3_profile.graphs.scopes import Given, given, grow, one_row
+from qwen3_profile.health import WARNING, Finding
+from qwen3_profile.scopes import NO_SCOPE
+from qwen3_profile.trace.columns import Int64
+from qwen3_profile.trace.geometry import NO_NODE_ID, Geometry
+
+# Kernels of one stream start within this of each other's end; more is work side by side.
+_JITTER_NS = 1000
+
+# Gives device events to other scopes, and tells what is to be doubted of that.
+Relabel = Callable[[Attribution], tuple[Attribution, tuple[Finding, ...]]]
+
+_PARALLEL = "its kernels ran side by side, and the trace has no graph node ids to order them by"
+REFUSED, UNPROVEN = "graph-refused", "graph-unproven"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """The events of one launch of a graph.
+
+    launch: an index into `Trace.launches`.
+    events: positions in `Trace.device`, by their start.
+    by_node: the same in the order of their nodes; None where the trace does not tell their ids.
+    parallel: whether events ran side by side on one stream, so that their start orders nothing.
+    """
+
+    launch: int
+    events: Int64
+    by_node: Int64 | None
+    parallel: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rest:
+    """The events of one replay that keep no labels, and why; none where `why` is empty."""
+
+    code: str
+    why: str
+    events: Int64
+
+
+def find_replays(found: Attribution, geometry: Geometry) -> tuple[Replay, ...]:
+    """The launches of graphs in a trace that have events, in time order."""
+    replays = []
+    inside = np.flatnonzero(found.in_graph)
+    inside = inside[np.argsort(found.trace.device.start_ns[inside], kind="stable")]
+    for launch in np.unique(found.launch[inside]).tolist():
+        events = inside[found.launch[inside] == launch]
+        nodes = np.array([geometry.device[i].node_id for i in events.tolist()], np.int64)
+        known = bool((nodes != NO_NODE_ID).all()) and len(np.unique(nodes)) == len(nodes)
+        by_node = events[np.argsort(nodes, kind="stable")] if known else None
+        replays.append(Replay(launch, events, by_node, _side_by_side(found, events)))
+    return tuple(sorted(replays, key=lambda each: int(found.trace.launches.start_ns[each.launch])))
+
+
+def label_replays(
+    found: Attribution,
+    geometry: Geometry,
+    references: Sequence[Reference],
+    nodes: Mapping[int, str] = MappingProxyType({}),
+) -> tuple[Attribution, tuple[Finding, ...]]:
+    """Gives the events of each replay to copies of the scopes of the reference that it matches.
+
+    Args:
+        references: what the graphs repeat, the best first. Several that match must say the same.
+        nodes: node id -> label, as torch annotates the nodes of a graph. What it says must be what
+            the references say; where none of these matches, it decides alone.
+
+    Returns:
+        The attribution, and a finding for each replay that keeps no labels, or not all.
+    """
+    return label_each(found, geometry, lambda _: references, nodes)
+
+
+def label_each(
+    found: Attribution,
+    geometry: Geometry,
+    references_of: Callable[[Replay], Sequence[Reference]],
+    nodes: Mapping[int, str] = MappingProxyType({}),
+) -> tuple[Attribution, tuple[Finding, ...]]:
+    """As `label_replays`, where each replay has references of its own."""
+    replays: list[Given] = []
+    rest: dict[tuple[str, str], list[Int64]] = {}
+    for replay in find_replays(found, geometry):
+        labelled, told = _label(found, geometry, replay, references_of(replay), nodes)
+        replays.append(labelled)
+        if told.why:
+            rest.setdefault((told.code, told.why), []).append(told.events)
+    if not replays:
+        return found, ()
+    findings = (_finding(found, code, why, events) for (code, why), events in rest.items())
+    return grow(found, replays), tuple(findings)
+
+
+def find_places(
+    found: Attribution, geometry: Geometry, replay: Replay, reference: Reference
+) -> tuple[dict[int, int], str]:
+    """Which work of `reference` each event of a replay is; or none, and why that cannot be said."""
+    if replay.parallel and replay.by_node is None:
+        return {}, _PARALLEL
+    fits, refusals = _fits(found, geometry, replay, [reference])
+    if not fits:
+        return {}, refusals[0]
+    if any(other.labels() != fits[0].labels() for other in fits[1:]):
+        return {}, f"it fits {reference.what} in more than one way, with other labels"
+    return dict(zip(fits[0].events.tolist(), fits[0].places, strict=True)), ""
+
+
+def _side_by_side(found: Attribution, events: Int64) -> bool:
+    device = found.trace.device
+    for track in np.unique(device.track[events]):
+        mine = events[device.track[events] == track]
+        mine = mine[np.argsort(device.start_ns[mine], kind="stable")]
+        reach = np.maximum.accumulate(device.end_ns[mine])
+        if (device.start_ns[mine[1:]] < reach[:-1] - _JITTER_NS).any():
+            return True
+    return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """A reference that a replay matches. doubtful: which of `events` nothing proves."""
+
+    events: Int64
+    reference: Reference
+    places: tuple[int, ...]
+    doubtful: tuple[int, ...]
+
+    def unlike(self, marked: Mapping[int, str]) -> int | None:
+        """The first event that is marked with a label which is not around it here."""
+        scopes, root = self.reference.scopes, self.reference.root
+        whole = scopes.names[scopes.name[root]] if root != NO_SCOPE else ""
+        told = self.labels()
+        around = ((event, (whole, *told[event])) for event in marked)
+        return next((event for event, path in around if marked[event] not in path), None)
+
+    def labels(self) -> dict[int, tuple[str, ...]]:
+        """The label of each event with all around it, without the whole pass's."""
+        path_of = _paths(self.reference)
+        owner = self.reference.owner
+        places = zip(self.events.tolist(), self.places, strict=True)
+        return {event: path_of[max(int(owner[place]), NO_SCOPE)] for event, place in places}
+
+
+def _label(
+    found: Attribution,
+    geometry: Geometry,
+    replay: Replay,
+    references: Sequence[Reference],
+    nodes: Mapping[int, str],
+) -> tuple[Given, _Rest]:
+    parent = max(int(found.owner[replay.events[0]]), NO_SCOPE)
+    marked = {
+        event: nodes[geometry.device[event].node_id]
+        for event in replay.events.tolist()
+        if geometry.device[event].node_id in nodes
+    }
+    if replay.parallel and replay.by_node is None:
+        return _refused(replay, parent, [_PARALLEL])
+    fits, refusals = _fits(found, geometry, replay, references)
+    if not fits and marked and references:
+        return _by_marks(replay, marked, references[0], parent)
+    if not fits:
+        return _refused(replay, parent, refusals or ["nothing is known of its capture"])
+    first = fits[0]
+    odd = first.unlike(marked)
+    if odd is not None:
+        kernel = short_kernel(found.trace.names[found.trace.device.name[odd]])
+        why = f"{first.reference.what} gives {kernel} another label than its node, {marked[odd]}"
+        return _refused(replay, parent, [why])
+    if any(other.labels() != first.labels() for other in fits[1:]):
+        names = ", ".join(dict.fromkeys(fit.reference.what for fit in fits))
+        why = f"it fits {names} in more than one way, with other labels"
+        return _refused(replay, parent, [why])
+    reference = first.reference
+    owner = reference.owner[list(first.places)]
+    why = ""
+    if first.doubtful:
+        why = _doubt(work_of(found.trace, geometry, first.events), first.doubtful)
+    owners = given(first.events, owner, reference.scopes, reference.root, parent, first.doubtful)
+    return owners, _Rest(UNPROVEN, why, first.events[list(first.doubtful)])
+
+
+def _by_marks(
+    replay: Replay, marked: Mapping[int, str], reference: Reference, parent: int
+) -> tuple[Given, _Rest]:
+    """The events that torch has annotated in their labels, the others in one row."""
+    scopes = reference.scopes
+    scope_of: dict[str, int] = {}
+    for scope in range(len(scopes)):
+        scope_of.setdefault(scopes.names[scopes.name[scope]], scope)
+    events = replay.events.tolist()
+    owner = [scope_of.get(marked.get(event, ""), NO_SCOPE) for event in events]
+    left = tuple(at for at, scope in enumerate(owner) if scope == NO_SCOPE)
+    owners = given(replay.events, np.array(owner, np.int32), scopes, reference.root, parent, left)
+    why = "the nodes of the graph have no annotation of these" if left else ""
+    return owners, _Rest(UNPROVEN, why, replay.events[list(left)])
+
+
+def _fits(
+    found: Attribution, geometry: Geometry, replay: Replay, references: Sequence[Reference]
+) -> tuple[list[_Fit], list[str]]:
+    """The references that a replay matches, in the order of its nodes or of its start, and why
+    the others are none.
+    """
+    orders = [] if replay.by_node is None else [(replay.by_node, True)]
+    if not replay.parallel:
+        orders.append((replay.events, False))
+    fits: list[_Fit] = []
+    refusals: list[str] = []
+    for reference in references:
+        for events, ordered in orders:
+            work = work_of(found.trace, geometry, events)
+            why, places, doubtful = _compare(work, reference, ordered)
+            if why:
+                refusals.append(why)
+            else:
+                fits.append(_Fit(events, reference, places, doubtful))
+    return fits, refusals
+
+
+def _doubt(work: Sequence[Work], doubtful: Sequence[int]) -> str:
+    first = doubtful[0]
+    return (
+        "the capture names no kernels, and their own names do not tell the operator; "
+        f"the first is event {first}, {short_kernel(work[first].name)}"
+    )
+
+
+def _compare(
+    work: Sequence[Work], reference: Reference, ordered: bool
+) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """Why a replay is not what the reference launched, or its places and those in doubt."""
+    found = match(work, reference.work, reference.what, ordered=ordered)
+    if found.difference or all(each.name for each in reference.work):
+        return found.difference, found.places, ()
+    against = contradiction(work, reference.calls)
+    if against:
+        return against, (), ()
+    return "", found.places, unproven(work, reference.calls, reference.owner.tolist())
+
+
+def _paths(reference: Reference) -> dict[int, tuple[str, ...]]:
+    """Each scope's name with those around it, without the whole pass's; of none, none."""
+    scopes = reference.scopes
+    found: dict[int, tuple[str, ...]] = {NO_SCOPE: (), reference.root: ()}
+    for scope in range(len(scopes)):
+        if scope not in found:
+            above = found.get(int(scopes.parent[scope]), ())
+            found[scope] = (*above, scopes.names[scopes.name[scope]])
+    return found
+
+
+def _refused(replay: Replay, parent: int, why: Sequence[str]) -> tuple[Given, _Rest]:
+    """All the time of a replay as one row."""
+    events = replay.events
+    return one_row(events, parent), _Rest(REFUSED, "; ".join(dict.fromkeys(why)), events)
+
+
+def _finding(found: Attribution, code: str, why: str, replays: Sequence[Int64]) -> Finding:
+    """One sentence for all replays of which the same is to be said."""
+    device = found.trace.device
+    events = np.concatenate(replays)
+    ns = int(device.dur_ns[events].sum())
+    which = f"{len(events)} device event{'' if len(events) == 1 else 's'} ({ns} ns)"
+    graphs = "a graph replay" if len(replays) == 1 else f"{len(replays)} graph replays"
+    return Finding(
+        WARNING,
+        code,
+        f"{which} of {graphs} could not be given to parts and went into the row "
+        f"{labels.GRAPH_REPLAY}: {why}",
+        count=len(events),
+        ns=ns,
+        example=found.trace.names[device.name[events[0]]],
+    )
