@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qwen3_profile.api import Profile, label, trace_forward
     from qwen3_profile.errors import ProfileError
-    from qwen3_profile.model.offline import attribute, load_trace, to_records, to_table
+    from qwen3_profile.offline import attribute, load_trace, to_records, to_table
     from qwen3_profile.records import TimingRecord
 
 __version__ = "0.1.0"

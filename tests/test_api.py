@@ -24,9 +24,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache
 
 import qwen3_profile
-from qwen3_profile import api, instrument, labels
+from qwen3_profile import api, instrument, labels, offline
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
-from qwen3_profile.model import offline
 from qwen3_profile.report.build import build_report
 
 SIZES = {
