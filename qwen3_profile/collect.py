@@ -147,10 +147,7 @@ def attribute_measured(
         known = read_compiled(folder, result.compiled, result.phase, accept=True)
         matched = attribute_compiled(path, trace, known)
         return split_parts(matched.found), matched.ranges
-    if measurement.eager is None:
-        return attribute_labels(trace)
-    eager = read_trace(folder / measurement.eager.trace, accept_damaged=True)
-    relabel = _labels_of_eager(folder, path, trace, result.phase, measurement.eager, eager)
+    relabel = replay_labels(folder, result, measurement, accept_damaged=True)
     return attribute_labels(trace, relabel)
 
 
@@ -270,14 +267,21 @@ def _step_of(
     return mine[0]
 
 
-def replay_labels(folder: Path, result: ConfigResult, measurement: Measurement) -> Relabel | None:
-    """What gives a replay of a graph the labels that its record has; None for an eager pass."""
+def replay_labels(
+    folder: Path, result: ConfigResult, measurement: Measurement, *, accept_damaged: bool = False
+) -> Relabel | None:
+    """What gives a replay of a graph the labels that its record has; None for an eager pass.
+
+    Args:
+        accept_damaged: read what is left of a damaged trace of the eager pass.
+    """
     beside = measurement.eager
     if beside is None:
         return None
 
     def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
-        path, eager = folder / measurement.trace, read_trace(folder / beside.trace)
+        path = folder / measurement.trace
+        eager = read_trace(folder / beside.trace, accept_damaged=accept_damaged)
         return _labels_of_eager(folder, path, found.trace, result.phase, beside, eager)(found)
 
     return relabel

@@ -80,6 +80,16 @@ def letters(trace: Trace) -> dict[str, Any]:
     return found
 
 
+def assert_read_alike(path: Path) -> None:
+    """Both readings give the same columns, or refuse the file in the same words."""
+    fast, _ = outcome(path, fast=True)
+    general, _ = outcome(path, fast=False)
+    if isinstance(fast, Trace) and isinstance(general, Trace):
+        assert letters(fast) == letters(general)
+    else:
+        assert fast == general
+
+
 def check_same(path: Path) -> Watched:
     fast, watched = outcome(path, fast=True)
     general, _ = outcome(path, fast=False)
@@ -126,12 +136,7 @@ def test_a_file_of_many_pieces(layout: str, tmp_path: Path) -> None:
     ],
 )
 def test_every_trace_is_read_alike(path: Path) -> None:
-    fast, _ = outcome(path, fast=True)
-    general, _ = outcome(path, fast=False)
-    if isinstance(fast, Trace) and isinstance(general, Trace):
-        assert letters(fast) == letters(general)
-    else:
-        assert fast == general
+    assert_read_alike(path)
 
 
 # --- events of any kind in both layouts -----------------------------------------------------------
@@ -190,12 +195,7 @@ def test_events_changed_at_will_are_read_alike(seed: int, layout: str, tmp_path:
     changed = mutate_events(json.dumps(TRAINED).encode(), seed)
     assert changed is not None
     path = write(tmp_path / "t.json", document_of(json.loads(changed), layout))
-    fast, _ = outcome(path, fast=True)
-    general, _ = outcome(path, fast=False)
-    if isinstance(fast, Trace) and isinstance(general, Trace):
-        assert letters(fast) == letters(general)
-    else:
-        assert fast == general
+    assert_read_alike(path)
 
 
 # --- bytes --------------------------------------------------------------------------------------
@@ -255,9 +255,4 @@ def test_what_surprises_is_left_to_the_general_reading(
     text = TEXTS[f"{layout}, GPU"]
     assert before in text
     path = write(tmp_path / "t.json", text.replace(before, after, 1).encode())
-    fast, _ = outcome(path, fast=True)
-    general, _ = outcome(path, fast=False)
-    if isinstance(fast, Trace) and isinstance(general, Trace):
-        assert letters(fast) == letters(general)
-    else:
-        assert fast == general
+    assert_read_alike(path)

@@ -11,6 +11,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import backward_of, layers
+from qwen3_profile.views.alike import render_alike
 from qwen3_profile.views.cells import milliseconds, wrap
 from qwen3_profile.views.tables import attention_name
 
@@ -30,14 +31,7 @@ def render_backends(groups: Sequence[Sequence[TimingRecord]]) -> str:
         The tables, the first config of each being what the others are compared with; an empty
         text where no two configs can be compared.
     """
-    alike: dict[tuple[str, str, RunConfig], list[Sequence[TimingRecord]]] = {}
-    for records in groups:
-        first = records[0]
-        if first.config is not None:
-            plain = replace(first.config, attn_implementation=None)
-            alike.setdefault((first.facts.run, first.phase, plain), []).append(records)
-    tables = (_table(phase, config, rows) for (_, phase, config), rows in alike.items())
-    return "\n\n".join(table for table in tables if table)
+    return render_alike(groups, lambda config: replace(config, attn_implementation=None), _table)
 
 
 def _table(phase: str, config: RunConfig, rows: Sequence[Sequence[TimingRecord]]) -> str:

@@ -17,6 +17,7 @@ from qwen3_profile.compiled.times import bounds
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import short_name
+from qwen3_profile.views.alike import render_alike
 from qwen3_profile.views.cells import milliseconds, wrap
 from qwen3_profile.views.tables import median_record
 
@@ -38,19 +39,13 @@ def render_executions(groups: Sequence[Sequence[TimingRecord]]) -> str:
         The tables, the first config of each being what the others are compared with; an empty
         text where no two configs can be compared.
     """
-    alike: dict[tuple[str, str, RunConfig], list[Sequence[TimingRecord]]] = {}
-    for records in groups:
-        first = records[0]
-        if first.config is not None:
-            plain = replace(
-                first.config,
-                execution=EAGER,
-                compile_mode=COMPILE_MODES[0],
-                compile_scope=COMPILE_SCOPES[0],
-            )
-            alike.setdefault((first.facts.run, first.phase, plain), []).append(records)
-    tables = (_table(phase, config, ways) for (_, phase, config), ways in alike.items())
-    return "\n\n".join(table for table in tables if table)
+    return render_alike(groups, _without_execution, _table)
+
+
+def _without_execution(config: RunConfig) -> RunConfig:
+    return replace(
+        config, execution=EAGER, compile_mode=COMPILE_MODES[0], compile_scope=COMPILE_SCOPES[0]
+    )
 
 
 def _table(phase: str, config: RunConfig, ways: Sequence[Sequence[TimingRecord]]) -> str:
