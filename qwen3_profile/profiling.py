@@ -146,7 +146,7 @@ class Recorder:
         self, profiler: profile, lead_in: Callable[[], None], messages: list[str]
     ) -> Iterator[None]:
         """One session of the profiler; it is stopped whatever happens."""
-        with kept_log(messages):
+        with kept_log(messages), _no_word_of_cycles():
             profiler.prepare_trace()
         try:
             try:
@@ -156,9 +156,7 @@ class Recorder:
                     lead_in()
                     self.synchronize()
             finally:
-                with kept_log(messages), warnings.catch_warnings():
-                    # torch warns that a session keeps its own events only, as it should.
-                    warnings.filterwarnings("ignore", message=".*Profiler clears events")
+                with kept_log(messages), _no_word_of_cycles():
                     profiler.start_trace()
             yield
         finally:
@@ -175,6 +173,14 @@ class Recorder:
             # After an error that the device does not survive, that error is the one to tell.
             with contextlib.suppress(RuntimeError):
                 self.synchronize()
+
+
+@contextlib.contextmanager
+def _no_word_of_cycles() -> Iterator[None]:
+    """torch warns, in one call or another, that a session keeps its own events only; it should."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Profiler clears events")
+        yield
 
 
 def _activities(device: torch.device) -> list[ProfilerActivity]:

@@ -147,7 +147,7 @@ def test_outputs_that_differ_are_refused(commands: Commands, tmp_path: Path) -> 
         "compile",
         lambda self, **_: compile_with(self, backend="eager", dynamic=False),
     )
-    with fast, mock.patch("qwen3_profile.compiled.capture._error", return_value=0.5):
+    with fast, mock.patch("qwen3_profile.compiled.capture.largest_error", return_value=0.5):
         done = commands.profile(tmp_path, *_FEW, "--compile")
     assert done.code == 1
     (error,) = done.errors

@@ -7,6 +7,7 @@ kept (`inductor`); the first pass of each phase compiles, and those after it do 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,6 +92,10 @@ def compiled(model: nn.Module, config: RunConfig) -> Iterator[Compilation]:
     root = f"{paths[decoder.layers]}.*" if by_layer else ""
     limit = max(dynamo.recompile_limit, _GRAPHS_PER_LAYER * len(decoder.layers))
     with ExitStack() as undo:
+        undo.enter_context(warnings.catch_warnings())
+        if config.dtype != "float32":
+            # Of the few products that such a model computes in float32, those of its rotary angles.
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         torch._dynamo.reset()
         undo.callback(torch._dynamo.reset)
         undo.enter_context(dynamo.patch(recompile_limit=limit))
