@@ -124,7 +124,8 @@ class Commands:
 
 def environment(**values: str) -> dict[str, str]:
     """For a process that runs elsewhere, with the package of this clone."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | values
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | values
 
 
 def take_interrupts() -> None:

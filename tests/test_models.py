@@ -719,6 +719,23 @@ def test_suggested_layers_fit_and_one_more_would_not() -> None:
     assert sizes[0] <= room < sizes[1]
 
 
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"), True),
+        (RuntimeError("HIP error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error: Exception, known: bool) -> None:
+    assert memory.is_out_of_memory(error) is known
+
+
 def test_memory_is_asked_of_this_machine() -> None:
     free = devices.free_memory_bytes(CPU)
     assert free is None or free > 1 << 20

@@ -24,6 +24,8 @@ _INDEX_BYTES = 8
 _SOFTMAX_BYTES = 4
 # As torch words it for a GPU ("Tried to allocate 20.00 GiB") and for the CPU, in bytes.
 _TRIED = re.compile(r"[Tt]ried to allocate (?P<count>[\d.]+) (?P<unit>[KMGT]iB|bytes)")
+# Of the driver and the libraries on it, which torch raises as it raises any other error of theirs.
+_DRIVER = re.compile(r"(CUDA|HIP) error: out of memory|(CUBLAS|CUDNN|HIPBLAS)_STATUS_ALLOC_FAILED")
 _UNIT_BYTES = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -161,12 +163,14 @@ def out_of_memory(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator gave up; the CPU's raises a bare RuntimeError."""
+    """Whether an allocator gave up; the CPU's and the driver's raise a RuntimeError."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "not enough memory" in text
+        "can't allocate memory" in text
+        or "not enough memory" in text
+        or _DRIVER.search(text) is not None
     )
 
 
