@@ -10,7 +10,7 @@ import pytest
 from kineto import forward_pass, kernel, split
 from samples import facts, lone_record, model_facts, record
 
-from qwen3_profile.health import WARNING, Finding
+from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import read_steps
 from qwen3_profile.views.cells import milliseconds
@@ -226,6 +226,24 @@ def test_a_finding_is_told_once() -> None:
     finding = Finding(WARNING, "labels-missing", "2 labels are missing", 2, 0, "")
     page = render([record(1, index=i, findings=(finding,)) for i in range(3)])
     assert page.count("2 labels are missing") == 1
+
+
+def test_of_findings_that_differ_by_their_figures_the_worst_is_told() -> None:
+    counts = (115, 126, 114)
+    found = [Finding(NOTE, "overlap", f"{n} of 2515 overlap", n, 0, "") for n in counts]
+    page = render([record(1, index=i, findings=(each,)) for i, each in enumerate(found)])
+    assert [line for line in page.splitlines() if "overlap" in line] == [
+        "note: 126 of 2515 overlap; the most of 3 traces"
+    ]
+
+
+def test_two_findings_of_a_kind_in_one_trace_are_two() -> None:
+    """Such as of two graphs: why the second was refused is not in the first."""
+    found = tuple(
+        Finding(WARNING, "graph-refused", f"graph {n} is refused", 1, 0, "") for n in (1, 2)
+    )
+    page = render([record(1, index=i, findings=found) for i in range(2)])
+    assert [page.count(finding.message) for finding in found] == [1, 1]
 
 
 def test_the_heading_says_what_was_measured() -> None:

@@ -5,9 +5,11 @@ All times are in milliseconds with three digits, so that a column can be compare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from qwen3_profile.config import CUDA_GRAPH
+from qwen3_profile.health import Finding
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.routing import routing_sentence
@@ -228,5 +230,25 @@ def _warnings(records: Sequence[TimingRecord]) -> str:
         share = stats["iqr"] / stats["median"]
         told = f"its IQR is {share:.1%} of the median, over {NOISY:.0%}"
         lines.append(f"warning: total_time is noisy: {told}")
-    lines += dict.fromkeys(f"{f.severity}: {f.message}" for r in records for f in r.findings)
+    lines += map(_finding_line, _alike(records))
     return "\n".join(map(wrap, lines))
+
+
+def _alike(records: Sequence[TimingRecord]) -> Iterable[list[Finding]]:
+    """The findings of all traces, the nth of a kind in each trace together."""
+    found: dict[tuple[str, int], list[Finding]] = {}
+    for record in records:
+        seen: Counter[str] = Counter()
+        for finding in record.findings:
+            found.setdefault((finding.code, seen[finding.code]), []).append(finding)
+            seen[finding.code] += 1
+    return found.values()
+
+
+def _finding_line(alike: Sequence[Finding]) -> str:
+    """The worst of those that are alike; what many traces have is told once."""
+    worst = max(alike, key=lambda finding: finding.count)
+    differ = any(finding.message != worst.message for finding in alike)
+    return f"{worst.severity}: {worst.message}" + (
+        f"; the most of {len(alike)} traces" if differ else ""
+    )
