@@ -5,19 +5,17 @@ All times are in milliseconds with three digits, so that a column can be compare
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from qwen3_profile.config import CUDA_GRAPH
-from qwen3_profile.health import Finding
 from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.routing import routing_sentence
 from qwen3_profile.steps import backward_of, layers, short_name
-from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import device, milliseconds, shared, wrap
 from qwen3_profile.views.compiled import compiled_name, compiled_table
 from qwen3_profile.views.decode import context_table, token_line
+from qwen3_profile.views.doubts import doubts
 from qwen3_profile.views.graph import graph_table
 from qwen3_profile.views.part_table import part_table
 from qwen3_profile.views.story import sentences
@@ -50,7 +48,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         context_table(singles),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(singles, shown)),
-        _warnings(singles),
+        doubts(singles),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -221,34 +219,3 @@ def _columns(*cells: str) -> str:
 
 def _rule() -> str:
     return "-" * (9 + 14 * 5)
-
-
-def _warnings(records: Sequence[TimingRecord]) -> str:
-    lines: list[str] = []
-    bare = [record.total_ns for record in records if record.total_ns is not None]
-    if bare and is_noisy(stats := spread(bare)):
-        share = stats["iqr"] / stats["median"]
-        told = f"its IQR is {share:.1%} of the median, over {NOISY:.0%}"
-        lines.append(f"warning: total_time is noisy: {told}")
-    lines += map(_finding_line, _alike(records))
-    return "\n".join(map(wrap, lines))
-
-
-def _alike(records: Sequence[TimingRecord]) -> Iterable[list[Finding]]:
-    """The findings of all traces, the nth of a kind in each trace together."""
-    found: dict[tuple[str, int], list[Finding]] = {}
-    for record in records:
-        seen: Counter[str] = Counter()
-        for finding in record.findings:
-            found.setdefault((finding.code, seen[finding.code]), []).append(finding)
-            seen[finding.code] += 1
-    return found.values()
-
-
-def _finding_line(alike: Sequence[Finding]) -> str:
-    """The worst of those that are alike; what many traces have is told once."""
-    worst = max(alike, key=lambda finding: finding.count)
-    differ = any(finding.message != worst.message for finding in alike)
-    return f"{worst.severity}: {worst.message}" + (
-        f"; the most of {len(alike)} traces" if differ else ""
-    )
