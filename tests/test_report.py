@@ -455,6 +455,22 @@ def test_labels_say_what_sets_configs_apart() -> None:
     ]  # fmt: skip
 
 
+def test_labels_say_how_the_passes_got_to_the_device() -> None:
+    ways: list[dict[str, Any]] = [
+        {"execution": "eager"},
+        {"execution": "compiled", "compile_mode": "default", "compile_scope": "model"},
+        {"execution": "compiled", "compile_mode": "max-autotune", "compile_scope": "layer"},
+        {"execution": "cuda_graph"},
+    ]
+    first = record(1, total_ns=1)
+    records = [replace(first, facts=replace(first.facts, **way)) for way in ways]
+    configs = [gather([each], None) for each in records]
+    assert [each["label"] for each in page_data(configs, 0)["configs"]] == [
+        "prefill 2 x 256, eager", "prefill 2 x 256, compiled",
+        "prefill 2 x 256, compiled by layer (max-autotune)", "prefill 2 x 256, CUDA graph",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_stay_data(name: str) -> None:
     page = render_page([config_of(*one_layer(name, op=name))])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from qwen3_profile.config import CUDA_GRAPH
+from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
+from qwen3_profile.records import RunFacts
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.runs import Environment
 from qwen3_profile.views.tables import attention_name, place_name
@@ -41,21 +42,31 @@ def words(config: Config) -> list[str]:
     facts, asked = config.shown.facts, config.shown.config
     rank = "" if facts.rank is None else f"rank {facts.rank}"
     model = facts.model_class or (facts.model.name if facts.model else "")
-    graph = "CUDA graph" if facts.execution == CUDA_GRAPH else ""
     if asked is None:
-        return [facts.trace, rank, config.shown.phase, model, graph, *[""] * 5]
+        return [facts.trace, rank, config.shown.phase, model, execution(facts), *[""] * 5]
     return [
         facts.run,
         rank,
         f"{config.shown.phase} {asked.batch_size} x {asked.input_len}",
         model,
-        graph,
+        execution(facts),
         asked.dtype,
         attention_name(config.shown),
         f"{facts.experts_implementation} experts" if facts.experts_implementation else "",
         f"{asked.cache} cache" if asked.cache != "dynamic" else "",
         f"{asked.inputs} inputs" if asked.inputs != "random" else "",
     ]
+
+
+def execution(facts: RunFacts) -> str:
+    """How the passes got to the device."""
+    if facts.execution == CUDA_GRAPH:
+        return "CUDA graph"
+    if facts.compile_mode is None:
+        return facts.execution or ""
+    by = "" if facts.compile_scope == COMPILE_SCOPES[0] else f" by {facts.compile_scope}"
+    mode = "" if facts.compile_mode == COMPILE_MODES[0] else f" ({facts.compile_mode})"
+    return f"{facts.execution}{by}{mode}"
 
 
 def headline(config: Config) -> str:
