@@ -163,7 +163,7 @@ def _check_prompt(options: argparse.Namespace, argv: Sequence[str]) -> None:
 
 
 def build_parser() -> Parser:
-    """The parser of `python -m qwen3_profile`; the README's table of flags follows its help."""
+    """The parser of `python -m qwen3_profile`; the reference's table of flags follows its help."""
     parser = Parser(
         prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
     )

@@ -20,7 +20,9 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.views.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
+# The README of each language and the pages that it leads to, read as one.
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
+DOCS = {ENGLISH: "docs", CHINESE: "docs/zh-CN"}
 PAGES = [pytest.param(ENGLISH, id="english"), pytest.param(CHINESE, id="chinese")]
 SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"
 
@@ -45,8 +47,12 @@ def sample() -> tuple[TimingRecord, ...]:
     return collect_trace(SAMPLE)
 
 
+def files_of(page: str) -> list[Path]:
+    return [ROOT / page, *sorted((ROOT / DOCS[page]).glob("*.md"))]
+
+
 def text_of(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
+    return "\n".join(path.read_text(encoding="utf-8") for path in files_of(page))
 
 
 def prose_of(page: str) -> str:
@@ -93,16 +99,25 @@ def test_flags_and_defaults_are_the_parsers(page: str) -> None:
     assert flags_said(page) == [flags_of(build_parser()), flags_of(export._parser())]
 
 
+def anchors_of(path: Path) -> set[str]:
+    """What GitHub makes of the headings: small letters, no punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_relative_link_leads_somewhere(page: str) -> None:
-    targets = _LINK.findall(text_of(page))
-    assert {"docs/terminal.svg", "docs/report.png", "docs/timeline.png", "LICENSE"} < set(targets)
-    for target in targets:
-        if target.startswith("#"):
-            headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
-            assert target[1:] in {h.lower().replace(" ", "-") for h in headings}
-        else:
-            assert (ROOT / target).is_file(), target
+    reached = {ROOT / page}
+    for path in files_of(page):
+        for target in _LINK.findall(path.read_text(encoding="utf-8")):
+            file, _, anchor = target.partition("#")
+            there = (path.parent / file).resolve() if file else path
+            assert there.is_file(), target
+            assert not anchor or anchor in anchors_of(there), target
+            reached.add(there)
+    names = ("terminal.svg", "report.png", "timeline.png", "tab.png")
+    expected = {*files_of(page), ROOT / "LICENSE", *(ROOT / "docs" / name for name in names)}
+    assert expected <= reached
 
 
 @pytest.mark.parametrize("page", PAGES)
