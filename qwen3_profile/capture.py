@@ -13,7 +13,7 @@ import torch
 
 from qwen3_profile import instrument
 from qwen3_profile.config import CUDA_GRAPH, RunConfig
-from qwen3_profile.errors import ProfileError, RunError, one_line
+from qwen3_profile.errors import ProfileError, RunError, in_words
 from qwen3_profile.generation import Generation
 from qwen3_profile.graphs.runs import GraphRuns, Session, count_captured
 from qwen3_profile.labels import fold_layers
@@ -115,7 +115,7 @@ class Capture:
         try:
             return result, measuring.traffic()
         except Exception as error:
-            return replace(result, uncounted=_words_of(error)), {}
+            return replace(result, uncounted=in_words(error)), {}
 
     def measuring(self, config: RunConfig, worker: str) -> Measuring:
         """What takes the passes of one config."""
@@ -128,11 +128,7 @@ class Capture:
             return RunError(f"config {config.worker}: {error.where}", error.what, error.do)
         if is_out_of_memory(error):
             return out_of_memory(config, attention, self.device, error)
-        return RunError(f"config {config.worker}", _words_of(error))
-
-
-def _words_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(str(error))[:300]}"
+        return RunError(f"config {config.worker}", in_words(error))
 
 
 def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from samples import record
 from test_report import data_of
 
+from qwen3_profile import trace_forward
+from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
+from qwen3_profile.model.models import load_model
 from qwen3_profile.report.config_pass import gather
 from qwen3_profile.report.page import render_page
 from qwen3_profile.report.traffic import row_bytes
@@ -144,3 +147,20 @@ def test_code_that_cannot_be_counted_costs_the_bytes_alone(
     (finding,) = found["findings"]
     assert finding["code"] == "traffic-uncounted"
     assert "could not be counted: NotImplementedError: no rule for" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("part", ["", "lm_head"])
+def test_a_compiled_model_of_ones_own_is_not_counted_as_an_eager_one(
+    commands: Commands, part: str
+) -> None:
+    """Its operators are not what its kernels are."""
+    import torch
+
+    asked = ModelRequest(str(commands.model), "random")
+    model = load_model(asked, "float32", None, torch.device("cpu")).model
+    module = model.get_submodule(part)
+    module.compile(backend="eager")
+    profile = trace_forward(model, torch.arange(8)[None], num_runs=1)
+    assert "traffic" not in profile.record.to_json()
+    (reason,) = (f for f in profile.record.findings if f.code == "traffic-uncounted")
+    assert "the model is compiled" in reason.message
