@@ -23,6 +23,7 @@ from qwen3_profile.traffic.moved import Moved
 from qwen3_profile.traffic.parts import known_bytes, moved_by_part, row_name, total_bytes
 
 UNATTRIBUTED = "unattributed"
+_LAST = (labels.OTHER, UNATTRIBUTED)
 _WITHOUT_LABELS = (labels.GRAPH_REPLAY, UNATTRIBUTED)
 
 
@@ -76,8 +77,13 @@ def part_costs(record: TimingRecord, on_device: bool) -> dict[str, Cost]:
             bytes=_bytes(name, mine, moved.get(name), times),
             elsewhere=name in known and name not in found,
         )
-    last = (labels.OTHER, UNATTRIBUTED)
-    return {n: found[n] for n in (*(n for n in found if n not in last), *last) if n in found}
+    return found
+
+
+def parts_of(costs: Sequence[dict[str, Cost]]) -> list[str]:
+    """Every part that one of them has, in the order of the pass; last what has no name."""
+    found = dict.fromkeys(part for each in costs for part in each)
+    return sorted(found, key=lambda part: _LAST.index(part) if part in _LAST else -1)
 
 
 def whole_cost(record: TimingRecord, on_device: bool) -> Cost:

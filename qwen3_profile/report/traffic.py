@@ -5,6 +5,7 @@ ran side by side, out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from qwen3_profile.compiled.scopes import scope_names
@@ -15,6 +16,7 @@ from qwen3_profile.side_by_side import (
     execution_names,
     median_bare_ns,
     part_costs,
+    parts_of,
     whole_cost,
     without_execution,
 )
@@ -69,20 +71,14 @@ def _comparison(alike: Alike, configs: Sequence[Config]) -> Json:
     on_device = any(config.on_device for config in configs)
     costs = [part_costs(record, on_device) for record in shown]
     bare = [median_bare_ns(records) for records in alike.groups]
-    parts = dict.fromkeys(part for each in costs for part in each)
     return {
         "configs": list(alike.places),
         "on_device": on_device,
         "names": execution_names(shown),
         "rows": [
-            {"part": part, "cells": [_cell(each.get(part, Cost())) for each in costs]}
-            for part in parts
+            {"part": part, "cells": [asdict(each.get(part, Cost())) for each in costs]}
+            for part in parts_of(costs)
         ],
-        "whole": [_cell(whole_cost(record, on_device)) for record in shown],
+        "whole": [asdict(whole_cost(record, on_device)) for record in shown],
         "bare": bare,
     }
-
-
-def _cell(cost: Cost) -> Json:
-    return {"ns": cost.ns, "gap": cost.gap_ns, "kernels": cost.kernels, "bytes": cost.bytes,
-            "at_least": cost.at_least, "elsewhere": cost.elsewhere}  # fmt: skip

@@ -11,6 +11,7 @@ from qwen3_profile.side_by_side import (
     execution_names,
     median_bare_ns,
     part_costs,
+    parts_of,
     whole_cost,
     without_execution,
 )
@@ -86,7 +87,7 @@ def _part_lines(
     """Of each part one line for each way."""
     kind = ["cuda", "idle", "kernels"] if on_device else ["cpu", "operations"]
     lines = [_columns("part, all layers", "execution", [*kind, "MB", "GB/s"])]
-    for part in dict.fromkeys(part for each in costs for part in each):
+    for part in parts_of(costs):
         mine = [each.get(part, Cost()) for each in costs]
         lines += _cost_lines(f"  {part}", names, mine, on_device)
     return lines

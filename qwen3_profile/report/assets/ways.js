@@ -45,7 +45,7 @@ function waysTable(config) {
       cell: (row) => (row.elsewhere ? cell("in others") : cell(ms(row.ns), row.ns)),
     },
   ];
-  if (found.on_device) columns.push(number("idle ms", "gap", ms));
+  if (found.on_device) columns.push(number("idle ms", "gap_ns", ms));
   columns.push(number(found.on_device ? "kernels" : "operations", "kernels", (count) => String(count ?? "n/a")), ...trafficColumns("ns"));
   fillTable(byId("ways-table"), "Executions side by side", columns, rows);
   const bare = found.names.map((name, way) => `${name} ${ms(found.bare[way])} ms`).join(", ");
