@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_profile.compiled import kernel_bytes
+from qwen3_profile.compiled import kernel_bytes, schedules
 from qwen3_profile.compiled.inductor import recorded
 from qwen3_profile.compiled.module_labels import ModuleLabels
 from qwen3_profile.compiled.provenance import Kernel
@@ -88,7 +88,7 @@ def test_bytes(function: Callable[..., Any], args: tuple[Any, ...], expected: li
 
 
 def test_a_schedule_that_is_not_seen_moves_nobody_knows_what() -> None:
-    with mock.patch.object(kernel_bytes, "_NUMBERING", "no_such_function"):
+    with mock.patch.object(schedules, "_NUMBERING", "no_such_function"):
         (made,) = compiled(lambda a: torch.relu(a) + 1, x)
     assert made.bytes is None
 

@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from qwen3_profile.compiled.kernel_bytes import Schedules, node_bytes
+from qwen3_profile.compiled.kernel_bytes import node_bytes
 from qwen3_profile.compiled.kernel_parts import Moves, kernel_parts
 from qwen3_profile.compiled.module_labels import ModuleLabels
 from qwen3_profile.compiled.node_labels import Frame, Node, label_nodes
 from qwen3_profile.compiled.provenance import CompiledGraph
+from qwen3_profile.compiled.schedules import Made, Schedules
 from qwen3_profile.errors import ConfigError
 
 # From here on Inductor numbers all calls of kernels, those of libraries among them, in their order.
@@ -125,9 +126,13 @@ class Compilations:
         region = str(_compile_id())
         nodes = tuple(self._nodes.values())
         node_labels = label_nodes(nodes, self._modules.labels)
-        named = [(key.rpartition(":")[0], listed) for key, listed in calls.items()]
-        made = self.schedules.take()
-        moves = Moves(tuple(made.get(key) for key in calls), self._node_bytes)
+        taken = self.schedules.take()
+        made = [taken.get(key, Made()) for key in calls]
+        named = [
+            (key.rpartition(":")[0], each.nodes or listed)
+            for each, (key, listed) in zip(made, calls.items(), strict=True)
+        ]
+        moves = Moves([each.bytes for each in made], self._node_bytes)
         kernels = kernel_parts(named, nodes, node_labels, moves)
         self.count += 1
         self.graphs[region] = CompiledGraph(region, kernels)

@@ -1,8 +1,8 @@
 """The kernels of a compiled graph and the labels of its nodes in, the parts of each kernel out.
 
-Inductor says of each call which nodes it computes. A kernel of a library computes one of them, and
+Inductor lists of each call which nodes it computes. A kernel of a library computes one of them, and
 the list of some goes on with all that is upstream; a fused kernel may list the library's nodes that
-it only reads.
+it only reads, where `dataflow` did not see that it does.
 """
 
 from __future__ import annotations
