@@ -121,8 +121,9 @@ def trace_forward(
     """Times and traces `model(*args, **kwargs)`, layer by layer and part by part.
 
     The call is made `warmup_runs` times, then twice for each measured run: bare, and under labels
-    and the profiler. What it returns is dropped. Model and arguments are as they were afterwards;
-    a KV cache among the arguments is copied for each pass.
+    and the profiler; and once more, in which the bytes that its operators move are counted, unless
+    the model is compiled. What it returns is dropped. Model and arguments are as they were
+    afterwards; a KV cache among the arguments is copied for each pass.
 
     Args:
         model: a decoder of transformers, on one device. Its attention implementation, dtype and

@@ -13,9 +13,9 @@ import torch
 
 from qwen3_profile import instrument
 from qwen3_profile.config import CUDA_GRAPH, RunConfig
-from qwen3_profile.errors import ProfileError, RunError, one_line
+from qwen3_profile.errors import ProfileError, RunError, in_words
 from qwen3_profile.generation import Generation
-from qwen3_profile.graphs.runs import GraphRuns, Session
+from qwen3_profile.graphs.runs import GraphRuns, Session, count_captured
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.model.experts import counted_routing, experts_of
 from qwen3_profile.model.inputs import config_inputs
@@ -24,6 +24,8 @@ from qwen3_profile.model.models import LoadedModel, set_attention, set_experts
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
 from qwen3_profile.runs import RAW_FOLDER, Compiled, ConfigResult, Measurement, write_nodes
+from qwen3_profile.traffic.counting import count_pass
+from qwen3_profile.traffic.moved import Traffic, write_traffic
 from qwen3_profile.training import TrainStep, with_gradients
 
 Phase = Literal["prefill", "decode", "train_step"]
@@ -71,6 +73,7 @@ class Capture:
         result = unmeasured(index, config, worker)
         runs: list[Run] = []
         routing: dict[str, tuple[LayerRouting, ...]] = {}
+        traffic: dict[str, str] = {}
         try:
             attn = set_attention(self.loaded, config.attn_implementation)
             result = replace(result, attn_implementation=attn)
@@ -84,6 +87,7 @@ class Capture:
             with measuring.opened():
                 for run in measuring.runs():
                     runs.append(run)
+                result, traffic = self._traffic(result, measuring)
             routing = measuring.routing()
         except KeyboardInterrupt:
             error = f"config {worker}: interrupted after {len(runs)} of {config.num_runs} runs"
@@ -92,8 +96,26 @@ class Capture:
         except Exception as error:
             told = self._run_error(config, result.attn_implementation, error)
             result = replace(result, status="failed", error=str(told))
-        results = _by_phase(result, worker, runs)
-        return tuple(replace(each, routing=routing.get(each.phase, ())) for each in results)
+        return tuple(
+            replace(
+                each,
+                routing=routing.get(each.phase, ()),
+                traffic=traffic.get(each.phase, ""),
+            )
+            for each in _by_phase(result, worker, runs)
+        )
+
+    def _traffic(
+        self, result: ConfigResult, measuring: Measuring
+    ) -> tuple[ConfigResult, dict[str, str]]:
+        """Phase -> the file of what its passes move, which takes one generation more.
+
+        Code that cannot run under torch's dispatch modes costs the bytes, not the measurement.
+        """
+        try:
+            return result, measuring.traffic()
+        except Exception as error:
+            return replace(result, uncounted=in_words(error)), {}
 
     def measuring(self, config: RunConfig, worker: str) -> Measuring:
         """What takes the passes of one config."""
@@ -106,8 +128,7 @@ class Capture:
             return RunError(f"config {config.worker}: {error.where}", error.what, error.do)
         if is_out_of_memory(error):
             return out_of_memory(config, attention, self.device, error)
-        what = f"{type(error).__name__}: {one_line(str(error))[:300]}"
-        return RunError(f"config {config.worker}", what)
+        return RunError(f"config {config.worker}", in_words(error))
 
 
 def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:
@@ -234,6 +255,35 @@ class Measuring:
             for _ in range(self._config.decode_steps):
                 generation.decode()
             return found | {"decode": counter.take()}
+
+    def traffic(self) -> dict[str, str]:
+        """Phase -> the file of what each traced pass moves; counted in passes that nobody times."""
+        if self._config.backward:
+            return {}
+        with self._labelled():
+            if self._config.execution == CUDA_GRAPH:
+                found = count_captured(self._model, self.inputs, self._config)
+            else:
+                found = self._counted()
+        names = {phase: f"{self._worker}_{phase}.traffic.json" for phase in found}
+        for phase, passes in found.items():
+            write_traffic(self._folder / names[phase], passes)
+        return names
+
+    def _counted(self) -> dict[str, dict[int, Traffic]]:
+        """Phase -> position -> traffic of a generation."""
+        generation = self._generation()
+        found = {"prefill": {0: count_pass(generation.prefill)}}
+        if not self._config.decode_steps:
+            return found
+        decode = found["decode"] = {}
+        chosen = frozenset(self._config.traced_positions)
+        for position in range(max(chosen, default=-1) + 1):
+            if position in chosen:
+                decode[position] = count_pass(generation.decode)
+            else:
+                generation.decode()
+        return found
 
     def _run(self, run_index: int) -> Run:
         started = _now()

@@ -21,6 +21,7 @@ from qwen3_profile.health import (
     Finding,
     check_labels,
     check_log,
+    check_uncounted,
     check_unlabelled,
     refuse_damage,
 )
@@ -32,6 +33,7 @@ from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts,
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.traffic.moved import Traffic, read_traffic
 from qwen3_profile.whole import collect_whole
 
 if TYPE_CHECKING:
@@ -224,6 +226,7 @@ def _measured(
         findings = ()
     steps, found = _split(path, trace, accept_damaged, relabel, known)
     mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
+    mine = replace(mine, traffic=_traffic(folder, result, measurement))
     traced = TracedStep(
         position=measurement.position,
         context_len=_context_len(result, measurement),
@@ -239,9 +242,18 @@ def _measured(
         *missing_graphs(mine.compiled, _graphs_expected(run.model, result)),
         *(() if refused else _missing_labels(mine, run.model, result)),
         *check_unlabelled(result.unlabelled),
+        *check_uncounted(result.uncounted),
         *check_log(measurement.profiler_messages),
     )
     return traced, findings
+
+
+def _traffic(folder: Path, result: ConfigResult, measurement: Measurement) -> Traffic | None:
+    """What the pass moves; all replays of a graph what its first one does."""
+    if not result.traffic:
+        return None
+    passes = read_traffic(folder / result.traffic)
+    return passes.get(0 if measurement.eager is not None else measurement.position)
 
 
 def _step_of(

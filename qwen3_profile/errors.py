@@ -19,6 +19,7 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_DAMAGED = 3
 EXIT_INTERRUPTED = 130
+_LONGEST_MESSAGE = 300
 
 
 class ProfileError(Exception):
@@ -74,6 +75,11 @@ class RunError(ProfileError):
 def one_line(text: str) -> str:
     """`text` with control characters escaped, so that it cannot break or forge a line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def in_words(error: Exception) -> str:
+    """An error of other people's code as part of a line: its class, and how its message begins."""
+    return f"{type(error).__name__}: {one_line(str(error))[:_LONGEST_MESSAGE]}"
 
 
 def report_error(error: ProfileError) -> int:

@@ -61,6 +61,14 @@ def check_unlabelled(lines: Sequence[str]) -> tuple[Finding, ...]:
     return (Finding(WARNING, "unlabelled", message, len(lines), 0, lines[0]),)
 
 
+def check_uncounted(reason: str) -> tuple[Finding, ...]:
+    """Tells why it is not known what the operators of a pass move."""
+    if not reason:
+        return ()
+    message = f"the bytes that its operators move could not be counted: {reason}"
+    return (Finding(WARNING, "traffic-uncounted", message, 1, 0, reason),)
+
+
 def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
     """Tells what the profiler complained of while it recorded; lost events show nowhere else."""
     if not messages:

@@ -15,7 +15,7 @@ from qwen3_profile import instrument
 from qwen3_profile.calls import Call, Phase
 from qwen3_profile.config import DTYPES, RunConfig
 from qwen3_profile.environment import read_environment
-from qwen3_profile.errors import ConfigError, ModelError, RunError
+from qwen3_profile.errors import ConfigError, ModelError, RunError, in_words
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.model import families, library
@@ -30,6 +30,8 @@ from qwen3_profile.runs import (
     ModelFacts,
     Run,
 )
+from qwen3_profile.traffic.counting import count_pass
+from qwen3_profile.traffic.moved import write_traffic
 
 # What a record says of weights that are neither ours nor read by us.
 _GIVEN = "given"
@@ -89,6 +91,7 @@ class _Measuring:
         measurements = tuple(measurement for measurement, _ in measured)
         found = measured[-1][1]
         is_decode = self.phase == "decode"
+        traffic, uncounted = self._traffic()
         lengths = (self.config.input_len,) * self.config.batch_size
         return ConfigResult(
             index=0,
@@ -105,7 +108,22 @@ class _Measuring:
             replaced=found.replaced,
             labels=fold_layers(self._expected(found), found.num_layers),
             lengths=lengths if is_decode else self.call.lengths(),
+            traffic=traffic,
+            uncounted=uncounted,
         )
+
+    def _traffic(self) -> tuple[str, str]:
+        """The file of what a pass moves, or why that was not counted."""
+        if _is_compiled(self.call.model):
+            return "", "the model is compiled, and its kernels are no operators"
+        name = f"{self.config.worker}_{self.phase}.traffic.json"
+        try:
+            with instrument.labelled(self.call.model):
+                found = count_pass(self.call.prepared())
+        except Exception as error:  # as in `capture`: this costs the bytes alone
+            return "", in_words(error)
+        write_traffic(self.folder / name, {0: found})
+        return name, ""
 
     def _run(self, index: int) -> tuple[Measurement, Instrumentation]:
         started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -160,6 +178,13 @@ def _check_module(model: object) -> None:
     if not isinstance(model, nn.Module):
         do = "pass the model and what it is called with; for generate, label the model instead"
         raise ModelError(type(model).__name__, "is no torch.nn.Module", do)
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile has been asked to compile it, as a whole or in a part."""
+    return hasattr(model, "_orig_mod") or any(
+        getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
+    )
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -192,6 +192,7 @@ class TimingRecord:
             **_eager_json(self),
             **_facts_json(self.facts),
             **_compiled_json(self),
+            **_traffic_json(self),
             "attn_kernel": asdict(attention) if (attention := self.times.attention) else None,
             "routing": [_routing_json(layer, self.facts.model) for layer in self.routing],
             "damaged": any(finding.severity == DAMAGE for finding in self.findings),
@@ -226,6 +227,15 @@ def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
         "device_events": times.device_events,
         "cross_thread_events": times.cross_thread_events,
     }
+
+
+def _traffic_json(record: TimingRecord) -> dict[str, Any]:
+    """What the operators move, where it was counted."""
+    if record.times.traffic is None:
+        return {}
+    from qwen3_profile.traffic.parts import traffic_json
+
+    return {"traffic": traffic_json(record.times, record.steps)}
 
 
 def _eager_json(record: TimingRecord) -> dict[str, Any]:

@@ -157,6 +157,8 @@ class ConfigResult:
     lengths: the tokens of each sequence of the input, without its padding; empty in runs of older
         versions, which never padded.
     compiled: of a compiled execution, how its model was compiled.
+    traffic: what each traced position moves, a file relative to the run's folder; empty where it
+        was not counted, for the reason `uncounted`, and in older runs.
     """
 
     index: int
@@ -176,6 +178,8 @@ class ConfigResult:
     experts_implementation: str = ""
     routing: tuple[LayerRouting, ...] = ()
     compiled: Compiled | None = None
+    traffic: str = ""
+    uncounted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from qwen3_profile.fold import NO_GROUP, fold_groups
 from qwen3_profile.parts import Part, merge_parts
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64
+from qwen3_profile.traffic.moved import Traffic, merge_traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class StepTimes:
     cross_thread_events: attributed from a thread that had no labels.
     attention: what ran as attention; None where the trace does not show it.
     compiled: what ran in compiled graphs; None where nothing was compiled.
+    traffic: what the operators move, without those in compiled graphs, in the same pass when it was
+        counted; None where it was not.
     """
 
     number: int
@@ -51,6 +54,7 @@ class StepTimes:
     cross_thread_events: int
     attention: AttentionKernel | None = None
     compiled: CompiledTimes | None = None
+    traffic: Traffic | None = None
 
     @property
     def unattributed_ns(self) -> int:
@@ -105,6 +109,7 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
         compiled=merge_compiled([step.compiled for step in steps]),
+        traffic=merge_traffic([step.traffic for step in steps]),
     )
 
 

@@ -91,6 +91,46 @@ def test_outputs_agree_and_the_compilers_time_is_apart(both: Done) -> None:
         assert (record["compile_mode"], record["compile_scope"]) == ("default", "model")
 
 
+def test_what_each_kernel_moves_is_known(both: Done) -> None:
+    for record in compiled(both):
+        kernels = record["compiled"]["kernels"]
+        assert all(kernel["bytes"] > 0 for kernel in kernels)
+        inside = sum(kernel["bytes"] for kernel in kernels)
+        # Outside of the graph only the next token is chosen.
+        sample = record["traffic"]["parts"]["sample"]
+        assert sample == {"operations": 1, "bytes": 4 * 256 + 8}
+        assert record["traffic"]["bytes"] == inside + sample["bytes"]
+
+
+def test_fusion_removes_bytes_and_products_move_the_same(both: Done) -> None:
+    for phase in ("prefill", "decode"):
+        eager, fused = (r["traffic"]["parts"] for r in both.records() if r["phase"] == phase)
+        for part in ("q_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "lm_head"):
+            assert fused[part] == eager[part]
+        for part in ("input_layernorm", "post_attention_layernorm", "norm"):
+            assert fused[part]["bytes"] < eager[part]["bytes"]
+        # One kernel computes both.
+        assert "act_mul" not in fused
+        activation = eager["act_fn"]["bytes"] + eager["act_mul"]["bytes"]
+        assert fused["act_fn"]["bytes"] == activation * 3 / 5
+
+
+def test_a_pass_moves_the_sum_of_its_parts(both: Done) -> None:
+    for record in both.records():
+        parts = record["traffic"]["parts"].values()
+        assert record["traffic"]["bytes"] == sum(part["bytes"] for part in parts)
+    decode = next(r for r in both.records() if (r["execution"], r["phase"]) == ("eager", "decode"))
+    assert set(decode["traffic"]["parts"]) <= parts_of(decode)
+
+
+def parts_of(record: dict[str, Any]) -> set[str]:
+    """The parts of an eager record that have a time."""
+    found = set(record["model_details"])
+    for layer in record["layer_details"]:
+        found |= {*layer, *layer["attn_details"], *layer["ffn_details"]}
+    return found
+
+
 def test_the_tables_show_both_side_by_side(both: Done) -> None:
     assert both.out.count("executions compared") == 2
     assert "all matched" in both.out
@@ -133,8 +173,13 @@ def test_each_layer_by_itself(by_layer: Done) -> None:
         labels = [label for kernel in found["kernels"] for label in kernel["labels"]]
         assert f"layer.{layer}.attn.q_proj" in labels
         assert f"layer.{layer}.residual_attn" in labels
-    # What is not compiled has the labels of an eager pass.
-    assert {"embed_tokens", "rotary_emb", "norm", "lm_head"} <= set(record["model_details"])
+    # What is not compiled has the labels of an eager pass, and is counted as one.
+    outside = {"embed_tokens", "rotary_emb", "norm", "lm_head"}
+    assert outside <= set(record["model_details"])
+    moved = record["traffic"]["parts"]
+    assert outside | {"q_proj", "down_proj"} <= set(moved)
+    assert moved["lm_head"] == {"operations": 1, "bytes": 4 * (64 + 64 * 256 + 256)}
+    assert record["traffic"]["bytes"] == sum(part["bytes"] for part in moved.values())
 
 
 def test_outputs_that_differ_are_refused(commands: Commands, tmp_path: Path) -> None:
@@ -152,6 +197,27 @@ def test_outputs_that_differ_are_refused(commands: Commands, tmp_path: Path) -> 
     assert done.code == 1
     (error,) = done.errors
     assert "compiled logits differ from eager ones by 0.5 of their length" in error
+
+
+def test_several_executions_load_the_model_once(commands: Commands, tmp_path: Path) -> None:
+    """And say once what there is to say of it."""
+    import torch
+
+    from qwen3_profile import session
+
+    compile_with = torch.nn.Module.compile
+    fast = mock.patch.object(
+        torch.nn.Module,
+        "compile",
+        lambda self, **_: compile_with(self, backend="eager", dynamic=False),
+    )
+    with fast, mock.patch.object(session, "load_model", wraps=session.load_model) as load:
+        done = commands.profile(
+            tmp_path, *_FEW, "--compile", "--executions", "eager,compiled", "--weights", "auto"
+        )
+    assert done.code == 0, done.err
+    assert load.call_count == 1
+    assert done.err.count("random weights") == 1
 
 
 def test_the_model_is_as_it_was(both: Done) -> None:

@@ -89,6 +89,22 @@ def test_three_ways_side_by_side(commands: Commands, tmp_path: Path) -> None:
     for record in done.records():
         ledger = record["ledger_ns"]
         assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
+    for phase in ("prefill", "decode"):
+        moved = {
+            r["execution"]: r["traffic"]["parts"] for r in done.records() if r["phase"] == phase
+        }
+        for part in ("q_proj", "o_proj", "down_proj", "lm_head"):
+            assert moved["compiled"][part] == moved["eager"][part] == moved["cuda_graph"][part]
+        for part in ("input_layernorm", "post_attention_layernorm", "norm"):
+            assert moved["compiled"][part]["bytes"] < moved["eager"][part]["bytes"]
+
+
+def test_what_kernels_of_triton_move_is_known(compiled: Done) -> None:
+    for record in compiled.records():
+        kernels = record["compiled"]["kernels"]
+        assert [kernel["labels"] for kernel in kernels if not kernel["bytes"]] == []
+        moved = record["traffic"]
+        assert sum(kernel["bytes"] for kernel in kernels) <= moved["known_bytes"]
 
 
 def _check(record: dict[str, Any]) -> None:

@@ -21,19 +21,22 @@ TORCH_SIDE = {
     "graphs.runs", "model.hub", "model.inputs", "instrument", "model.library", "model.memory",
     "model.models", "own_model", "patching", "profiling", "model.prompts", "ranges", "rawtrace",
     "session", "model.structure", "training", "model.weights", "compiled.compilation",
-    "compiled.capture", "compiled.inductor", "compiled.module_labels",
+    "compiled.capture", "compiled.comparison", "compiled.inductor", "compiled.kernel_bytes",
+    "compiled.dataflow", "compiled.module_labels", "compiled.schedules", "traffic.counting",
+    "traffic.op_bytes",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
-    "errors", "labels", "config", "trace.columns", "trace.salvage", "trace.document",
+    "errors", "labels", "gaps", "config", "trace.columns", "trace.salvage", "trace.document",
     "trace.reader", "trace", "trace.geometry", "scopes", "modules.parts", "modules.roles",
     "modules.passes", "modules.scopes", "attribution", "nodes", "backward", "collectives", "parts",
     "health", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
-    "graphs.labels", "graphs.savings", "checks", "files", "compiled.provenance", "compiled.match",
-    "compiled.scopes", "compiled.times", "routing", "runs", "compiled.steps",
-    "compiled.record_json", "backends", "steps", "percentiles", "records", "modules.foreign",
-    "ledger", "graphs.captured", "collect", "saved", "ranks", "summary", "store",
+    "graphs.labels", "graphs.savings", "checks", "files", "traffic.moved", "compiled.provenance",
+    "compiled.match", "compiled.scopes", "compiled.times", "routing", "runs", "compiled.steps",
+    "compiled.record_json", "backends", "steps", "traffic.parts", "percentiles", "records",
+    "side_by_side", "modules.foreign", "ledger", "graphs.captured", "collect", "saved", "ranks",
+    "summary", "store",
 )  # fmt: skip
 
 

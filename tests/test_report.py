@@ -52,7 +52,7 @@ EXPERTS = DATA / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
 SHARED = Path(__file__).parents[2] / "shared" / "traces"
 
 # The page's own, and its data.
-SCRIPTS = 10
+SCRIPTS = 11
 
 # What a trace may name its kernels: none of it may become markup, code, or the end of a block.
 HOSTILE = (

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from chromium import SCREENSHOTS, Page, opened, started
+from compiled import compiled_record
 from conftest import Done
 from samples import decode_record, record
+from test_executions import counted
 from test_report import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 
 from qwen3_profile.collect import collect_trace
@@ -454,6 +456,31 @@ def test_hostile_names_do_nothing(browser: Any, folder: Path, name: str) -> None
         assert found.page.evaluate("document.scripts.length") == SCRIPTS
         assert found.page.evaluate("document.documentElement.scrollWidth") == 1280
     assert (found.outside, found.complaints, dialogs) == ([], [], [])
+
+
+def test_executions_stand_side_by_side(browser: Any, folder: Path) -> None:
+    three = render_page([gather([each], None) for each in (counted(), compiled_record())])
+    with opened(browser, put(folder, "executions", three)) as found:
+        found.page.wait_for_selector(READY)
+        rows = list(zip(*(texts(found, "ways-table", at) for at in range(7)), strict=True))
+        at = [row[:2] for row in rows].index(("q_proj", "eager"))
+        # 400,000 bytes in 200 ns, and 120,000 in 60 ns.
+        assert rows[at][4:] == ("2", "0.400", "2000.0")
+        assert rows[at + 1][1] == "compiled"
+        assert rows[at + 1][4:] == ("2", "0.120", "2000.0")
+        assert ("rope", "compiled", "in others", "", "", "", "") in rows
+        assert rows[-1][5] == "0.362"
+        # What was not counted has no columns.
+        heads = "#parts-table thead th"
+        assert found.page.locator(heads).all_text_contents()[-2:] == ["MB", "GB/s"]
+        assert max(values(found, "parts-table", 7)) == 1_540_000
+        assert found.page.evaluate("document.documentElement.scrollWidth") == 1280
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_one_execution_stands_beside_none(page: Page) -> None:
+    assert page.page.locator("#ways-body").is_hidden()
+    assert "MB" not in page.page.locator("#parts-table thead").inner_text()
 
 
 def test_it_works_in_a_frame_that_may_do_nothing_but_run_it(

@@ -71,6 +71,14 @@ class _CompiledMeasuring(Measuring):
         with self._compilation.paused():
             return super().routing()
 
+    def traffic(self) -> dict[str, str]:
+        """As of eager passes, of what runs outside the compiled graphs.
+
+        What runs inside is known from what it was compiled to, and is in the provenance.
+        """
+        with self._compilation.unseen():
+            return super().traffic()
+
     def _compile(self) -> Compiled:
         """Compiles both phases, compares them with eager ones, and keeps their provenance."""
         with self._compilation.paused():

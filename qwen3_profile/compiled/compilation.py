@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from qwen3_profile.compiled.inductor import Compilations, recorded
 from qwen3_profile.compiled.module_labels import module_labels
@@ -24,6 +26,7 @@ from qwen3_profile.model.structure import find_decoder
 # With a KV cache every layer is a graph of its own, and each phase another; torch gives up at 8.
 _GRAPHS_PER_LAYER = 8
 _CALL = "_compiled_call_impl"
+_Call = Callable[..., Any]
 
 
 class Compilation:
@@ -47,13 +50,23 @@ class Compilation:
         if self.uses_graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Runs the model eagerly meanwhile."""
+        return self._called_as(lambda _: None)
+
+    def unseen(self) -> AbstractContextManager[None]:
+        """Hides what is compiled from torch's dispatch modes meanwhile: under one it would not run
+        as it was compiled.
+        """
+        return self._called_as(_without_modes)
+
+    @contextlib.contextmanager
+    def _called_as(self, other: Callable[[_Call], _Call | None]) -> Iterator[None]:
+        """Puts other calls in place of the compiled ones meanwhile."""
         calls = [vars(module)[_CALL] for module in self._modules]
         try:
-            for module in self._modules:
-                vars(module)[_CALL] = None
+            for module, call in zip(self._modules, calls, strict=True):
+                vars(module)[_CALL] = other(call)
             yield
         finally:
             for module, call in zip(self._modules, calls, strict=True):
@@ -73,6 +86,14 @@ class Compilation:
     def write(self, path: Path) -> None:
         """Writes what the kernels were compiled from."""
         write_provenance(path, tuple(self._found.graphs.values()))
+
+
+def _without_modes(call: _Call) -> _Call:
+    def unseen(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return call(*args, **kwargs)
+
+    return unseen
 
 
 @contextlib.contextmanager

@@ -22,10 +22,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from qwen3_profile.compiled.kernel_parts import kernel_parts
+from qwen3_profile.compiled.kernel_bytes import node_bytes
+from qwen3_profile.compiled.kernel_parts import Moves, kernel_parts
 from qwen3_profile.compiled.module_labels import ModuleLabels
 from qwen3_profile.compiled.node_labels import Frame, Node, label_nodes
 from qwen3_profile.compiled.provenance import CompiledGraph
+from qwen3_profile.compiled.schedules import Made, Schedules
 from qwen3_profile.errors import ConfigError
 
 # From here on Inductor numbers all calls of kernels, those of libraries among them, in their order.
@@ -92,6 +94,7 @@ class _Graph:
 class Compilations:
     """The graphs that were compiled in one `recorded` block.
 
+    schedules: of the kernels of the graph that is being compiled.
     graphs: by compile id; a graph that is compiled anew takes the place of the older one.
     count: how many graphs have been compiled, those compiled anew too.
     """
@@ -101,6 +104,8 @@ class Compilations:
         self._root = root
         self._first_frame: int | None = None
         self._nodes: dict[str, Node] = {}
+        self._node_bytes: dict[str, int | None] = {}
+        self.schedules = Schedules()
         self.graphs: dict[str, CompiledGraph] = {}
         self.count = 0
         self._one_by_one = False
@@ -110,6 +115,7 @@ class Compilations:
         """Keeps the nodes as Inductor compiles them."""
         root = self._frame_root()
         self._nodes = {node.name: self._node(node, root) for node in graph.nodes}
+        self._node_bytes = {node.name: node_bytes(node) for node in graph.nodes}
 
     def compiled(self, calls: Mapping[str, list[str]]) -> None:
         """Gives the kernels of the graph that has just been compiled their parts.
@@ -120,8 +126,14 @@ class Compilations:
         region = str(_compile_id())
         nodes = tuple(self._nodes.values())
         node_labels = label_nodes(nodes, self._modules.labels)
-        named = [(key.rpartition(":")[0], listed) for key, listed in calls.items()]
-        kernels = kernel_parts(named, nodes, node_labels)
+        taken = self.schedules.take()
+        made = [taken.get(key, Made()) for key in calls]
+        named = [
+            (key.rpartition(":")[0], each.nodes or listed)
+            for each, (key, listed) in zip(made, calls.items(), strict=True)
+        ]
+        moves = Moves([each.bytes for each in made], self._node_bytes)
+        kernels = kernel_parts(named, nodes, node_labels, moves)
         self.count += 1
         self.graphs[region] = CompiledGraph(region, kernels)
 
@@ -224,6 +236,7 @@ def recorded(modules: ModuleLabels, root: str) -> Iterator[Compilations]:
     with ExitStack() as undo:
         undo.enter_context(config.patch(settings))
         undo.enter_context(functorch_config.patch(enable_autograd_cache=False))
+        undo.enter_context(found.schedules.watched())
         undo.callback(setattr, debug, _END_OF_COMPILE, original)
         undo.callback(setattr, compile_fx, "cudagraphify", graphs)
         setattr(debug, _END_OF_COMPILE, end_of_compile)

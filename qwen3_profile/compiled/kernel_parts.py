@@ -1,14 +1,15 @@
 """The kernels of a compiled graph and the labels of its nodes in, the parts of each kernel out.
 
-Inductor says of each call which nodes it computes. A kernel of a library computes one of them, and
+Inductor lists of each call which nodes it computes. A kernel of a library computes one of them, and
 the list of some goes on with all that is upstream; a fused kernel may list the library's nodes that
-it only reads.
+it only reads, where `dataflow` did not see that it does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from qwen3_profile.compiled.node_labels import Node
 from qwen3_profile.compiled.provenance import Kernel, PartShare
@@ -27,10 +28,23 @@ _NO_COMPUTE = frozenset(
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """The bytes that kernels move, where they are known.
+
+    calls: of each call whose code Inductor makes.
+    nodes: of each node, if a library's kernel computes it.
+    """
+
+    calls: Sequence[int | None]
+    nodes: Mapping[str, int | None]
+
+
 def kernel_parts(
     calls: Sequence[tuple[str, Sequence[str]]],
     nodes: Sequence[Node],
     node_labels: Mapping[str, str],
+    moves: Moves | None = None,
 ) -> tuple[Kernel, ...]:
     """Each call with its parts.
 
@@ -38,6 +52,7 @@ def kernel_parts(
         calls: the kernel's name as Inductor has it, and the names of its nodes; in call order.
         nodes: in the order of the graph.
         node_labels: as `label_nodes` gives them.
+        moves: what is known of the bytes; by default nothing.
     """
     order = {node.name: index for index, node in enumerate(nodes)}
     targets = {node.name: _op_of(node.target) for node in nodes}
@@ -48,7 +63,9 @@ def kernel_parts(
         mine = [own[index]] if index in own else [n for n in listed if n not in taken]
         mine = sorted((n for n in mine if n in order), key=lambda n: order[n])
         computed = [n for n in mine if targets[n] not in _NO_COMPUTE]
-        found.append(Kernel(event_name(name), _shares(computed or mine, node_labels)))
+        shares = _shares(computed or mine, node_labels)
+        moved = _moved(index, name, own.get(index), targets, moves) if moves is not None else None
+        found.append(Kernel(event_name(name), shares, moved))
     return tuple(found)
 
 
@@ -71,6 +88,16 @@ def _own_nodes(
         same = [n for n in free if targets.get(n) == match["op"]]
         own[index] = (same or free)[0]
     return own
+
+
+def _moved(
+    index: int, name: str, own: str | None, targets: Mapping[str, str], moves: Moves
+) -> int | None:
+    """What a call moves; of a library's kernel only where its node is the very same operator."""
+    match = _EXTERN.fullmatch(name)
+    if match is None:
+        return moves.calls[index]
+    return moves.nodes.get(own) if own is not None and targets.get(own) == match["op"] else None
 
 
 def _op_of(target: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from qwen3_profile.compiled.provenance import ANY_LAYER
+from qwen3_profile.gaps import ANY_LAYER
 from qwen3_profile.labels import layer_label
 from qwen3_profile.model.structure import find_decoder, is_moe, parts_of
 

@@ -12,11 +12,10 @@ nodes about; the lines of the source that they were traced at still say in which
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen3_profile import labels
-from qwen3_profile.compiled.provenance import ANY_LAYER
+from qwen3_profile.gaps import gap_label, is_container, kind_of
 
 _CACHE_FILE = "cache_utils.py"
 _MASK_FILE = "masking_utils.py"
@@ -57,11 +56,11 @@ def label_nodes(nodes: Sequence[Node], modules: Mapping[str, str]) -> dict[str, 
     # Layers share their lines, which does no harm: a container's children are its own.
     nodes = sorted(nodes, key=lambda node: tuple(frame.line for frame in node.frames))
     found = [_label(node, modules) for node in nodes]
-    inner = [label if label is not None and not _is_container(label) else None for label in found]
+    inner = [label if label is not None and not is_container(label) else None for label in found]
     named = {}
     for index, (node, label) in enumerate(zip(nodes, found, strict=True)):
         if label is not None and inner[index] is None:
-            label = _gap(label, inner, index)
+            label = gap_label(label, inner, index)
         if label is not None:
             named[node.name] = label
     return named
@@ -70,12 +69,12 @@ def label_nodes(nodes: Sequence[Node], modules: Mapping[str, str]) -> dict[str, 
 def _label(node: Node, modules: Mapping[str, str]) -> str | None:
     """By module and functions alone; of what lies between the parts, the container's label."""
     container = _module_label(node.module, modules) if node.module is not None else None
-    if container is not None and not _is_container(container):
+    if container is not None and not is_container(container):
         return container
     part = next((part for part in map(_part_of, reversed(node.frames)) if part), None)
     if part == "causal_mask":
         return part
-    if part is not None and container is not None and _kind(container) == "attn":
+    if part is not None and container is not None and kind_of(container) == "attn":
         return f"{container}.{part}"
     return container
 
@@ -100,34 +99,3 @@ def _module_label(path: str, modules: Mapping[str, str]) -> str | None:
             return None
         path = path.rpartition(".")[0]
     return modules[path]
-
-
-def _kind(label: str) -> str:
-    """As `Label.kind`, for labels of any layer too."""
-    if not label:
-        return "phase"
-    parsed = labels.parse(label.replace(ANY_LAYER, "layer.0", 1))
-    return parsed.kind if parsed is not None else "leaf"
-
-
-def _is_container(label: str) -> bool:
-    return _kind(label) != "leaf"
-
-
-def _gap(container: str, inner: Sequence[str | None], index: int) -> str:
-    """The name of what lies in `container` between its children before and after `index`."""
-    before = _first_child(container, (inner[i] for i in range(index - 1, -1, -1)))
-    after = _first_child(container, (inner[i] for i in range(index + 1, len(inner))))
-    name = labels.gap_name(_kind(container), before, after)
-    if name is None:
-        return container
-    return f"{container}.{name}" if container else name
-
-
-def _first_child(container: str, found: Iterator[str | None]) -> str | None:
-    """The child of `container` that the first label inside it lies in, by its name."""
-    prefix = f"{container}." if container else ""
-    for label in found:
-        if label is not None and label.startswith(prefix):
-            return label[len(prefix) :].partition(".")[0]
-    return None

@@ -6,8 +6,9 @@ file for each config, and `kernel_match` finds the calls again by their order. A
     {"schema_version": 1, "graphs": [{"region": "0/0", "kernels": [
         {"name": "triton_per_fused_add_mean_mul_pow_rsqrt_4", "parts": [
             {"label": "layer.0.residual_attn", "nodes": 1},
-            {"label": "layer.0.post_attention_layernorm", "nodes": 6}]},
-        {"name": "aten::mm", "parts": [{"label": "layer.0.ffn.gate_proj", "nodes": 1}]}]}]}
+            {"label": "layer.0.post_attention_layernorm", "nodes": 6}], "bytes": 264192},
+        {"name": "aten::mm", "parts": [{"label": "layer.0.ffn.gate_proj", "nodes": 1}],
+         "bytes": 6422528}]}]}
 
 Pure data: no torch.
 """
@@ -23,8 +24,6 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.files import write_atomic
 
 SCHEMA_VERSION = 1
-# In place of a layer's index, where one graph serves several layers: the label round it says which.
-ANY_LAYER = "layer.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,12 @@ class Kernel:
 
     name: of its event in a trace, without the number of the graph.
     parts: in the order in which the model computes them; empty where nothing is known.
+    bytes: that it reads and writes, as the package `traffic` says; None where that is not known.
     """
 
     name: str
     parts: tuple[PartShare, ...]
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwen3_profile.compiled.times import CompiledTimes, KernelTimes, bounds
+from qwen3_profile.compiled.times import Bounds, CompiledTimes, KernelTimes, bounds
+from qwen3_profile.traffic.moved import per_pass
 
 _NS_PER_S = 1e9
 _KINDS = ("least", "anchored", "most")
@@ -16,21 +17,23 @@ def compiled_json(compiled: CompiledTimes, steps: int) -> dict[str, Any]:
     Args:
         compiled: summed over `steps` passes; times and calls are given per pass.
     """
-    unit = steps * _NS_PER_S
     return {
         "graphs": compiled.graphs / steps,
         "kernel_calls": compiled.calls / steps,
         "refusals": list(dict.fromkeys(compiled.refusals)),
         "kernels": [_kernel_json(kernel, steps) for kernel in compiled.kernels],
-        "parts": {
-            each.part: {
-                f"{kind}{suffix}": getattr(each, f"{kind}_{column}_ns") / unit
-                for kind in _KINDS
-                for suffix, column in (("", "cpu"), ("_cuda", "device"))
-            }
-            for each in bounds(compiled)
-        },
+        "parts": {each.part: _bounds_json(each, steps) for each in bounds(compiled)},
     }
+
+
+def _bounds_json(each: Bounds, steps: int) -> dict[str, float | None]:
+    unit = steps * _NS_PER_S
+    found: dict[str, float | None] = {}
+    for kind in _KINDS:
+        found[kind] = getattr(each, f"{kind}_cpu_ns") / unit
+        found[f"{kind}_cuda"] = getattr(each, f"{kind}_device_ns") / unit
+        found[f"{kind}_bytes"] = per_pass(getattr(each, f"{kind}_bytes"), steps)
+    return found
 
 
 def _kernel_json(kernel: KernelTimes, steps: int) -> dict[str, Any]:
@@ -43,4 +46,6 @@ def _kernel_json(kernel: KernelTimes, steps: int) -> dict[str, Any]:
         "cpu": kernel.cpu_ns / unit,
         "cuda": kernel.device_ns / unit,
         "events": kernel.device_events / steps,
+        "gap": kernel.gap_ns / unit,
+        "bytes": per_pass(kernel.bytes, steps),
     }

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.compiled.match import GraphCall
-from qwen3_profile.compiled.provenance import ANY_LAYER, PartShare
+from qwen3_profile.compiled.match import Call, GraphCall
+from qwen3_profile.compiled.provenance import Kernel, PartShare
+from qwen3_profile.gaps import ANY_LAYER
 from qwen3_profile.scopes import NO_SCOPE, NewScope, ScopeTree, insert_scopes
 from qwen3_profile.trace.columns import Trace
 
@@ -37,11 +38,12 @@ FUSED = "+"
 class PlacedCall:
     """A kernel call: its event in `trace.host`, and the parts of the layer that it was made in.
 
+    kernel: what was compiled there.
     scope: the innermost of its own, an index into the tree; -1 where it has none.
     """
 
     event: int
-    name: str
+    kernel: Kernel
     parts: tuple[PartShare, ...]
     scope: int
 
@@ -67,7 +69,7 @@ def place_kernels(
         keep_graphs: also a scope round each call of a graph.
     """
     new: list[NewScope] = []
-    calls: list[tuple[int, str, tuple[PartShare, ...], int]] = []
+    calls: list[tuple[Call, tuple[PartShare, ...], int]] = []
     graphs: list[int] = []
     for graph in graph_calls:
         (around,) = _owners(trace, scopes, [graph.event])
@@ -85,12 +87,12 @@ def place_kernels(
                     new.append(_scope(trace, call.event, name, parent))
                     mine = len(new) - 1
                     parent = len(scopes) + mine
-            calls.append((call.event, call.kernel.name, parts, mine))
+            calls.append((call, parts, mine))
     tree, places = insert_scopes(scopes, new)
     at = [*places.tolist(), NO_SCOPE]
     return Placed(
         tree,
-        tuple(PlacedCall(event, name, parts, at[mine]) for event, name, parts, mine in calls),
+        tuple(PlacedCall(c.event, c.kernel, parts, at[mine]) for c, parts, mine in calls),
         tuple(at[graph] for graph in graphs) if keep_graphs else (),
     )
 

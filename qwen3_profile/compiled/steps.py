@@ -239,6 +239,14 @@ def _rows(
         scope, ns = int(repeated.owner[place]), int(found.trace.device.dur_ns[event])
         call = reference.calls.get(scope)
         parts = call.parts if call is not None else ()
-        rows.append(times_of(parts, calls=int(scope not in seen), device_ns=ns))
+        moved = call.kernel.bytes if call is not None else None
+        gap_ns, is_first = int(found.gap_ns[event]), scope not in seen
         seen.add(scope)
+        # A call may launch several events, and moves its bytes once.
+        rows.append(
+            times_of(
+                parts,
+                calls=int(is_first), device_ns=ns, gap_ns=gap_ns, bytes=moved if is_first else 0,
+            )
+        )  # fmt: skip
     return tuple(rows), ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from qwen3_profile.compiled.provenance import PartShare
 from qwen3_profile.compiled.scopes import PlacedCall, part_name
 from qwen3_profile.scopes import NO_CROSSING, NO_SCOPE, NewScope, ScopeTree, insert_scopes
 from qwen3_profile.trace.columns import Int32, Int64
+from qwen3_profile.traffic.moved import Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class KernelTimes:
     labels: what they compute, in that order; of a container what has no name in it.
     anchor: the one of them with most operations.
     cpu_ns: wall-clock on the host; on a CPU the computation itself.
+    gap_ns: idle time of the device that ended with one of their events.
+    bytes: that they read and write together; None where that of one call is not known.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +39,13 @@ class KernelTimes:
     cpu_ns: int
     device_ns: int
     device_events: int
+    gap_ns: int = 0
+    bytes: int | None = None
+
+    @property
+    def moved(self) -> Moved:
+        """What the calls move together."""
+        return Moved(self.calls, self.bytes)
 
     @property
     def is_fused(self) -> bool:
@@ -61,7 +71,7 @@ class CompiledTimes:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """One part over all layers: what its own kernels took, with those that it anchors, and with all
-    that it has a share in. Times in ns.
+    that it has a share in. Times in ns; bytes as of `KernelTimes`.
     """
 
     part: str
@@ -71,18 +81,24 @@ class Bounds:
     least_device_ns: int = 0
     anchored_device_ns: int = 0
     most_device_ns: int = 0
+    least_bytes: int | None = 0
+    anchored_bytes: int | None = 0
+    most_bytes: int | None = 0
 
 
 def kernel_times(found: Attribution, placed: Sequence[PlacedCall]) -> tuple[KernelTimes, ...]:
     """Each call by itself, in the order of `placed`."""
     events = np.array([call.event for call in placed], np.int64)
     cpu_ns = found.trace.host.dur_ns[events]
-    device_ns, device_events = _device(found, events)
-    rows = zip(placed, cpu_ns.tolist(), device_ns.tolist(), device_events.tolist(), strict=True)
+    device = _device(found, events)
+    rows = zip(placed, cpu_ns.tolist(), *(column.tolist() for column in device), strict=True)
     return tuple(
-        times_of(call.parts, cpu_ns=cpu, device_ns=ns, device_events=events)
-        for call, cpu, ns, events in rows
-    )
+        times_of(
+            call.parts,
+            cpu_ns=cpu, device_ns=ns, device_events=events, gap_ns=gap, bytes=call.kernel.bytes,
+        )
+        for call, cpu, ns, events, gap in rows
+    )  # fmt: skip
 
 
 def compiled_times(
@@ -126,6 +142,7 @@ def merge_compiled(several: Sequence[CompiledTimes | None]) -> CompiledTimes | N
 def bounds(compiled: CompiledTimes) -> tuple[Bounds, ...]:
     """Each part that a kernel computes, in the order of the first one that does."""
     sums: dict[str, Counter[str]] = {}
+    moved: dict[tuple[str, str], Moved] = {}
     for kernel in compiled.kernels:
         parts = dict.fromkeys(part_name(label) for label in kernel.labels)
         for part in parts:
@@ -136,7 +153,17 @@ def bounds(compiled: CompiledTimes) -> tuple[Bounds, ...]:
             for kind in held:
                 mine[f"{kind}_cpu_ns"] += kernel.cpu_ns
                 mine[f"{kind}_device_ns"] += kernel.device_ns
-    return tuple(Bounds(part, **mine) for part, mine in sums.items())
+                moved[part, kind] = moved.get((part, kind), Moved()) + kernel.moved
+    return tuple(
+        Bounds(
+            part,
+            **mine,
+            least_bytes=moved.get((part, "least"), Moved()).bytes,
+            anchored_bytes=moved.get((part, "anchored"), Moved()).bytes,
+            most_bytes=moved.get((part, "most"), Moved()).bytes,
+        )
+        for part, mine in sums.items()
+    )
 
 
 def times_of(
@@ -146,6 +173,8 @@ def times_of(
     cpu_ns: int = 0,
     device_ns: int = 0,
     device_events: int = 1,
+    gap_ns: int = 0,
+    bytes: int | None = None,
 ) -> KernelTimes:
     """A row of a kernel that computes `parts`; one of which nothing is known is the pass's own."""
     nodes: Counter[str] = Counter()
@@ -153,21 +182,34 @@ def times_of(
         nodes[part.label] += part.nodes
     labels = tuple(nodes) or ("",)
     anchor = max(labels, key=lambda label: nodes[label])
-    return KernelTimes(labels, anchor, calls, cpu_ns, device_ns, device_events)
+    return KernelTimes(labels, anchor, calls, cpu_ns, device_ns, device_events, gap_ns, bytes)
 
 
 def summed(rows: Iterable[KernelTimes]) -> tuple[KernelTimes, ...]:
     """The rows of the same labels together, in the order of the first of each."""
-    sums: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    sums: dict[tuple[tuple[str, ...], str], KernelTimes] = {}
     for row in rows:
-        mine = sums.setdefault((row.labels, row.anchor), [0, 0, 0, 0])
-        values = (row.calls, row.cpu_ns, row.device_ns, row.device_events)
-        mine[:] = [a + b for a, b in zip(mine, values, strict=True)]
-    return tuple(KernelTimes(labels, anchor, *mine) for (labels, anchor), mine in sums.items())
+        key = (row.labels, row.anchor)
+        sums[key] = _both(sums[key], row) if key in sums else row
+    return tuple(sums.values())
 
 
-def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64]:
-    """Device time and events launched during each of `events`, which lie apart from each other."""
+def _both(one: KernelTimes, other: KernelTimes) -> KernelTimes:
+    return replace(
+        one,
+        calls=one.calls + other.calls,
+        cpu_ns=one.cpu_ns + other.cpu_ns,
+        device_ns=one.device_ns + other.device_ns,
+        device_events=one.device_events + other.device_events,
+        gap_ns=one.gap_ns + other.gap_ns,
+        bytes=(one.moved + other.moved).bytes,
+    )
+
+
+def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64, Int64]:
+    """Device time, events launched and idle time that they ended during each of `events`, which
+    lie apart from each other.
+    """
     calls, place = _flat(found, events)
     launches, device = found.trace.launches, found.trace.device
     linked = np.flatnonzero(found.launch != NO_LAUNCH_EVENT)
@@ -175,7 +217,8 @@ def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64]:
     owner = calls.innermost(launches.track[launch], launches.start_ns[launch])
     time_ns = sum_by_scope(owner, device.dur_ns[linked], len(calls))
     count = sum_by_scope(owner, np.ones(len(linked), np.int64), len(calls))
-    return time_ns[place], count[place]
+    gap_ns = sum_by_scope(owner, found.gap_ns[linked], len(calls))
+    return time_ns[place], count[place], gap_ns[place]
 
 
 def _flat(found: Attribution, events: Int64) -> tuple[ScopeTree, Int32]:

@@ -24,6 +24,8 @@ from qwen3_profile.graphs.passes import FixedPass, Graph, as_captured
 from qwen3_profile.model.inputs import Inputs
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.runs import EagerPass, Measurement
+from qwen3_profile.traffic.counting import count_pass
+from qwen3_profile.traffic.moved import Traffic
 
 Phase = Literal["prefill", "decode"]
 
@@ -150,3 +152,20 @@ class GraphRuns:
         self.recorder.settle(aside.decode)
         forward.rewind()
         return self.trace(phase, 0, run, aside.decode, "captured")
+
+
+def count_captured(model: Any, inputs: Inputs, config: RunConfig) -> dict[str, dict[int, Traffic]]:
+    """Phase -> position -> what a pass moves, on the code that is captured.
+
+    A graph launches the same at every position, so there is but one of a decode, the first.
+
+    Args:
+        model: labelled.
+    """
+    phases: list[Phase] = ["prefill", "decode"] if config.decode_steps else ["prefill"]
+    found = {}
+    for phase in phases:
+        forward = FixedPass(model, inputs, config, phase)
+        with as_captured():
+            found[str(phase)] = {0: count_pass(forward.run)}
+    return found

@@ -21,6 +21,7 @@ from qwen3_profile.report.joining import join_bars
 from qwen3_profile.report.layers import FEWEST_EQUALS, LEAST_EXCESS, LEAST_OF_LAYER, MOST_MADS
 from qwen3_profile.report.rows import FAMILIES, PartPath
 from qwen3_profile.report.timeline import Bars, Lane, Timeline
+from qwen3_profile.report.traffic import comparisons, row_bytes
 from qwen3_profile.report.uses import Use
 from qwen3_profile.steps import layers
 from qwen3_profile.trace.columns import Int64
@@ -72,6 +73,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             {"label": label, **_config(config, names, each)}
             for label, config in zip(labels, configs, strict=True)
         ],
+        "comparisons": comparisons(configs),
         "names": names.texts,
     }
 
@@ -109,22 +111,31 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "warnings": list(shown.facts.warnings),
         "environment": [(name, _cut(text)) for name, text in identity.environment(config)],
         "share": _share(config),
-        "rows": [
-            {
-                "name": row.name,
-                "depth": len(row.path) - 1,
-                "leaf": row.is_leaf,
-                "family": FAMILIES.index(row.family),
-                **row.times._asdict(),
-            }
-            for row in config.rows
-        ],
+        "rows": _rows(config),
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),
         "kernels": _kernels(config, row_of, names),
         "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
     }
+
+
+def _rows(config: Config) -> list[Json]:
+    """The parts, parents before their children; with the bytes that they move, if these are known
+    of any.
+    """
+    moved = row_bytes(config)
+    return [
+        {
+            "name": row.name,
+            "depth": len(row.path) - 1,
+            "leaf": row.is_leaf,
+            "family": FAMILIES.index(row.family),
+            **row.times._asdict(),
+            **({"bytes": moved[at]} if moved else {}),
+        }
+        for at, row in enumerate(config.rows)
+    ]
 
 
 def _totals(config: Config) -> list[Json]:

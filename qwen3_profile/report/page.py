@@ -25,8 +25,8 @@ _ASSETS = "assets"
 _STYLE = "page.css"
 # In the order in which they run.
 _SCRIPTS = (
-    "echarts.min.js", "text.js", "draw.js", "tables.js", "times.js", "parts.js", "layers.js",
-    "timeline.js", "page.js",
+    "echarts.min.js", "text.js", "draw.js", "tables.js", "ways.js", "times.js", "parts.js",
+    "layers.js", "timeline.js", "page.js",
 )  # fmt: skip
 # Tried one after the other until the page is small enough.
 _BARS = (60_000, 24_000, 8_000, 2_000)

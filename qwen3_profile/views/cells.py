@@ -8,11 +8,34 @@ from qwen3_profile.parts import Times
 
 WIDTH = 100
 _NS_PER_MS = 1e6
+_BYTES_PER_MB = 1e6
+_NOT_KNOWN = "n/a"
 
 
 def milliseconds(ns: float) -> str:
     """Nanoseconds as milliseconds to the microsecond; `0` only where there is nothing at all."""
     return f"{ns / _NS_PER_MS:.3f}" if ns else "0"
+
+
+def number(count: int | None) -> str:
+    """A count, which may not be known."""
+    return _NOT_KNOWN if count is None else str(count)
+
+
+def megabytes(count: int | None, *, at_least: bool = False) -> str:
+    """Bytes as megabytes to the kilobyte; `0` only where nothing is moved at all.
+
+    Args:
+        at_least: whether there may be more of them.
+    """
+    if count is None:
+        return _NOT_KNOWN
+    return ("> " if at_least else "") + (f"{count / _BYTES_PER_MB:.3f}" if count else "0")
+
+
+def gigabytes_per_s(rate: float | None) -> str:
+    """A rate of memory traffic; blank where there is none."""
+    return "" if rate is None else f"{rate:.1f}"
 
 
 def fit(name: str, width: int) -> str:

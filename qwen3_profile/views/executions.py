@@ -1,32 +1,36 @@
-"""The records of a run in, one table of the executions that ran side by side out, part by part.
-
-Eager, compiled and as a CUDA graph: the same weights and inputs. A fused kernel counts to its
-anchor here, so that every column adds up; how sure that is stands with the compiled tables.
-"""
+"""The records of a run in, one table of the executions that ran side by side out, part by part."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from statistics import median
 
-from qwen3_profile import labels
-from qwen3_profile.compiled.scopes import FUSED, part_name
-from qwen3_profile.compiled.times import bounds
-from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
+from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import short_name
+from qwen3_profile.side_by_side import (
+    Cost,
+    execution_names,
+    median_bare_ns,
+    part_costs,
+    parts_of,
+    whole_cost,
+    without_execution,
+)
+from qwen3_profile.traffic.parts import total_bytes
 from qwen3_profile.views.alike import render_alike
-from qwen3_profile.views.cells import milliseconds, wrap
+from qwen3_profile.views.cells import gigabytes_per_s, megabytes, milliseconds, number, wrap
 from qwen3_profile.views.tables import median_record
 
 _NS_PER_MS = 1e6
+_BYTES_PER_MB = 1e6
 _ANCHORS = (
     "A fused kernel counts to the part that is most of it; in others: all of a part is in kernels "
     "that count to other parts."
 )
-_HEAD, _CELL = 28, 18
+_MEANING = (
+    "MB: what the kernels read and write, each operand once; GB/s: that over the time; n/a: not "
+    "known, and >: so much at least."
+)
+_PART, _WAY, _CELL = 27, 14, 11
 
 
 def render_executions(groups: Sequence[Sequence[TimingRecord]]) -> str:
@@ -39,89 +43,111 @@ def render_executions(groups: Sequence[Sequence[TimingRecord]]) -> str:
         The tables, the first config of each being what the others are compared with; an empty
         text where no two configs can be compared.
     """
-    return render_alike(groups, _without_execution, _table)
-
-
-def _without_execution(config: RunConfig) -> RunConfig:
-    return replace(
-        config, execution=EAGER, compile_mode=COMPILE_MODES[0], compile_scope=COMPILE_SCOPES[0]
-    )
+    return render_alike(groups, without_execution, _table)
 
 
 def _table(phase: str, config: RunConfig, ways: Sequence[Sequence[TimingRecord]]) -> str:
     if len(ways) < 2:
         return ""
     shown = [_shown(records) for records in ways]
+    names = execution_names(shown)
     on_device = any(record.times.device_events for record in shown)
-    parts = [_parts_ns(record, on_device) for record in shown]
     where = f"batch {config.batch_size} x {config.input_len} tokens, {config.dtype}"
-    kind = "cuda" if on_device else "cpu"
     lines = [
-        wrap(f"executions compared, {phase}: {where}; the same weights and inputs, {kind} in ms"),
-        _columns("part, all layers", [_name(record) for record in shown]),
+        wrap(f"executions compared, {phase}: {where}; same weights and inputs, in ms"),
+        *(wrap(line) for line in map(_how, names, shown) if line),
+        *_part_lines(names, [part_costs(record, on_device) for record in shown], on_device),
+        "-" * _width(on_device),
+        *_cost_lines("all parts", names, [whole_cost(r, on_device) for r in shown], on_device),
+        "",
+        *_pass_lines(names, ways, shown, on_device),
+        "",
+        wrap(_MEANING),
     ]
-    for part in dict.fromkeys(part for each in parts for part in each):
-        pairs = zip(shown, parts, strict=True)
-        lines.append(_columns(f"  {part}", [_cell(record, part, t[part]) for record, t in pairs]))
-    lines.append("-" * (_HEAD + _CELL * len(shown)))
-    lines += _sums(ways, shown, parts, on_device)
     if any(record.times.compiled is not None for record in shown):
         lines.append(wrap(_ANCHORS))
-    lines += [wrap(_removed(a, b, on_device)) for a, b in _pairs(ways, shown)]
+    told = [
+        (n, r, median_bare_ns(records)) for n, r, records in zip(names, shown, ways, strict=True)
+    ]
+    lines += [wrap(_removed(told[0], other, on_device)) for other in told[1:]]
     return "\n".join(lines)
 
 
-def _cell(record: TimingRecord, part: str, ns: int) -> str:
-    """A part's time; a word where all of it is in kernels that count to other parts."""
-    compiled = record.times.compiled
-    if ns or compiled is None or part not in {each.part for each in bounds(compiled)}:
-        return milliseconds(ns)
-    return "in others"
+def _how(name: str, record: TimingRecord) -> str:
+    """How it was compiled, where that is not as it usually is."""
+    mode, scope = record.facts.compile_mode, record.facts.compile_scope
+    words = [f"mode {mode}"] if mode not in (None, COMPILE_MODES[0]) else []
+    words += [f"each {scope} by itself"] if scope not in (None, COMPILE_SCOPES[0]) else []
+    return f"{name}: {', '.join(words)}" if words else ""
 
 
-def _sums(
+def _part_lines(
+    names: Sequence[str], costs: Sequence[dict[str, Cost]], on_device: bool
+) -> list[str]:
+    """Of each part one line for each way."""
+    kind = ["cuda", "idle", "kernels"] if on_device else ["cpu", "operations"]
+    lines = [_columns("part, all layers", "execution", [*kind, "MB", "GB/s"])]
+    for part in parts_of(costs):
+        mine = [each.get(part, Cost()) for each in costs]
+        lines += _cost_lines(f"  {part}", names, mine, on_device)
+    return lines
+
+
+def _cost_lines(
+    head: str, names: Sequence[str], costs: Sequence[Cost], on_device: bool
+) -> list[str]:
+    heads = [head, *[""] * (len(names) - 1)]
+    rows = zip(heads, names, costs, strict=True)
+    return [_columns(head, name, _cells(cost, on_device)) for head, name, cost in rows]
+
+
+def _cells(cost: Cost, on_device: bool) -> list[str]:
+    if cost.elsewhere:
+        return ["in others"]
+    idle = [milliseconds(cost.gap_ns)] if on_device else []
+    return [
+        milliseconds(cost.ns), *idle, number(cost.kernels),
+        megabytes(cost.bytes, at_least=cost.at_least), gigabytes_per_s(cost.gb_per_s),
+    ]  # fmt: skip
+
+
+def _pass_lines(
+    names: Sequence[str],
     ways: Sequence[Sequence[TimingRecord]],
     shown: Sequence[TimingRecord],
-    parts: Sequence[Counter[str]],
     on_device: bool,
 ) -> list[str]:
-    """What all parts take together, and what a pass takes beside them."""
-    rows = [("all parts", [milliseconds(sum(each.values())) for each in parts])]
-    if on_device:
-        times = [record.times for record in shown]
-        rows += [
-            ("device events", [str(each.device_events) for each in times]),
-            ("device at work", [milliseconds(each.busy_ns) for each in times]),
-            ("device idle, traced", [milliseconds(each.gap_ns) for each in times]),
-            ("launch calls, traced", [milliseconds(e.forward.total.launch_ns) for e in times]),
-        ]
+    """What a whole pass takes beside its parts: one line for each way."""
+    bare = [median_bare_ns(records) for records in ways]
+    kinds = ["at work", "idle, traced", "launch calls"] if on_device else []
     total = "TPOT, bare" if shown[0].step_times_ns else "total_time, bare"
-    bare = [_total_ns(records) for records in ways]
-    rows.append((total, [milliseconds(ns) for ns in bare]))
-    rows.append(("ratio", [f"{ns / bare[0]:.2f}" if bare[0] else "" for ns in bare]))
-    return [_columns(head, cells) for head, cells in rows]
-
-
-def _pairs(
-    ways: Sequence[Sequence[TimingRecord]], shown: Sequence[TimingRecord]
-) -> list[tuple[tuple[TimingRecord, float], tuple[TimingRecord, float]]]:
-    both = [(record, _total_ns(records)) for record, records in zip(shown, ways, strict=True)]
-    return [(both[0], other) for other in both[1:]]
+    lines = [_wide("whole pass", [*kinds, total, "ratio"])]
+    for name, record, ns in zip(names, shown, bare, strict=True):
+        times = record.times
+        work = [times.busy_ns, times.gap_ns, times.forward.total.launch_ns] if on_device else []
+        ratio = f"{ns / bare[0]:.2f}" if bare[0] else ""
+        lines.append(_wide(f"  {name}", [*map(milliseconds, [*work, ns]), ratio]))
+    return lines
 
 
 def _removed(
-    first: tuple[TimingRecord, float], other: tuple[TimingRecord, float], on_device: bool
+    first: tuple[str, TimingRecord, float], other: tuple[str, TimingRecord, float], on_device: bool
 ) -> str:
     """A sentence of what the second one does without."""
-    (one, one_ns), (two, two_ns) = first, other
-    told = f"{_name(two)} against {_name(one)}: {_changed(one_ns, two_ns)} a pass"
-    if not on_device:
-        return f"{told}."
-    idle = max(0.0, one_ns - one.times.busy_ns), max(0.0, two_ns - two.times.busy_ns)
-    return (
-        f"{told}; the device at work {_changed(one.times.busy_ns, two.times.busy_ns)}, waiting "
-        f"{_changed(*idle)}; device events {one.times.device_events} -> {two.times.device_events}."
-    )
+    (one_name, one, one_ns), (two_name, two, two_ns) = first, other
+    told = f"{two_name} against {one_name}: {_changed(one_ns, two_ns)} a pass"
+    if on_device:
+        idle = max(0.0, one_ns - one.times.busy_ns), max(0.0, two_ns - two.times.busy_ns)
+        told += (
+            f"; the device at work {_changed(one.times.busy_ns, two.times.busy_ns)}, waiting "
+            f"{_changed(*idle)}; device events {one.times.device_events} -> "
+            f"{two.times.device_events}"
+        )
+    before, after = total_bytes(one.times), total_bytes(two.times)
+    if before is not None and after is not None:
+        mb = before / _BYTES_PER_MB, after / _BYTES_PER_MB
+        told += f"; {mb[0]:.3f} -> {mb[1]:.3f} MB ({mb[1] - mb[0]:+.3f})"
+    return f"{told}."
 
 
 def _changed(before_ns: float, after_ns: float) -> str:
@@ -129,48 +155,19 @@ def _changed(before_ns: float, after_ns: float) -> str:
     return f"{before:.3f} -> {after:.3f} ms ({after - before:+.3f})"
 
 
-def _parts_ns(record: TimingRecord, on_device: bool) -> Counter[str]:
-    """Each part's time over all layers, in the order of the pass; sums to the whole pass's."""
-    found: Counter[str] = Counter()
-    for _, part in record.times.forward.walk():
-        # Of fused kernels more is known than the tree shows.
-        if FUSED in short_name(part):
-            continue
-        name = labels.OTHER if part.parts or part is record.times.forward else short_name(part)
-        own = part.own
-        found[name] += own.device_ns if on_device else own.cpu_ns
-    compiled = record.times.compiled
-    for kernel in compiled.kernels if compiled is not None else ():
-        if kernel.is_fused:
-            ns = kernel.device_ns if on_device else kernel.cpu_ns
-            found[part_name(kernel.anchor)] += ns
-    other = found.pop(labels.OTHER, 0)
-    found[labels.OTHER] = other
-    if record.times.unattributed_ns and on_device:
-        found["unattributed"] = record.times.unattributed_ns
-    return found
-
-
 def _shown(records: Sequence[TimingRecord]) -> TimingRecord:
     """The median pass, as the tables of its config show it."""
     return median_record([single for record in records for single in record.one_by_one()])
 
 
-def _total_ns(records: Sequence[TimingRecord]) -> float:
-    """The median bare pass: of a decode over every step, of a prefill over the runs."""
-    steps_ns = [ns for record in records for ns in record.step_times_ns]
-    return median(steps_ns or [record.total_ns or 0.0 for record in records])
+def _columns(head: str, way: str, cells: Sequence[str]) -> str:
+    tail = "".join(f"{cell:>{_CELL}}" for cell in cells)
+    return f"{head:<{_PART}}{way:<{_WAY}}{tail}".rstrip()
 
 
-def _name(record: TimingRecord) -> str:
-    facts = record.facts
-    words = [facts.execution or EAGER]
-    if facts.compile_mode not in (None, COMPILE_MODES[0]):
-        words.append(str(facts.compile_mode))
-    if facts.compile_scope not in (None, COMPILE_SCOPES[0]):
-        words.append(f"by {facts.compile_scope}")
-    return " ".join(words)
+def _wide(head: str, cells: Sequence[str]) -> str:
+    return f"{head:<{_PART}}" + "".join(f"{cell:>16}" for cell in cells[:-1]) + f"{cells[-1]:>8}"
 
 
-def _columns(head: str, cells: Sequence[str]) -> str:
-    return f"{head:<{_HEAD}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
+def _width(on_device: bool) -> int:
+    return _PART + _WAY + _CELL * (5 if on_device else 4)

@@ -33,6 +33,7 @@ function show() {
   layersTable(config);
   if (config.on_device) waitsTable(config);
   graphTable(config);
+  waysTable(config);
   if (config.kernels) kernelsTable(config, byId("kernels-part").value);
   pictures();
 }

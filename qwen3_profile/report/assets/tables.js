@@ -183,6 +183,7 @@ function partsTable(config) {
       cell: (row) => cell(String(row.device_events), row.device_events),
     });
   }
+  if (config.rows[0].bytes !== undefined) columns.push(...trafficColumns(device ? "device_ns" : "cpu_ns"));
   fillTable(byId("parts-table"), "Parts, all layers together", columns, config.rows);
 }
 

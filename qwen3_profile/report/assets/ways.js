@@ -1,0 +1,53 @@
+"use strict";
+// What the kernels move in, cells of it out; and the executions that ran side by side as a table.
+
+/** Bytes as megabytes to the kilobyte; `0` only where nothing is moved, n/a where nobody knows. */
+const mb = (bytes) => (bytes === null ? "n/a" : bytes ? (bytes / 1e6).toFixed(3) : "0");
+
+/** Bytes per nanosecond are gigabytes per second; null where there is no such rate. */
+const rate = ({ bytes, at_least: isMore }, ns) => (bytes && ns && !isMore ? bytes / ns : null);
+
+/** The columns of a table whose rows have `bytes`, and their time under `key`. */
+function trafficColumns(key) {
+  return [
+    {
+      name: "MB", title: "read and written by the kernels, each operand once",
+      value: (row) => row.bytes, cell: (row) => (row.elsewhere ? cell("") : cell((row.at_least && row.bytes !== null ? "> " : "") + mb(row.bytes), row.bytes)),
+    },
+    {
+      name: "GB/s", title: "the same over the time", value: (row) => rate(row, row[key]),
+      cell: (row) => {
+        const found = rate(row, row[key]);
+        return cell(found === null ? "" : found.toFixed(1), found);
+      },
+    },
+  ];
+}
+
+/** Eager, compiled and as a graph: of each part one row for each. */
+function waysTable(config) {
+  const found = DATA.comparisons.find((each) => each.configs.includes(DATA.configs.indexOf(config)));
+  byId("ways-body").hidden = !found;
+  if (!found) return;
+  const of = (part, cells) => cells.map((cost, way) => ({ part, way: found.names[way], ...cost }));
+  const whole = of("all parts", found.whole).map((row) => ({ ...row, isSum: true }));
+  const rows = [...found.rows.flatMap((row) => of(row.part, row.cells)), ...whole];
+  const number = (name, key, text) => ({
+    name, value: (row) => row[key],
+    cell: (row) => (row.elsewhere ? cell("") : cell(text(row[key]), row[key])),
+  });
+  const time = found.on_device ? "CUDA ms" : "CPU ms";
+  const columns = [
+    { name: "part, all layers", text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
+    { name: "execution", text: true, value: (row) => row.way, cell: (row) => textCell(row.way) },
+    {
+      name: time, value: (row) => row.ns,
+      cell: (row) => (row.elsewhere ? cell("in others") : cell(ms(row.ns), row.ns)),
+    },
+  ];
+  if (found.on_device) columns.push(number("idle ms", "gap_ns", ms));
+  columns.push(number(found.on_device ? "kernels" : "operations", "kernels", (count) => String(count ?? "n/a")), ...trafficColumns("ns"));
+  fillTable(byId("ways-table"), "Executions side by side", columns, rows);
+  const bare = found.names.map((name, way) => `${name} ${ms(found.bare[way])} ms`).join(", ");
+  byId("ways-bare").textContent = `A bare pass takes: ${bare}.`;
+}

@@ -1,0 +1,118 @@
+"""What the operators of a forward pass move, by label; and the file that a run keeps it in.
+
+    {"schema_version": 1, "passes": [{"position": 0, "labels": {
+        "layer.0.attn.q_proj": {"operations": 1, "bytes": 8519680},
+        "layer.0.residual_attn": {"operations": 1, "bytes": 196608}}}]}
+
+What bytes are, the package says. Pure data: no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwen3_profile.errors import TraceError
+from qwen3_profile.files import write_atomic
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What some operations move.
+
+    operations: how many there are that move anything: operators of torch, or kernel calls of a
+        compiled graph.
+    bytes: read and written; None where what one of them moves is not known.
+    """
+
+    operations: int = 0
+    bytes: int | None = 0
+
+    def __add__(self, other: Moved) -> Moved:
+        known = self.bytes is not None and other.bytes is not None
+        return Moved(
+            self.operations + other.operations,
+            (self.bytes or 0) + (other.bytes or 0) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one forward pass moves, or several together.
+
+    labels: label -> what the operations move that it is the innermost label of; those between the
+        labels have the names of their gaps, and those without a name the container's, the pass
+        itself being "".
+    """
+
+    labels: dict[str, Moved]
+
+    @property
+    def total(self) -> Moved:
+        """All of it; of the same operations as the labels together."""
+        return sum(self.labels.values(), Moved())
+
+
+@dataclass(frozen=True, slots=True)
+class PassTraffic:
+    """A counted forward pass. position: of a decode step, how many came before it."""
+
+    position: int
+    labels: dict[str, Moved]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    schema_version: int
+    passes: tuple[PassTraffic, ...]
+
+
+def gather(moved: Iterable[tuple[str, Moved]]) -> Traffic:
+    """The sums by label, in the order of the first operation of each."""
+    found: dict[str, Moved] = {}
+    for label, each in moved:
+        found[label] = found.get(label, Moved()) + each
+    return Traffic(found)
+
+
+def merge_traffic(several: Sequence[Traffic | None]) -> Traffic | None:
+    """The sums over several passes; None where that of one is not known."""
+    known = [each for each in several if each is not None]
+    if not known or len(known) < len(several):
+        return None
+    return gather(pair for each in known for pair in each.labels.items())
+
+
+def per_pass(moved: int | None, steps: int) -> float | None:
+    """The mean of bytes that are a sum over `steps` passes."""
+    return None if moved is None else moved / steps
+
+
+def write_traffic(path: Path, passes: Mapping[int, Traffic]) -> None:
+    """Writes the traffic of each position whole or not at all."""
+    found = tuple(PassTraffic(position, each.labels) for position, each in passes.items())
+    write_atomic(path, msgspec.json.encode(_File(SCHEMA_VERSION, found)) + b"\n")
+
+
+def read_traffic(path: Path) -> dict[int, Traffic]:
+    """What `write_traffic` wrote.
+
+    Raises:
+        TraceError: it is not there, not ours, or of a newer schema.
+    """
+    do = "it belongs to the run's folder; record the run again"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+    except OSError as error:
+        raise TraceError(str(path), f"cannot be read: {error.strerror}", do) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TraceError(str(path), f"is no file of bytes of ours: {error}", do) from error
+    if found.schema_version > SCHEMA_VERSION:
+        what = f"was written by a newer qwen3_profile (schema {found.schema_version})"
+        raise TraceError(str(path), what, "upgrade qwen3_profile")
+    return {each.position: Traffic(each.labels) for each in found.passes}

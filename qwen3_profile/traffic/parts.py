@@ -1,0 +1,80 @@
+"""A step of a trace in, what its parts move out; and their entry of `timing_records.json`.
+
+What ran in compiled graphs is known from what it was compiled to, the rest was counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwen3_profile import labels
+from qwen3_profile.compiled.scopes import FUSED, UNMATCHED, part_name
+from qwen3_profile.parts import Part
+from qwen3_profile.steps import StepTimes, short_name
+from qwen3_profile.traffic.moved import Moved, per_pass
+
+
+def moved_by_part(times: StepTimes) -> dict[str, Moved]:
+    """What each part of all layers moves, a fused kernel counting to its anchor.
+
+    A part in which something ran that no counted operation explains, as that of a kernel which
+    bypasses torch's dispatcher, moves nobody knows how much.
+    """
+    found: dict[str, Moved] = {}
+    for label, moved in times.traffic.labels.items() if times.traffic else ():
+        name = part_name(label)
+        found[name] = found.get(name, Moved()) + moved
+    for kernel in times.compiled.kernels if times.compiled else ():
+        name = part_name(kernel.anchor)
+        found[name] = found.get(name, Moved()) + kernel.moved
+    for part in times.forward.each():
+        row = row_name(part, times.forward)
+        if row is not None and row not in found and _moves_unseen(row, part):
+            found[row] = Moved(bytes=None)
+    return found
+
+
+def total_bytes(times: StepTimes) -> int | None:
+    """What the whole pass moves; None where that of some of it is not known."""
+    if times.traffic is None:
+        return None
+    return sum(moved_by_part(times).values(), Moved()).bytes
+
+
+def known_bytes(times: StepTimes) -> int | None:
+    """What the whole pass moves at least: the sum over the parts of which it is known; None where
+    nothing was counted.
+    """
+    if times.traffic is None:
+        return None
+    return sum(moved.bytes or 0 for moved in moved_by_part(times).values())
+
+
+def row_name(part: Part, forward: Part) -> str | None:
+    """The row that a part's own time stands in; None for a fused kernel's, which counts to others.
+
+    Args:
+        part: of `forward`.
+    """
+    if FUSED in short_name(part):
+        return None
+    return labels.OTHER if part.parts or part is forward else short_name(part)
+
+
+def traffic_json(times: StepTimes, steps: int) -> dict[str, Any]:
+    """Bytes and operations per forward pass; `times` is the sum of `steps` of them."""
+    return {
+        "bytes": per_pass(total_bytes(times), steps),
+        "known_bytes": per_pass(known_bytes(times), steps),
+        "parts": {
+            part: {"operations": moved.operations / steps, "bytes": per_pass(moved.bytes, steps)}
+            for part, moved in moved_by_part(times).items()
+        },
+    }
+
+
+def _moves_unseen(name: str, part: Part) -> bool:
+    # The kernels of a replay without labels are known, though not where in it they are.
+    if name == labels.GRAPH_REPLAY:
+        return False
+    return part.own.device_events > 0 or (name == UNMATCHED and part.own.cpu_ns > 0)
