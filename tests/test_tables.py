@@ -229,18 +229,19 @@ def test_a_finding_is_told_once() -> None:
 
 
 def test_of_findings_that_differ_by_their_figures_the_worst_is_told() -> None:
+    """Be they of several records, or of the steps of one."""
     counts = (115, 126, 114)
-    found = [Finding(NOTE, "overlap", f"{n} of 2515 overlap", n, 0, "") for n in counts]
-    page = render([record(1, index=i, findings=(each,)) for i, each in enumerate(found)])
+    first, *others = (Finding(NOTE, "overlap", f"{n} of 2515 overlap", n, 0, "") for n in counts)
+    page = render([record(1, findings=(first,)), record(1, index=1, findings=tuple(others))])
     assert [line for line in page.splitlines() if "overlap" in line] == [
-        "note: 126 of 2515 overlap; the most of 3 traces"
+        "note: 126 of 2515 overlap; 2 more like it"
     ]
 
 
-def test_two_findings_of_a_kind_in_one_trace_are_two() -> None:
+def test_findings_of_one_kind_that_say_something_else_are_each_told() -> None:
     """Such as of two graphs: why the second was refused is not in the first."""
     found = tuple(
-        Finding(WARNING, "graph-refused", f"graph {n} is refused", 1, 0, "") for n in (1, 2)
+        Finding(WARNING, "graph-refused", f"event 1 is {name}", 1, 0, "") for name in ("a", "b")
     )
     page = render([record(1, index=i, findings=found) for i in range(2)])
     assert [page.count(finding.message) for finding in found] == [1, 1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Sequence
 
 from qwen3_profile.health import Finding
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import wrap
+
+_FIGURE = re.compile(r"\d[\d.,]*")
 
 
 def doubts(records: Sequence[TimingRecord]) -> str:
@@ -24,20 +26,16 @@ def doubts(records: Sequence[TimingRecord]) -> str:
 
 
 def _alike(records: Sequence[TimingRecord]) -> Iterable[list[Finding]]:
-    """The findings of all traces, the nth of a kind in each trace together."""
-    found: dict[tuple[str, int], list[Finding]] = {}
-    for record in records:
-        seen: Counter[str] = Counter()
-        for finding in record.findings:
-            found.setdefault((finding.code, seen[finding.code]), []).append(finding)
-            seen[finding.code] += 1
+    """The findings of all traces; those that differ in nothing but their figures together."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for finding in dict.fromkeys(finding for record in records for finding in record.findings):
+        key = (finding.severity, _FIGURE.sub("", finding.message))
+        found.setdefault(key, []).append(finding)
     return found.values()
 
 
 def _finding_line(alike: Sequence[Finding]) -> str:
-    """The worst of those that are alike; what many traces have is told once."""
+    """The worst of those that are alike, and how many others there are."""
     worst = max(alike, key=lambda finding: finding.count)
-    differ = any(finding.message != worst.message for finding in alike)
-    return f"{worst.severity}: {worst.message}" + (
-        f"; the most of {len(alike)} traces" if differ else ""
-    )
+    others = f"; {len(alike) - 1} more like it" if len(alike) > 1 else ""
+    return f"{worst.severity}: {worst.message}{others}"

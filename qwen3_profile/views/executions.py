@@ -84,12 +84,13 @@ def _how(name: str, record: TimingRecord) -> str:
 def _part_lines(
     names: Sequence[str], costs: Sequence[dict[str, Cost]], on_device: bool
 ) -> list[str]:
-    """Of each part one line for each way."""
+    """Of each part that anything ran in, one line for each way."""
     kind = ["cuda", "idle", "kernels"] if on_device else ["cpu", "operations"]
     lines = [_columns("part, all layers", "execution", [*kind, "MB", "GB/s"])]
     for part in parts_of(costs):
         mine = [each.get(part, Cost()) for each in costs]
-        lines += _cost_lines(f"  {part}", names, mine, on_device)
+        if any(cost.ns or cost.kernels or cost.bytes for cost in mine):
+            lines += _cost_lines(f"  {part}", names, mine, on_device)
     return lines
 
 
