@@ -167,7 +167,7 @@ def _columns(head: str, way: str, cells: Sequence[str]) -> str:
 
 
 def _wide(head: str, cells: Sequence[str]) -> str:
-    return f"{head:<{_PART}}" + "".join(f"{cell:>16}" for cell in cells[:-1]) + f"{cells[-1]:>8}"
+    return f"{head:<{_WAY}}" + "".join(f"{cell:>19}" for cell in cells[:-1]) + f"{cells[-1]:>10}"
 
 
 def _width(on_device: bool) -> int:
