@@ -22,8 +22,8 @@ TORCH_SIDE = {
     "model.models", "own_model", "patching", "profiling", "model.prompts", "ranges", "rawtrace",
     "session", "model.structure", "training", "model.weights", "compiled.compilation",
     "compiled.capture", "compiled.comparison", "compiled.inductor", "compiled.kernel_bytes",
-    "compiled.dataflow", "compiled.module_labels", "compiled.schedules", "traffic.counting",
-    "traffic.op_bytes",
+    "compiled.dataflow", "compiled.module_labels", "compiled.schedules", "measuring",
+    "traffic.counting", "traffic.op_bytes",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.

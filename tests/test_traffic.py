@@ -139,7 +139,7 @@ def test_code_that_cannot_be_counted_costs_the_bytes_alone(
     commands: Commands, tmp_path: Path
 ) -> None:
     refused = NotImplementedError("no rule for\nthis mode")
-    with mock.patch("qwen3_profile.capture.count_pass", side_effect=refused):
+    with mock.patch("qwen3_profile.measuring.count_pass", side_effect=refused):
         done = commands.profile(tmp_path, "--dtype", "float32")
     assert done.code == 0, done.err
     (found,) = done.records()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from qwen3_profile import instrument
-from qwen3_profile.capture import Capture, Measuring, Phase, Run
+from qwen3_profile.capture import Capture
 from qwen3_profile.compiled.comparison import (
     TOLERANCES,
     Output,
@@ -26,6 +26,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError
 from qwen3_profile.generation import Generation
 from qwen3_profile.instrument import Instrumentation
+from qwen3_profile.measuring import Measuring, Phase, Run, Site
 from qwen3_profile.model.caches import filled_cache
 from qwen3_profile.model.structure import find_decoder
 from qwen3_profile.routing import LayerRouting
@@ -49,8 +50,8 @@ class CompiledCapture(Capture):
 class _CompiledMeasuring(Measuring):
     """The compiled passes of one config; what nobody looks at is run eagerly."""
 
-    def __init__(self, capture: Capture, config: RunConfig, worker: str) -> None:
-        super().__init__(capture, config, worker)
+    def __init__(self, site: Site, config: RunConfig, worker: str) -> None:
+        super().__init__(site, config, worker)
         self._compilation: Compilation
         self._kept: Any = None
         if config.cache == "static":
