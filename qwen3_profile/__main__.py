@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile.arguments import parse_arguments
-from qwen3_profile.collect import collect_config, replay_labels
+from qwen3_profile.collect import collect_config
 from qwen3_profile.command import interrupt_held, keep_all_objects, run_command, show
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
@@ -25,6 +25,7 @@ from qwen3_profile.errors import (
     warn,
 )
 from qwen3_profile.files import make_folder, write_atomic
+from qwen3_profile.labelled import replay_labels
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.config_pass import Config

@@ -1,7 +1,4 @@
-"""A saved run or a lone trace in, its timing records out. No torch: a saved trace is enough.
-
-What only compiled code or replays of graphs need is imported when there are such.
-"""
+"""A saved run in, its timing records out. No torch: the saved traces are enough."""
 
 from __future__ import annotations
 
@@ -10,11 +7,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.checks import check_trace
 from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.health import (
@@ -23,23 +18,14 @@ from qwen3_profile.health import (
     check_log,
     check_uncounted,
     check_unlabelled,
-    refuse_damage,
 )
-from qwen3_profile.label_records import collect_windows, demand_balance, label_records, split_parts
-from qwen3_profile.modules.foreign import collect_modules, trace_facts, unique_name
+from qwen3_profile.labelled import labels_of_eager, read_passes
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
-from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, ModelFacts, Run, read_nodes
-from qwen3_profile.scopes import build_scopes, select_labels
-from qwen3_profile.steps import StepTimes, layers, merge_steps, read_steps
-from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
+from qwen3_profile.steps import StepTimes, merge_steps
+from qwen3_profile.trace import read_trace
 from qwen3_profile.traffic.moved import Traffic, read_traffic
-from qwen3_profile.whole import collect_whole
-
-if TYPE_CHECKING:
-    from qwen3_profile.compiled.steps import CompiledPass
-    from qwen3_profile.compiled.times import CompiledTimes
-    from qwen3_profile.graphs.labels import Relabel
 
 _NS_PER_S = 1e9
 
@@ -70,87 +56,6 @@ def collect_config(
         _record(run, result, facts, index, steps, tuple(dict.fromkeys(findings[index])))
         for index, steps in runs.items()
     )
-
-
-def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:
-    """The records of a trace that came without its run: one per forward pass.
-
-    Passes are those with our labels; in a trace without such, those that its nn.Module ranges show.
-
-    Raises:
-        TraceError: not a trace, or one with neither.
-        DamagedTraceError: a trace whose figures would be wrong.
-    """
-    recording = read_for_records(path, accept_damaged=accept_damaged)
-    found = collect_windows(path, recording, accept_damaged=accept_damaged)
-    if not found:
-        found = collect_read_trace(path, recording.trace(), accept_damaged=accept_damaged)
-    if not found:
-        raise TraceError(
-            str(path),
-            "holds neither labels of qwen3_profile nor nn.Module ranges, which give layers",
-            "--ledger FILE accounts for its device time by the ranges that it has",
-        )
-    return found
-
-
-def collect_read_trace(
-    path: Path,
-    trace: Trace,
-    *,
-    rank: int | None = None,
-    whole: bool = False,
-    accept_damaged: bool = False,
-) -> tuple[TimingRecord, ...]:
-    """As `collect_trace`, of a trace that has been read; none where it has neither.
-
-    Args:
-        path: names the trace in its records.
-        rank: of the process that wrote it, where its file does not say so.
-        whole: of a trace without passes make one record, by whatever ranges it has.
-    """
-    steps, findings = _split(path, trace, accept_damaged)
-    facts = replace(trace_facts(path, trace), rank=trace.info.rank if rank is None else rank)
-    if not any(layers(step.forward) for step in steps):
-        found = collect_modules(path, trace, facts, findings)
-        if not found and whole and not steps:
-            found = collect_whole(path, trace, facts, findings)
-        if found:
-            return found
-    if not steps:
-        return ()
-    return label_records(unique_name(path, trace.info, steps), steps, findings, facts)
-
-
-def attribute_labels(trace: Trace, relabel: Relabel | None = None) -> tuple[Attribution, int]:
-    """What the records of a trace with our labels are sums of.
-
-    Returns:
-        The attribution, and how many of its scopes are ranges of the trace: the first ones. Those
-        behind them were made to hold sums, and lie on no time line.
-    """
-    found = attribute(trace, build_scopes(trace, select_labels(trace)))
-    ranges = len(found.scopes)
-    if relabel is not None:
-        found, _ = relabel(found)
-    return split_parts(found), ranges
-
-
-def attribute_measured(
-    folder: Path, result: ConfigResult, measurement: Measurement
-) -> tuple[Attribution, int]:
-    """What the record of one traced forward pass of a run is sums of; as `attribute_labels`."""
-    path = folder / measurement.trace
-    # What is damaged was refused, or accepted, when the record was made.
-    trace = read_trace(path, accept_damaged=True)
-    if result.compiled is not None:
-        from qwen3_profile.compiled.steps import attribute_compiled, read_compiled
-
-        known = read_compiled(folder, result.compiled, result.phase, accept=True)
-        matched = attribute_compiled(path, trace, known)
-        return split_parts(matched.found), matched.ranges
-    relabel = replay_labels(folder, result, measurement, accept_damaged=True)
-    return attribute_labels(trace, relabel)
 
 
 def _record(
@@ -212,10 +117,10 @@ def _measured(
         beside = measurement.eager
         eager_path = folder / beside.trace
         eager_trace = read_trace(eager_path, accept_damaged=accept_damaged)
-        steps, findings = _split(eager_path, eager_trace, accept_damaged)
+        steps, findings = read_passes(eager_path, eager_trace, accept_damaged)
         times = _step_of(eager_path, steps, run, result, beside.step, accept_damaged)
         eager = EagerStep(beside.bare_ns, beside.profiled_ns, times)
-        relabel = _labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
+        relabel = labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
         findings += check_log(beside.profiler_messages)
     else:
         # The kernels of a compiled graph are told by their operators, all of them.
@@ -224,7 +129,7 @@ def _measured(
         else:
             trace = read_trace(path, accept_damaged=accept_damaged)
         findings = ()
-    steps, found = _split(path, trace, accept_damaged, relabel, known)
+    steps, found = read_passes(path, trace, accept_damaged, relabel, known)
     mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
     mine = replace(mine, traffic=_traffic(folder, result, measurement))
     traced = TracedStep(
@@ -279,93 +184,10 @@ def _step_of(
     return mine[0]
 
 
-def replay_labels(
-    folder: Path, result: ConfigResult, measurement: Measurement, *, accept_damaged: bool = False
-) -> Relabel | None:
-    """What gives a replay of a graph the labels that its record has; None for an eager pass.
-
-    Args:
-        accept_damaged: read what is left of a damaged trace of the eager pass.
-    """
-    beside = measurement.eager
-    if beside is None:
-        return None
-
-    def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
-        path = folder / measurement.trace
-        eager = read_trace(folder / beside.trace, accept_damaged=accept_damaged)
-        return _labels_of_eager(folder, path, found.trace, result.phase, beside, eager)(found)
-
-    return relabel
-
-
-def _labels_of_eager(
-    folder: Path, path: Path, trace: Trace, phase: str, beside: EagerPass, eager: Trace
-) -> Relabel:
-    """What gives a replay's device events the labels of the eager pass beside it.
-
-    Where that launched other kernels, the pass on the code for captures is looked at.
-    """
-    from qwen3_profile.graphs.labels import label_replays
-    from qwen3_profile.graphs.reference import read_step_reference
-    from qwen3_profile.trace.geometry import read_geometry
-
-    geometry = read_geometry(path, trace)
-    eager_path, captured_path = folder / beside.trace, folder / beside.captured_trace
-    nodes = read_nodes(folder / beside.nodes) if beside.nodes else {}
-
-    def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
-        first = read_step_reference(eager_path, eager, beside.step, phase, "the eager pass")
-        references = [] if first is None else [first]
-        labelled, told = label_replays(found, geometry, references)
-        if not told:
-            return label_replays(found, geometry, references, nodes) if nodes else (labelled, ())
-        captured = read_trace(captured_path)
-        what = "the eager pass on the code for captures"
-        other = read_step_reference(captured_path, captured, beside.captured_step, phase, what)
-        references += [] if other is None else [other]
-        return label_replays(found, geometry, references, nodes)
-
-    return relabel
-
-
 def _context_len(result: ConfigResult, measurement: Measurement) -> int:
     """The tokens that the attention of a forward pass sees: its own and those before them."""
     before = result.config.input_len
     return before + (measurement.position + 1 if result.phase == "decode" else 0)
-
-
-def _split(
-    path: Path,
-    trace: Trace,
-    accept_damaged: bool,
-    relabel: Relabel | None = None,
-    known: CompiledPass | None = None,
-) -> tuple[tuple[StepTimes, ...], tuple[Finding, ...]]:
-    """The steps with our labels, and what is odd in the trace.
-
-    Args:
-        relabel: gives the replays of graphs their labels.
-        known: of the compiled passes in it.
-    """
-    compiled: tuple[CompiledTimes, ...] = ()
-    told: tuple[Finding, ...] = ()
-    if known is not None:
-        from qwen3_profile.compiled.steps import attribute_compiled
-
-        matched = attribute_compiled(path, trace, known)
-        attribution, compiled, told = matched.found, matched.times, matched.findings
-    else:
-        attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
-    findings = (*check_trace(attribution), *told)
-    if not accept_damaged:
-        refuse_damage(str(path), findings)
-    if relabel is not None:
-        attribution, more = relabel(attribution)
-        findings += more
-    steps = read_steps(split_parts(attribution), compiled)
-    demand_balance(path, steps)
-    return steps, findings
 
 
 def _graphs_expected(model: ModelFacts, result: ConfigResult) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qwen3_profile import attribution
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.collect import collect_read_trace
+from qwen3_profile.lone import collect_read_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.saved import by_config, read_saved
 from qwen3_profile.scopes import build_scopes, select_labels

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qwen3_profile.collect import collect_config, collect_trace
+from qwen3_profile.collect import collect_config
 from qwen3_profile.errors import ConfigError, TraceError
+from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
 from qwen3_profile.trace import read_trace

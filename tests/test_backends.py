@@ -16,9 +16,9 @@ from qwen3_profile.arguments import parse_arguments
 from qwen3_profile.attribution import Attribution
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
 from qwen3_profile.backward import split_backward
-from qwen3_profile.collect import collect_trace
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import read_steps
 from qwen3_profile.views.backends import render_backends

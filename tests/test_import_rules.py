@@ -35,8 +35,8 @@ CHAIN = (
     "graphs.labels", "graphs.savings", "checks", "files", "traffic.moved", "compiled.provenance",
     "compiled.match", "compiled.scopes", "compiled.times", "routing", "runs", "compiled.steps",
     "compiled.record_json", "backends", "steps", "traffic.parts", "percentiles", "records",
-    "side_by_side", "modules.foreign", "ledger", "graphs.captured", "collect", "saved", "ranks",
-    "summary", "store",
+    "side_by_side", "modules.foreign", "ledger", "graphs.captured", "labelled", "lone", "collect",
+    "saved", "ranks", "summary", "store",
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 from kineto import document, driver, host, kernel, label, launch, step, write
 
-from qwen3_profile import collect, windows
-from qwen3_profile.collect import collect_trace
+from qwen3_profile import lone, windows
 from qwen3_profile.errors import DamagedTraceError
+from qwen3_profile.lone import collect_trace
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.records import TimingRecord
 
@@ -60,8 +60,8 @@ ODD = {
 
 def records_of(path: Path) -> tuple[tuple[TimingRecord, ...], bool]:
     """The records, and whether the trace was looked at as a whole for them."""
-    whole = mock.Mock(side_effect=collect.collect_read_trace)
-    with mock.patch.object(collect, "collect_read_trace", whole):
+    whole = mock.Mock(side_effect=lone.collect_read_trace)
+    with mock.patch.object(lone, "collect_read_trace", whole):
         return collect_trace(path, accept_damaged=True), whole.called
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from kineto import cpu_op, document, host, kernel, label, launch, read, step, write
 
 from qwen3_profile.attribution import NO_STEP, attribute
-from qwen3_profile.collect import collect_trace
 from qwen3_profile.collectives import split_collectives
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
+from qwen3_profile.lone import collect_trace
 from qwen3_profile.modules.passes import read_phase
 from qwen3_profile.modules.scopes import ModuleScopes, build_module_scopes
 from qwen3_profile.parts import Part

@@ -11,11 +11,11 @@ from kineto import cpu_op, document, forward_pass, host, kernel, label, launch, 
 from test_ledger import traces
 
 from qwen3_profile.attribution import attribute
-from qwen3_profile.collect import collect_trace
 from qwen3_profile.collectives import is_collective, split_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.ledger import make_ledger
+from qwen3_profile.lone import collect_trace
 from qwen3_profile.parts import Part
 from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records import RunFacts, TimingRecord

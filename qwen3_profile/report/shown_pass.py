@@ -13,8 +13,8 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.collect import attribute_labels
 from qwen3_profile.errors import TraceError
+from qwen3_profile.labelled import attribute_labels
 from qwen3_profile.modules.foreign import attribute_modules
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.joining import join_bars
