@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.parts import NO_PART, PackedTimes, Part, PartTree
+from qwen3_profile.packed_parts import NO_PART, PackedTimes, PartTree
+from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Int32, Int64
 

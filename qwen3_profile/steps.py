@@ -13,6 +13,7 @@ from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
 from qwen3_profile.compiled.times import CompiledTimes, merge_compiled
 from qwen3_profile.fold import NO_GROUP, fold_groups
+from qwen3_profile.packed_parts import place_of
 from qwen3_profile.parts import Part, merge_parts
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64
@@ -131,8 +132,10 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    found = (part for part in forward.each() if part.name.endswith(labels.COLLECTIVES))
-    return tuple(part for part in found if short_name(part) == labels.COLLECTIVES)
+    tree, _ = place_of(forward)
+    if not any(name.endswith(labels.COLLECTIVES) for name in tree.names):
+        return ()
+    return tuple(part for part in forward.each() if short_name(part) == labels.COLLECTIVES)
 
 
 def short_name(part: Part) -> str:
