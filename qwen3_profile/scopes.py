@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from qwen3_profile import labels
+from qwen3_profile.nest import NO_PARENT, nest
 from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace, occurring
 
-NO_SCOPE = -1
+NO_SCOPE = NO_PARENT
 
 _MOST_DIGITS = 18  # of a step's number; a name may hold any text
 
@@ -74,27 +74,26 @@ class ScopeTree:
         A scope is open from its start up to, and without, its end.
         """
         found = np.full(len(time_ns), NO_SCOPE, np.int32)
-        for number in occurring(self.track):
-            asked = np.flatnonzero(track == number)
-            if not len(asked):
-                continue
-            mine = np.flatnonzero(self.track == number)
-            found[asked] = self._innermost_on_one_track(mine, time_ns[asked])
+        for number in occurring(self.track).tolist():
+            mine = track == number
+            if mine.all():
+                return self._innermost_on_one_track(number, time_ns)
+            found[mine] = self._innermost_on_one_track(number, time_ns[mine])
         return found
 
-    def _innermost_on_one_track(self, mine: Int64, time_ns: Int64) -> Int32:
-        # A bound every time a scope opens or closes, and who is innermost from there on. At equal
-        # times what closes goes first, so that a scope of no length opens and closes unseen.
-        mine = mine[self.end_ns[mine] > self.start_ns[mine]]
-        if not len(mine):
-            return np.full(len(time_ns), NO_SCOPE, np.int32)
-        bounds = np.concatenate((self.end_ns[mine], self.start_ns[mine]))
-        owner = np.concatenate((self.parent[mine], mine.astype(np.int32)))
-        # Of those that close together the outermost comes last; of those that open, the innermost.
-        rank = np.concatenate((-mine, mine + len(self)))
-        order = np.lexsort((rank, bounds))
-        at = np.searchsorted(bounds[order], time_ns, side="right") - 1
-        return np.where(at >= 0, owner[order][np.maximum(at, 0)], NO_SCOPE).astype(np.int32)
+    def _innermost_on_one_track(self, track: int, time_ns: Int64) -> Int32:
+        first, last = np.searchsorted(self.track, (track, track + 1)).tolist()
+        found = first - 1 + np.searchsorted(self.start_ns[first:last], time_ns, side="right")
+        # The last that opened by then, or the one around it that is still open.
+        none = found < first
+        asked = np.flatnonzero((self.end_ns[found] <= time_ns) & ~none)
+        while len(asked):
+            around = self.parent[found[asked]]
+            found[asked] = around
+            closed = (around != NO_SCOPE) & (self.end_ns[around] <= time_ns[asked])
+            asked = asked[closed]
+        found[none] = NO_SCOPE
+        return found.astype(np.int32)
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:
@@ -159,59 +158,22 @@ def whole_trace(trace: Trace) -> tuple[Step, ...]:
     return () if span is None else (Step(0, span.first_ns, span.last_ns + 1),)
 
 
-# Traces of before 2024 count in whole microseconds: a child may seem to outlive its parent by one.
-_RESOLUTION_NS = 1000
-
-
 def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> ScopeTree:
     rank = _ranks(names, depth)[events.name]
-    order = np.lexsort((rank, -events.dur_ns, events.start_ns, events.track))
-    track = events.track[order]
-    start, end = events.start_ns[order].tolist(), events.end_ns[order].tolist()
-    parent = [NO_SCOPE] * len(order)
-    cut: list[tuple[int, int]] = []
-    borders = np.flatnonzero(np.diff(track)) + 1
-    for first, last in pairwise((0, *borders.tolist(), len(order))):
-        cut += _nest_track(start, end, parent, first, last)
+    nested = nest(events.track, events.start_ns, events.dur_ns, rank)
+    order, cut = nested.order, nested.cut
     return ScopeTree(
         names=tuple(names),
         name=events.name[order],
         track=events.track[order],
-        start_ns=np.array(start, np.int64),
-        end_ns=np.array(end, np.int64),
-        parent=np.array(parent, np.int32),
+        start_ns=events.start_ns[order],
+        end_ns=nested.end_ns,
+        parent=nested.parent,
         is_gap=np.zeros(len(order), bool),
         crossing=Crossing(
             len(cut), sum(ns for _, ns in cut), names[events.name[order[cut[0][0]]]] if cut else ""
         ),
     )
-
-
-def _nest_track(
-    start: list[int], end: list[int], parent: list[int], first: int, last: int
-) -> list[tuple[int, int]]:
-    """Finds the parents of the scopes of one track, and cuts what outlives its parent.
-
-    Returns:
-        Which had to be cut by more than the resolution of the trace, and by how much.
-    """
-    cut = []
-    open_now: list[int] = []
-    open_until = -1
-    for i in range(first, last):
-        begin = start[i]
-        while open_now and open_until <= begin:
-            open_now.pop()
-            open_until = end[open_now[-1]] if open_now else -1
-        if open_now:
-            parent[i] = open_now[-1]
-            if end[i] > open_until:
-                if end[i] - open_until > _RESOLUTION_NS:
-                    cut.append((i, end[i] - open_until))
-                end[i] = open_until
-        open_now.append(i)
-        open_until = end[i]
-    return cut
 
 
 def _ranks(names: Sequence[str], depth: Callable[[str], int]) -> Int64:
