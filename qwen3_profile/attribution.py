@@ -202,7 +202,8 @@ def _first_places(ids: Int64, wanted: Int64) -> Int64 | Int32:
         return np.searchsorted(ids, wanted, side="left")
     table = np.zeros(count, np.int32)
     table[ids[::-1] - ids[0]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-    return table[wanted - ids[0]]
+    places: Int32 = table[wanted - ids[0]]
+    return places
 
 
 def _find_owners(

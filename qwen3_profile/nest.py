@@ -77,7 +77,7 @@ def _parents(start: Int64, end: Int64) -> Int64:
     found = np.full(len(start), NO_PARENT, np.int64)
     # In a range without length lies none.
     is_long = end > start
-    began = np.cumsum(is_long) - is_long
+    began: Int64 = np.cumsum(is_long) - is_long
     depth = began - np.searchsorted(np.sort(end[is_long], kind="stable"), start, side="right")
     by_depth = np.argsort(depth, kind="stable")
     borders = np.searchsorted(depth[by_depth], np.arange(depth.max(initial=0) + 2))

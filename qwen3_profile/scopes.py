@@ -93,7 +93,8 @@ class ScopeTree:
             closed = (around != NO_SCOPE) & (self.end_ns[around] <= time_ns[asked])
             asked = asked[closed]
         found[none] = NO_SCOPE
-        return found.astype(np.int32)
+        innermost: Int32 = found.astype(np.int32)
+        return innermost
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:

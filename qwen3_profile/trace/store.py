@@ -6,8 +6,8 @@ file began within some milliseconds, so the start of an event is four bytes abov
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,29 @@ class Store:
             block.forward_thread,
         )  # fmt: skip
         self._autograd.append(np.stack(columns))
+
+    def messages(self) -> Iterator[object]:
+        """All that was gathered, in pieces that can be sent to another process."""
+        kinds = self.kinds
+        yield kinds.keys(), kinds.unread, self._total_ns, self._autograd, self._left_out
+        for number, packed in enumerate(self._tables):
+            for block in packed:
+                yield number, block
+
+    def receive(self, messages: Iterator[Any]) -> None:
+        """Adds what the store of another process gathered from the same file."""
+        keys, unread, total_ns, autograd, left_out = next(messages)
+        numbers = self.kinds.numbers(keys)
+        for category, count in unread:
+            self.kinds.count_unread(category, count)
+        self._total_ns = [a + b for a, b in zip(self._total_ns, total_ns, strict=True)]
+        self._left_out = around((self._left_out, left_out))
+        for columns in autograd:
+            columns[0] = numbers[columns[0]]
+            self._autograd.append(columns)
+        for table, block in messages:
+            kind = _Packed(numbers[block.kind.unpacked()])
+            self._tables[table].append(replace(block, kind=kind))
 
     def recording(self, info: TraceInfo) -> Recording:
         """What was gathered.

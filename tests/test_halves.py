@@ -1,0 +1,119 @@
+"""A file that two processes read, against the same file read by one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kineto import write
+from test_kineto import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
+
+from qwen3_profile.errors import ProfileError
+from qwen3_profile.trace import Trace, halves, read_trace, reader
+from qwen3_profile.trace.text import Text
+
+
+def outcome(path: Path, *, forked: bool, whole: bool = True) -> tuple[Trace | str, bool]:
+    """The trace or why there is none; and whether two processes read it."""
+    used = False
+
+    def read(*args: Any) -> Any:
+        nonlocal used
+        found = halves.read_halves(*args) if forked else None
+        used = found is not None
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "read_halves", read)
+        patch.setattr(halves, "_may_fork", lambda: True)
+        patch.setattr(halves, "SHORTEST_BYTES", 1)
+        try:
+            return read_trace(path, accept_damaged=not whole), used
+        except ProfileError as error:
+            return str(error), used
+
+
+def assert_alike(path: Path) -> bool:
+    two, used = outcome(path, forked=True)
+    one, _ = outcome(path, forked=False)
+    if isinstance(two, Trace) and isinstance(one, Trace):
+        assert letters(two) == letters(one)
+    else:
+        assert two == one
+    return used
+
+
+@pytest.mark.parametrize("gpu", [True, False], ids=["GPU", "CPU"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_read_what_one_reads(layout: str, gpu: bool, tmp_path: Path) -> None:
+    text = text_of(layout, gpu=gpu, steps=2, layers=8)
+    assert assert_alike(write(tmp_path / "t.json", text.encode()))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_events_of_every_kind_in_both_halves(layout: str, tmp_path: Path) -> None:
+    unknown = {"ph": "X", "cat": "novel", "name": "n", "pid": 1, "tid": 1, "ts": 5, "dur": 1}
+    text = document_of([*TRAINED, unknown, *TRAINED, unknown], layout)
+    assert assert_alike(write(tmp_path / "t.json", text))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.name)
+        for path in sorted([*DATA.glob("*.json.gz"), *SHARED.glob("*.gz")])
+    ],
+)
+def test_every_trace_is_read_alike(path: Path, tmp_path: Path) -> None:
+    plain = tmp_path / path.stem
+    with Text(path) as text, plain.open("wb") as out:
+        while text.fill():
+            out.write(bytes(text))
+            text.begin = text.end
+    assert_alike(plain)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.49, 0.51, 0.8, 0.999])
+@pytest.mark.parametrize("damage", [b"", b'"', b"\0" * 64, b"\n  },\n  {\n"])
+def test_what_is_broken_is_refused_in_the_same_words(
+    share: float, damage: bytes, tmp_path: Path
+) -> None:
+    text = text_of("new", steps=2, layers=4).encode()
+    at = int(share * len(text))
+    cut = text[:at] if not damage else text[:at] + damage + text[at + len(damage) :]
+    path = write(tmp_path / "t.json", cut)
+    assert_alike(path)
+    both = [outcome(path, forked=forked, whole=False)[0] for forked in (True, False)]
+    assert isinstance(both[0], Trace) == isinstance(both[1], Trace)
+    if isinstance(both[0], Trace) and isinstance(both[1], Trace):
+        assert letters(both[0]) == letters(both[1])
+
+
+def test_a_second_process_that_dies_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
+    monkeypatch.setattr(halves, "_send_second", lambda *_: os._exit(1))
+    assert not assert_alike(path)
+
+
+def test_short_and_packed_files_are_read_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    short = write(tmp_path / "short.json", text_of("new").encode())
+    monkeypatch.setattr(halves, "_may_fork", lambda: True)
+    read_trace(short)
+    monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
+    read_trace(write(tmp_path / "t.json.gz", text_of("new").encode()))
+
+
+def test_where_threads_run_nothing_is_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
+    monkeypatch.setattr(halves.threading, "active_count", lambda: 2)
+    read_trace(write(tmp_path / "t.json", text_of("new").encode()))
