@@ -14,7 +14,16 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, find_steps
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int64, Trace, occurring
+from qwen3_profile.trace.columns import (
+    NO_CORRELATION,
+    Bool,
+    Events,
+    Int32,
+    Int64,
+    Trace,
+    occurring,
+    which,
+)
 
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
@@ -229,10 +238,9 @@ def _find_owners(
 
 def _in_graph(trace: Trace, launch: Int32) -> Bool:
     """All device events of a graph share the correlation id of the call that launched it."""
-    is_graph = np.array([is_graph_launch(name) for name in trace.names], bool)
     inside = np.zeros(len(launch), bool)
     linked = launch != NO_LAUNCH_EVENT
-    inside[linked] = is_graph[trace.launches.name[launch[linked]]]
+    inside[linked] = which(trace.names, is_graph_launch)[trace.launches.name[launch[linked]]]
     return inside
 
 

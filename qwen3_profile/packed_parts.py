@@ -104,6 +104,14 @@ class PartTree:
     parent: Int32
     times: PackedTimes
 
+    def is_like(self, other: PartTree) -> bool:
+        """Whether both have the same parts in the same places."""
+        return (
+            self.names == other.names
+            and np.array_equal(self.name, other.name)
+            and np.array_equal(self.parent, other.parent)
+        )
+
     def roots(self) -> tuple[Part, ...]:
         """The parts that lie in none, their children packed."""
         count = int((self.parent == NO_PART).sum())

@@ -77,29 +77,5 @@ class Part:
             waiting += reversed(part.parts)
 
 
-_NOTHING = (Times(), Times())
-
-
 def sum_times(times: Iterable[Times]) -> Times:
     return sum(times, Times())
-
-
-def merge_parts(parts: Sequence[Part]) -> Part:
-    """The sum of the same part over several forward passes, child by child; at least one."""
-    if len(parts) == 1:
-        return parts[0]
-    name = parts[0].name
-    sums: dict[tuple[str, ...], tuple[Times, Times]] = {}
-    below: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
-    for part in parts:
-        for path, each in part.walk():
-            path = (name, *path[1:])
-            total, own = sums.get(path, _NOTHING)
-            sums[path] = (total + each.total, own + each.own)
-            below.setdefault(path[:-1], {})[path] = None
-    built: dict[tuple[str, ...], Part] = {}
-    for path in sorted(sums, key=len, reverse=True):
-        total, own = sums[path]
-        children = tuple(built.pop(child) for child in below.get(path, ()))
-        built[path] = Part(path[-1], total, own, children)
-    return built[name,]

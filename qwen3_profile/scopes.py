@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.nest import NO_PARENT, nest
-from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace, occurring
+from qwen3_profile.trace.columns import (
+    Bool,
+    Category,
+    Events,
+    Int32,
+    Int64,
+    Trace,
+    occurring,
+    which,
+)
 
 NO_SCOPE = NO_PARENT
 
@@ -102,20 +112,26 @@ def find_steps(trace: Trace) -> tuple[Step, ...]:
     steps = find_profiler_steps(trace)
     if steps:
         return steps
-    is_phase = [name in labels.PHASES for name in trace.names]
-    phases = _steps(trace, trace.host.take(np.array(is_phase, bool)[trace.host.name]))
+    phases = _steps(trace, trace.host.take(which(trace.names, _is_phase)[trace.host.name]))
     return phases or whole_trace(trace)
 
 
 def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
     """The trace's `ProfilerStep#k` ranges in time order."""
-    is_step = [name.startswith(labels.STEP_PREFIX) for name in trace.names]
-    return _steps(trace, trace.host.take(np.array(is_step, bool)[trace.host.name]))
+    return _steps(trace, trace.host.take(which(trace.names, _is_step)[trace.host.name]))
+
+
+def _is_phase(name: str) -> bool:
+    return name in labels.PHASES
+
+
+def _is_step(name: str) -> bool:
+    return name.startswith(labels.STEP_PREFIX)
 
 
 def select_labels(trace: Trace) -> Bool:
     """Which host events are labels of our grammar, by name, whatever their category."""
-    ours = np.array([labels.parse(name) is not None for name in trace.names], bool)
+    ours = which(trace.names, labels.parse)
     mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
     return mask
 
@@ -159,12 +175,12 @@ def whole_trace(trace: Trace) -> tuple[Step, ...]:
     return () if span is None else (Step(0, span.first_ns, span.last_ns + 1),)
 
 
-def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> ScopeTree:
+def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -> ScopeTree:
     rank = _ranks(names, depth)[events.name]
     nested = nest(events.track, events.start_ns, events.dur_ns, rank)
     order, cut = nested.order, nested.cut
     return ScopeTree(
-        names=tuple(names),
+        names=names,
         name=events.name[order],
         track=events.track[order],
         start_ns=events.start_ns[order],
@@ -177,7 +193,8 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
     )
 
 
-def _ranks(names: Sequence[str], depth: Callable[[str], int]) -> Int64:
+@lru_cache(maxsize=8)
+def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
     """int64[len(names)]: which of two ranges of the same start and end is outside, the lower one.
 
     Clocks of whole microseconds make such ties; the order of the file says nothing about them.

@@ -13,8 +13,9 @@ from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
 from qwen3_profile.compiled.times import CompiledTimes, merge_compiled
 from qwen3_profile.fold import NO_GROUP, fold_groups
+from qwen3_profile.merging import merge_parts
 from qwen3_profile.packed_parts import place_of
-from qwen3_profile.parts import Part, merge_parts
+from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64
 from qwen3_profile.traffic.moved import Traffic, merge_traffic

@@ -65,7 +65,8 @@ class Words:
 
 def word_of(text: str) -> np.uint64:
     """Eight characters as a word."""
-    return np.frombuffer(text.encode("ascii"), "<u8")[0]
+    word: np.uint64 = np.frombuffer(text.encode("ascii"), "<u8")[0]
+    return word
 
 
 @lru_cache

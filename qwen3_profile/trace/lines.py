@@ -189,9 +189,7 @@ def find_spans(piece: Piece, found: Found) -> Spans:
     first_has_both = bool(words.are(head[:1], '"ph": "X", "cat"').any())
     layout = _TWO_LINES_A_HEAD if first_has_both else _ONE_FIELD_A_LINE
     has_args = brace > 0
-    dur_end = np.where(
-        has_args, brace - len(layout.before_args[:-2]), end - len(layout.at_end)
-    )
+    dur_end = np.where(has_args, brace - len(layout.before_args[:-2]), end - len(layout.at_end))
     args = np.where(has_args, brace + len("{\n"), end)
     args_end = np.where(has_args, end - len(_BEHIND_ARGS), end)
     good = words.are(dur_end, layout.before_args) & words.are(args_end, _BEHIND_ARGS)
