@@ -7,6 +7,7 @@ A training step's parts have a second pair of times, those of their backward, un
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,26 +39,41 @@ def split_json(forward: Part, steps: int) -> dict[str, Any]:
     tree, root = place_of(forward)
     seconds = tree.times.unpacked()[:, _COLUMNS] / (steps * _NS_PER_S)
     form = _form(tree.names, tree.name.tobytes(), tree.parent.tobytes(), root)
-    found: dict[str, Any] = _filled(form, [0.0, *seconds.ravel().tolist()])
+    found = form.filled([0.0, *seconds.ravel().tolist()])
     if "backward" in found:
         for key in ("forward", f"forward{_CUDA}"):
             found[key] -= found[key.replace("forward", "backward")]
     return found
 
 
-def _filled(form: Any, seconds: list[float]) -> Any:
-    """`form` with seconds in place of their numbers."""
-    if isinstance(form, dict):
-        return {
-            key: seconds[each] if isinstance(each, int) else _filled(each, seconds)
-            for key, each in form.items()
-        }
-    return [_filled(each, seconds) for each in form]
+class _Form:
+    """A dict with numbers of times where the times go, and lists or dicts of such."""
+
+    __slots__ = ("_inside", "_keys", "_lists", "_times")
+
+    def __init__(self, form: dict[str, Any]) -> None:
+        self._keys = tuple(form)
+        # Two more than there are keys: for less than two there would come no tuple.
+        places = [each if isinstance(each, int) else 0 for each in form.values()]
+        self._times = itemgetter(*places, 0, 0)
+        self._inside = [(k, _Form(each)) for k, each in form.items() if isinstance(each, dict)]
+        self._lists = [
+            (k, [_Form(one) for one in each]) for k, each in form.items() if isinstance(each, list)
+        ]
+
+    def filled(self, seconds: list[float]) -> dict[str, Any]:
+        """The dict with `seconds` in place of their numbers."""
+        found: dict[str, Any] = dict(zip(self._keys, self._times(seconds), strict=False))
+        for key, form in self._inside:
+            found[key] = form.filled(seconds)
+        for key, forms in self._lists:
+            found[key] = [form.filled(seconds) for form in forms]
+        return found
 
 
 # The passes of one model are of one form, and differ in nothing but their times.
 @lru_cache(maxsize=8)
-def _form(names: tuple[str, ...], name: bytes, parent: bytes, root: int) -> dict[str, Any]:
+def _form(names: tuple[str, ...], name: bytes, parent: bytes, root: int) -> _Form:
     """What `split_json` says of the tree's root, with the number of each time in its place.
 
     They are counted along the rows of its times, from 1; number 0 is that of no time.
@@ -68,7 +84,7 @@ def _form(names: tuple[str, ...], name: bytes, parent: bytes, root: int) -> dict
     tree = PartTree(
         names, np.frombuffer(name, np.int32), np.frombuffer(parent, np.int32), PackedTimes(numbers)
     )
-    return _pass_form(tree.roots()[root])
+    return _Form(_pass_form(tree.roots()[root]))
 
 
 def _pass_form(forward: Part) -> dict[str, Any]:

@@ -216,11 +216,14 @@ def with_gaps(
     names = dict(zip(tree.names, range(len(tree.names)), strict=True))
     owner, before, after = _stretches(tree)
     closed = after == NO_SCOPE
-    kind = np.stack((tree.name[owner], tree.name[before], np.where(closed, -1, tree.name[after])))
+    following = np.where(closed, _NO_NAME, tree.name[after])
     # Few of the stretches differ by more than their time.
-    kinds, which = np.unique(kind, axis=1, return_inverse=True)
-    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in kinds.T.tolist()]
-    gap = np.array(known, np.int64)[which.reshape(-1)]
+    count = len(tree.names) + 1
+    kind = (tree.name[owner].astype(np.int64) * count + tree.name[before]) * count + following + 1
+    _, first, kinds = np.unique(kind, return_index=True, return_inverse=True)
+    stretches = np.stack((tree.name[owner], tree.name[before], following))[:, first].T.tolist()
+    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in stretches]
+    gap = np.array(known, np.int64)[kinds]
     start = tree.end_ns[before]
     end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
     kept = (gap != _NO_NAME) & (end > start)

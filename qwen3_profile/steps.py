@@ -17,7 +17,7 @@ from qwen3_profile.merging import merge_parts
 from qwen3_profile.packed_parts import place_of
 from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE
-from qwen3_profile.trace.columns import Bool, Int64
+from qwen3_profile.trace.columns import Bool, Int64, which
 from qwen3_profile.traffic.moved import Traffic, merge_traffic
 
 
@@ -134,9 +134,13 @@ def backward_of(forward: Part) -> Part | None:
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
     tree, _ = place_of(forward)
-    if not any(name.endswith(labels.COLLECTIVES) for name in tree.names):
+    if not which(tree.names, _is_collective).any():
         return ()
-    return tuple(part for part in forward.each() if short_name(part) == labels.COLLECTIVES)
+    return tuple(part for part in forward.each() if _is_collective(part.name))
+
+
+def _is_collective(name: str) -> bool:
+    return name.rpartition(".")[2] == labels.COLLECTIVES
 
 
 def short_name(part: Part) -> str:

@@ -161,7 +161,10 @@ class _Place:
             place = self._keys.get(key)
             if place is None:
                 place = self._keys[key] = _Place()
-            place.add(inside)
+            if type(inside) is float:
+                place._numbers.append(inside)
+            else:
+                place.add(inside)
 
     def _columns(self) -> dict[str, _Place]:
         """The rows so far, as a place for each key."""
@@ -187,7 +190,9 @@ class _Place:
             return {key: place.statistics() for key, place in self._keys.items()}
         if self._places is not None:
             return [place.statistics() for place in self._places]
-        known = [value for value in self._numbers if math.isfinite(value)]
+        known = self._numbers
+        if not all(map(math.isfinite, known)):
+            known = array("d", filter(math.isfinite, known))
         return spread(known) if known else None
 
 
