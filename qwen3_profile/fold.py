@@ -150,6 +150,7 @@ def _build(
     times = np.concatenate((total, own), axis=1)[order]
     borders = np.searchsorted(group[order], np.arange(count + 1)).tolist()
     found = []
+    tree = None
     for begin, end in pairwise(borders):
         inside = np.where(nested[begin:end], parent[begin:end] - begin, NO_PART)
         tree = PartTree(
@@ -157,7 +158,7 @@ def _build(
             name[begin:end].astype(np.int32),
             inside.astype(np.int32),
             PackedTimes(times[begin:end]),
-        )
+        ).sharing(tree)
         found.append(tree.roots())
     return found
 

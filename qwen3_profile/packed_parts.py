@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -72,11 +72,24 @@ class PackedTimes:
         self._counts = _smallest(times[:, _IS_COUNT])
         self._ns = _smallest(times[:, ~_IS_COUNT])
 
+    def sharing(self, other: PackedTimes) -> PackedTimes:
+        """The same times, which hold what is the same in the other ones no second time."""
+        self._counts = _one_of(other._counts, self._counts)
+        return self
+
     def unpacked(self) -> Int64:
         times = np.empty((len(self._ns), len(_IS_COUNT)), np.int64)
         times[:, _IS_COUNT] = self._counts
         times[:, ~_IS_COUNT] = self._ns
         return times
+
+
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+
+
+def _one_of(known: _Array, new: _Array) -> _Array:
+    """One array for both, if they are the same."""
+    return known if known.dtype == new.dtype and np.array_equal(known, new) else new
 
 
 _IS_COUNT = np.array([not name.endswith("_ns") for name in Times._fields] * 2)
@@ -103,6 +116,17 @@ class PartTree:
     name: Int32
     parent: Int32
     times: PackedTimes
+
+    def sharing(self, other: PartTree | None) -> PartTree:
+        """The same tree, which holds what is the same in the other one no second time."""
+        if other is None:
+            return self
+        return PartTree(
+            self.names,
+            _one_of(other.name, self.name),
+            _one_of(other.parent, self.parent),
+            self.times.sharing(other.times),
+        )
 
     def is_like(self, other: PartTree) -> bool:
         """Whether both have the same parts in the same places."""

@@ -121,6 +121,11 @@ def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
     return _steps(trace, trace.host.take(which(trace.names, _is_step)[trace.host.name]))
 
 
+def may_be_step(name: str) -> bool:
+    """Whether `find_steps` looks at a range of this name."""
+    return _is_phase(name) or _is_step(name)
+
+
 def _is_phase(name: str) -> bool:
     return name in labels.PHASES
 

@@ -25,6 +25,7 @@ from qwen3_profile.trace.columns import (
     TraceInfo,
     around,
     no_autograd_ops,
+    which,
 )
 from qwen3_profile.trace.document import damaged
 from qwen3_profile.trace.kinds import Kinds
@@ -95,6 +96,20 @@ class _PackedBlock:
             self.kind.unpacked(), self.start_ns.unpacked(), self.dur_ns.unpacked(),
             self.correlation.unpacked(),
         )  # fmt: skip
+
+    def take(self, wanted: Bool) -> _PackedBlock | None:
+        """The events of those kinds, told by a flag each; None if there are none."""
+        kind = self.kind.unpacked()
+        at = np.flatnonzero(wanted[kind])
+        if not len(at):
+            return None
+        return _PackedBlock(
+            _Packed(kind[at]),
+            _Packed(self.start_ns.unpacked()[at]),
+            _Packed(self.dur_ns.unpacked()[at]),
+            _Packed(self.correlation.unpacked()[at]),
+            self.span,
+        )
 
 
 class Store:
@@ -204,10 +219,12 @@ class Recording:
         """The events that started from `begin_ns` up to, and without, `end_ns`; no autograd's."""
         return self._trace(self._tables, Span(begin_ns, end_ns - 1), no_autograd_ops())
 
-    def host(self) -> Trace:
-        """The host events alone."""
+    def host(self, wanted: Callable[[str], bool]) -> Trace:
+        """Those host events alone whose name is wanted."""
         host, *others = self._tables
-        return self._trace((host, *([] for _ in others)), _ALWAYS, no_autograd_ops())
+        is_wanted = which(self._names, wanted)[self._kinds.name]
+        found = [taken for block in host if (taken := block.take(is_wanted)) is not None]
+        return self._trace((found, *([] for _ in others)), _ALWAYS, no_autograd_ops())
 
     def __len__(self) -> int:
         """How many host events, launches and device events there are."""
