@@ -27,7 +27,8 @@ def outcome(path: Path, *, forked: bool, whole: bool = True) -> tuple[Trace | st
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "read_halves", read)
-        patch.setattr(halves, "_may_fork", lambda: True)
+        patch.setattr(halves, "may_fork", lambda: True)
+        patch.setattr(halves, "core_count", lambda: 2)
         patch.setattr(halves, "SHORTEST_BYTES", 1)
         try:
             return read_trace(path, accept_damaged=not whole), used
@@ -104,16 +105,17 @@ def test_short_and_packed_files_are_read_by_one_process(
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     short = write(tmp_path / "short.json", text_of("new").encode())
-    monkeypatch.setattr(halves, "_may_fork", lambda: True)
+    monkeypatch.setattr(halves, "may_fork", lambda: True)
+    monkeypatch.setattr(halves, "core_count", lambda: 2)
     read_trace(short)
     monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
     read_trace(write(tmp_path / "t.json.gz", text_of("new").encode()))
 
 
-def test_where_threads_run_nothing_is_forked(
+def test_what_must_not_be_forked_reads_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
-    monkeypatch.setattr(halves.threading, "active_count", lambda: 2)
+    monkeypatch.setattr(halves, "may_fork", lambda: False)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from qwen3_profile.cores import core_count, may_fork
 from qwen3_profile.errors import TraceError
 from qwen3_profile.trace.document import GZIP_MAGIC, Document, decode_document
 from qwen3_profile.trace.pieces import Pieces
@@ -37,7 +36,7 @@ def read_halves(path: Path, keeps_op: Keeps) -> tuple[Store, Document] | None:
     None where the file is to be read by one process: it is short or packed, no event begins in its
     middle as Kineto writes them, something is wrong with it, or this process must not be forked.
     """
-    if not _may_fork():
+    if core_count() < 2 or not may_fork():
         return None
     try:
         size = path.stat().st_size
@@ -60,13 +59,6 @@ def read_halves(path: Path, keeps_op: Keeps) -> tuple[Store, Document] | None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-
-
-def _may_fork() -> bool:
-    """Whether there is a processor for a second process, and no thread that it would lack."""
-    if sys.platform != "linux" or "torch" in sys.modules or threading.active_count() > 1:
-        return False
-    return len(os.sched_getaffinity(0)) > 1
 
 
 def _middle(path: Path, size: int) -> int | None:
