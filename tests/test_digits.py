@@ -18,7 +18,7 @@ Reading = Callable[[Words, Int64, Int64], tuple[Int64, Bool]]
 
 def read_times_between(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
     """As `read_integers`, where each number stands behind a space, as `read_times` wants it."""
-    begin, values, good = read_times(words, end)
+    begin, values, good, _ = read_times(words, end, "")
     return values, good & (begin == start)
 
 
@@ -82,6 +82,14 @@ def test_times_side_by_side_are_read_as_one_by_one(texts: list[str], gap: str) -
 def test_what_is_taken_is_right(texts: list[str]) -> None:
     for text, value in zip(texts, read(read_times_between, texts), strict=True):
         assert value is None or value == nanoseconds(text.encode())
+
+
+def test_what_stands_behind_a_time() -> None:
+    data = bytearray(b" " * 32 + b" 1.250, and more 2.500, and less" + b" " * 32)
+    end = np.array([data.index(b","), data.rindex(b",")])
+    _, values, good, followed = read_times(Words(data), end, ", and more")
+    assert (values.tolist(), good.tolist()) == ([1250, 2500], [True, True])
+    assert followed.tolist() == [True, False]
 
 
 @given(st.lists(st.integers(0, 10**16 - 1), min_size=1, max_size=20))

@@ -56,11 +56,15 @@ class Words:
 
     def are(self, position: Int64, text: str) -> Bool:
         """Whether `text` stands at each position."""
-        expected, mask = _words_of(text)
-        found = np.ones(len(position), bool)
-        for got, want, where in zip(self.at(position, len(expected)), expected, mask, strict=True):
-            found &= (got & where) == want
-        return found
+        return _are(self.at(position, len(_words_of(text)[0])), text)
+
+
+def _are(words: Word, text: str) -> Bool:
+    """Whether each column of words, uint64[count, n], begins with `text`."""
+    found = np.ones(words.shape[1], bool)
+    for got, want, where in zip(words, *_words_of(text), strict=True):
+        found &= (got & where) == want
+    return found
 
 
 def word_of(text: str) -> np.uint64:
@@ -77,13 +81,17 @@ def _words_of(text: str) -> tuple[Word, Word]:
     return np.frombuffer(filled, "<u8"), np.frombuffer(mask, "<u8")
 
 
-def read_times(words: Words, end: Int64) -> tuple[Int64, Int64, Bool]:
+def read_times(words: Words, end: Int64, behind: str) -> tuple[Int64, Int64, Bool, Bool]:
     """Microseconds with three decimals or none that end there, each behind a space.
 
+    Args:
+        behind: what is to stand behind them.
+
     Returns:
-        Where each begins, its ns, and which of them are such.
+        Where each begins, its ns, which of them are such, and behind which that stands.
     """
-    last, *before = np.ascontiguousarray(words.at(end - 8 * _MOST_WORDS, _MOST_WORDS)[::-1])
+    around = words.at(end - 8 * _MOST_WORDS, _MOST_WORDS + len(_words_of(behind)[0]))
+    last, *before = np.ascontiguousarray(around[:_MOST_WORDS][::-1])
     length = _length_behind_space((last, *before))
     has_dot = ((last >> _u64(32)) & _u64(0xFF) == _u64(ord("."))) & (length > 4)
     # Without the dot the word has seven digits: three decimals, and four in front of them.
@@ -105,7 +113,7 @@ def read_times(words: Words, end: Int64) -> tuple[Int64, Int64, Bool]:
     # JSON has no number that begins with a zero, but for the zero itself.
     in_front[~good] = 1
     good &= (value <= _LATEST) & ((value >= _LEAST_NS[in_front]) | (in_front == 1))
-    return end - length, value.view(np.int64), good
+    return end - length, value.view(np.int64), good, _are(around[_MOST_WORDS:], behind)
 
 
 def _length_behind_space(before: tuple[Word, ...]) -> Int64:

@@ -192,12 +192,11 @@ def find_spans(piece: Piece, found: Found) -> Spans:
     dur_end = np.where(has_args, brace - len(layout.before_args[:-2]), end - len(layout.at_end))
     args = np.where(has_args, brace + len("{\n"), end)
     args_end = np.where(has_args, end - len(_BEHIND_ARGS), end)
-    good = words.are(dur_end, layout.before_args) & words.are(args_end, _BEHIND_ARGS)
+    dur, dur_ns, good, followed = read_times(words, dur_end, layout.before_args)
+    followed &= words.are(args_end, _BEHIND_ARGS)
     if not has_args.all():
-        good = np.where(has_args, good, words.are(dur_end, layout.at_end))
-    dur, dur_ns, is_time = read_times(words, dur_end)
+        followed = np.where(has_args, followed, words.are(dur_end, layout.at_end))
     ts_end = dur - len(layout.before_dur)
-    ts, start_ns, also = read_times(words, ts_end)
-    good &= words.are(ts_end, layout.before_dur) & is_time & also & (ts > head)
-    good &= args_end >= args
+    ts, start_ns, also, before_dur = read_times(words, ts_end, layout.before_dur)
+    good &= followed & also & before_dur & (ts > head) & (args_end >= args)
     return Spans(event, head, ts, start_ns, dur_ns, args, args_end).take(good)
