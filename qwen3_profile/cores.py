@@ -32,7 +32,7 @@ def map_files(
         files: what the items stand for; their sizes say whether several cores pay.
     """
     count = min(len(items), core_count())
-    if count < 2 or not may_fork() or sum(map(_text_bytes, files)) < _LEAST_BYTES:
+    if count < 2 or not may_fork() or sum(map(text_bytes, files)) < _LEAST_BYTES:
         return [work(item) for item in items]
     # Slow to import, and most exports are of one file.
     from concurrent.futures import ProcessPoolExecutor
@@ -62,7 +62,8 @@ def may_fork() -> bool:
     return pools is None or pools.parent_process() is None
 
 
-def _text_bytes(file: Path) -> int:
+def text_bytes(file: Path) -> int:
+    """About how long the text of a trace file is; 0 where there is none."""
     try:
         size = file.stat().st_size
     except OSError:

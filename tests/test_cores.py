@@ -70,8 +70,8 @@ def test_one_process_does_what_several_would_not_do_sooner(
 def test_a_packed_file_counts_as_its_text(tmp_path: Path) -> None:
     packed = tmp_path / "t.json.gz"
     packed.write_bytes(b" " * 100)
-    assert cores._text_bytes(packed) > 1000
-    assert cores._text_bytes(tmp_path / "missing") == 0
+    assert cores.text_bytes(packed) > 1000
+    assert cores.text_bytes(tmp_path / "missing") == 0
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ _EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BORDERS = (b"\n  },\n", b"},")
 _MOST_TRIES = 4
 _LONGEST_HEAD = 1 << 24
+_LONGEST_PIECE = 1 << 24
+
+
+class NoTurnsError(Exception):
+    """The file is not in Kineto's layouts, or is broken: one process is to read it."""
 
 
 class Pieces:
@@ -30,14 +35,15 @@ class Pieces:
     stands before and after the events needs no reading of its own.
 
     Args:
-        head: what stands before the events, where the text begins behind it.
+        turn: of two processes that read every second piece each, 0 or 1; None to read them all.
     """
 
-    def __init__(self, path: Path, store: Store, head: bytes | None = None) -> None:
+    def __init__(self, path: Path, store: Store, turn: int | None = None) -> None:
         self._path = path
         self._store = store
         self._kineto = KinetoText(path, store.kinds)
-        self.head = head
+        self._turn = turn
+        self.head: bytes | None = None
         self.cuts = 0
 
     def read(self, text: Text) -> bytes:
@@ -46,6 +52,7 @@ class Pieces:
         Raises:
             TraceError: the file cannot be read.
             DamagedTraceError: it was a trace, but is cut off or broken.
+            NoTurnsError: it cannot be read by two processes.
         """
         # Text in which no border is found goes to the decoder in one piece.
         goes_on = True
@@ -61,6 +68,9 @@ class Pieces:
                 return text.end - text.begin < _LONGEST_HEAD
             self.head = bytes(text)[:begin]
             text.begin += begin
+        if self._turn is not None:
+            self._take_turn(text, self._turn)
+            return True
         for border in _BORDERS:
             end = text.end
             for _ in range(_MOST_TRIES):
@@ -70,6 +80,19 @@ class Pieces:
                 if self._add(text, end + len(border)):
                     return True
         return False
+
+    def _take_turn(self, text: Text, turn: int) -> None:
+        """Reads the next piece, or leaves it to the other process: both cut the same ones."""
+        border = _BORDERS[0]
+        found = text.data.rfind(border, text.begin, text.end)
+        if found < 0:
+            if text.end - text.begin > _LONGEST_PIECE:
+                raise NoTurnsError
+        elif self.cuts % 2 != turn:
+            text.begin = found + len(border)
+            self.cuts += 1
+        elif not self._add(text, found + len(border)):
+            raise NoTurnsError
 
     def _add(self, text: Text, cut: int) -> bool:
         """Whether `text` up to `cut` is whole events with a comma behind each; then it is read."""

@@ -1,6 +1,7 @@
 """A Kineto trace file in, a `Trace` of columns out.
 
-The file is read piece by piece (`pieces.py`), a long one in two halves at once (`halves.py`).
+The file is read piece by piece (`pieces.py`), a long one by two processes in turns
+(`turns.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.document import Distributed, Document, decode_document, salvage
 from qwen3_profile.trace.general import nanoseconds, read_events
-from qwen3_profile.trace.halves import read_halves
 from qwen3_profile.trace.kinds import MODULE_PREFIX, NODE_PREFIX
 from qwen3_profile.trace.pieces import Pieces
 from qwen3_profile.trace.store import Recording, Store
 from qwen3_profile.trace.text import Text
+from qwen3_profile.trace.turns import read_in_turns
 
 __all__ = ["MODULE_PREFIX", "NODE_PREFIX", "nanoseconds", "read_recording", "read_trace"]
 
@@ -61,7 +62,7 @@ def read_recording(
 
 def _read(path: Path, keeps_op: Callable[[str], bool] | None) -> tuple[Store, Document]:
     """The events, but for some of the last ones; and the document with these alone."""
-    found = read_halves(path, keeps_op)
+    found = read_in_turns(path, keeps_op)
     if found is not None:
         return found
     store = Store(path, keeps_op)

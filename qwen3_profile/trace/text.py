@@ -33,18 +33,15 @@ class Text:
     """What is in memory of a file's text: `data[begin:end]`, with room in front and behind it.
 
     Plain or gzip, whatever the file's name says.
-
-    Args:
-        part: of a plain file, which bytes of it; None for all of them.
     """
 
-    def __init__(self, path: Path, part: slice | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self.data = bytearray(2 * (MARGIN_BYTES + PIECE_BYTES))
         self.begin = self.end = MARGIN_BYTES
         with _told(path):
             self._file = path.open("rb", buffering=0)
-            self._source = _source(self._file) if part is None else _Part(self._file, part)
+            self._source = _source(self._file)
 
     def __enter__(self) -> Text:
         return self
@@ -84,20 +81,6 @@ def _source(file: FileIO) -> _Source:
     if magic != GZIP_MAGIC:
         return file
     return gzip.GzipFile(fileobj=file) if igzip_lib is None else _Inflated(file)
-
-
-class _Part:
-    """Some bytes of a plain file."""
-
-    def __init__(self, file: FileIO, part: slice) -> None:
-        self._file = file
-        self._left = part.stop - part.start
-        file.seek(part.start)
-
-    def readinto(self, view: memoryview) -> int:
-        count = self._file.readinto(view[: self._left])
-        self._left -= count
-        return count
 
 
 class _Inflated:

@@ -11,34 +11,37 @@ from kineto import write
 from test_kineto import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
 
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.trace import Trace, halves, read_trace, reader
-from qwen3_profile.trace.text import Text
+from qwen3_profile.trace import Trace, read_trace, reader, turns
+from qwen3_profile.trace import text as text_module
 
 
-def outcome(path: Path, *, forked: bool, whole: bool = True) -> tuple[Trace | str, bool]:
+def outcome(
+    path: Path, *, forked: bool, whole: bool = True, piece: int = 1 << 15
+) -> tuple[Trace | str, bool]:
     """The trace or why there is none; and whether two processes read it."""
     used = False
 
     def read(*args: Any) -> Any:
         nonlocal used
-        found = halves.read_halves(*args) if forked else None
+        found = turns.read_in_turns(*args) if forked else None
         used = found is not None
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "read_halves", read)
-        patch.setattr(halves, "may_fork", lambda: True)
-        patch.setattr(halves, "core_count", lambda: 2)
-        patch.setattr(halves, "SHORTEST_BYTES", 1)
+        patch.setattr(reader, "read_in_turns", read)
+        patch.setattr(turns, "may_fork", lambda: True)
+        patch.setattr(turns, "core_count", lambda: 2)
+        patch.setattr(turns, "SHORTEST_BYTES", 1)
+        patch.setattr(text_module, "PIECE_BYTES", piece)
         try:
             return read_trace(path, accept_damaged=not whole), used
         except ProfileError as error:
             return str(error), used
 
 
-def assert_alike(path: Path) -> bool:
-    two, used = outcome(path, forked=True)
-    one, _ = outcome(path, forked=False)
+def assert_alike(path: Path, piece: int = 1 << 15) -> bool:
+    two, used = outcome(path, forked=True, piece=piece)
+    one, _ = outcome(path, forked=False, piece=piece)
     if isinstance(two, Trace) and isinstance(one, Trace):
         assert letters(two) == letters(one)
     else:
@@ -51,12 +54,13 @@ def assert_alike(path: Path) -> bool:
 def test_two_processes_read_what_one_reads(layout: str, gpu: bool, tmp_path: Path) -> None:
     text = text_of(layout, gpu=gpu, steps=2, layers=8)
     assert assert_alike(write(tmp_path / "t.json", text.encode()))
+    assert assert_alike(write(tmp_path / "t.json.gz", text.encode()))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_events_of_every_kind_in_both_halves(layout: str, tmp_path: Path) -> None:
+def test_events_of_every_kind_in_both_processes(layout: str, tmp_path: Path) -> None:
     unknown = {"ph": "X", "cat": "novel", "name": "n", "pid": 1, "tid": 1, "ts": 5, "dur": 1}
-    text = document_of([*TRAINED, unknown, *TRAINED, unknown], layout)
+    text = document_of([*TRAINED, unknown, *TRAINED, unknown] * 20, layout)
     assert assert_alike(write(tmp_path / "t.json", text))
 
 
@@ -67,13 +71,8 @@ def test_events_of_every_kind_in_both_halves(layout: str, tmp_path: Path) -> Non
         for path in sorted([*DATA.glob("*.json.gz"), *SHARED.glob("*.gz")])
     ],
 )
-def test_every_trace_is_read_alike(path: Path, tmp_path: Path) -> None:
-    plain = tmp_path / path.stem
-    with Text(path) as text, plain.open("wb") as out:
-        while text.fill():
-            out.write(bytes(text))
-            text.begin = text.end
-    assert_alike(plain)
+def test_every_trace_is_read_alike(path: Path) -> None:
+    assert_alike(path, piece=1 << 20)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.49, 0.51, 0.8, 0.999])
@@ -96,26 +95,23 @@ def test_a_second_process_that_dies_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
-    monkeypatch.setattr(halves, "_send_second", lambda *_: os._exit(1))
+    monkeypatch.setattr(turns, "_send", lambda *_: os._exit(1))
     assert not assert_alike(path)
 
 
-def test_short_and_packed_files_are_read_by_one_process(
+def test_a_short_file_is_read_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    short = write(tmp_path / "short.json", text_of("new").encode())
-    monkeypatch.setattr(halves, "may_fork", lambda: True)
-    monkeypatch.setattr(halves, "core_count", lambda: 2)
-    read_trace(short)
-    monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
-    read_trace(write(tmp_path / "t.json.gz", text_of("new").encode()))
+    monkeypatch.setattr(turns, "may_fork", lambda: True)
+    monkeypatch.setattr(turns, "core_count", lambda: 2)
+    read_trace(write(tmp_path / "t.json", text_of("new").encode()))
 
 
 def test_what_must_not_be_forked_reads_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr(halves, "SHORTEST_BYTES", 1)
-    monkeypatch.setattr(halves, "may_fork", lambda: False)
+    monkeypatch.setattr(turns, "SHORTEST_BYTES", 1)
+    monkeypatch.setattr(turns, "may_fork", lambda: False)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))
