@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, NO_SEQUENCE, Category
 from qwen3_profile.trace.document import Event, damaged
 from qwen3_profile.trace.kinds import LINKED, NODE_PREFIX, Kinds
-from qwen3_profile.trace.store import Block
 
 _INT64_MAX = 2**63 - 1
 SEQUENCE_KEY = '"Sequence number"'

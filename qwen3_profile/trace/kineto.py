@@ -30,10 +30,10 @@ As older ones do, with the arrow from the launch to its kernel:
         "cat": "ac2g", "name": "ac2g"
       },
 
-The lines of all events of a piece are looked at together (`lines.py`), and the text from `"ph"` to
-`"tid"` tells the kind of the event (`heads.py`). What is read is checked to the letter; of what is
-not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise is left
-to `general.py`, and so is a whole piece whose events do not follow each other as above.
+All events of a piece are looked at together, found by their braces (`lines.py`); the text from
+`"ph"` to `"tid"` tells the kind of an event (`heads.py`). What is read is checked to the letter; of
+what is not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise
+is left to `general.py`, and so is a whole piece whose events do not follow each other as above.
 
 `ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
 on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
@@ -48,6 +48,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Category, Int64
 from qwen3_profile.trace.digits import Words, read_integers
 from qwen3_profile.trace.document import NOT_JSON, Event, decode_events
@@ -65,7 +66,6 @@ from qwen3_profile.trace.lines import (
     find_events,
     find_spans,
 )
-from qwen3_profile.trace.store import Block
 from qwen3_profile.trace.text import Text
 
 _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')

@@ -15,7 +15,8 @@ from qwen3_profile.trace.document import Distributed, Document, decode_document,
 from qwen3_profile.trace.general import nanoseconds, read_events
 from qwen3_profile.trace.kinds import MODULE_PREFIX, NODE_PREFIX
 from qwen3_profile.trace.pieces import Pieces
-from qwen3_profile.trace.store import Recording, Store
+from qwen3_profile.trace.recording import Recording
+from qwen3_profile.trace.store import Store
 from qwen3_profile.trace.text import Text
 from qwen3_profile.trace.turns import read_in_turns
 
