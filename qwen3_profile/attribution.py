@@ -111,10 +111,8 @@ def attribute(
         steps = find_steps(trace)
     device, launches = trace.device, trace.launches
     launch = _find_launches(device, launches)
-    linked = launch != NO_LAUNCH_EVENT
-    happened = np.where(linked, _at(launches.start_ns, launch), device.start_ns)
-    device_step = _find_steps_of(happened, steps)
-    queue_ns = np.where(linked, device.start_ns - _at(launches.end_ns, launch), 0).clip(0)
+    launched_ns, queue_ns = _launch_times(device, launches, launch)
+    device_step = _find_steps_of(launched_ns, steps)
     gap_ns = _gaps(trace, device_step, steps)
     return _give(trace, scopes, steps, launch, device_step, gap_ns, queue_ns)
 
@@ -215,30 +213,50 @@ def _first_places(ids: Int64, wanted: Int64) -> Int64 | Int32:
     return places
 
 
+def _launch_times(device: Events, launches: Events, launch: Int32) -> tuple[Int64, Int64]:
+    """When each device event was launched, or ran if nobody knows that; and its `queue_ns`."""
+    if not len(launches):
+        return device.start_ns, np.zeros(len(device), np.int64)
+    launched_ns = launches.start_ns[launch]
+    queue_ns = device.start_ns - launched_ns
+    queue_ns -= launches.dur_ns[launch]
+    np.maximum(queue_ns, 0, out=queue_ns)
+    unlinked = launch == NO_LAUNCH_EVENT
+    if unlinked.any():
+        launched_ns[unlinked] = device.start_ns[unlinked]
+        queue_ns[unlinked] = 0
+    return launched_ns, queue_ns
+
+
 def _find_owners(
     trace: Trace, scopes: ScopeTree, launch: Int32, scope_of_launch: Int32
 ) -> tuple[Int32, Bool]:
     device, launches = trace.device, trace.launches
-    linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
-    found = scope_of_launch[launch[linked]]
-    crossed = np.zeros(len(found), bool)
-    labelled = occurring(scopes.track)
-    if len(labelled) == 1:
-        call = launch[linked]
-        elsewhere = np.flatnonzero((found == NO_SCOPE) & (launches.track[call] != labelled[0]))
-        only = np.full(len(elsewhere), labelled[0], np.int32)
-        found[elsewhere] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
-        crossed[elsewhere] = found[elsewhere] != NO_SCOPE
-    owner = _unlinked_reasons(device, launches)
-    owner[linked] = np.where(found == NO_SCOPE, Reason.NO_LABEL, found)
     cross_thread = np.zeros(len(device), bool)
-    cross_thread[linked] = crossed
+    unlinked = launch == NO_LAUNCH_EVENT
+    if unlinked.all():
+        return _unlinked_reasons(device, launches), cross_thread
+    owner = scope_of_launch[launch]
+    left = np.flatnonzero((owner == NO_SCOPE) & ~unlinked)
+    labelled = occurring(scopes.track)
+    if len(left) and len(labelled) == 1:
+        call = launch[left]
+        elsewhere = launches.track[call] != labelled[0]
+        only = np.full(int(elsewhere.sum()), labelled[0], np.int32)
+        owner[left[elsewhere]] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
+        cross_thread[left] = owner[left] != NO_SCOPE
+        left = left[owner[left] == NO_SCOPE]
+    owner[left] = Reason.NO_LABEL
+    if unlinked.any():
+        owner[unlinked] = _unlinked_reasons(device, launches)[unlinked]
     return owner, cross_thread
 
 
 def _in_graph(trace: Trace, launch: Int32) -> Bool:
     """All device events of a graph share the correlation id of the call that launched it."""
     inside = np.zeros(len(launch), bool)
+    if not which(trace.names, is_graph_launch).any():
+        return inside
     linked = launch != NO_LAUNCH_EVENT
     inside[linked] = which(trace.names, is_graph_launch)[trace.launches.name[launch[linked]]]
     return inside
@@ -350,10 +368,3 @@ def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
 def count_by_scope(owner: Int32, count: int) -> Int64:
     """int64[count]: how often each scope is an owner; one below 0 is none."""
     return np.bincount(owner[owner >= 0], minlength=count)
-
-
-def _at(values: Int64, index: Int32) -> Int64:
-    """`values[index]`, and 0 where the index is negative."""
-    if not len(values):
-        return np.zeros(len(index), np.int64)
-    return np.where(index >= 0, values[np.maximum(index, 0)], 0)
