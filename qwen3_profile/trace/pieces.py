@@ -56,9 +56,17 @@ class Pieces:
         """
         # Text in which no border is found goes to the decoder in one piece.
         goes_on = True
-        while text.fill():
+        while self._pass_over(text) or text.fill():
             goes_on = goes_on and self._take(text)
         return bytes(text)
+
+    def _pass_over(self, text: Text) -> bool:
+        """Leaves the other process its piece without reading it, where that can be done."""
+        if self._turn in (None, self.cuts % 2) or self.head is None:
+            return False
+        passed = text.pass_over(_BORDERS[0])
+        self.cuts += passed
+        return passed
 
     def _take(self, text: Text) -> bool:
         """Reads whole events off the front of `text`; whether that goes on."""

@@ -18,6 +18,8 @@ from qwen3_profile.trace.document import GZIP_MAGIC, damaged
 PIECE_BYTES = 1 << 21
 # Windows of text around a position may reach beyond the first event and the last.
 MARGIN_BYTES = 1 << 12
+# An event is seldom longer.
+_LAST_BYTES = 1 << 14
 
 # What inflates four times as fast as the standard library raises an error of its own.
 _NOT_WHOLE: tuple[Any, ...] = (gzip.BadGzipFile,)
@@ -69,6 +71,26 @@ class Text:
             count = self._source.readinto(view[self.end : self.end + PIECE_BYTES])
         self.end += count
         return count > 0
+
+    def pass_over(self, border: bytes) -> bool:
+        """Goes to behind the last border in what `fill` would read; whether that could be done.
+
+        Of a plain file no more is read than where the border may be expected.
+        """
+        if not isinstance(self._source, FileIO):
+            return False
+        with _told(self._path):
+            here = self._file.tell()
+            self._file.seek(here + PIECE_BYTES - _LAST_BYTES)
+            last = self._file.read(_LAST_BYTES)
+            found = last.rfind(border)
+            if found < 0 or len(last) < _LAST_BYTES:
+                self._file.seek(here)
+                return False
+        rest = last[found + len(border) :]
+        self.begin, self.end = MARGIN_BYTES, MARGIN_BYTES + len(rest)
+        self.data[self.begin : self.end] = rest
+        return True
 
 
 class _Source(Protocol):
