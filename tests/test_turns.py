@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kineto import write
@@ -96,6 +97,14 @@ def test_a_second_process_that_dies_is_done_without(
 ) -> None:
     path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
     monkeypatch.setattr(turns, "_send", lambda *_: os._exit(1))
+    assert not assert_alike(path)
+
+
+def test_where_no_process_can_be_made_one_reads_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
+    monkeypatch.setattr(os, "fork", Mock(side_effect=BlockingIOError))
     assert not assert_alike(path)
 
 

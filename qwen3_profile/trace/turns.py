@@ -8,6 +8,7 @@ which tells what is wrong with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -38,7 +39,12 @@ def read_in_turns(path: Path, keeps_op: Keeps) -> tuple[Store, Document] | None:
     if text_bytes(path) < SHORTEST_BYTES or core_count() < 2 or not may_fork():
         return None
     reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        return None
     if child == 0:
         os.close(reading)
         _send(path, keeps_op, writing)
@@ -49,8 +55,10 @@ def read_in_turns(path: Path, keeps_op: Keeps) -> tuple[Store, Document] | None:
     except (TraceError, NoTurnsError, EOFError, pickle.UnpicklingError):
         return None
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        # Who ignores SIGCHLD has no children to wait for.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 def _join(path: Path, keeps_op: Keeps, pipe: IO[bytes]) -> tuple[Store, Document]:
