@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from qwen3_profile.errors import TraceError
+from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace.document import GZIP_MAGIC, damaged
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
@@ -91,6 +91,24 @@ class Text:
         self.begin, self.end = MARGIN_BYTES, MARGIN_BYTES + len(rest)
         self.data[self.begin : self.end] = rest
         return True
+
+
+def stands_in(path: Path, words: Sequence[bytes]) -> bool:
+    """Whether one of these words stands in the text of a file, as far as that can be read.
+
+    Raises:
+        TraceError: the file cannot be read.
+    """
+    try:
+        with Text(path) as text:
+            while text.fill():
+                if any(text.data.find(word, text.begin, text.end) >= 0 for word in words):
+                    return True
+                # A word may lie across the end of what was read.
+                text.begin = max(text.begin, text.end - max(map(len, words)))
+    except DamagedTraceError:
+        pass
+    return False
 
 
 class _Source(Protocol):
