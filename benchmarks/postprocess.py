@@ -24,115 +24,28 @@ of the whole process, from its start to its end, as is its peak of memory.
 from __future__ import annotations
 
 import argparse
-import gc
 import gzip
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from long_trace import steps_for, write_trace
+from postprocess_arms import ARMS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Tools that hold many times the size of a file are not given files of gigabytes.
 _SMALL_ONLY = {"HTA": 600e6, "tb-profiler": 600e6, "orjson": 1000e6, "simdjson": 1000e6}
+_ARMS = ("ledger", "records", *ARMS)
 _PEERS = ("orjson", "simdjson", "HTA", "tb-profiler")
 _SLOW = ("HTA", "tb-profiler")
 _ONLY_GZ = ("inflate",)
 _NOT_GZ = ("orjson", "simdjson", "scan")
-
-
-# --- arms: each runs in a process of its own -----------------------------------------------------
-
-
-def _export(*argv: str) -> None:
-    from qwen3_profile import export
-
-    if export.main(argv):
-        raise SystemExit("export refused the file")
-
-
-def _ledger(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        _export(str(path), "--ledger", f"{folder}/ledger.json")
-
-
-def _records(path: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        _export(str(path), "--output-dir", folder)
-
-
-def _json_load(path: Path) -> None:
-    import json
-
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        json.load(file)
-
-
-def _orjson(path: Path) -> None:
-    import orjson
-
-    gc.disable()
-    orjson.loads(path.read_bytes())
-
-
-def _simdjson(path: Path) -> None:
-    import simdjson
-
-    simdjson.Parser().parse(path.read_bytes())
-
-
-def _hta(path: Path) -> None:
-    from hta.trace_analysis import TraceAnalysis
-
-    TraceAnalysis(trace_files={0: str(path)}, trace_dir="").get_gpu_kernel_breakdown(
-        visualize=False
-    )
-
-
-def _tb_profiler(path: Path) -> None:
-    from torch_tb_profiler.profiler.data import RunProfileData
-    from torch_tb_profiler.profiler.run_generator import RunGenerator
-    from torch_tb_profiler.run import RunProfile
-
-    with tempfile.TemporaryDirectory() as cache:
-        data = RunProfileData.parse("worker", None, str(path), cache)
-        data.process()
-        data.analyze()
-        assert isinstance(RunGenerator("worker", None, data).generate_run_profile(), RunProfile)
-
-
-def _inflate(path: Path) -> None:
-    sys.path.insert(0, str(ROOT))
-    from qwen3_profile.trace.text import Text
-
-    with Text(path) as text:
-        while text.fill():
-            text.begin = text.end
-
-
-def _scan(path: Path) -> None:
-    import msgspec
-
-    msgspec.json.decode(path.read_bytes(), type=msgspec.Raw)
-
-
-ARMS: dict[str, Callable[[Path], None]] = {
-    "ledger": _ledger,
-    "records": _records,
-    "json.load": _json_load,
-    "orjson": _orjson,
-    "simdjson": _simdjson,
-    "HTA": _hta,
-    "tb-profiler": _tb_profiler,
-    "inflate": _inflate,
-    "scan": _scan,
-}
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -147,9 +60,23 @@ class Sample:
     rss_mb: float
 
 
+def command_of(arm: str, path: Path, folder: str) -> list[str]:
+    """What Python is told: of ours what a user types."""
+    export = ["-m", "qwen3_profile.export", str(path)]
+    if arm == "ledger":
+        return [*export, "--ledger", f"{folder}/ledger.json"]
+    if arm == "records":
+        return [*export, "--output-dir", folder]
+    return [str(Path(__file__).with_name("postprocess_arms.py")), arm, str(path)]
+
+
 def measure(arm: str, path: Path, python: str) -> Sample | None:
     """One process, from start to end; None where it failed or had no end."""
-    command = [python, __file__, "--arm", arm, str(path)]
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure([python, *command_of(arm, path, folder)])
+
+
+def _measure(command: list[str]) -> Sample | None:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     # An installed package is compiled; modules that are compiled anew each time measure that.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -171,7 +98,7 @@ def arms_for(path: Path, text_bytes: int, only: Sequence[str] | None) -> list[st
     packed = path.suffix == ".gz"
     return [
         arm
-        for arm in (only or ARMS)
+        for arm in (only or _ARMS)
         if text_bytes <= _SMALL_ONLY.get(arm, float("inf"))
         and not (packed and arm in _NOT_GZ)
         and not (not packed and arm in _ONLY_GZ)
@@ -233,13 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--slow-rounds", type=int, help="of HTA and tb-profiler (default: as many)")
     parser.add_argument("--python", default=sys.executable, help="of an environment with the peers")
     parser.add_argument("--folder", type=Path, help="for the files, which stay there")
-    parser.add_argument("--only", nargs="+", choices=tuple(ARMS), help="these arms alone")
+    parser.add_argument("--only", nargs="+", choices=_ARMS, help="these arms alone")
     parser.add_argument("--kinds", nargs="+", choices=tuple(_KINDS), default=list(_KINDS))
-    parser.add_argument("--arm", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.arm:
-        ARMS[args.arm[0]](Path(args.arm[1]))
-        return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
         for megabytes in args.megabytes:

@@ -24,7 +24,8 @@ from qwen3_profile.checks import check_trace
 from qwen3_profile.fold import fold, fold_groups
 from qwen3_profile.health import Finding
 from qwen3_profile.kernels import KernelRow, kernel_rows
-from qwen3_profile.parts import Part, merge_parts
+from qwen3_profile.merging import merge_parts
+from qwen3_profile.parts import Part
 from qwen3_profile.scopes import ScopeTree, Step
 from qwen3_profile.trace.columns import Trace, occurring
 from qwen3_profile.windows import Outline, outline, stand_apart

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from qwen3_profile import __version__
 from qwen3_profile.config import (
@@ -20,34 +19,18 @@ from qwen3_profile.config import (
     Invocation,
     ModelRequest,
     RunConfig,
-    closest,
     read_configs,
     read_prompts,
 )
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.executions import asked_executions
+from qwen3_profile.parsing import Parser, output_file_name
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
 GPU time by layer and part, prints tables, and keeps the traces and the timing records.
 """
 _EPILOG = "Look at the traces with: tensorboard --logdir traces"
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, and the nearest right flag."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            word = unknown.split()[0]
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            hint = closest(word.partition("=")[0], flags) or "see --help"
-            raise ConfigError(word, "is not a known argument", hint)
-        flag, found, what = message.removeprefix("argument ").partition(": ")
-        if not found:
-            raise ConfigError(self.prog, message, "see --help")
-        raise ConfigError(flag, what, "see --help")
 
 
 def parse_arguments(argv: Sequence[str]) -> Invocation:
@@ -315,12 +298,3 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--force", action="store_true",
         help="replace an earlier run of the same --run-name (default: off)",
     )  # fmt: skip
-
-
-def output_file_name(text: str) -> str:
-    """`text`, if it names a file and not a path."""
-    if not text or Path(text).name != text:
-        raise ConfigError(
-            "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
-        )
-    return text

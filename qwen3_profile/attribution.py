@@ -9,15 +9,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, find_steps
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Events, Int32, Int64, Trace, occurring
+from qwen3_profile.trace.columns import (
+    NO_CORRELATION,
+    Bool,
+    Events,
+    Int32,
+    Int64,
+    Trace,
+    occurring,
+    which,
+)
 
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
 
+_LONGEST_TABLE = 1 << 20  # of ids with gaps between them
 _EXACT_FLOAT = 2.0**53  # sums of integers below it are exact in float64, as np.bincount sums
 _GRAPH_LAUNCH = re.compile(r"(cuda|cu|hip)GraphLaunch\w*")
 
@@ -100,10 +111,8 @@ def attribute(
         steps = find_steps(trace)
     device, launches = trace.device, trace.launches
     launch = _find_launches(device, launches)
-    linked = launch != NO_LAUNCH_EVENT
-    happened = np.where(linked, _at(launches.start_ns, launch), device.start_ns)
-    device_step = _find_steps_of(happened, steps)
-    queue_ns = np.where(linked, device.start_ns - _at(launches.end_ns, launch), 0).clip(0)
+    launched_ns, queue_ns = _launch_times(device, launches, launch)
+    device_step = _find_steps_of(launched_ns, steps)
     gap_ns = _gaps(trace, device_step, steps)
     return _give(trace, scopes, steps, launch, device_step, gap_ns, queue_ns)
 
@@ -183,39 +192,73 @@ def _find_launches(device: Events, launches: Events) -> Int32:
         order = known[np.lexsort([key[known] for key in found_first])]
     if not len(ids):
         return np.full(len(device), NO_LAUNCH_EVENT, np.int32)
-    at = np.searchsorted(ids, device.correlation, side="left")
-    found = np.minimum(at, len(ids) - 1)
-    hit = (ids[found] == device.correlation) & (device.correlation != NO_CORRELATION)
-    return np.where(hit, order[found], NO_LAUNCH_EVENT).astype(np.int32)
+    wanted = device.correlation
+    at = _first_places(ids, np.clip(wanted, ids[0], ids[-1]))
+    hit = (ids[at] == wanted) & (wanted != NO_CORRELATION)
+    return np.where(hit, order[at], NO_LAUNCH_EVENT).astype(np.int32)
+
+
+def _first_places(ids: Int64, wanted: Int64) -> Int64 | Int32:
+    """Where in `ids`, in order, each of the wanted first is; of those between them, anywhere.
+
+    Ids are counted upwards, so that a table of all of them is small; to look up is sooner done
+    than to search.
+    """
+    count = int(ids[-1]) - int(ids[0]) + 1
+    if count > max(_LONGEST_TABLE, 4 * len(ids)):
+        return np.searchsorted(ids, wanted, side="left")
+    table = np.zeros(count, np.int32)
+    table[ids[::-1] - ids[0]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
+    places: Int32 = table[wanted - ids[0]]
+    return places
+
+
+def _launch_times(device: Events, launches: Events, launch: Int32) -> tuple[Int64, Int64]:
+    """When each device event was launched, or ran if nobody knows that; and its `queue_ns`."""
+    if not len(launches):
+        return device.start_ns, np.zeros(len(device), np.int64)
+    launched_ns = launches.start_ns[launch]
+    queue_ns = device.start_ns - launched_ns
+    queue_ns -= launches.dur_ns[launch]
+    np.maximum(queue_ns, 0, out=queue_ns)
+    unlinked = launch == NO_LAUNCH_EVENT
+    if unlinked.any():
+        launched_ns[unlinked] = device.start_ns[unlinked]
+        queue_ns[unlinked] = 0
+    return launched_ns, queue_ns
 
 
 def _find_owners(
     trace: Trace, scopes: ScopeTree, launch: Int32, scope_of_launch: Int32
 ) -> tuple[Int32, Bool]:
     device, launches = trace.device, trace.launches
-    linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
-    found = scope_of_launch[launch[linked]]
-    crossed = np.zeros(len(found), bool)
-    labelled = occurring(scopes.track)
-    if len(labelled) == 1:
-        call = launch[linked]
-        elsewhere = np.flatnonzero((found == NO_SCOPE) & (launches.track[call] != labelled[0]))
-        only = np.full(len(elsewhere), labelled[0], np.int32)
-        found[elsewhere] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
-        crossed[elsewhere] = found[elsewhere] != NO_SCOPE
-    owner = _unlinked_reasons(device, launches)
-    owner[linked] = np.where(found == NO_SCOPE, Reason.NO_LABEL, found)
     cross_thread = np.zeros(len(device), bool)
-    cross_thread[linked] = crossed
+    unlinked = launch == NO_LAUNCH_EVENT
+    if unlinked.all():
+        return _unlinked_reasons(device, launches), cross_thread
+    owner = scope_of_launch[launch]
+    left = np.flatnonzero((owner == NO_SCOPE) & ~unlinked)
+    labelled = occurring(scopes.track)
+    if len(left) and len(labelled) == 1:
+        call = launch[left]
+        elsewhere = launches.track[call] != labelled[0]
+        only = np.full(int(elsewhere.sum()), labelled[0], np.int32)
+        owner[left[elsewhere]] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
+        cross_thread[left] = owner[left] != NO_SCOPE
+        left = left[owner[left] == NO_SCOPE]
+    owner[left] = Reason.NO_LABEL
+    if unlinked.any():
+        owner[unlinked] = _unlinked_reasons(device, launches)[unlinked]
     return owner, cross_thread
 
 
 def _in_graph(trace: Trace, launch: Int32) -> Bool:
     """All device events of a graph share the correlation id of the call that launched it."""
-    is_graph = np.array([is_graph_launch(name) for name in trace.names], bool)
     inside = np.zeros(len(launch), bool)
+    if not which(trace.names, is_graph_launch).any():
+        return inside
     linked = launch != NO_LAUNCH_EVENT
-    inside[linked] = is_graph[trace.launches.name[launch[linked]]]
+    inside[linked] = which(trace.names, is_graph_launch)[trace.launches.name[launch[linked]]]
     return inside
 
 
@@ -243,16 +286,20 @@ def _find_steps_of(time_ns: Int64, steps: tuple[Step, ...]) -> Int32:
 def _gaps(trace: Trace, device_step: Int32, steps: tuple[Step, ...]) -> Int64:
     """Idle time of the event's device before it, counted from the start of its step at most."""
     device = trace.device
-    gaps = np.zeros(len(device), np.int64)
-    start_ns, end_ns = device.start_ns, device.end_ns
-    for place in _by_step_and_device(device_number(trace), device_step):
-        order = place[np.argsort(start_ns[place], kind="stable")]
-        start = start_ns[order]
-        reach = np.maximum.accumulate(end_ns[order])
-        step = int(device_step[order[0]])
-        first = steps[step].start_ns if step != NO_STEP else int(start[0])
-        before = np.concatenate((np.array([first], np.int64), reach[:-1]))
-        gaps[order] = np.maximum(start - before, 0)
+    order = _by_step_and_device(device_number(trace), device_step, device.start_ns)
+    start, end = device.start_ns[order], device.end_ns[order]
+    step = device_step[order]
+    number = device_number(trace)[order]
+    changes = (step[1:] != step[:-1]) | (number[1:] != number[:-1])
+    borders = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+    idle = np.zeros(len(order), np.int64)
+    for first, last in pairwise(borders if len(order) else ()):
+        begin = steps[step[first]].start_ns if step[first] != NO_STEP else int(start[first])
+        reach = np.maximum.accumulate(end[first:last])
+        idle[first] = max(int(start[first]) - begin, 0)
+        np.subtract(start[first + 1 : last], reach[:-1], out=idle[first + 1 : last])
+    gaps = np.empty(len(order), np.int64)
+    gaps[order] = np.maximum(idle, 0)
     return gaps
 
 
@@ -263,13 +310,11 @@ def device_number(trace: Trace) -> Int32:
     return np.array(of_track, np.int32)[trace.device.track]
 
 
-def _by_step_and_device(device: Int32, step: Int32) -> list[Int64]:
-    """The positions of the device events of each step on each device."""
-    if not len(device):
-        return []
-    order = np.lexsort((device, step)) if device.any() else _order(step)
-    changes = (np.diff(step[order]) != 0) | (np.diff(device[order]) != 0)
-    return [part.astype(np.int64) for part in np.split(order, np.flatnonzero(changes) + 1)]
+def _by_step_and_device(device: Int32, step: Int32, start_ns: Int64) -> Int64:
+    """The positions of the device events, those of one step on one device together, by start."""
+    if (start_ns[1:] >= start_ns[:-1]).all():
+        return np.lexsort((device, step)) if device.any() else _order(step)
+    return np.lexsort((start_ns, device, step))
 
 
 def _order(numbers: Int32 | Int64) -> Int64:
@@ -309,8 +354,11 @@ def _outer(launches: Events) -> Int64:
 def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
     """int64[count]: the sum of `values`, of 0 or more, for each scope; an owner below 0 is none."""
     mine = owner >= 0
-    owner, values = owner[mine], values[mine]
-    if float(values.sum(dtype=np.float64)) < _EXACT_FLOAT:
+    if not mine.all():
+        owner, values = owner[mine], values[mine]
+    if int(values.max(initial=0)) * len(values) < _EXACT_FLOAT or (
+        float(values.sum(dtype=np.float64)) < _EXACT_FLOAT
+    ):
         return np.bincount(owner, values, count).astype(np.int64)
     sums = np.zeros(count, np.int64)
     np.add.at(sums, owner, values)
@@ -320,10 +368,3 @@ def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:
 def count_by_scope(owner: Int32, count: int) -> Int64:
     """int64[count]: how often each scope is an owner; one below 0 is none."""
     return np.bincount(owner[owner >= 0], minlength=count)
-
-
-def _at(values: Int64, index: Int32) -> Int64:
-    """`values[index]`, and 0 where the index is negative."""
-    if not len(values):
-        return np.zeros(len(index), np.int64)
-    return np.where(index >= 0, values[np.maximum(index, 0)], 0)

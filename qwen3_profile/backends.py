@@ -18,7 +18,7 @@ import numpy as np
 
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.labels import ATTN_CORES
-from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, occurring
+from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, occurring, which
 
 # As torch names them, whatever follows: `..._for_cpu`, `..._for_mps`. Backward passes of these
 # have operators of their own, and are not the choice of a forward pass.
@@ -103,7 +103,7 @@ def _attention_scopes(found: Attribution) -> Bool:
 def _chosen_ops(found: Attribution, inside: Bool) -> tuple[Int64, Int32]:
     """The host events that are sdpa's choice, made in one of the scopes `inside`; and in which."""
     trace = found.trace
-    chosen_name = np.array([is_choice(name) for name in trace.names], bool)
+    chosen_name = which(trace.names, is_choice)
     ops = np.flatnonzero(chosen_name[trace.host.name] & (trace.host.category == Category.CPU_OP))
     scope = found.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
     chosen = _among(scope, inside)

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwen3_profile.attribution import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
 from qwen3_profile.health import DAMAGE, NOTE, WARNING, Finding, check_log
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64
+from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, which
 
 _CLOCK_JUMP_NS = 1_000_000
 # No session lasts for a hundred days; what lies so far apart was not timed by one clock.
@@ -131,7 +131,7 @@ def _duplicate_launches(attribution: Attribution) -> Iterator[Finding]:
 def _shared_launches(attribution: Attribution) -> Iterator[Finding]:
     """One call launches one kernel; only a graph launches many under its id."""
     trace, launch = attribution.trace, attribution.launch
-    one_kernel = np.array([bool(_KERNEL_LAUNCH.fullmatch(name)) for name in trace.names], bool)
+    one_kernel = which(trace.names, _KERNEL_LAUNCH.fullmatch)
     linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     alone = linked[one_kernel[trace.launches.name[launch[linked]]]]
     counts = np.bincount(launch[alone], minlength=len(trace.launches))
@@ -182,7 +182,7 @@ def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
     launches = trace.launches
     names = trace.names
     wanted = _KERNEL_LAUNCH if not _captures(attribution) else _LAUNCHES
-    puts_work = np.array([bool(wanted.fullmatch(name)) for name in names], bool)
+    puts_work = which(names, wanted.fullmatch)
     known = launches.correlation != NO_CORRELATION
     empty = puts_work[launches.name] & known
     empty[attribution.launch[attribution.launch != NO_LAUNCH_EVENT]] = False
@@ -202,7 +202,7 @@ def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
 
 
 def _captures(attribution: Attribution) -> bool:
-    return any(_CAPTURE.match(name) for name in attribution.trace.names)
+    return bool(which(attribution.trace.names, _CAPTURE.match).any())
 
 
 def _events_without_launch(attribution: Attribution) -> Iterator[Finding]:

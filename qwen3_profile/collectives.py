@@ -15,14 +15,14 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution
 from qwen3_profile.scopes import ScopeTree
-from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, Trace
+from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, Trace, which
 
 _COLLECTIVE = re.compile(r"(void )?(nccl(Dev)?Kernel|rccl|mscclKernel)", re.IGNORECASE)
 
 
 def is_collective(trace: Trace) -> Bool:
     """bool[len(trace.device)]: which device events are kernels of NCCL or RCCL."""
-    named = np.array([_COLLECTIVE.match(name) is not None for name in trace.names], bool)
+    named = which(trace.names, _COLLECTIVE.match)
     mask: Bool = named[trace.device.name] & (trace.device.category == Category.KERNEL)
     return mask
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.parsing import closest
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -267,14 +268,6 @@ def read_configs(
             )
         configs.append(config)
     return tuple(configs)
-
-
-def closest(word: str, choices: Iterable[str]) -> str:
-    """`did you mean X?` for the nearest of `choices`, or an empty string."""
-    import difflib  # only for a word that was mistyped
-
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

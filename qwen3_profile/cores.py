@@ -31,8 +31,8 @@ def map_files(
         work: can be pickled, as its results can, and prints nothing.
         files: what the items stand for; their sizes say whether several cores pay.
     """
-    count = min(len(items), _cores())
-    if count < 2 or not _may_fork() or sum(map(_text_bytes, files)) < _LEAST_BYTES:
+    count = min(len(items), core_count())
+    if count < 2 or not may_fork() or sum(map(text_bytes, files)) < _LEAST_BYTES:
         return [work(item) for item in items]
     # Slow to import, and most exports are of one file.
     from concurrent.futures import ProcessPoolExecutor
@@ -47,18 +47,23 @@ def map_files(
             raise
 
 
-def _cores() -> int:
+def core_count() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _may_fork() -> bool:
-    return sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
+def may_fork() -> bool:
+    """Whether a fork of this process would lack nothing, and is not one of many already."""
+    if sys.platform != "linux" or "torch" in sys.modules or threading.active_count() > 1:
+        return False
+    pools = sys.modules.get("multiprocessing")
+    return pools is None or pools.parent_process() is None
 
 
-def _text_bytes(file: Path) -> int:
+def text_bytes(file: Path) -> int:
+    """About how long the text of a trace file is; 0 where there is none."""
     try:
         size = file.stat().st_size
     except OSError:

@@ -12,9 +12,9 @@ from qwen3_profile.config import (
     EAGER,
     EXECUTIONS,
     RunConfig,
-    closest,
 )
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.parsing import closest
 
 
 def asked_executions(

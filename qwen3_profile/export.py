@@ -11,17 +11,17 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from qwen3_profile.arguments import Parser, output_file_name
-from qwen3_profile.command import keep_all_objects, run_command, show
+from qwen3_profile.command import keep_all_objects, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES
+from qwen3_profile.parsing import Parser, output_file_name
 
 if TYPE_CHECKING:
     from qwen3_profile.ranks import RankTrace
@@ -267,5 +267,10 @@ def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:
     return collect_ranks(files, accept_damaged=options.accept_damaged) if files else ()
 
 
+def run() -> NoReturn:
+    """The command itself: `main`, and the end of its process."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile.attribution import Attribution
-from qwen3_profile.parts import NO_PART, PackedTimes, Part, PartTree
+from qwen3_profile.packed_parts import NO_PART, PackedTimes, PartTree
+from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Int32, Int64
 
@@ -149,6 +150,7 @@ def _build(
     times = np.concatenate((total, own), axis=1)[order]
     borders = np.searchsorted(group[order], np.arange(count + 1)).tolist()
     found = []
+    tree = None
     for begin, end in pairwise(borders):
         inside = np.where(nested[begin:end], parent[begin:end] - begin, NO_PART)
         tree = PartTree(
@@ -156,7 +158,7 @@ def _build(
             name[begin:end].astype(np.int32),
             inside.astype(np.int32),
             PackedTimes(times[begin:end]),
-        )
+        ).sharing(tree)
         found.append(tree.roots())
     return found
 

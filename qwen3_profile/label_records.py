@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile.attribution import Attribution, attribute
@@ -20,12 +21,13 @@ from qwen3_profile.windows import Outline, is_long, outline, stand_apart, window
 
 
 def collect_windows(
-    path: Path, recording: Recording, *, accept_damaged: bool = False
+    path: Path, recording: Recording, *, rank: int | None = None, accept_damaged: bool = False
 ) -> tuple[TimingRecord, ...]:
     """The records of a long trace; none where it is short, or must be seen as a whole.
 
     Args:
         path: names the trace in its records.
+        rank: of the process that wrote it, where its file does not say so.
 
     Raises:
         DamagedTraceError: a trace whose figures would be wrong.
@@ -39,6 +41,8 @@ def collect_windows(
         found = attribute(trace, build_scopes(trace, select_labels(trace)), its_steps)
         outlines.append(outline(found, check_trace(found)))
         told = trace_facts(path, trace)
+        if rank is not None:
+            told = replace(told, rank=rank)
         if not stand_apart(outlines) or facts not in (None, told):
             return ()
         facts = told

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from qwen3_profile.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.attribution import Reason
@@ -21,7 +20,7 @@ from qwen3_profile.kernels import KernelRow
 from qwen3_profile.parts import Part
 from qwen3_profile.scopes import Step, build_scopes, find_steps, select_labels
 from qwen3_profile.trace import Recording, TraceInfo
-from qwen3_profile.trace.columns import Bool, Category, Trace
+from qwen3_profile.trace.columns import Bool, Category, Trace, which
 from qwen3_profile.trace.reader import MODULE_PREFIX
 from qwen3_profile.windows import is_long, windows
 
@@ -232,11 +231,15 @@ def select(trace: Trace, scopes: str) -> Bool:
     noise = _framework(trace)
     annotations = (category == Category.USER_ANNOTATION) & ~noise
     by_labels: Bool = annotations | select_labels(trace)
-    is_module = np.array([name.startswith(MODULE_PREFIX) for name in trace.names], bool)
-    by_modules: Bool = (category == Category.PYTHON_FUNCTION) & is_module[trace.host.name]
+    is_module = which(trace.names, _is_module)[trace.host.name]
+    by_modules: Bool = (category == Category.PYTHON_FUNCTION) & is_module
     if scopes == "labels":
         return by_labels
     return by_modules if scopes == "modules" else by_labels | by_modules
+
+
+def _is_module(name: str) -> bool:
+    return name.startswith(MODULE_PREFIX)
 
 
 def is_framework(name: str) -> bool:
@@ -245,7 +248,7 @@ def is_framework(name: str) -> bool:
 
 
 def _framework(trace: Trace) -> Bool:
-    ours = np.array([is_framework(name) for name in trace.names], bool)
+    ours = which(trace.names, is_framework)
     # Old Kineto wrote its steps as operators; operators of such a name are nothing else.
     mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
     return mask

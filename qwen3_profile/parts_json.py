@@ -6,20 +6,28 @@ A training step's parts have a second pair of times, those of their backward, un
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from qwen3_profile import labels
+from qwen3_profile.packed_parts import PackedTimes, PartTree, place_of
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.steps import backward_of, layers, short_name
 
 _NS_PER_S = 1e9
 _CUDA = "_cuda"
 
+# What an entry says of a part: these of its times with children, and of those without.
+_FIELDS = [Times._fields.index("cpu_ns"), Times._fields.index("device_ns")]
+_COLUMNS = [*_FIELDS, *(len(Times._fields) + field for field in _FIELDS)]
 
-def pair_json(name: str, times: Times, steps: int) -> dict[str, float]:
-    """CPU and CUDA seconds of one forward pass; `times` is the sum of `steps` of them."""
-    unit = steps * _NS_PER_S
-    return {name: times.cpu_ns / unit, f"{name}{_CUDA}": times.device_ns / unit}
+
+def pair_json(name: str, times: Times) -> dict[str, float]:
+    """CPU and CUDA seconds of one forward pass."""
+    return {name: times.cpu_ns / _NS_PER_S, f"{name}{_CUDA}": times.device_ns / _NS_PER_S}
 
 
 def split_json(forward: Part, steps: int) -> dict[str, Any]:
@@ -28,28 +36,75 @@ def split_json(forward: Part, steps: int) -> dict[str, Any]:
     Args:
         forward: a phase with its parts, summed over `steps` passes.
     """
+    tree, root = place_of(forward)
+    seconds = tree.times.unpacked()[:, _COLUMNS] / (steps * _NS_PER_S)
+    form = _form(tree.names, tree.name.tobytes(), tree.parent.tobytes(), root)
+    found = form.filled([0.0, *seconds.ravel().tolist()])
+    if "backward" in found:
+        for key in ("forward", f"forward{_CUDA}"):
+            found[key] -= found[key.replace("forward", "backward")]
+    return found
+
+
+class _Form:
+    """A dict with numbers of times where the times go, and lists or dicts of such."""
+
+    __slots__ = ("_inside", "_keys", "_lists", "_times")
+
+    def __init__(self, form: dict[str, Any]) -> None:
+        self._keys = tuple(form)
+        # Two more than there are keys: for less than two there would come no tuple.
+        places = [each if isinstance(each, int) else 0 for each in form.values()]
+        self._times = itemgetter(*places, 0, 0)
+        self._inside = [(k, _Form(each)) for k, each in form.items() if isinstance(each, dict)]
+        self._lists = [
+            (k, [_Form(one) for one in each]) for k, each in form.items() if isinstance(each, list)
+        ]
+
+    def filled(self, seconds: list[float]) -> dict[str, Any]:
+        """The dict with `seconds` in place of their numbers."""
+        found: dict[str, Any] = dict(zip(self._keys, self._times(seconds), strict=False))
+        for key, form in self._inside:
+            found[key] = form.filled(seconds)
+        for key, forms in self._lists:
+            found[key] = [form.filled(seconds) for form in forms]
+        return found
+
+
+# The passes of one model are of one form, and differ in nothing but their times.
+@lru_cache(maxsize=8)
+def _form(names: tuple[str, ...], name: bytes, parent: bytes, root: int) -> _Form:
+    """What `split_json` says of the tree's root, with the number of each time in its place.
+
+    They are counted along the rows of its times, from 1; number 0 is that of no time.
+    """
+    count = len(name) // np.dtype(np.int32).itemsize
+    numbers = np.zeros((count, 2 * len(Times._fields)), np.int64)
+    numbers[:, _COLUMNS] = np.arange(1, 1 + count * len(_COLUMNS)).reshape(count, -1)
+    tree = PartTree(
+        names, np.frombuffer(name, np.int32), np.frombuffer(parent, np.int32), PackedTimes(numbers)
+    )
+    return _Form(_pass_form(tree.roots()[root]))
+
+
+def _pass_form(forward: Part) -> dict[str, Any]:
     backward = backward_of(forward)
     found: dict[str, Any] = {
-        "layer_details": [_layer_json(layer, steps) for layer in layers(forward)],
-        "model_details": _model_json(forward, steps),
+        "layer_details": [_layer_form(layer) for layer in layers(forward)],
+        "model_details": _model_form(forward),
     }
     if backward is None:
-        return found | pair_json("forward", forward.total, steps)
+        return found | _pair_form("forward", forward.total)
     for layer, entry in zip(layers(forward), found["layer_details"], strict=True):
         same = backward.find(layer.name) or Part(layer.name, Times(), Times())
-        _add_backward(entry, _layer_json(same, steps))
-    _add_backward(found["model_details"], _model_json(backward, steps))
+        _add_backward(entry, _layer_form(same))
+    _add_backward(found["model_details"], _model_form(backward))
+    # The whole is with its backward here; `split_json` takes that off.
     return {
         **found,
-        **_difference(
-            pair_json("forward", forward.total, steps), pair_json("forward", backward.total, steps)
-        ),
-        **pair_json("backward", backward.total, steps),
+        **_pair_form("forward", forward.total),
+        **_pair_form("backward", backward.total),
     }
-
-
-def _difference(whole: dict[str, float], part: dict[str, float]) -> dict[str, float]:
-    return {key: value - part[key] for key, value in whole.items()}
 
 
 def _add_backward(entry: dict[str, Any], backward: dict[str, Any]) -> None:
@@ -59,30 +114,34 @@ def _add_backward(entry: dict[str, Any], backward: dict[str, Any]) -> None:
             _add_backward(entry.setdefault(key, {}), backward.get(key, {}))
             continue
         name = key.removesuffix(_CUDA)
-        entry[f"{name}_bwd{key[len(name) :]}"] = backward.get(key, 0.0)
+        entry[f"{name}_bwd{key[len(name) :]}"] = backward.get(key, 0)
 
 
-def _parts_json(part: Part, steps: int) -> dict[str, float]:
+def _pair_form(name: str, numbers: Times) -> dict[str, int]:
+    return {name: numbers.cpu_ns, f"{name}{_CUDA}": numbers.device_ns}
+
+
+def _parts_form(part: Part) -> dict[str, int]:
     """Each child of `part`, and `other`: what of it no child explains."""
-    found: dict[str, float] = {}
+    found: dict[str, int] = {}
     for child in part.parts:
-        found |= pair_json(short_name(child), child.total, steps)
-    return found | pair_json(labels.OTHER, part.own, steps)
+        found |= _pair_form(short_name(child), child.total)
+    return found | _pair_form(labels.OTHER, part.own)
 
 
-def _layer_json(layer: Part, steps: int) -> dict[str, Any]:
+def _layer_form(layer: Part) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for block in ("attn", "ffn"):
         part = layer.find(f"{layer.name}.{block}") or Part(block, Times(), Times())
-        found |= pair_json(block, part.total, steps)
-        found[f"{block}_details"] = _parts_json(part, steps)
+        found |= _pair_form(block, part.total)
+        found[f"{block}_details"] = _parts_form(part)
     rest = [part for part in layer.parts if short_name(part) not in ("attn", "ffn")]
     for part in rest:
-        found |= pair_json(short_name(part), part.total, steps)
-    return found | pair_json(labels.OTHER, layer.own, steps)
+        found |= _pair_form(short_name(part), part.total)
+    return found | _pair_form(labels.OTHER, layer.own)
 
 
-def _model_json(forward: Part, steps: int) -> dict[str, float]:
+def _model_form(forward: Part) -> dict[str, int]:
     apart = {labels.BACKWARD, *(layer.name for layer in layers(forward))}
     rest = tuple(part for part in forward.parts if part.name not in apart)
-    return _parts_json(Part(forward.name, forward.total, forward.own, rest), steps)
+    return _parts_form(Part(forward.name, forward.total, forward.own, rest))

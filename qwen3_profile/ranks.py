@@ -12,10 +12,12 @@ from qwen3_profile.attribution import union_ns
 from qwen3_profile.collectives import is_collective
 from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
+from qwen3_profile.label_records import collect_windows
 from qwen3_profile.lone import collect_read_trace
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.trace import Trace
+from qwen3_profile.trace import Recording, Trace, TraceInfo
+from qwen3_profile.windows import windows
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
 _NAMED = tuple(
@@ -80,38 +82,56 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
 def _read_file(accept_damaged: bool, path: Path) -> RankTrace | TraceError | str:
     """The trace of one rank, or why there is none: an error, or a text where it is left out."""
     try:
-        trace = read_for_records(path, accept_damaged=accept_damaged).trace()
+        recording = read_for_records(path, accept_damaged=accept_damaged)
     except DamagedTraceError as error:
         return error
     except TraceError as error:
         return str(error)
-    if trace.span is None:
+    if recording.span is None:
         return f"{path}: holds no events of a trace"
     try:
-        return _read(path, _rank(path, trace), trace, accept_damaged)
+        return _read(path, _rank(path, recording.info), recording, accept_damaged)
     except TraceError as error:
         return error
 
 
-def _read(path: Path, rank: int, trace: Trace, accept_damaged: bool) -> RankTrace:
-    device = trace.device
+def _read(path: Path, rank: int, recording: Recording, accept_damaged: bool) -> RankTrace:
+    records = collect_windows(path, recording, rank=rank, accept_damaged=accept_damaged)
+    if records:
+        sums = [_device_sums(trace) for trace, _ in windows(recording)]
+    else:
+        trace = recording.trace()
+        records = collect_read_trace(
+            path, trace, rank=rank, whole=True, accept_damaged=accept_damaged
+        )
+        sums = [_device_sums(trace)]
+    device_ns, device_events, busy_ns, nccl_ns = map(sum, zip(*sums, strict=True))
     return RankTrace(
         path=path,
         rank=rank,
-        world_size=trace.info.world_size,
-        device_ns=int(device.dur_ns.sum()),
-        device_events=len(device),
-        busy_ns=union_ns(device.start_ns, device.end_ns),
-        nccl_ns=int(device.dur_ns[is_collective(trace)].sum()),
-        records=collect_read_trace(
-            path, trace, rank=rank, whole=True, accept_damaged=accept_damaged
-        ),
+        world_size=recording.info.world_size,
+        device_ns=device_ns,
+        device_events=device_events,
+        busy_ns=busy_ns,
+        nccl_ns=nccl_ns,
+        records=records,
     )
 
 
-def _rank(path: Path, trace: Trace) -> int:
-    if trace.info.rank is not None:
-        return trace.info.rank
+def _device_sums(trace: Trace) -> tuple[int, int, int, int]:
+    """Duration and number of the device events, the union of them, and the duration of NCCL's."""
+    device = trace.device
+    return (
+        int(device.dur_ns.sum()),
+        len(device),
+        union_ns(device.start_ns, device.end_ns),
+        int(device.dur_ns[is_collective(trace)].sum()),
+    )
+
+
+def _rank(path: Path, info: TraceInfo) -> int:
+    if info.rank is not None:
+        return info.rank
     for pattern in _NAMED:
         match = pattern.search(path.name)
         if match:

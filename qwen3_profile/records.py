@@ -298,7 +298,7 @@ def _blocks_json(layer: Part) -> dict[str, float]:
     found: dict[str, float] = {}
     for block in ("attn", "ffn"):
         part = layer.find(f"{layer.name}.{block}")
-        found |= pair_json(block, part.total if part else Times(), 1)
+        found |= pair_json(block, part.total if part else Times())
     return found
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace, occurring
+from qwen3_profile.nest import NO_PARENT, nest
+from qwen3_profile.trace.columns import (
+    Bool,
+    Category,
+    Events,
+    Int32,
+    Int64,
+    Trace,
+    occurring,
+    which,
+)
 
-NO_SCOPE = -1
+NO_SCOPE = NO_PARENT
 
 _MOST_DIGITS = 18  # of a step's number; a name may hold any text
 
@@ -74,27 +84,27 @@ class ScopeTree:
         A scope is open from its start up to, and without, its end.
         """
         found = np.full(len(time_ns), NO_SCOPE, np.int32)
-        for number in occurring(self.track):
-            asked = np.flatnonzero(track == number)
-            if not len(asked):
-                continue
-            mine = np.flatnonzero(self.track == number)
-            found[asked] = self._innermost_on_one_track(mine, time_ns[asked])
+        for number in occurring(self.track).tolist():
+            mine = track == number
+            if mine.all():
+                return self._innermost_on_one_track(number, time_ns)
+            found[mine] = self._innermost_on_one_track(number, time_ns[mine])
         return found
 
-    def _innermost_on_one_track(self, mine: Int64, time_ns: Int64) -> Int32:
-        # A bound every time a scope opens or closes, and who is innermost from there on. At equal
-        # times what closes goes first, so that a scope of no length opens and closes unseen.
-        mine = mine[self.end_ns[mine] > self.start_ns[mine]]
-        if not len(mine):
-            return np.full(len(time_ns), NO_SCOPE, np.int32)
-        bounds = np.concatenate((self.end_ns[mine], self.start_ns[mine]))
-        owner = np.concatenate((self.parent[mine], mine.astype(np.int32)))
-        # Of those that close together the outermost comes last; of those that open, the innermost.
-        rank = np.concatenate((-mine, mine + len(self)))
-        order = np.lexsort((rank, bounds))
-        at = np.searchsorted(bounds[order], time_ns, side="right") - 1
-        return np.where(at >= 0, owner[order][np.maximum(at, 0)], NO_SCOPE).astype(np.int32)
+    def _innermost_on_one_track(self, track: int, time_ns: Int64) -> Int32:
+        first, last = np.searchsorted(self.track, (track, track + 1)).tolist()
+        found = first - 1 + np.searchsorted(self.start_ns[first:last], time_ns, side="right")
+        # The last that opened by then, or the one around it that is still open.
+        none = found < first
+        asked = np.flatnonzero((self.end_ns[found] <= time_ns) & ~none)
+        while len(asked):
+            around = self.parent[found[asked]]
+            found[asked] = around
+            closed = (around != NO_SCOPE) & (self.end_ns[around] <= time_ns[asked])
+            asked = asked[closed]
+        found[none] = NO_SCOPE
+        innermost: Int32 = found.astype(np.int32)
+        return innermost
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:
@@ -102,20 +112,31 @@ def find_steps(trace: Trace) -> tuple[Step, ...]:
     steps = find_profiler_steps(trace)
     if steps:
         return steps
-    is_phase = [name in labels.PHASES for name in trace.names]
-    phases = _steps(trace, trace.host.take(np.array(is_phase, bool)[trace.host.name]))
+    phases = _steps(trace, trace.host.take(which(trace.names, _is_phase)[trace.host.name]))
     return phases or whole_trace(trace)
 
 
 def find_profiler_steps(trace: Trace) -> tuple[Step, ...]:
     """The trace's `ProfilerStep#k` ranges in time order."""
-    is_step = [name.startswith(labels.STEP_PREFIX) for name in trace.names]
-    return _steps(trace, trace.host.take(np.array(is_step, bool)[trace.host.name]))
+    return _steps(trace, trace.host.take(which(trace.names, _is_step)[trace.host.name]))
+
+
+def may_be_step(name: str) -> bool:
+    """Whether `find_steps` looks at a range of this name."""
+    return _is_phase(name) or _is_step(name)
+
+
+def _is_phase(name: str) -> bool:
+    return name in labels.PHASES
+
+
+def _is_step(name: str) -> bool:
+    return name.startswith(labels.STEP_PREFIX)
 
 
 def select_labels(trace: Trace) -> Bool:
     """Which host events are labels of our grammar, by name, whatever their category."""
-    ours = np.array([labels.parse(name) is not None for name in trace.names], bool)
+    ours = which(trace.names, labels.parse)
     mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
     return mask
 
@@ -159,27 +180,17 @@ def whole_trace(trace: Trace) -> tuple[Step, ...]:
     return () if span is None else (Step(0, span.first_ns, span.last_ns + 1),)
 
 
-# Traces of before 2024 count in whole microseconds: a child may seem to outlive its parent by one.
-_RESOLUTION_NS = 1000
-
-
-def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> ScopeTree:
+def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -> ScopeTree:
     rank = _ranks(names, depth)[events.name]
-    order = np.lexsort((rank, -events.dur_ns, events.start_ns, events.track))
-    track = events.track[order]
-    start, end = events.start_ns[order].tolist(), events.end_ns[order].tolist()
-    parent = [NO_SCOPE] * len(order)
-    cut: list[tuple[int, int]] = []
-    borders = np.flatnonzero(np.diff(track)) + 1
-    for first, last in pairwise((0, *borders.tolist(), len(order))):
-        cut += _nest_track(start, end, parent, first, last)
+    nested = nest(events.track, events.start_ns, events.dur_ns, rank)
+    order, cut = nested.order, nested.cut
     return ScopeTree(
-        names=tuple(names),
+        names=names,
         name=events.name[order],
         track=events.track[order],
-        start_ns=np.array(start, np.int64),
-        end_ns=np.array(end, np.int64),
-        parent=np.array(parent, np.int32),
+        start_ns=events.start_ns[order],
+        end_ns=nested.end_ns,
+        parent=nested.parent,
         is_gap=np.zeros(len(order), bool),
         crossing=Crossing(
             len(cut), sum(ns for _, ns in cut), names[events.name[order[cut[0][0]]]] if cut else ""
@@ -187,34 +198,8 @@ def _nest(events: Events, names: Sequence[str], depth: Callable[[str], int]) -> 
     )
 
 
-def _nest_track(
-    start: list[int], end: list[int], parent: list[int], first: int, last: int
-) -> list[tuple[int, int]]:
-    """Finds the parents of the scopes of one track, and cuts what outlives its parent.
-
-    Returns:
-        Which had to be cut by more than the resolution of the trace, and by how much.
-    """
-    cut = []
-    open_now: list[int] = []
-    open_until = -1
-    for i in range(first, last):
-        begin = start[i]
-        while open_now and open_until <= begin:
-            open_now.pop()
-            open_until = end[open_now[-1]] if open_now else -1
-        if open_now:
-            parent[i] = open_now[-1]
-            if end[i] > open_until:
-                if end[i] - open_until > _RESOLUTION_NS:
-                    cut.append((i, end[i] - open_until))
-                end[i] = open_until
-        open_now.append(i)
-        open_until = end[i]
-    return cut
-
-
-def _ranks(names: Sequence[str], depth: Callable[[str], int]) -> Int64:
+@lru_cache(maxsize=8)
+def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
     """int64[len(names)]: which of two ranges of the same start and end is outside, the lower one.
 
     Clocks of whole microseconds make such ties; the order of the file says nothing about them.
@@ -236,11 +221,14 @@ def with_gaps(
     names = dict(zip(tree.names, range(len(tree.names)), strict=True))
     owner, before, after = _stretches(tree)
     closed = after == NO_SCOPE
-    kind = np.stack((tree.name[owner], tree.name[before], np.where(closed, -1, tree.name[after])))
+    following = np.where(closed, _NO_NAME, tree.name[after])
     # Few of the stretches differ by more than their time.
-    kinds, which = np.unique(kind, axis=1, return_inverse=True)
-    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in kinds.T.tolist()]
-    gap = np.array(known, np.int64)[which.reshape(-1)]
+    count = len(tree.names) + 1
+    kind = (tree.name[owner].astype(np.int64) * count + tree.name[before]) * count + following + 1
+    _, first, kinds = np.unique(kind, return_index=True, return_inverse=True)
+    stretches = np.stack((tree.name[owner], tree.name[before], following))[:, first].T.tolist()
+    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in stretches]
+    gap = np.array(known, np.int64)[kinds]
     start = tree.end_ns[before]
     end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
     kept = (gap != _NO_NAME) & (end > start)

@@ -13,9 +13,11 @@ from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
 from qwen3_profile.compiled.times import CompiledTimes, merge_compiled
 from qwen3_profile.fold import NO_GROUP, fold_groups
-from qwen3_profile.parts import Part, merge_parts
+from qwen3_profile.merging import merge_parts
+from qwen3_profile.packed_parts import place_of
+from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE
-from qwen3_profile.trace.columns import Bool, Int64
+from qwen3_profile.trace.columns import Bool, Int64, which
 from qwen3_profile.traffic.moved import Traffic, merge_traffic
 
 
@@ -131,8 +133,14 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    found = (part for part in forward.each() if part.name.endswith(labels.COLLECTIVES))
-    return tuple(part for part in found if short_name(part) == labels.COLLECTIVES)
+    tree, _ = place_of(forward)
+    if not which(tree.names, _is_collective).any():
+        return ()
+    return tuple(part for part in forward.each() if _is_collective(part.name))
+
+
+def _is_collective(name: str) -> bool:
+    return name.rpartition(".")[2] == labels.COLLECTIVES
 
 
 def short_name(part: Part) -> str:

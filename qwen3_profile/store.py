@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,25 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: the file is not ours, or cannot be written; it is then as it was.
     """
+    ids = {record.id for record in records}
+    with only_writer(path):
+        kept = [row for row in _read_csv(path) if row[0] not in ids]
+        write_atomic(path, _csv_text(kept, records))
+
+
+def _csv_text(kept: Sequence[Sequence[str]], records: Sequence[TimingRecord]) -> Iterator[bytes]:
+    """The text of the table: its head, the rows that stay, and those of each record."""
+    singles = (single for record in records for single in record.one_by_one())
+    for rows in chain(([_CSV_COLUMNS, *kept],), map(_csv_rows, singles)):
+        yield _csv_lines(rows)
+
+
+def _csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
     import csv
 
-    new = [row for r in records for single in r.one_by_one() for row in _csv_rows(single)]
-    ids = {row["id"] for row in new}
-    with only_writer(path):
-        kept = [row for row in _read_csv(path) if row["id"] not in ids]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *new])
-        write_atomic(path, text.getvalue().encode())
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _merge(
@@ -153,7 +162,7 @@ def _is_ours(entry: object) -> bool:
     )
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> list[list[str]]:
     import csv
 
     text = _read_text(path)
@@ -165,39 +174,30 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise _not_ours(path, f"is not CSV: {error}") from error
     if tuple(header) != _CSV_COLUMNS or any(len(row) != len(header) for row in rows):
         raise _not_ours(path, "has other columns than ours")
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return rows
 
 
-def _csv_rows(record: TimingRecord) -> list[dict[str, Any]]:
+def _csv_rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
+    """A row for each part of a record of one traced pass, in the order of the columns."""
     config = record.config
     step = record.traced[0] if record.traced else None
-    head = {
-        "id": record.id,
-        "run": record.facts.run,
-        "phase": record.phase,
-        "batch_size": config.batch_size if config else "",
-        "input_len": config.input_len if config else "",
-        "dtype": config.dtype if config else "",
-        "run_index": record.run_index,
-        "position": step.position if step else "",
-        "context_len": step.context_len if step else (config.input_len if config else ""),
-    }
-    return [
-        {
-            **head,
-            "path": "/".join(path),
-            "calls": part.total.calls,
-            "cpu_ns": part.total.cpu_ns,
-            "cpu_self_ns": part.own.cpu_ns,
-            "device_ns": part.total.device_ns,
-            "device_self_ns": part.own.device_ns,
-            "device_events": part.total.device_events,
-            "launch_ns": part.total.launch_ns,
-            "gap_ns": part.total.gap_ns,
-            "queue_ns": part.total.queue_ns,
-        }
-        for path, part in record.times.forward.walk()
-    ]
+    head = (
+        record.id,
+        record.facts.run,
+        record.phase,
+        config.batch_size if config else "",
+        config.input_len if config else "",
+        config.dtype if config else "",
+        record.run_index,
+        step.position if step else "",
+        step.context_len if step else (config.input_len if config else ""),
+    )
+    for path, part in record.times.forward.walk():
+        total, own = part.total, part.own
+        yield (
+            *head, "/".join(path), total.calls, total.cpu_ns, own.cpu_ns, total.device_ns,
+            own.device_ns, total.device_events, total.launch_ns, total.gap_ns, total.queue_ns,
+        )  # fmt: skip
 
 
 def _read_text(path: Path) -> bytes | None:

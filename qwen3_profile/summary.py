@@ -128,10 +128,11 @@ def is_noisy(stats: Mapping[str, Any]) -> bool:
 class _Place:
     """What stands at one place of several records: numbers, or containers of more places."""
 
-    __slots__ = ("_keys", "_numbers", "_places")
+    __slots__ = ("_flat", "_keys", "_numbers", "_places")
 
     def __init__(self) -> None:
         self._numbers = array("d")
+        self._flat: tuple[str, ...] | None = None
         self._keys: dict[str, _Place] | None = None
         self._places: list[_Place] | None = None
 
@@ -145,17 +146,33 @@ class _Place:
             self._numbers.append(value)
 
     def _add_keys(self, value: dict[str, Any]) -> None:
+        # Nearly all that records hold are numbers under the same keys: these are kept in rows.
+        if self._keys is None and self._flat in (None, tuple(value)):
+            before = len(self._numbers)
+            try:
+                self._numbers.extend(value.values())
+                self._flat = tuple(value)
+                return
+            except TypeError:
+                del self._numbers[before:]
         if self._keys is None:
-            self._keys = {}
+            self._keys = self._columns()
         for key, inside in value.items():
             place = self._keys.get(key)
             if place is None:
                 place = self._keys[key] = _Place()
-            # Nearly all that a record holds are numbers; a call for each would double the time.
             if type(inside) is float:
                 place._numbers.append(inside)
             else:
                 place.add(inside)
+
+    def _columns(self) -> dict[str, _Place]:
+        """The rows so far, as a place for each key."""
+        places = {key: _Place() for key in self._flat or ()}
+        for number, place in enumerate(places.values()):
+            place._numbers = self._numbers[number :: len(places)]
+        self._numbers, self._flat = array("d"), None
+        return places
 
     def _add_list(self, value: list[Any]) -> None:
         if self._places is None:
@@ -167,11 +184,15 @@ class _Place:
 
     def statistics(self) -> Any:
         """Numbers as `spread` tells them, in containers as the records have them."""
+        if self._flat is not None:
+            self._keys = self._columns()
         if self._keys is not None:
             return {key: place.statistics() for key, place in self._keys.items()}
         if self._places is not None:
             return [place.statistics() for place in self._places]
-        known = [value for value in self._numbers if math.isfinite(value)]
+        known = self._numbers
+        if not all(map(math.isfinite, known)):
+            known = array("d", filter(math.isfinite, known))
         return spread(known) if known else None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from qwen3_profile.attribution import NO_STEP, Attribution
 from qwen3_profile.checks import LONGEST_TRACE_NS
 from qwen3_profile.health import Finding
-from qwen3_profile.scopes import Step, find_steps
+from qwen3_profile.scopes import Step, find_steps, may_be_step
 from qwen3_profile.trace import Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 
@@ -49,7 +49,7 @@ def is_long(recording: Recording) -> bool:
 
 def windows(recording: Recording) -> Iterator[tuple[Trace, tuple[Step, ...]]]:
     """The recording cut where nothing is under way, and the steps that begin in each stretch."""
-    steps = find_steps(recording.host())
+    steps = find_steps(recording.host(may_be_step))
     for begin, end in pairwise(_borders(recording, steps)):
         mine = tuple(step for step in steps if begin <= step.start_ns < end)
         yield recording.between(begin, end), mine

@@ -12,10 +12,10 @@ from qwen3_profile.config import (
     Invocation,
     ModelRequest,
     RunConfig,
-    closest,
     read_configs,
 )
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
+from qwen3_profile.parsing import closest
 
 # --- one config ---------------------------------------------------------------------------------
 

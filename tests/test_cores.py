@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,8 +26,8 @@ def refuse_odd(item: int) -> int:
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores, "_cores", lambda: 2)
-    monkeypatch.setattr(cores, "_may_fork", lambda: True)
+    monkeypatch.setattr(cores, "core_count", lambda: 2)
+    monkeypatch.setattr(cores, "may_fork", lambda: True)
     monkeypatch.setattr(cores, "_LEAST_BYTES", 10)
 
 
@@ -52,8 +54,8 @@ def test_the_error_is_that_of_the_first_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        pytest.param("_cores", lambda: 1, id="one core"),
-        pytest.param("_may_fork", lambda: False, id="torch is loaded"),
+        pytest.param("core_count", lambda: 1, id="one core"),
+        pytest.param("may_fork", lambda: False, id="torch is loaded"),
         pytest.param("_LEAST_BYTES", 10**6, id="little work"),
     ],
 )
@@ -68,5 +70,18 @@ def test_one_process_does_what_several_would_not_do_sooner(
 def test_a_packed_file_counts_as_its_text(tmp_path: Path) -> None:
     packed = tmp_path / "t.json.gz"
     packed.write_bytes(b" " * 100)
-    assert cores._text_bytes(packed) > 1000
-    assert cores._text_bytes(tmp_path / "missing") == 0
+    assert cores.text_bytes(packed) > 1000
+    assert cores.text_bytes(tmp_path / "missing") == 0
+
+
+@pytest.mark.parametrize(
+    ("parent", "may"), [pytest.param(None, True, id="alone"), pytest.param(1, False, id="a worker")]
+)
+def test_a_worker_of_a_pool_forks_no_further(
+    parent: object, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(cores.sys, "platform", "linux")
+    monkeypatch.setattr(cores.threading, "active_count", lambda: 1)
+    monkeypatch.setitem(sys.modules, "multiprocessing", Mock(parent_process=lambda: parent))
+    assert cores.may_fork() is may

@@ -16,6 +16,12 @@ from qwen3_profile.trace.reader import nanoseconds
 Reading = Callable[[Words, Int64, Int64], tuple[Int64, Bool]]
 
 
+def read_times_between(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
+    """As `read_integers`, where each number stands behind a space, as `read_times` wants it."""
+    begin, values, good, _ = read_times(words, end, "")
+    return values, good & (begin == start)
+
+
 def read(reading: Reading, texts: Sequence[str], gap: str = " ") -> list[int | None]:
     """What `reading` makes of numbers that stand in one text; None for what it does not take."""
     margin = gap * 32
@@ -54,8 +60,8 @@ def read(reading: Reading, texts: Sequence[str], gap: str = " ") -> list[int | N
     ],
 )
 def test_a_time(text: str, expected: int | None) -> None:
-    assert read(read_times, [text]) == [expected]
-    assert read(read_times, ["1.000", text, "22.333"]) == [1000, expected, 22333]
+    assert read(read_times_between, [text]) == [expected]
+    assert read(read_times_between, ["1.000", text, "22.333"]) == [1000, expected, 22333]
 
 
 _WHOLE = st.integers(0, 2**62 // 1000 - 1).map(str)
@@ -65,15 +71,25 @@ _TIMES = st.one_of(
 )
 
 
-@given(st.lists(_TIMES, min_size=1, max_size=20), st.sampled_from(" 0.9,"))
+@given(st.lists(_TIMES, min_size=1, max_size=20), st.sampled_from(["", "0", "9.", ",", "!"]))
 def test_times_side_by_side_are_read_as_one_by_one(texts: list[str], gap: str) -> None:
-    assert read(read_times, texts, gap) == [nanoseconds(text.encode()) for text in texts]
+    assert read(read_times_between, texts, f"{gap} ") == [
+        nanoseconds(text.encode()) for text in texts
+    ]
 
 
 @given(st.lists(st.text("0123456789.-e a", max_size=22), min_size=1, max_size=20))
 def test_what_is_taken_is_right(texts: list[str]) -> None:
-    for text, value in zip(texts, read(read_times, texts), strict=True):
+    for text, value in zip(texts, read(read_times_between, texts), strict=True):
         assert value is None or value == nanoseconds(text.encode())
+
+
+def test_what_stands_behind_a_time() -> None:
+    data = bytearray(b" " * 32 + b" 1.250, and more 2.500, and less" + b" " * 32)
+    end = np.array([data.index(b","), data.rindex(b",")])
+    _, values, good, followed = read_times(Words(data), end, ", and more")
+    assert (values.tolist(), good.tolist()) == ([1250, 2500], [True, True])
+    assert followed.tolist() == [True, False]
 
 
 @given(st.lists(st.integers(0, 10**16 - 1), min_size=1, max_size=20))

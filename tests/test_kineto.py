@@ -244,6 +244,7 @@ def test_flipped_bytes_are_read_alike(
         pytest.param('"correlation": ', '"correlate": ', id="no id"),
         pytest.param('"pid": 4242', '"pid": true', id="an odd pid"),
         pytest.param('"tid": 7', '"tid": "stream 7"', id="a tid as text"),
+        pytest.param("\n    }\n  },", '\n    }, "name": "n"\n  },', id="a name behind the args"),
         pytest.param('"ph": "X"', '"ph": "B"', id="another phase"),
         pytest.param('      "External id"', '        "External id"', id="more space in args"),
     ],

@@ -15,6 +15,7 @@ from qwen3_profile import lone, windows
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.parts import Part, Times
+from qwen3_profile.ranks import collect_ranks
 from qwen3_profile.records import TimingRecord
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -137,3 +138,18 @@ def test_parts_are_the_same_packed(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(forward)) == forward
     assert repr(forward.parts) == repr((layer,))
     assert (len(forward.parts), forward.find("layer.0"), forward.parts[-1]) == (1, layer, layer)
+
+
+def test_a_long_trace_of_a_rank_is_summed_window_by_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reduced = kernel(99, 7650, 7690, name="ncclDevKernel_AllReduce_Sum_bf16_RING_LL(int)")
+    path = write(tmp_path / "rank5.json", document(*passes(8), launch(99, 7600, 7610), reduced))
+    sound = write(tmp_path / "rank6.json", document(*passes(8)))
+    whole = collect_ranks([path, sound])
+    monkeypatch.setattr(windows, "_WINDOW_EVENTS", 20)
+    assert collect_ranks([path, sound]) == whole
+    records, in_one_piece = records_of(sound)
+    assert not in_one_piece
+    assert [record.times for record in whole[1].records] == [record.times for record in records]
+    assert {record.facts.rank for record in whole[1].records} == {6}

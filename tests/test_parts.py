@@ -5,6 +5,7 @@ from __future__ import annotations
 from kineto import cpu_op, kernel, label, launch, split
 
 from qwen3_profile.fold import fold
+from qwen3_profile.merging import merge_parts
 from qwen3_profile.parts import Part, Times, sum_times
 
 
@@ -77,6 +78,21 @@ def test_times_add() -> None:
     one, two = Times(1, 2, 3, 4, 5, 6, 7), Times(10, 20, 30, 40, 50, 60, 70)
     assert sum_times([one, two]) == Times(11, 22, 33, 44, 55, 66, 77)
     assert sum_times([]) == Times()
+
+
+def test_passes_are_summed_path_by_path() -> None:
+    nested = fold(split(label("decode", 0, 50), label("norm", 0, 20), label("lm_head", 5, 10)))
+    apart = fold(split(label("decode", 0, 50), label("norm", 0, 20), label("lm_head", 20, 27)))
+    more = fold(split(label("decode", 0, 60), label("norm", 0, 21), label("lm_head", 21, 29)))
+    head = ("lm_head", 2, 15, 15, [])
+    assert tree(merge_parts([*apart, *more])) == (
+        "decode", 2, 110, 54, [("norm", 2, 41, 41, []), head],
+    )  # fmt: skip
+    inside, behind = ("lm_head", 1, 5, 5, []), ("lm_head", 1, 7, 7, [])
+    assert tree(merge_parts([*nested, *apart])) == (
+        "decode", 2, 100, 53, [("norm", 2, 40, 35, [inside]), behind],
+    )  # fmt: skip
+    assert merge_parts(nested) is nested[0]
 
 
 def test_nothing_folds_to_nothing() -> None:

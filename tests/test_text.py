@@ -9,7 +9,7 @@ import pytest
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace import text as module
-from qwen3_profile.trace.text import Text
+from qwen3_profile.trace.text import Text, stands_in
 
 ONE, TWO = bytes(range(32, 120)) * 100, b"second\n" * 500
 PACKED = gzip.compress(ONE, mtime=0)
@@ -87,3 +87,35 @@ def test_broken_gzip_is_told(data: bytes, told: str, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="cannot be read: No such file"):
         Text(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("before", [0, 700, 995, 1000, 2998])
+def test_a_word_is_found_wherever_it_stands(before: int, packed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    text = b"." * before + b"GraphLaunch" + b"." * 1500
+    path.write_bytes(gzip.compress(text) if packed else text)
+    assert stands_in(path, (b"Capture", b"GraphLaunch"))
+    assert not stands_in(path, (b"graphLaunch", b"Capture"))
+
+
+def test_no_word_stands_in_what_cannot_be_inflated(tmp_path: Path) -> None:
+    path = tmp_path / "t.json.gz"
+    path.write_bytes(PACKED[:-20])
+    assert not stands_in(path, (b"no such word",))
+    with pytest.raises(TraceError):
+        stands_in(tmp_path / "none.json", (b"x",))
+
+
+def test_the_last_border_of_the_next_piece_is_gone_to(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(b"a,b,cc" + b"." * 994 + b"d,e" + b"." * 997)
+    with pytest.MonkeyPatch.context() as patch, Text(path) as text:
+        patch.setattr(module, "_LAST_BYTES", 400)
+        assert not text.pass_over(b",")  # it stands too far in front
+        assert text.fill()
+        text.begin = text.end
+        patch.setattr(module, "_LAST_BYTES", 1000)
+        assert text.pass_over(b",")
+        assert bytes(text) == b"e" + b"." * 997
+        assert not text.pass_over(b",")  # nor is there a whole piece more

@@ -47,6 +47,7 @@ from qwen3_profile.steps import read_steps
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Bool, Category
 from qwen3_profile.trace.geometry import event_names, read_geometry
+from qwen3_profile.trace.text import stands_in
 
 _REPLAY_NAME = re.compile("replay|exec", re.IGNORECASE)
 _REPLAYS, _CAPTURES = "replays", "captures"
@@ -274,6 +275,9 @@ def capture_pair(files: Sequence[Path]) -> tuple[Path, Path] | None:
 
 def _launches(path: Path) -> set[str]:
     """Whether a file tells of captures, of replays, or of both; of neither if it is no trace."""
+    # What all such names have in common: most traces have neither, and may be long.
+    if not stands_in(path, (b"GraphLaunch", b"BeginCapture")):
+        return set()
     names = event_names(path)
     found = {_REPLAYS for name in names if is_graph_launch(name)}
     return found | {_CAPTURES for name in names if is_capture_begin(name)}

@@ -2,7 +2,7 @@
 
 from qwen3_profile.trace.columns import AutogradOps, Category, Events, Span, Trace, TraceInfo, Track
 from qwen3_profile.trace.reader import read_recording, read_trace
-from qwen3_profile.trace.store import Recording
+from qwen3_profile.trace.recording import Recording
 
 __all__ = [
     "AutogradOps",

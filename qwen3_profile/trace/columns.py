@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 
 import numpy as np
@@ -195,6 +195,18 @@ class Trace:
     def span(self) -> Span | None:
         """Of host events, launches and device events; None without any."""
         return around((self.host_span, self.launches.span, self.device.span))
+
+
+@lru_cache(maxsize=32)
+def which(names: tuple[str, ...], holds: Callable[[str], object]) -> Bool:
+    """bool[len(names)]: of which names something holds; the windows of a trace share their names.
+
+    Args:
+        holds: a function that is there once; what it says of a name never changes.
+    """
+    found = np.array([bool(holds(name)) for name in names], bool)
+    found.flags.writeable = False
+    return found
 
 
 def occurring(numbers: Int32) -> Int64:

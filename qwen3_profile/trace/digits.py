@@ -20,15 +20,19 @@ Word = npt.NDArray[np.uint64]
 
 _u64 = np.uint64
 _ZEROS = _u64(0x3030303030303030)
-_HIGH = _u64(0xF0F0F0F0F0F0F0F0)
-_SIXES = _u64(0x0606060606060606)
-# The zeros that fill up a word of which only the last n characters are of the number.
-_JUNK = np.array([(1 << (8 * (8 - n))) - 1 for n in range(9)], np.uint64)
-_FILL = _JUNK & _ZEROS
+_BELOW_TEN = _u64(0x7676767676767676)
+# The bytes of a word of which only the last n characters are of the number.
+_DIGITS = ~np.array([(1 << (8 * (8 - n))) - 1 for n in range(9)], np.uint64)
 _LAST_THREE = _u64(0xFFFFFF0000000000)
 _FIRST_FOUR = _u64(0x00000000FFFFFFFF)
+_SPACES = _u64(0x2020202020202020)
+_ONES = _u64(0x0101010101010101)
+_HIGHEST = _u64(0x8080808080808080)
+_MOST_WORDS = 3  # of a number
 _LONGEST = 16  # digits in front of the dot; more of them are no time
 _LATEST = _u64(2**62)
+# The least time of so many digits in front of the dot.
+_LEAST_NS = np.array([0, *(1000 * 10**n for n in range(_LONGEST))], np.uint64)
 
 
 class Words:
@@ -52,11 +56,21 @@ class Words:
 
     def are(self, position: Int64, text: str) -> Bool:
         """Whether `text` stands at each position."""
-        expected, mask = _words_of(text)
-        found = np.ones(len(position), bool)
-        for got, want, where in zip(self.at(position, len(expected)), expected, mask, strict=True):
-            found &= (got & where) == want
-        return found
+        return _are(self.at(position, len(_words_of(text)[0])), text)
+
+
+def _are(words: Word, text: str) -> Bool:
+    """Whether each column of words, uint64[count, n], begins with `text`."""
+    found = np.ones(words.shape[1], bool)
+    for got, want, where in zip(words, *_words_of(text), strict=True):
+        found &= (got & where) == want
+    return found
+
+
+def word_of(text: str) -> np.uint64:
+    """Eight characters as a word."""
+    word: np.uint64 = np.frombuffer(text.encode("ascii"), "<u8")[0]
+    return word
 
 
 @lru_cache
@@ -67,32 +81,62 @@ def _words_of(text: str) -> tuple[Word, Word]:
     return np.frombuffer(filled, "<u8"), np.frombuffer(mask, "<u8")
 
 
-def read_times(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
-    """Microseconds with three decimals or none, in ns; and which of them are such.
+def read_times(words: Words, end: Int64, behind: str) -> tuple[Int64, Int64, Bool, Bool]:
+    """Microseconds with three decimals or none that end there, each behind a space.
 
     Args:
-        start, end: where each number begins, and where it ends.
+        behind: what is to stand behind them.
+
+    Returns:
+        Where each begins, its ns, which of them are such, and behind which that stands.
     """
-    length = end - start
-    longest = int(length.max(initial=0))
-    count = min(max(-(-longest // 8), 1), 3)
-    last, *before = words.at(end - 8 * count, count)[::-1]
+    around = words.at(end - 8 * _MOST_WORDS, _MOST_WORDS + len(_words_of(behind)[0]))
+    last, *before = np.ascontiguousarray(around[:_MOST_WORDS][::-1])
+    length = _length_behind_space((last, *before))
     has_dot = ((last >> _u64(32)) & _u64(0xFF) == _u64(ord("."))) & (length > 4)
     # Without the dot the word has seven digits: three decimals, and four in front of them.
     joined = ((last & _FIRST_FOUR) << _u64(8)) | (last & _LAST_THREE)
-    value, good = _read_word(np.where(has_dot, joined, last), _most_eight(length) - has_dot)
-    scale = np.where(has_dot, _u64(10**7), _u64(10**8))
+    if not has_dot.all():
+        joined = np.where(has_dot, joined, last)
+    value, good = _read_word(joined, _most_eight(length) - has_dot)
+    longest = int(length.max(initial=0))
     for number, text in enumerate(before, 1):
-        more, also = _read_word(text, _most_eight(length - 8 * number))
-        value += more * scale
-        scale = scale * _u64(10**8)
-        good &= also
-    value = np.where(has_dot, value, value * _u64(1000))
+        if longest > 8 * number:
+            more, also = _read_word(text, _most_eight(length - 8 * number))
+            more *= _u64(10 ** (8 * number - 1))
+            value += more if has_dot.all() else np.where(has_dot, more, more * _u64(10))
+            good &= also
+    if not has_dot.all():
+        value = np.where(has_dot, value, value * _u64(1000))
     in_front = length - 4 * has_dot
-    good &= (in_front > 0) & (in_front <= _LONGEST) & (value <= _LATEST)
+    good &= (in_front > 0) & (in_front <= _LONGEST)
     # JSON has no number that begins with a zero, but for the zero itself.
-    good &= (words.at(start)[0] & _u64(0xFF) != _u64(ord("0"))) | (in_front == 1)
-    return value.view(np.int64), good
+    in_front[~good] = 1
+    good &= (value <= _LATEST) & ((value >= _LEAST_NS[in_front]) | (in_front == 1))
+    return end - length, value.view(np.int64), good, _are(around[_MOST_WORDS:], behind)
+
+
+def _length_behind_space(before: tuple[Word, ...]) -> Int64:
+    """How many characters stand behind the last space of the words, the last of which is first."""
+    length: Int64 = np.full(len(before[0]), 8 * len(before))
+    left = np.ones(len(length), bool)
+    for number, text in enumerate(before):
+        space = _last_space(text)
+        found = left & (space >= 0)
+        length[found] = (8 * number + 7 - space)[found]
+        left &= space < 0
+        if not left.any():
+            break
+    return length
+
+
+def _last_space(text: Word) -> Int64:
+    """The number of the last byte of each word that is a space, or one below 0."""
+    other = text ^ _SPACES
+    # Right for the first space of a word, and for what comes behind it if that is no "!".
+    spaces = (other - _ONES) & ~other & _HIGHEST
+    # The exponent of a float is the number of its highest bit.
+    return ((spaces.astype(np.float64).view(np.int64) >> 52) - 1023) >> 3
 
 
 def read_integers(words: Words, start: Int64, end: Int64) -> tuple[Int64, Bool]:
@@ -113,10 +157,10 @@ def _most_eight(count: Int64) -> Int64:
 
 def _read_word(text: Word, count: Int64) -> tuple[Word, Bool]:
     """The number that the last `count` characters of each word are; and whether they are digits."""
-    text = (text & ~_JUNK[count]) | _FILL[count]
-    good = ((text & _HIGH) == _ZEROS) & (((text + _SIXES) & _HIGH) == _ZEROS)
+    text = (text ^ _ZEROS) & _DIGITS[count]
+    # What is no digit is 10 at least now.
+    good = (((text + _BELOW_TEN) | text) & _HIGHEST) == 0
     # Neighbours join to numbers of two digits, these to numbers of four, and these to one of eight.
-    text = text - _ZEROS
     text = (text * _u64(10) + (text >> _u64(8))) & _u64(0x00FF00FF00FF00FF)
     text = (text * _u64(100) + (text >> _u64(16))) & _u64(0x0000FFFF0000FFFF)
     return (text * _u64(10000) + (text >> _u64(32))) & _u64(0xFFFFFFFF), good

@@ -10,13 +10,13 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, NO_SEQUENCE, Category
 from qwen3_profile.trace.document import Event, damaged
 from qwen3_profile.trace.kinds import LINKED, NODE_PREFIX, Kinds
-from qwen3_profile.trace.store import Block
 
 _INT64_MAX = 2**63 - 1
-SEQUENCE_KEY = b'"Sequence number"'
+SEQUENCE_KEY = '"Sequence number"'
 
 OddArgs = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -68,7 +68,7 @@ def read_sequence(args: bytes, *, is_node: bool) -> tuple[int, int] | None:
         OddArgs: the args of the operator are no such JSON.
     """
     none = (NO_SEQUENCE, 0) if is_node else None
-    if SEQUENCE_KEY not in args:
+    if SEQUENCE_KEY.encode() not in args:
         return none
     found = _op_args(args)
     known = 0 <= found.sequence <= _INT64_MAX and 0 <= found.forward_thread <= _INT64_MAX

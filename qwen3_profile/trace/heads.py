@@ -34,6 +34,8 @@ class Heads:
         self._by_text: dict[bytes, int] = {}
         self._hash: Word = np.zeros(1, np.uint64)  # sorted; no head has the hash zero
         self._kind: Int64 = np.zeros(1, np.int64)
+        # By the highest bits of a hash one of those that begin so.
+        self._place = np.zeros(1 << _PLACE_BITS, np.int64)
 
     def kinds(self, piece: Piece, spans: Spans) -> Int64:
         """The kind of each event; `ODD` where the head is not as it should be."""
@@ -56,7 +58,11 @@ class Heads:
         return self._kind[at]
 
     def _find(self, hashes: Word) -> Int64:
-        return np.searchsorted(self._hash[1:], hashes, side="right")
+        found: Int64 = self._place[_beginning(hashes)]
+        others = np.flatnonzero(self._hash[found] != hashes)
+        if len(others):
+            found[others] = np.searchsorted(self._hash[1:], hashes[others], side="right")
+        return found
 
     def _learn(self, piece: Piece, hashes: Word, start: Int64, end: Int64) -> None:
         hashes, first = np.unique(hashes, return_index=True)
@@ -65,6 +71,7 @@ class Heads:
         order = np.argsort(hashes)
         self._hash = hashes[order]
         self._kind = np.concatenate((self._kind, np.array(found, np.int64)))[order]
+        self._place[_beginning(self._hash)] = np.arange(len(self._hash))
 
     def _of_text(self, head: bytes) -> int:
         known = self._by_text.get(head)
@@ -87,7 +94,14 @@ class Heads:
             return ODD
 
 
-_WINDOWS = (16, 64, 128)  # words of the heads that are hashed together
+_PLACE_BITS = 14
+
+
+def _beginning(hashes: Word) -> Int64:
+    return (hashes >> np.uint64(64 - _PLACE_BITS)).view(np.int64)
+
+
+_WINDOWS = (16, 32, 64, 128)  # words of the heads that are hashed together
 _LONGEST_HASHED = 8 * max(_WINDOWS)
 _FACTOR = 0x9E3779B97F4A7C15
 _POWERS = np.array([pow(_FACTOR, n, 1 << 64) for n in range(1, max(_WINDOWS) + 1)], np.uint64)

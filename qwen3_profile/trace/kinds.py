@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +60,7 @@ NODE_PREFIX = "autograd::engine::evaluate_function: "
 # The number of what is read by nobody.
 PASSED_OVER = -1
 
+_Kind = tuple[str, str | None, bytes, bytes]
 _Key = TypeVar("_Key", str, tuple[str, str])
 
 _decode_id = msgspec.json.Decoder(int | str).decode
@@ -78,7 +79,7 @@ class Kinds:
         self._keeps_op = keeps_op
         self._names: dict[str, int] = {}
         self._tracks: dict[tuple[str, str], int] = {}
-        self._known: dict[tuple[str, str | None, bytes, bytes], int] = {}
+        self._known: dict[_Kind, int] = {}
         self._rows: list[tuple[int, int, int, bool, bool]] = []
         self._columns = _columns_of(())
         self._unread: Counter[str] = Counter()
@@ -102,8 +103,8 @@ class Kinds:
         """Whether the event is a complete one of a category that nobody knows."""
         return event.ph == "X" and event.cat not in _CATEGORIES and event.cat not in _PASSED_OVER
 
-    def count_unread(self, category: str) -> None:
-        self._unread[category] += 1
+    def count_unread(self, category: str, count: int = 1) -> None:
+        self._unread[category] += count
 
     @property
     def unread(self) -> tuple[tuple[str, int], ...]:
@@ -120,6 +121,18 @@ class Kinds:
         if number is None:
             number = self._known[key] = self._new(event, category)
         return number
+
+    def keys(self) -> tuple[_Kind, ...]:
+        """(category, name, pid, tid) of each number, as the file has them."""
+        return tuple(self._known)
+
+    def numbers(self, keys: Iterable[_Kind]) -> Int64:
+        """The number of each of these kinds, which another process found in the same file."""
+        found = []
+        for cat, name, pid, tid in keys:
+            event = Event("X", cat, name, msgspec.Raw(pid), msgspec.Raw(tid))
+            found.append(self.number(event, _CATEGORIES[cat]))
+        return np.array(found, np.int64)
 
     def _new(self, event: Event, category: Category) -> int:
         name = event.name or ""

@@ -30,10 +30,10 @@ As older ones do, with the arrow from the launch to its kernel:
         "cat": "ac2g", "name": "ac2g"
       },
 
-The lines of all events of a piece are looked at together (`lines.py`), and the text from `"ph"` to
-`"tid"` tells the kind of the event (`heads.py`). What is read is checked to the letter; of what is
-not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise is left
-to `general.py`, and so is a whole piece whose events do not follow each other as above.
+All events of a piece are looked at together, found by their braces (`lines.py`); the text from
+`"ph"` to `"tid"` tells the kind of an event (`heads.py`). What is read is checked to the letter; of
+what is not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise
+is left to `general.py`, and so is a whole piece whose events do not follow each other as above.
 
 `ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
 on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
@@ -48,8 +48,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Category, Int64
-from qwen3_profile.trace.digits import Words, read_integers, read_times
+from qwen3_profile.trace.digits import Words, read_integers
 from qwen3_profile.trace.document import NOT_JSON, Event, decode_events
 from qwen3_profile.trace.general import SEQUENCE_KEY, OddArgs, read_events, read_sequence
 from qwen3_profile.trace.heads import ODD, Heads
@@ -57,15 +58,14 @@ from qwen3_profile.trace.kinds import Kinds
 from qwen3_profile.trace.lines import (
     CLOSED,
     OPEN,
-    Lines,
+    Found,
     Piece,
     Spans,
     UnknownLayoutError,
     demand,
-    find_lines,
+    find_events,
     find_spans,
 )
-from qwen3_profile.trace.store import Block
 from qwen3_profile.trace.text import Text
 
 _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')
@@ -95,35 +95,31 @@ class KinetoText:
         if not _is_json(data, begin, cut):
             return None
         try:
-            lines = find_lines(piece)
-            block, odd = self._read(piece, lines)
-            events = _decode_odd(piece, lines, odd)
+            found = find_events(piece)
+            block, odd = self._read(piece, found)
+            events = _decode_odd(piece, found, odd)
         except UnknownLayoutError:
             return None
         return (block, read_events(events, self._kinds, self._path)) if events else (block,)
 
-    def _read(self, piece: Piece, lines: Lines) -> tuple[Block, Int64]:
+    def _read(self, piece: Piece, found: Found) -> tuple[Block, Int64]:
         """The events that are as they should be; and which ones are not, for `general.py`."""
-        odd = [lines.odd]
-        spans = find_spans(piece, lines)
-        if len(spans.event) < len(lines.complete):
-            odd.append(np.setdiff1d(lines.complete, spans.event, assume_unique=True))
+        odd = [found.odd]
+        spans = find_spans(piece, found)
+        if len(spans.event) < len(found.complete):
+            odd.append(np.setdiff1d(found.complete, spans.event, assume_unique=True))
         kind = self._heads.kinds(piece, spans)
         odd.append(spans.event[kind == ODD])
         kind, spans = kind[kind >= 0], spans.take(kind >= 0)
-        start_ns, good = read_times(piece.words, spans.ts, spans.ts_end)
-        dur_ns, also_good = read_times(piece.words, spans.dur, spans.dur_end)
         columns = self._kinds.columns
-        correlation, found = _correlations(piece, spans, columns.linked[kind])
-        good &= also_good & found
+        correlation, good = _correlations(piece, spans, columns.linked[kind])
         if not good.all():
             odd.append(spans.event[~good])
-            kind, spans, start_ns, dur_ns, correlation = (
-                kind[good], spans.take(good), start_ns[good], dur_ns[good], correlation[good],
-            )  # fmt: skip
+            kind, spans, correlation = kind[good], spans.take(good), correlation[good]
         is_op = columns.category[kind] == Category.CPU_OP
         numbered = _numbered(piece, spans, is_op, columns.is_node[kind])
-        return Block(kind, start_ns, dur_ns, correlation, *numbered), np.sort(np.concatenate(odd))
+        block = Block(kind, spans.start_ns, spans.dur_ns, correlation, *numbered)
+        return block, np.sort(np.concatenate(odd))
 
 
 def _is_json(data: bytearray, begin: int, cut: int) -> bool:
@@ -132,7 +128,8 @@ def _is_json(data: bytearray, begin: int, cut: int) -> bool:
     What is not read is looked at here alone: bytes that are lost there are lost elsewhere, too.
     """
     # To pass over a string says nothing of its encoding.
-    check = _pass_over if data[begin:cut].isascii() else decode_events
+    is_ascii = np.frombuffer(data, np.int8)[begin:cut].min(initial=0) >= 0
+    check = _pass_over if is_ascii else decode_events
     before, comma = data[begin - 1], data[cut - 2]
     data[begin - 1], data[cut - 2] = b"[]"
     try:
@@ -144,12 +141,11 @@ def _is_json(data: bytearray, begin: int, cut: int) -> bool:
     return True
 
 
-def _decode_odd(piece: Piece, lines: Lines, odd: Int64) -> list[Event]:
+def _decode_odd(piece: Piece, found: Found, odd: Int64) -> list[Event]:
     """The events at `odd`, each decoded as JSON."""
     if not len(odd):
         return []
-    end = np.append(lines.begin[1:], piece.end)[odd] - len(",\n")
-    texts = piece.cut(lines.begin[odd], end)
+    texts = piece.cut(found.begin[odd], found.end[odd] - len(",\n"))
     try:
         events = decode_events(b"[" + b",".join(texts) + b"]")
     except NOT_JSON:
@@ -192,9 +188,15 @@ _BYTE = np.uint64(0xFF)
 _COMMA, _NEWLINE = np.uint64(ord(",")), np.uint64(ord("\n"))
 
 
+def _has(piece: Piece, key: str) -> bool:
+    """Whether a key stands in the piece; few of its texts have a capital letter of it."""
+    capital = next(letter for letter in key if letter.isupper())
+    return bool(piece.words.are(piece.places_of(capital) - key.index(capital), key).any())
+
+
 def _numbered(piece: Piece, spans: Spans, is_op: Bool, is_node: Bool) -> tuple[Int64, Int64, Int64]:
     """What autograd numbered or evaluated: which events; their sequence and their thread."""
-    with_key = is_op.any() and piece.data.find(SEQUENCE_KEY, piece.begin, piece.end) >= 0
+    with_key = is_op.any() and _has(piece, SEQUENCE_KEY)
     asked = np.flatnonzero(is_op if with_key else is_node)
     rows = []
     args = piece.cut(spans.args[asked], spans.args_end[asked])

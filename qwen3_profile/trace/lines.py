@@ -1,7 +1,15 @@
 """A piece of Kineto's text in, where its events and their parts begin and end out.
 
-The two layouts are shown in `kineto.py`. A field is found by the number of its line in the event,
-and what stands between two fields is looked at to the letter.
+The two layouts are shown in `kineto.py`. Events are found by their braces, and a number of an event
+by what stands behind it, from the brace of the args or the end of the event backwards:
+
+        "ts": 4587026371543.110,
+        "dur": 9.731
+        ,
+        "args": {
+                ^ dur ends 18 bytes before it and begins behind a space; ts ends 12 bytes before dur
+
+What stands between two numbers is looked at to the letter.
 """
 
 from __future__ import annotations
@@ -11,12 +19,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from qwen3_profile.trace.columns import Bool, Int64
-from qwen3_profile.trace.digits import Words
+from qwen3_profile.trace.digits import Word, Words, read_times, word_of
 
 OPEN = b"  {\n"
 CLOSED = b"\n  },\n"
-_BORDER = "  },\n  {\n"
-_LONGEST_NUMBER = 24
 
 
 class UnknownLayoutError(Exception):
@@ -41,37 +47,59 @@ class Piece:
         data = self.data
         return [bytes(data[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
 
+    def places_of(self, character: str) -> Int64:
+        """Where a character stands that stands in few of the words of eight bytes."""
+        count = -(-(self.end - self.begin) // 8) * 8
+        text = np.frombuffer(self.data, np.uint8, count, self.begin)
+        hits = (text == ord(character)).view(np.uint64)
+        at = np.flatnonzero(hits != 0)
+        hits, found = hits[at], []
+        while len(at):
+            lowest = hits & -hits
+            found.append(8 * at + (lowest * _BYTE_OF >> np.uint64(56)).view(np.int64))
+            hits ^= lowest
+            at, hits = at[hits != 0], hits[hits != 0]
+        places = np.concatenate([np.empty(0, np.int64), *found]) + self.begin
+        if len(found) > 1:
+            places.sort()
+        return places[: np.searchsorted(places, self.end)]
+
+
+# The word 1 << 8 * n, multiplied by it, has n in its highest byte.
+_BYTE_OF = np.uint64(0x0001020304050607)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lines:
-    """The lines of a piece, and which of them begin an event.
+class Found:
+    """The events of a piece.
 
-    newline: where each line ends. first: the number of each event's first line.
-    begin: where each event begins. complete: which events are, by their first field.
+    begin, end: where each begins, and where the next one does.
+    args: where the brace of its args stands; 0 without any.
+    complete: which events are, by their first field.
     odd: which are neither complete nor arrows or instants, as Kineto writes these.
     """
 
-    newline: Int64
-    first: Int64
     begin: Int64
+    end: Int64
+    args: Int64
     complete: Int64
     odd: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spans:
-    """Where parts of complete events begin and end; args that are not there end at once.
+    """Parts of complete events, and where they begin and end; args that are not there end at once.
 
     event: which event of the piece it is.
     head: from `"ph"` on; it goes up to the number of `ts`.
+    start_ns, dur_ns: what `ts` and `dur` say.
     """
 
     event: Int64
     head: Int64
     ts: Int64
-    ts_end: Int64
-    dur: Int64
-    dur_end: Int64
+    start_ns: Int64
+    dur_ns: Int64
     args: Int64
     args_end: Int64
 
@@ -81,125 +109,94 @@ class Spans:
         return Spans(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
-def find_lines(piece: Piece) -> Lines:
-    """The events of a piece.
+_NEXT = word_of("  },\n  {")
+_ARGS = word_of('args": {')
+_COMPLETE, _FROM, _TO, _INSTANT = (word_of(f'"ph": "{letter}') for letter in "Xsfi")
 
-    Raises:
-        UnknownLayoutError: something else stands between two events than in Kineto's layouts.
-    """
-    text = np.frombuffer(piece.data, np.uint8)[piece.begin : piece.end]
-    newline = np.flatnonzero(text == ord("\n")) + piece.begin
-    # The line that opens an event is the shortest of all but by chance: it is looked at again.
-    first = np.flatnonzero(newline[1:] - newline[:-1] == len(OPEN)) + 1
-    first = np.concatenate((np.zeros(1, np.int64), first))
-    begin = newline[first] - len("  {")
+
+def find_events(piece: Piece) -> Found:
+    """The events of a piece, which begins and ends as those of Kineto's layouts do."""
     words = piece.words
-    demand(words.are(begin[1:] - len("  },\n"), _BORDER))
-    complete = words.are(begin, '  {\n    "ph": "X')
+    brace = piece.places_of("{")
+    brace = brace[np.frombuffer(piece.data, np.uint8)[brace + 1] == ord("\n")]
+    before = words.at(brace - len("  },\n  "))[0]
+    opens = before == _NEXT
+    opens[0] = True
+    begin = brace[opens] - len("  ")
+    of_args = np.flatnonzero(before == _ARGS)
+    args = np.zeros(len(begin), np.int64)
+    # Of several braces of an event the first is that of its args.
+    args[np.cumsum(opens)[of_args][::-1] - 1] = brace[of_args][::-1]
+    end = np.append(begin[1:], piece.end)
+    kind = words.at(begin + len("  {\n    "))[0]
+    complete = kind == _COMPLETE
     others = np.flatnonzero(~complete)
-    count = (np.append(first[1:], len(newline)) - first)[others]
-    known = _is_passed_over(words, newline, first[others], count)
-    return Lines(newline, first, begin, np.flatnonzero(complete), others[~known])
+    known = _is_passed_over(words, kind[others], begin[others], end[others])
+    return Found(begin, end, args, np.flatnonzero(complete), others[~known])
 
 
-# What arrows are called: from a launch to its kernel, and from an operator to its backward.
-_ARROWS = ("ac2g", "fwdbwd")
-_INSTANT = '"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", '
-
-
-def _is_passed_over(words: Words, newline: Int64, first: Int64, count: Int64) -> Bool:
-    """Which of the events that are not complete are the arrows and instants of Kineto.
-
-    Args:
-        first: the number of the first line of each. count: of its lines.
-    """
-    field = newline[first] + len("\n    ")
-    # In one layout the second line of an arrow has its name, in the other the sixth and seventh.
-    named = newline[first + np.where(count == 4, 1, np.minimum(count, 7) - 2)] + 1
-    known = np.zeros(len(first), bool)
-    for name in _ARROWS:
-        known |= words.are(named, f'    "cat": "{name}", "name": "{name}"') & (count == 4)
-        lines = f'    "cat": "{name}",\n    "name": "{name}"\n'
-        known |= words.are(named, lines) & (count == 10)
-    arrow = words.are(field, '"ph": "s"') | words.are(field, '"ph": "f"')
-    return (known & arrow) | words.are(field, _INSTANT)
-
-
-def find_spans(piece: Piece, lines: Lines) -> Spans:
-    """Those complete events that are in the layout of the first one."""
-    head = lines.begin[lines.complete] + len("  {\n    ")
-    count = (np.append(lines.first[1:], len(lines.newline)) - lines.first)[lines.complete]
-    if piece.words.are(head[:1], '"ph": "X", "cat"').any():
-        return _two_lines_a_head(piece, lines, head, count)
-    return _one_field_a_line(piece, lines, head, count)
-
-
-def _one_field_a_line(piece: Piece, lines: Lines, head: Int64, count: Int64) -> Spans:
-    words, newline = piece.words, lines.newline
-    known = (count == 13) | (count == 10)
-    event, head, has_args = lines.complete[known], head[known], count[known] == 13
-    first = lines.first[event]
-    ts_end, dur_end = newline[first + 6] - len(","), newline[first + 7]
-    good = words.are(ts_end, ',\n    "dur": ')
-    before_args = words.are(dur_end, '\n    ,\n    "args": {\n')
-    good &= np.where(has_args, before_args, words.are(dur_end, "\n    \n  }"))
-    args, args_end, also_good = _args(words, newline, first + 10, has_args)
-    spans = Spans(
-        event=event,
-        head=head,
-        ts=newline[first + 5] + len('\n    "ts": '),
-        ts_end=ts_end,
-        dur=ts_end + len(',\n    "dur": '),
-        dur_end=dur_end,
-        args=args,
-        args_end=args_end,
+# How arrows end: from a launch to its kernel, and from an operator to its backward.
+_ARROWS = tuple(
+    text % {"name": name}
+    for name in ("ac2g", "fwdbwd")
+    for text in (
+        '    "cat": "%(name)s",\n    "name": "%(name)s"\n    \n  },\n',
+        '    "cat": "%(name)s",\n    "name": "%(name)s"\n    , "bp": "e"\n  },\n',
+        '    "cat": "%(name)s", "name": "%(name)s"\n  },\n',
+        '    "cat": "%(name)s", "name": "%(name)s", "bp": "e"\n  },\n',
     )
-    return spans.take(good & also_good)
+)
+_LONGEST_ARROW = 256
+_INSTANT_HEAD = '"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", '
 
 
-def _two_lines_a_head(piece: Piece, lines: Lines, head: Int64, count: Int64) -> Spans:
-    words, newline = piece.words, lines.newline
-    known = (count == 7) | (count == 4)
-    event, head, has_args = lines.complete[known], head[known], count[known] == 7
-    first = lines.first[event]
-    ts = newline[first + 1] + len('\n    "ts": ')
-    ts_end = _find_dur(piece, ts)
-    dur_end = newline[first + 2] - has_args * len(",")
-    good = words.are(dur_end, ',\n    "args": {\n') | ~has_args
-    args, args_end, also_good = _args(words, newline, first + 4, has_args)
-    spans = Spans(
-        event=event,
-        head=head,
-        ts=ts,
-        ts_end=ts_end,
-        dur=ts_end + len(', "dur": '),
-        dur_end=dur_end,
-        args=args,
-        args_end=args_end,
-    )
-    return spans.take(good & also_good & (ts_end > ts))
-
-
-def _args(words: Words, newline: Int64, line: Int64, has_args: Bool) -> tuple[Int64, Int64, Bool]:
-    """The span of the one line of args, in the events that have it; and whether it is one."""
-    line = np.where(has_args, line, 1)
-    begin, end = newline[line - 1] + 1, newline[line]
-    good = words.are(end, "\n    }\n") | ~has_args
-    return begin, np.where(has_args, end, begin), good
-
-
-def _find_dur(piece: Piece, ts: Int64) -> Int64:
-    """Where the text between `ts` and `dur` begins, or `ts` itself where there is none.
-
-    Most numbers are of one length.
-    """
-    found = ts.copy()
-    left = np.arange(len(ts))
-    while len(left):
-        begin = int(ts[left[0]])
-        length = piece.data.find(b",", begin, begin + _LONGEST_NUMBER) - begin
-        fits = piece.words.are(ts[left] + length, ', "dur": ')
-        found[left[fits]] = ts[left[fits]] + length
-        fits[0] = True
+def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> Bool:
+    """Which of the events that are not complete are the arrows and instants of Kineto."""
+    field = begin + len("  {\n    ")
+    known = np.zeros(len(kind), bool)
+    if (kind == _INSTANT).any():
+        known = words.are(field, _INSTANT_HEAD)
+    arrow = ((kind == _FROM) | (kind == _TO)) & (end - begin <= _LONGEST_ARROW)
+    left = np.flatnonzero(arrow)
+    for text in _ARROWS:
+        if not len(left):
+            break
+        fits = words.are(end[left] - len(text), text)
+        known[left[fits]] = True
         left = left[~fits]
-    return found
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What stands between dur and args, behind dur where there are none, and before dur."""
+
+    before_args: str
+    at_end: str
+    before_dur: str
+
+
+_ONE_FIELD_A_LINE = _Layout('\n    ,\n    "args": {\n', "\n    \n  },\n", ',\n    "dur": ')
+_TWO_LINES_A_HEAD = _Layout(',\n    "args": {\n', "\n  },\n", ', "dur": ')
+_BEHIND_ARGS = "\n    }\n  },\n"
+
+
+def find_spans(piece: Piece, found: Found) -> Spans:
+    """Those complete events that are in the layout of the first one."""
+    words, event = piece.words, found.complete
+    begin, end, brace = found.begin[event], found.end[event], found.args[event]
+    head = begin + len("  {\n    ")
+    first_has_both = bool(words.are(head[:1], '"ph": "X", "cat"').any())
+    layout = _TWO_LINES_A_HEAD if first_has_both else _ONE_FIELD_A_LINE
+    has_args = brace > 0
+    dur_end = np.where(has_args, brace - len(layout.before_args[:-2]), end - len(layout.at_end))
+    args = np.where(has_args, brace + len("{\n"), end)
+    args_end = np.where(has_args, end - len(_BEHIND_ARGS), end)
+    dur, dur_ns, good, followed = read_times(words, dur_end, layout.before_args)
+    followed &= words.are(args_end, _BEHIND_ARGS)
+    if not has_args.all():
+        followed = np.where(has_args, followed, words.are(dur_end, layout.at_end))
+    ts_end = dur - len(layout.before_dur)
+    ts, start_ns, also, before_dur = read_times(words, ts_end, layout.before_dur)
+    good &= followed & also & before_dur & (ts > head) & (args_end >= args)
+    return Spans(event, head, ts, start_ns, dur_ns, args, args_end).take(good)

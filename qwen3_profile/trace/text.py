@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from qwen3_profile.errors import TraceError
+from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace.document import GZIP_MAGIC, damaged
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
@@ -18,6 +18,8 @@ from qwen3_profile.trace.document import GZIP_MAGIC, damaged
 PIECE_BYTES = 1 << 21
 # Windows of text around a position may reach beyond the first event and the last.
 MARGIN_BYTES = 1 << 12
+# An event is seldom longer.
+_LAST_BYTES = 1 << 14
 
 # What inflates four times as fast as the standard library raises an error of its own.
 _NOT_WHOLE: tuple[Any, ...] = (gzip.BadGzipFile,)
@@ -69,6 +71,44 @@ class Text:
             count = self._source.readinto(view[self.end : self.end + PIECE_BYTES])
         self.end += count
         return count > 0
+
+    def pass_over(self, border: bytes) -> bool:
+        """Goes to behind the last border in what `fill` would read; whether that could be done.
+
+        Of a plain file no more is read than where the border may be expected.
+        """
+        if not isinstance(self._source, FileIO):
+            return False
+        with _told(self._path):
+            here = self._file.tell()
+            self._file.seek(here + PIECE_BYTES - _LAST_BYTES)
+            last = self._file.read(_LAST_BYTES)
+            found = last.rfind(border)
+            if found < 0 or len(last) < _LAST_BYTES:
+                self._file.seek(here)
+                return False
+        rest = last[found + len(border) :]
+        self.begin, self.end = MARGIN_BYTES, MARGIN_BYTES + len(rest)
+        self.data[self.begin : self.end] = rest
+        return True
+
+
+def stands_in(path: Path, words: Sequence[bytes]) -> bool:
+    """Whether one of these words stands in the text of a file, as far as that can be read.
+
+    Raises:
+        TraceError: the file cannot be read.
+    """
+    try:
+        with Text(path) as text:
+            while text.fill():
+                if any(text.data.find(word, text.begin, text.end) >= 0 for word in words):
+                    return True
+                # A word may lie across the end of what was read.
+                text.begin = max(text.begin, text.end - max(map(len, words)))
+    except DamagedTraceError:
+        pass
+    return False
 
 
 class _Source(Protocol):

@@ -1,0 +1,43 @@
+"""What both command lines parse their arguments with; it needs nothing else of the package."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from qwen3_profile.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, and the nearest right flag."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            word = unknown.split()[0]
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            hint = closest(word.partition("=")[0], flags) or "see --help"
+            raise ConfigError(word, "is not a known argument", hint)
+        flag, found, what = message.removeprefix("argument ").partition(": ")
+        if not found:
+            raise ConfigError(self.prog, message, "see --help")
+        raise ConfigError(flag, what, "see --help")
+
+
+def output_file_name(text: str) -> str:
+    """`text`, if it names a file and not a path."""
+    if not text or Path(text).name != text:
+        raise ConfigError(
+            "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
+        )
+    return text
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """`did you mean X?` for the nearest of `choices`, or an empty string."""
+    import difflib  # only for a word that was mistyped
+
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"did you mean {near[0]}?" if near else ""
