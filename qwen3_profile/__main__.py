@@ -30,8 +30,8 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.page import render_page
+from qwen3_profile.run_folder import REPORT_FILE
 from qwen3_profile.runs import (
-    REPORT_FILE,
     Claim,
     ConfigResult,
     Run,

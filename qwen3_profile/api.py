@@ -41,7 +41,8 @@ from qwen3_profile.own_model import record_call
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.page import render_page
-from qwen3_profile.runs import REPORT_FILE, Run, write_run
+from qwen3_profile.run_folder import REPORT_FILE
+from qwen3_profile.runs import Run, write_run
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,48 @@ from qwen3_profile.health import (
 from qwen3_profile.labelled import labels_of_eager, read_passes
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
-from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run
+from qwen3_profile.run_folder import RAW_FOLDER
+from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run, read_run
 from qwen3_profile.steps import StepTimes, merge_steps
 from qwen3_profile.trace import read_trace
 from qwen3_profile.traffic.moved import Traffic, read_traffic
 
 _NS_PER_S = 1e9
+
+
+def collect_run(
+    folder: Path, config: int | None = None, accept: bool = False
+) -> Iterator[tuple[TimingRecord, ...]]:
+    """The records of a run's finished configs, one group per config and phase.
+
+    Args:
+        config: only that of this index; None for all.
+        accept: read what is left of damaged traces.
+
+    Raises:
+        TraceError: a trace is missing, or not that of the run.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    run = read_run(folder)
+    for result in run.configs:
+        if result.measurements and config in (None, result.index):
+            yield collect_config(folder, run, result, accept_damaged=accept)
+
+
+def collect_raw(path: Path, accept: bool = False) -> tuple[TimingRecord, ...]:
+    """The record that a raw trace in its run's folder went into; none where the run has no such.
+
+    That of a decode has the traces of several steps, and is the same whichever is named.
+    """
+    folder = path.resolve().parent.parent
+    run, trace = read_run(folder), f"{RAW_FOLDER}/{path.name}"
+    return tuple(
+        record
+        for result in run.configs
+        for index in {each.run_index for each in result.measurements if each.trace == trace}
+        for record in collect_config(folder, run, result, accept_damaged=accept)
+        if record.run_index == index
+    )
 
 
 def collect_config(

@@ -119,8 +119,6 @@ def _export(options: argparse.Namespace) -> int:
             raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
     from qwen3_profile.saved import read_replays, read_saved
     from qwen3_profile.store import check_store, save_csv, save_json
-    from qwen3_profile.views.backends import render_backends
-    from qwen3_profile.views.executions import render_executions
 
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
@@ -141,11 +139,8 @@ def _export(options: argparse.Namespace) -> int:
 
         show(f"{render_spread(ranks)}\n")
     else:
-        for text in _tables(groups):
+        for text in (*_tables(groups), *_comparisons(groups)):
             show(f"{text}\n")
-        for compared in (render_backends(groups), render_executions(groups)):
-            if compared:
-                show(f"{compared}\n")
     if not groups:
         return EXIT_OK
     save = {"json": save_json, "csv": save_csv}[options.format]
@@ -154,6 +149,16 @@ def _export(options: argparse.Namespace) -> int:
     if options.report is not None:
         _write_report(options, groups, ranks, pair)
     return EXIT_OK
+
+
+def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
+    """The tables of configs that differ in one thing only."""
+    if len(groups) < 2:
+        return
+    from qwen3_profile.views.backends import render_backends
+    from qwen3_profile.views.executions import render_executions
+
+    yield from filter(None, (render_backends(groups), render_executions(groups)))
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen3_profile.attribution import Attribution, attribute
@@ -14,10 +14,10 @@ from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.health import Finding, refuse_damage
 from qwen3_profile.modules.foreign import trace_facts, unique_name
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.scopes import build_scopes, select_labels
+from qwen3_profile.scopes import Step, build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, read_steps
-from qwen3_profile.trace import Category, Recording
-from qwen3_profile.windows import Outline, is_long, outline, stand_apart, windows
+from qwen3_profile.trace import Category, Recording, Trace
+from qwen3_profile.windows import Outline, is_long, map_windows, outline, stand_apart
 
 
 def collect_windows(
@@ -34,26 +34,34 @@ def collect_windows(
     """
     if not is_long(recording) or recording.has(Category.PYTHON_FUNCTION) or recording.has_autograd:
         return ()
-    outlines: list[Outline] = []
-    steps: list[StepTimes] = []
-    facts: RunFacts | None = None
-    for trace, its_steps in windows(recording):
+
+    def look(trace: Trace, its_steps: tuple[Step, ...]) -> _Look:
         found = attribute(trace, build_scopes(trace, select_labels(trace)), its_steps)
-        outlines.append(outline(found, check_trace(found)))
-        told = trace_facts(path, trace)
-        if rank is not None:
-            told = replace(told, rank=rank)
-        if not stand_apart(outlines) or facts not in (None, told):
-            return ()
-        facts = told
-        steps += read_steps(split_parts(found))
-    if facts is None or not any(layers(step.forward) for step in steps):
+        outlined = outline(found, check_trace(found))
+        return _Look(outlined, trace_facts(path, trace), read_steps(split_parts(found)))
+
+    looks = map_windows(recording, look)
+    steps = [step for each in looks for step in each.steps]
+    if not any(layers(step.forward) for step in steps):
         return ()
-    findings = outlines[0].findings
+    if len({each.facts for each in looks}) > 1 or not stand_apart([e.outline for e in looks]):
+        return ()
+    facts, findings = looks[0].facts, looks[0].outline.findings
+    if rank is not None:
+        facts = replace(facts, rank=rank)
     if not accept_damaged:
         refuse_damage(str(path), findings)
     demand_balance(path, steps)
     return label_records(unique_name(path, recording.info, steps), steps, findings, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is seen of one window of a long trace."""
+
+    outline: Outline
+    facts: RunFacts
+    steps: tuple[StepTimes, ...]
 
 
 def label_records(

@@ -13,7 +13,6 @@ from qwen3_profile.attribution import Attribution, attribute
 from qwen3_profile.checks import check_trace
 from qwen3_profile.health import Finding, refuse_damage
 from qwen3_profile.label_records import demand_balance, split_parts
-from qwen3_profile.runs import ConfigResult, EagerPass, Measurement, read_nodes
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace, read_trace
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from qwen3_profile.compiled.steps import CompiledPass
     from qwen3_profile.compiled.times import CompiledTimes
     from qwen3_profile.graphs.labels import Relabel
+    from qwen3_profile.runs import ConfigResult, EagerPass, Measurement
 
 
 def read_passes(
@@ -121,6 +121,7 @@ def labels_of_eager(
     """
     from qwen3_profile.graphs.labels import label_replays
     from qwen3_profile.graphs.reference import read_step_reference
+    from qwen3_profile.runs import read_nodes
     from qwen3_profile.trace.geometry import read_geometry
 
     geometry = read_geometry(path, trace)

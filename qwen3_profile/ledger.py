@@ -22,7 +22,7 @@ from qwen3_profile.scopes import Step, build_scopes, find_steps, select_labels
 from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace, which
 from qwen3_profile.trace.reader import MODULE_PREFIX
-from qwen3_profile.windows import is_long, windows
+from qwen3_profile.windows import is_long, map_windows
 
 if TYPE_CHECKING:
     from qwen3_profile.graphs.labels import Relabel
@@ -171,7 +171,7 @@ def make_long_ledger(
 ) -> Ledger:
     """As `make_ledger`, of a trace that may be too long to be looked at in one piece."""
     if is_long(recording) and not kernels:
-        accounts = [_account(window, scopes, steps) for window, steps in windows(recording)]
+        accounts = map_windows(recording, lambda trace, steps: _account(trace, scopes, steps))
         account = add_accounts(accounts) if len(accounts) > 1 else None
         if account is not None:
             return _ledger(recording.info, scopes, account)

@@ -24,7 +24,8 @@ from qwen3_profile.model.inputs import config_inputs
 from qwen3_profile.model.models import LoadedModel
 from qwen3_profile.profiling import Recorder, no_collections
 from qwen3_profile.routing import LayerRouting
-from qwen3_profile.runs import RAW_FOLDER, Compiled, Measurement, write_nodes
+from qwen3_profile.run_folder import RAW_FOLDER
+from qwen3_profile.runs import Compiled, Measurement, write_nodes
 from qwen3_profile.traffic.counting import count_pass
 from qwen3_profile.traffic.moved import Traffic, write_traffic
 from qwen3_profile.training import TrainStep, with_gradients

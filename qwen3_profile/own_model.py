@@ -22,8 +22,8 @@ from qwen3_profile.model import families, library
 from qwen3_profile.model.shapes import Shape
 from qwen3_profile.model.structure import find_decoder
 from qwen3_profile.profiling import Recorder, frozen_heap
+from qwen3_profile.run_folder import RAW_FOLDER
 from qwen3_profile.runs import (
-    RAW_FOLDER,
     SCHEMA_VERSION,
     ConfigResult,
     Measurement,

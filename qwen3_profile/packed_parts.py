@@ -59,6 +59,11 @@ class PackedParts(Sequence[Part]):
         """The tree that holds the root, and where in it."""
         return self._tree, self._root
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of all parts in the tree, the children and what lies in them among them."""
+        return self._tree.names
+
     def _unpacked(self) -> tuple[Part, ...]:
         return _unpack(self._tree)[self._root]
 

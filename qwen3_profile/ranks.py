@@ -17,7 +17,7 @@ from qwen3_profile.lone import collect_read_trace
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.trace import Recording, Trace, TraceInfo
-from qwen3_profile.windows import windows
+from qwen3_profile.windows import map_windows
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
 _NAMED = tuple(
@@ -98,7 +98,7 @@ def _read_file(accept_damaged: bool, path: Path) -> RankTrace | TraceError | str
 def _read(path: Path, rank: int, recording: Recording, accept_damaged: bool) -> RankTrace:
     records = collect_windows(path, recording, rank=rank, accept_damaged=accept_damaged)
     if records:
-        sums = [_device_sums(trace) for trace, _ in windows(recording)]
+        sums = map_windows(recording, lambda trace, _: _device_sums(trace))
     else:
         trace = recording.trace()
         records = collect_read_trace(

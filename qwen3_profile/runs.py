@@ -23,11 +23,9 @@ from qwen3_profile.errors import OutputError, ProfileError, TraceError
 from qwen3_profile.files import make_folder, output_error, write_atomic
 from qwen3_profile.model.shapes import Shape
 from qwen3_profile.routing import LayerRouting
+from qwen3_profile.run_folder import RAW_FOLDER, RUN_FILE
 
 SCHEMA_VERSION = 1
-RUN_FILE = "run.json"
-RAW_FOLDER = "raw"
-REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from qwen3_profile.collect import collect_config
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.runs import RAW_FOLDER, RUN_FILE, read_run
+from qwen3_profile.run_folder import RAW_FOLDER, RUN_FILE
 from qwen3_profile.trace import read_trace
 
 
@@ -28,8 +27,12 @@ def read_saved(
         TraceError: there is no such file, or it is no trace, or holds none.
         DamagedTraceError: a trace whose figures would be wrong.
     """
+    folder = path.resolve().parent.parent
+    is_raw = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
+    if path.is_dir() or is_raw:
+        from qwen3_profile.collect import collect_raw, collect_run  # for runs alone
     if path.is_dir():
-        groups = [group for folder in _runs_in(path) for group in _read_run(folder, config, accept)]
+        groups = [g for run in _runs_in(path) for g in collect_run(run, config, accept)]
         if not groups:
             raise TraceError(str(path), f"holds no finished config{_numbered(config)}")
         return groups
@@ -37,8 +40,8 @@ def read_saved(
         raise ConfigError("--config", "goes with a run's folder, not with a trace file")
     if not path.exists():
         raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
-    records = _read_raw_of_run(path, accept) or collect_trace(path, accept_damaged=accept)
-    return by_config(records)
+    records = collect_raw(path, accept) if is_raw else ()
+    return by_config(records or collect_trace(path, accept_damaged=accept))
 
 
 def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[TimingRecord, ...]]:
@@ -85,31 +88,6 @@ def _runs_in(path: Path) -> list[Path]:
             "give a run's folder, or a folder with the trace of each rank",
         )
     return runs
-
-
-def _read_run(folder: Path, config: int | None, accept: bool) -> Iterator[tuple[TimingRecord, ...]]:
-    run = read_run(folder)
-    for result in run.configs:
-        if result.measurements and config in (None, result.index):
-            yield collect_config(folder, run, result, accept_damaged=accept)
-
-
-def _read_raw_of_run(path: Path, accept: bool) -> tuple[TimingRecord, ...]:
-    """The record that a raw trace which still lies in its run's folder went into; else nothing.
-
-    That of a decode has the traces of several steps, and is the same whichever is named.
-    """
-    folder = path.resolve().parent.parent
-    if path.resolve().parent.name != RAW_FOLDER or not (folder / RUN_FILE).is_file():
-        return ()
-    run, trace = read_run(folder), f"{RAW_FOLDER}/{path.name}"
-    return tuple(
-        record
-        for result in run.configs
-        for index in {each.run_index for each in result.measurements if each.trace == trace}
-        for record in collect_config(folder, run, result, accept_damaged=accept)
-        if record.run_index == index
-    )
 
 
 def _numbered(config: int | None) -> str:

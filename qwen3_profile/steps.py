@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution import Attribution, Reason, union_ns
 from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
-from qwen3_profile.compiled.times import CompiledTimes, merge_compiled
 from qwen3_profile.fold import NO_GROUP, fold_groups
 from qwen3_profile.merging import merge_parts
-from qwen3_profile.packed_parts import place_of
+from qwen3_profile.packed_parts import PackedParts
 from qwen3_profile.parts import Part
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64, which
-from qwen3_profile.traffic.moved import Traffic, merge_traffic
+
+if TYPE_CHECKING:
+    from qwen3_profile.compiled.times import CompiledTimes
+    from qwen3_profile.traffic.moved import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,25 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
-        compiled=merge_compiled([step.compiled for step in steps]),
-        traffic=merge_traffic([step.traffic for step in steps]),
+        compiled=_merge_compiled(steps),
+        traffic=_merge_traffic(steps),
     )
+
+
+def _merge_compiled(steps: Sequence[StepTimes]) -> CompiledTimes | None:
+    if all(step.compiled is None for step in steps):
+        return None
+    from qwen3_profile.compiled.times import merge_compiled  # for compiled steps alone
+
+    return merge_compiled([step.compiled for step in steps])
+
+
+def _merge_traffic(steps: Sequence[StepTimes]) -> Traffic | None:
+    if all(step.traffic is None for step in steps):
+        return None
+    from qwen3_profile.traffic.moved import merge_traffic  # for steps of runs alone
+
+    return merge_traffic([step.traffic for step in steps])
 
 
 def layers(forward: Part) -> tuple[Part, ...]:
@@ -133,8 +152,9 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    tree, _ = place_of(forward)
-    if not which(tree.names, _is_collective).any():
+    below = forward.parts
+    # A pass whose names tell that it has none need not be taken apart.
+    if isinstance(below, PackedParts) and not which(below.names, _is_collective).any():
         return ()
     return tuple(part for part in forward.each() if _is_collective(part.name))
 

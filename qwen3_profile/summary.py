@@ -96,16 +96,22 @@ def config_id(record_id: str) -> str:
     return f"{head.rpartition('-')[0]}-{phase}"
 
 
+_PLACES = ("median", "mean", "std", "min", "max", "iqr")
+
+
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, mean, std, min, max, IQR (linear between ranks) and number of `values`."""
+    if len(values) == 1:  # as of every part of a lone pass
+        return dict.fromkeys(_PLACES, float(values[0])) | {"std": 0.0, "iqr": 0.0, "runs": 1}
     data = sorted(map(float, values))
     count = len(data)
     mean = math.fsum(data) / count
-    variance = math.fsum((value - mean) ** 2 for value in data) / max(count - 1, 1)
+    # The length of the differences; its squares are summed in C, and exactly.
+    length = math.hypot(*[value - mean for value in data])
     return {
         "median": _quantile(data, 0.5),
         "mean": mean,
-        "std": math.sqrt(variance),
+        "std": length / math.sqrt(max(count - 1, 1)),
         "min": data[0],
         "max": data[-1],
         "iqr": _quantile(data, 0.75) - _quantile(data, 0.25),

@@ -7,18 +7,22 @@ event on either side has nothing to do with the other side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from qwen3_profile.attribution import NO_STEP, Attribution
 from qwen3_profile.checks import LONGEST_TRACE_NS
+from qwen3_profile.forks import map_in_turns
 from qwen3_profile.health import Finding
 from qwen3_profile.scopes import Step, find_steps, may_be_step
 from qwen3_profile.trace import Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
+
+_Result = TypeVar("_Result")
 
 # Ranges, launches and device events that are looked at together.
 _WINDOW_EVENTS = 40_000
@@ -47,12 +51,22 @@ def is_long(recording: Recording) -> bool:
     return len(recording) > _WINDOW_EVENTS
 
 
-def windows(recording: Recording) -> Iterator[tuple[Trace, tuple[Step, ...]]]:
-    """The recording cut where nothing is under way, and the steps that begin in each stretch."""
+def map_windows(
+    recording: Recording, work: Callable[[Trace, tuple[Step, ...]], _Result]
+) -> list[_Result]:
+    """The recording cut where nothing is under way: what `work` makes of each stretch, in order.
+
+    Args:
+        work: takes a stretch and the steps that begin in it; it may run in a fork of this process.
+    """
     steps = find_steps(recording.host(may_be_step))
-    for begin, end in pairwise(_borders(recording, steps)):
+
+    def cut_out(stretch: tuple[int, int]) -> _Result:
+        begin, end = stretch
         mine = tuple(step for step in steps if begin <= step.start_ns < end)
-        yield recording.between(begin, end), mine
+        return work(recording.between(begin, end), mine)
+
+    return map_in_turns(cut_out, list(pairwise(_borders(recording, steps))))
 
 
 def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:

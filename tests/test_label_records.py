@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from kineto import document, driver, host, kernel, label, launch, step, write
 
-from qwen3_profile import lone, windows
+from qwen3_profile import forks, lone, windows
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.parts import Part, Times
@@ -97,15 +97,17 @@ def test_a_record_names_the_devices_of_the_whole_trace(
     assert {record.facts.device for record in found} == {"H100, L4"}
 
 
+@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("gpu", [pytest.param(True, id="GPU"), pytest.param(False, id="CPU")])
 def test_a_long_decode_window_by_window(
-    gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: bool, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = io.StringIO()
     write_trace(out, 6, layers=2, gpu=gpu)
     path = write(tmp_path / "t.json", out.getvalue().encode())
     expected, _ = records_of(path)
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 60)
+    monkeypatch.setattr(forks, "can_fork", lambda: cores > 1)
     found, whole = records_of(path)
     assert (len(found), whole) == (6, False)
     assert found == expected

@@ -11,6 +11,7 @@ import pytest
 from kineto import write
 from test_kineto import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
 
+from qwen3_profile import forks
 from qwen3_profile.errors import ProfileError
 from qwen3_profile.trace import Trace, read_trace, reader, turns
 from qwen3_profile.trace import text as text_module
@@ -30,8 +31,8 @@ def outcome(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "read_in_turns", read)
-        patch.setattr(turns, "may_fork", lambda: True)
-        patch.setattr(turns, "core_count", lambda: 2)
+        patch.setattr(forks, "may_fork", lambda: True)
+        patch.setattr(forks, "core_count", lambda: 2)
         patch.setattr(turns, "SHORTEST_BYTES", 1)
         patch.setattr(text_module, "PIECE_BYTES", piece)
         try:
@@ -96,7 +97,7 @@ def test_a_second_process_that_dies_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
-    monkeypatch.setattr(turns, "_send", lambda *_: os._exit(1))
+    monkeypatch.setattr(forks, "_send", lambda *_: os._exit(1))
     assert not assert_alike(path)
 
 
@@ -112,8 +113,8 @@ def test_a_short_file_is_read_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr(turns, "may_fork", lambda: True)
-    monkeypatch.setattr(turns, "core_count", lambda: 2)
+    monkeypatch.setattr(forks, "may_fork", lambda: True)
+    monkeypatch.setattr(forks, "core_count", lambda: 2)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))
 
 
@@ -122,5 +123,5 @@ def test_what_must_not_be_forked_reads_alone(
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     monkeypatch.setattr(turns, "SHORTEST_BYTES", 1)
-    monkeypatch.setattr(turns, "may_fork", lambda: False)
+    monkeypatch.setattr(forks, "may_fork", lambda: False)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))

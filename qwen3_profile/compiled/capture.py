@@ -30,7 +30,8 @@ from qwen3_profile.measuring import Measuring, Phase, Run, Site
 from qwen3_profile.model.caches import filled_cache
 from qwen3_profile.model.structure import find_decoder
 from qwen3_profile.routing import LayerRouting
-from qwen3_profile.runs import RAW_FOLDER, Compiled
+from qwen3_profile.run_folder import RAW_FOLDER
+from qwen3_profile.runs import Compiled
 
 # Decode steps that are compared; the second finds a cache that the first has compiled code for.
 _COMPARED_STEPS = 2

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
+from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
-from qwen3_profile.config import RunConfig
 from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import backward_of, layers
 from qwen3_profile.views.alike import render_alike
 from qwen3_profile.views.cells import milliseconds, wrap
 from qwen3_profile.views.tables import attention_name
+
+if TYPE_CHECKING:
+    from qwen3_profile.config import RunConfig
 
 _WIDTHS = (14, 19, 12, 14, 12, 7)
 # What stands beside attention: the pass that it is part of, or its own backward.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from qwen3_profile.compiled.times import Bounds, CompiledTimes, bounds
+from typing import TYPE_CHECKING
+
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.views.cells import milliseconds, wrap
+
+if TYPE_CHECKING:
+    from qwen3_profile.compiled.times import Bounds, CompiledTimes
 
 _MEANING = (
     "alone: kernels of this part only, the least that it took; by anchor: with the fused kernels "
@@ -18,6 +22,8 @@ def compiled_table(record: TimingRecord, on_device: bool) -> str:
     compiled = record.times.compiled
     if compiled is None:
         return ""
+    from qwen3_profile.compiled.times import bounds  # for compiled passes alone
+
     kind = "cuda" if on_device else "cpu"
     lines = [wrap(_heading(compiled, record)), _columns("part", "alone", "by anchor", "most")]
     lines += [_row(each, on_device) for each in sorted(bounds(compiled), key=_first)]
