@@ -119,11 +119,12 @@ def _entries(
 
 def _list_text(entries: Iterable[bytes]) -> Iterator[bytes]:
     """The text of a file with these entries, piece by piece."""
-    before = b"[\n  "
+    before = b"["
     for entry in entries:
-        yield before + msgspec.json.format(entry, indent=2).replace(b"\n", b"\n  ")
-        before = b",\n  "
-    yield b"\n]\n" if before[:1] == b"," else b"[]\n"
+        alone = msgspec.json.format(b"[" + entry + b"]", indent=2)
+        yield before + alone[len(b"[") : -len(b"\n]")]
+        before = b","
+    yield b"\n]\n" if before == b"," else b"[]\n"
 
 
 def _read_entries(path: Path) -> dict[str, msgspec.Raw]:
