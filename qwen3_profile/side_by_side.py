@@ -47,6 +47,11 @@ class Cost:
     elsewhere: bool = False
 
     @property
+    def is_any(self) -> bool:
+        """Whether it took anything."""
+        return bool(self.ns or self.kernels or self.bytes or self.elsewhere)
+
+    @property
     def gb_per_s(self) -> float | None:
         """What was achieved: bytes per nanosecond are gigabytes per second."""
         return self.bytes / self.ns if self.bytes and self.ns and not self.at_least else None
@@ -81,8 +86,11 @@ def part_costs(record: TimingRecord, on_device: bool) -> dict[str, Cost]:
 
 
 def parts_of(costs: Sequence[dict[str, Cost]]) -> list[str]:
-    """Every part that one of them has, in the order of the pass; last what has no name."""
-    found = dict.fromkeys(part for each in costs for part in each)
+    """Every part in which one of them ran anything, in the order of the pass; last what has no
+    name.
+    """
+    ran = {part for each in costs for part, cost in each.items() if cost.is_any}
+    found = dict.fromkeys(part for each in costs for part in each if part in ran)
     return sorted(found, key=lambda part: _LAST.index(part) if part in _LAST else -1)
 
 

@@ -110,6 +110,14 @@ def test_the_ways_are_compared(exported: Done) -> None:
     assert "cuda_graph against eager" in exported.out
 
 
+def test_parts_in_which_nothing_ran_are_not_compared(exported: Done) -> None:
+    """The mask of an eager prefill is none, and that of the others is one: it stands there."""
+    _, prefill, decode = exported.out.split("executions compared")
+    for table in (prefill, decode):
+        assert "  causal_mask " in table
+        assert "split_heads" not in table
+
+
 def _read(path: Path) -> Plain:
     return plain(path.read_bytes())
 

@@ -89,8 +89,7 @@ def _part_lines(
     lines = [_columns("part, all layers", "execution", [*kind, "MB", "GB/s"])]
     for part in parts_of(costs):
         mine = [each.get(part, Cost()) for each in costs]
-        if any(cost.ns or cost.kernels or cost.bytes for cost in mine):
-            lines += _cost_lines(f"  {part}", names, mine, on_device)
+        lines += _cost_lines(f"  {part}", names, mine, on_device)
     return lines
 
 
