@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from qwen3_profile.percentiles import token_times
+
+Float64 = npt.NDArray[np.float64]
 
 SCHEMA_VERSION = 1
 
@@ -96,34 +100,38 @@ def config_id(record_id: str) -> str:
     return f"{head.rpartition('-')[0]}-{phase}"
 
 
-_PLACES = ("median", "mean", "std", "min", "max", "iqr")
+_STATISTICS = ("median", "mean", "std", "min", "max", "iqr")
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, mean, std, min, max, IQR (linear between ranks) and number of `values`."""
-    if len(values) == 1:  # as of every part of a lone pass
-        return dict.fromkeys(_PLACES, float(values[0])) | {"std": 0.0, "iqr": 0.0, "runs": 1}
-    data = sorted(map(float, values))
+    (found,) = _spreads(np.array(values, np.float64)[:, None])
+    return found
+
+
+def _spreads(rows: Float64) -> list[dict[str, Any]]:
+    """`spread` of each column, float64[runs, n]."""
+    data = np.sort(rows, axis=0)
     count = len(data)
-    mean = math.fsum(data) / count
-    # The length of the differences; its squares are summed in C, and exactly.
-    length = math.hypot(*[value - mean for value in data])
-    return {
-        "median": _quantile(data, 0.5),
-        "mean": mean,
-        "std": length / math.sqrt(max(count - 1, 1)),
-        "min": data[0],
-        "max": data[-1],
-        "iqr": _quantile(data, 0.75) - _quantile(data, 0.25),
-        "runs": count,
-    }
+    found = np.stack((
+        _quantile(data, 0.5),
+        # Rounded, the mean of equal numbers may be another.
+        np.clip(data.mean(axis=0), data[0], data[-1]),
+        data.std(axis=0, ddof=min(count - 1, 1)),
+        data[0],
+        data[-1],
+        _quantile(data, 0.75) - _quantile(data, 0.25),
+    ))  # fmt: skip
+    return [dict(zip(_STATISTICS, row, strict=True), runs=count) for row in found.T.tolist()]
 
 
-def _quantile(data: Sequence[float], share: float) -> float:
-    """Linear between ranks of sorted data; numpy takes a hundred times as long for so few."""
+def _quantile(data: Float64, share: float) -> Float64:
+    """Linear between ranks of sorted columns, from the nearer one."""
     below, rest = divmod(share * (len(data) - 1), 1)
     one, other = data[int(below)], data[min(int(below) + 1, len(data) - 1)]
-    return one + (other - one) * rest if rest < 0.5 else other - (other - one) * (1 - rest)
+    step = other - one
+    found: Float64 = one + step * rest if rest < 0.5 else other - step * (1 - rest)
+    return found
 
 
 def is_noisy(stats: Mapping[str, Any]) -> bool:
@@ -141,6 +149,10 @@ class _Place:
         self._flat: tuple[str, ...] | None = None
         self._keys: dict[str, _Place] | None = None
         self._places: list[_Place] | None = None
+
+    @property
+    def is_numbers(self) -> bool:
+        return self._flat is None and self._keys is None and self._places is None
 
     def add(self, value: Any) -> None:
         """One more record's; None says nothing."""
@@ -191,15 +203,39 @@ class _Place:
     def statistics(self) -> Any:
         """Numbers as `spread` tells them, in containers as the records have them."""
         if self._flat is not None:
+            rows = np.frombuffer(self._numbers).reshape(-1, len(self._flat))
+            if np.isfinite(rows).all():
+                return dict(zip(self._flat, _spreads(rows), strict=True))
             self._keys = self._columns()
         if self._keys is not None:
-            return {key: place.statistics() for key, place in self._keys.items()}
+            return _together(self._keys)
         if self._places is not None:
             return [place.statistics() for place in self._places]
-        known = self._numbers
-        if not all(map(math.isfinite, known)):
-            known = array("d", filter(math.isfinite, known))
-        return spread(known) if known else None
+        known = self._known()
+        return _spreads(known[:, None])[0] if len(known) else None
+
+    def _known(self) -> Float64:
+        """The numbers of a place of numbers."""
+        numbers = np.frombuffer(self._numbers)
+        return numbers[np.isfinite(numbers)]
+
+
+def _together(places: Mapping[str, _Place]) -> dict[str, Any]:
+    """The statistics of each place; those of equally many numbers are reckoned in one go."""
+    found: dict[str, Any] = {}
+    alike: dict[int, dict[str, Float64]] = {}
+    for key, place in places.items():
+        if place.is_numbers:
+            known = place._known()
+            found[key] = None
+            alike.setdefault(len(known), {})[key] = known
+        else:
+            found[key] = place.statistics()
+    for count, columns in alike.items():
+        if count:
+            rows = np.stack(list(columns.values()), axis=1)
+            found |= zip(columns, _spreads(rows), strict=True)
+    return found
 
 
 def _warnings(times: Mapping[str, Any]) -> list[str]:

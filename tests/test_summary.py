@@ -43,6 +43,15 @@ def test_spread(values: list[float], expected: dict[str, float]) -> None:
     assert isinstance(stats["runs"], int)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_equal_numbers_have_no_spread(count: int) -> None:
+    """Three times 0.1, in floats, is more than 0.3."""
+    stats = spread([0.1] * count)
+    assert {stats[key] for key in ("median", "mean", "min", "max")} == {0.1}
+    assert stats["std"] == pytest.approx(0, abs=1e-15)
+    assert stats["iqr"] == 0
+
+
 @pytest.mark.parametrize(
     ("median", "iqr", "noisy"),
     [
