@@ -111,13 +111,16 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def _spreads(rows: Float64) -> list[dict[str, Any]]:
     """`spread` of each column, float64[runs, n]."""
+    if len(rows) == 1:  # as of all parts of a lone pass
+        alone = {"std": 0.0, "iqr": 0.0, "runs": 1}
+        return [dict.fromkeys(_STATISTICS, value) | alone for value in rows[0].tolist()]
     data = np.sort(rows, axis=0)
     count = len(data)
     found = np.stack((
         _quantile(data, 0.5),
         # Rounded, the mean of equal numbers may be another.
         np.clip(data.mean(axis=0), data[0], data[-1]),
-        data.std(axis=0, ddof=min(count - 1, 1)),
+        data.std(axis=0, ddof=1),
         data[0],
         data[-1],
         _quantile(data, 0.75) - _quantile(data, 0.25),
