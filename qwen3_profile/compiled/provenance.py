@@ -20,8 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from qwen3_profile.errors import TraceError
 from qwen3_profile.files import write_atomic
+from qwen3_profile.versioned import read_versioned
 
 SCHEMA_VERSION = 1
 
@@ -83,14 +83,4 @@ def read_provenance(path: Path) -> Provenance:
     Raises:
         TraceError: it is not there, not ours, or of a newer schema.
     """
-    do = "it belongs to the run's folder; record the run again"
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Provenance)
-    except OSError as error:
-        raise TraceError(str(path), f"cannot be read: {error.strerror}", do) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TraceError(str(path), f"is no provenance of ours: {error}", do) from error
-    if found.schema_version > SCHEMA_VERSION:
-        what = f"was written by a newer qwen3_profile (schema {found.schema_version})"
-        raise TraceError(str(path), what, "upgrade qwen3_profile")
-    return found
+    return read_versioned(path, Provenance, SCHEMA_VERSION, "provenance")

@@ -1,0 +1,43 @@
+"""A file beside the traces of a run in, what a version of ours wrote into it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from qwen3_profile.errors import TraceError
+
+
+class Versioned(Protocol):
+    """What begins with the version of its schema."""
+
+    @property
+    def schema_version(self) -> int: ...
+
+
+_File = TypeVar("_File", bound=Versioned)
+
+
+def read_versioned(path: Path, kind: type[_File], newest: int, what: str) -> _File:
+    """The JSON file at `path`.
+
+    Args:
+        newest: the version of the schema that is known here.
+        what: the file's kind in a sentence, such as "provenance".
+
+    Raises:
+        TraceError: it is not there, not ours, or of a newer schema.
+    """
+    do = "it belongs to the run's folder; record the run again"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise TraceError(str(path), f"cannot be read: {error.strerror}", do) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TraceError(str(path), f"is no {what} of ours: {error}", do) from error
+    if found.schema_version > newest:
+        newer = f"was written by a newer qwen3_profile (schema {found.schema_version})"
+        raise TraceError(str(path), newer, "upgrade qwen3_profile")
+    return found
