@@ -24,7 +24,6 @@ from qwen3_profile.errors import (
     tell,
     warn,
 )
-from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.labelled import replay_labels
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
@@ -40,6 +39,7 @@ from qwen3_profile.runs import (
     write_run,
 )
 from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
+from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.executions import render_executions
 from qwen3_profile.views.tables import median_record, render

@@ -35,7 +35,6 @@ from qwen3_profile import instrument
 from qwen3_profile.calls import Call, Phase
 from qwen3_profile.collect import collect_config
 from qwen3_profile.errors import OutputError
-from qwen3_profile.files import make_folder, output_error, write_atomic
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.own_model import record_call
 from qwen3_profile.records import TimingRecord
@@ -43,6 +42,7 @@ from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.page import render_page
 from qwen3_profile.run_folder import REPORT_FILE
 from qwen3_profile.runs import Run, write_run
+from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.tables import median_record, render
 from qwen3_profile.views.tensorboard import normalised_trace, trace_name

@@ -10,7 +10,6 @@ from statistics import mean
 from typing import Any
 
 from qwen3_profile import labels
-from qwen3_profile.cores import map_files
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.health import (
     Finding,
@@ -25,6 +24,7 @@ from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder import RAW_FOLDER
 from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run, read_run
 from qwen3_profile.steps import StepTimes, merge_steps
+from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import read_trace
 from qwen3_profile.traffic.moved import Traffic, read_traffic
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from qwen3_profile.errors import EXIT_INTERRUPTED, ProfileError, report_error, tell
-from qwen3_profile.files import output_error
+from qwen3_profile.system.files import output_error
 
 
 def run_command(work: Callable[[], int]) -> int:

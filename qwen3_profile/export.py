@@ -18,10 +18,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.command import keep_all_objects, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
-from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES
 from qwen3_profile.parsing import Parser, output_file_name
+from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from qwen3_profile.ranks import RankTrace

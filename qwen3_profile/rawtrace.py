@@ -13,8 +13,8 @@ from pathlib import Path
 from torch.profiler import profile
 
 from qwen3_profile.errors import OutputError
-from qwen3_profile.files import output_error
 from qwen3_profile.kineto_log import kept_log
+from qwen3_profile.system.files import output_error
 
 _BLOCK_BYTES = 1 << 20
 # The last key that Kineto writes; a file that was cut off has none.

@@ -16,9 +16,9 @@ import numpy as np
 
 from qwen3_profile.attribution import NO_STEP, Attribution
 from qwen3_profile.checks import LONGEST_TRACE_NS
-from qwen3_profile.forks import map_in_turns
 from qwen3_profile.health import Finding
 from qwen3_profile.scopes import Step, find_steps, may_be_step
+from qwen3_profile.system.forks import map_in_turns
 from qwen3_profile.trace import Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 

@@ -9,9 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from qwen3_profile import cores
-from qwen3_profile.cores import map_files
 from qwen3_profile.errors import TraceError
+from qwen3_profile.system import cores
+from qwen3_profile.system.cores import map_files
 
 
 def process_of(item: int) -> tuple[int, int]:

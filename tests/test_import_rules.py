@@ -32,7 +32,7 @@ CHAIN = (
     "trace.reader", "trace", "trace.geometry", "scopes", "modules.parts", "modules.roles",
     "modules.passes", "modules.scopes", "attribution", "nodes", "backward", "collectives", "parts",
     "health", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
-    "graphs.labels", "graphs.savings", "checks", "files", "traffic.moved", "compiled.provenance",
+    "graphs.labels", "graphs.savings", "checks", "system.files", "traffic.moved", "compiled.provenance",
     "compiled.match", "compiled.scopes", "compiled.times", "routing", "runs", "compiled.steps",
     "compiled.record_json", "backends", "steps", "traffic.parts", "percentiles", "records",
     "side_by_side", "modules.foreign", "ledger", "graphs.captured", "labelled", "lone", "collect",

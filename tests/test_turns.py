@@ -11,8 +11,8 @@ import pytest
 from kineto import write
 from test_kineto import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
 
-from qwen3_profile import forks
 from qwen3_profile.errors import ProfileError
+from qwen3_profile.system import forks
 from qwen3_profile.trace import Trace, read_trace, reader, turns
 from qwen3_profile.trace import text as text_module
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qwen3_profile.cores import text_bytes
 from qwen3_profile.errors import TraceError
-from qwen3_profile.forks import ForkFailedError, can_fork, forked
+from qwen3_profile.system.cores import text_bytes
+from qwen3_profile.system.forks import ForkFailedError, can_fork, forked
 from qwen3_profile.trace.document import Document, decode_document
 from qwen3_profile.trace.pieces import NoTurnsError, Pieces
 from qwen3_profile.trace.store import Store

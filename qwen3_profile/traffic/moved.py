@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from qwen3_profile.files import write_atomic
+from qwen3_profile.system.files import write_atomic
 from qwen3_profile.versioned import read_versioned
 
 SCHEMA_VERSION = 1

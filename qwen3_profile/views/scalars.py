@@ -19,10 +19,10 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from qwen3_profile.files import make_folder, write_atomic
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers
+from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.hparams import Session, measure_summary, session_summaries
 
 ATTN_TAG = "layer_time_ms/attn"

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar
 
-from qwen3_profile.cores import core_count, may_fork
+from qwen3_profile.system.cores import core_count, may_fork
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
