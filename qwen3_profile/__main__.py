@@ -29,8 +29,8 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.page import render_page
-from qwen3_profile.run_folder import REPORT_FILE
-from qwen3_profile.runs import (
+from qwen3_profile.run_folder.layout import REPORT_FILE
+from qwen3_profile.run_folder.run_json import (
     Claim,
     ConfigResult,
     Run,

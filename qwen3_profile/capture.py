@@ -10,8 +10,8 @@ from qwen3_profile.labels import fold_layers
 from qwen3_profile.measuring import Measuring, Run, Site
 from qwen3_profile.model.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.model.models import set_attention, set_experts
-from qwen3_profile.routing import LayerRouting
-from qwen3_profile.runs import ConfigResult
+from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_json import ConfigResult
 
 
 class Capture(Site):

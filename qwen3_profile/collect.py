@@ -21,12 +21,12 @@ from qwen3_profile.health import (
 from qwen3_profile.labelled import labels_of_eager, read_passes
 from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
-from qwen3_profile.run_folder import RAW_FOLDER
-from qwen3_profile.runs import ConfigResult, Measurement, ModelFacts, Run, read_run
+from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
+from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
 from qwen3_profile.steps import StepTimes, merge_steps
 from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import read_trace
-from qwen3_profile.traffic.moved import Traffic, read_traffic
 
 _NS_PER_S = 1e9
 

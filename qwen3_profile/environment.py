@@ -9,7 +9,7 @@ from importlib import metadata
 import torch
 
 import qwen3_profile
-from qwen3_profile.runs import Environment
+from qwen3_profile.run_folder.run_json import Environment
 
 _QUERY = "driver_version,clocks.current.sm,clocks.current.memory"
 _QUERY_SECONDS = 5.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qwen3_profile.compiled.steps import CompiledPass
     from qwen3_profile.compiled.times import CompiledTimes
     from qwen3_profile.graphs.labels import Relabel
-    from qwen3_profile.runs import ConfigResult, EagerPass, Measurement
+    from qwen3_profile.run_folder.run_json import ConfigResult, EagerPass, Measurement
 
 
 def read_passes(
@@ -121,7 +121,7 @@ def labels_of_eager(
     """
     from qwen3_profile.graphs.labels import label_replays
     from qwen3_profile.graphs.reference import read_step_reference
-    from qwen3_profile.runs import read_nodes
+    from qwen3_profile.run_folder.run_json import read_nodes
     from qwen3_profile.trace.geometry import read_geometry
 
     geometry = read_geometry(path, trace)

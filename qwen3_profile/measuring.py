@@ -23,11 +23,11 @@ from qwen3_profile.model.experts import counted_routing, experts_of
 from qwen3_profile.model.inputs import config_inputs
 from qwen3_profile.model.models import LoadedModel
 from qwen3_profile.profiling import Recorder, no_collections
-from qwen3_profile.routing import LayerRouting
-from qwen3_profile.run_folder import RAW_FOLDER
-from qwen3_profile.runs import Compiled, Measurement, write_nodes
+from qwen3_profile.run_folder.bytes_moved import Traffic, write_traffic
+from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_json import Compiled, Measurement, write_nodes
 from qwen3_profile.traffic.counting import count_pass
-from qwen3_profile.traffic.moved import Traffic, write_traffic
 from qwen3_profile.training import TrainStep, with_gradients
 
 Phase = Literal["prefill", "decode", "train_step"]

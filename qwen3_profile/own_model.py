@@ -22,8 +22,9 @@ from qwen3_profile.model import families, library
 from qwen3_profile.model.shapes import Shape
 from qwen3_profile.model.structure import find_decoder
 from qwen3_profile.profiling import Recorder, frozen_heap
-from qwen3_profile.run_folder import RAW_FOLDER
-from qwen3_profile.runs import (
+from qwen3_profile.run_folder.bytes_moved import write_traffic
+from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.run_json import (
     SCHEMA_VERSION,
     ConfigResult,
     Measurement,
@@ -31,7 +32,6 @@ from qwen3_profile.runs import (
     Run,
 )
 from qwen3_profile.traffic.counting import count_pass
-from qwen3_profile.traffic.moved import write_traffic
 
 # What a record says of weights that are neither ours nor read by us.
 _GIVEN = "given"

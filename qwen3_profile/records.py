@@ -11,12 +11,12 @@ from qwen3_profile.health import DAMAGE, Finding
 from qwen3_profile.parts import Part, Times
 from qwen3_profile.parts_json import pair_json, split_json
 from qwen3_profile.percentiles import token_times
-from qwen3_profile.routing import LayerRouting
+from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.steps import StepTimes, collectives, layers
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
-    from qwen3_profile.runs import Environment, ModelFacts
+    from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
 SCHEMA_VERSION = 1
 

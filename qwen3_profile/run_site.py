@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.page_policy import SANDBOX, page_policy, script_sources
-from qwen3_profile.run_folder import REPORT_FILE, RUN_FILE
-from qwen3_profile.runs import missing_report
+from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE
+from qwen3_profile.run_folder.run_json import missing_report
 
 _TRACE_SUFFIX = ".pt.trace.json.gz"
 _TEXT = "text/plain; charset=utf-8"

@@ -8,7 +8,7 @@ from pathlib import Path
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.run_folder import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
 from qwen3_profile.trace import read_trace
 
 

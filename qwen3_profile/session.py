@@ -24,7 +24,7 @@ from qwen3_profile.model.memory import release_unused
 from qwen3_profile.model.models import LoadedModel, load_model
 from qwen3_profile.model.prompts import encode_prompts
 from qwen3_profile.profiling import frozen_heap
-from qwen3_profile.runs import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What only transformers knows: the key of a config, and who refuses a name that is none.
 _NAMES = {"attn_implementation": check_attention_name, "experts_implementation": check_experts_name}

@@ -21,7 +21,7 @@ from qwen3_profile.trace.columns import Bool, Int64, which
 
 if TYPE_CHECKING:
     from qwen3_profile.compiled.times import CompiledTimes
-    from qwen3_profile.traffic.moved import Traffic
+    from qwen3_profile.run_folder.bytes_moved import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _merge_compiled(steps: Sequence[StepTimes]) -> CompiledTimes | None:
 def _merge_traffic(steps: Sequence[StepTimes]) -> Traffic | None:
     if all(step.traffic is None for step in steps):
         return None
-    from qwen3_profile.traffic.moved import merge_traffic  # for steps of runs alone
+    from qwen3_profile.run_folder.bytes_moved import merge_traffic  # for steps of runs alone
 
     return merge_traffic([step.traffic for step in steps])
 

@@ -15,8 +15,8 @@ from qwen3_profile.config import ModelRequest
 from qwen3_profile.generation import Generation
 from qwen3_profile.model.models import LoadedModel, load_model
 from qwen3_profile.ranges import leaf
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.traffic.counting import count_pass
-from qwen3_profile.traffic.moved import Moved, Traffic
 
 HIDDEN, FFN, VOCAB = _DENSE["hidden_size"], _DENSE["intermediate_size"], _DENSE["vocab_size"]
 HEADS, KV_HEADS = _DENSE["num_attention_heads"], _DENSE["num_key_value_heads"]

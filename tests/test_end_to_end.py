@@ -19,9 +19,9 @@ from unittest import mock
 import pytest
 from conftest import ROOT, Commands, Done, environment, wait
 
-from qwen3_profile import runs
 from qwen3_profile.collect import collect_config
 from qwen3_profile.parts import Part
+from qwen3_profile.run_folder import run_json as runs
 
 FIELDS = [
     "timestamp",

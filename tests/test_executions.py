@@ -16,8 +16,8 @@ from qwen3_profile.arguments import parse_arguments
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records import TimingRecord
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.side_by_side import Cost, part_costs, whole_cost
-from qwen3_profile.traffic.moved import Moved, Traffic
 from qwen3_profile.views.executions import render_executions
 from qwen3_profile.views.tables import render
 

@@ -21,7 +21,7 @@ from qwen3_profile.errors import ConfigError, ModelError
 from qwen3_profile.model import experts, models
 from qwen3_profile.model.experts import RoutingCounter, counted_routing
 from qwen3_profile.model.memory import least_needed
-from qwen3_profile.routing import LayerRouting, routing_sentence
+from qwen3_profile.run_folder.routing import LayerRouting, routing_sentence
 
 CPU = torch.device("cpu")
 OFFERED = experts.experts_names()

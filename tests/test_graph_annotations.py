@@ -20,7 +20,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.generation import Generation
 from qwen3_profile.graphs.annotations import annotated_capture, plain_capture
 from qwen3_profile.graphs.labels import label_replays
-from qwen3_profile.runs import read_nodes, write_nodes
+from qwen3_profile.run_folder.run_json import read_nodes, write_nodes
 
 __all__ = ["model"]
 

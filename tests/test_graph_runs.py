@@ -28,7 +28,7 @@ from qwen3_profile.graphs.passes import FixedPass
 from qwen3_profile.model.models import LoadedModel, load_model
 from qwen3_profile.profiling import Recorder, Traced
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.runs import read_run, write_run
+from qwen3_profile.run_folder.run_json import read_run, write_run
 from qwen3_profile.views.tables import render
 
 STEPS = 5

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from qwen3_profile.compiled import kernel_bytes, schedules
 from qwen3_profile.compiled.inductor import recorded
 from qwen3_profile.compiled.module_labels import ModuleLabels
-from qwen3_profile.compiled.provenance import Kernel
+from qwen3_profile.run_folder.provenance import Kernel
 from qwen3_profile.traffic.counting import count_pass
 
 F32, I64 = 4, 8

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qwen3_profile.compiled.kernel_parts import event_name, kernel_parts
 from qwen3_profile.compiled.node_labels import Frame, Node, label_nodes
-from qwen3_profile.compiled.provenance import PartShare
+from qwen3_profile.run_folder.provenance import PartShare
 
 LAYER = "model.layers.0"
 MODULES = {

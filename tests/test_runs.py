@@ -11,8 +11,8 @@ import pytest
 from samples import run
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError, TraceError
-from qwen3_profile.run_folder import RAW_FOLDER, RUN_FILE
-from qwen3_profile.runs import claim_folder, has_traces, read_run, write_run
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.run_json import claim_folder, has_traces, read_run, write_run
 
 # --- claiming -----------------------------------------------------------------------------------
 

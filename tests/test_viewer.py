@@ -20,8 +20,8 @@ from serving import serving
 from qwen3_profile import run_site
 from qwen3_profile.errors import TraceError
 from qwen3_profile.page_policy import page_policy
+from qwen3_profile.run_folder.run_json import write_run
 from qwen3_profile.run_site import site_of
-from qwen3_profile.runs import write_run
 from qwen3_profile.viewer import ViewServer
 
 REPORT = b"<!doctype html><title>r</title><style>b{}</style><script>a()</script>"

@@ -29,9 +29,9 @@ from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.measuring import Measuring, Phase, Run, Site
 from qwen3_profile.model.caches import filled_cache
 from qwen3_profile.model.structure import find_decoder
-from qwen3_profile.routing import LayerRouting
-from qwen3_profile.run_folder import RAW_FOLDER
-from qwen3_profile.runs import Compiled
+from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_json import Compiled
 
 # Decode steps that are compared; the second finds a cache that the first has compiled code for.
 _COMPARED_STEPS = 2

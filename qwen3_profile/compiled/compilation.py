@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from qwen3_profile.compiled.inductor import Compilations, recorded
 from qwen3_profile.compiled.module_labels import module_labels
-from qwen3_profile.compiled.provenance import write_provenance
 from qwen3_profile.config import COMPILE_MODES, RunConfig
 from qwen3_profile.model.structure import find_decoder
+from qwen3_profile.run_folder.provenance import write_provenance
 
 # With a KV cache every layer is a graph of its own, and each phase another; torch gives up at 8.
 _GRAPHS_PER_LAYER = 8

@@ -26,9 +26,9 @@ from qwen3_profile.compiled.kernel_bytes import node_bytes
 from qwen3_profile.compiled.kernel_parts import Moves, kernel_parts
 from qwen3_profile.compiled.module_labels import ModuleLabels
 from qwen3_profile.compiled.node_labels import Frame, Node, label_nodes
-from qwen3_profile.compiled.provenance import CompiledGraph
 from qwen3_profile.compiled.schedules import Made, Schedules
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.run_folder.provenance import CompiledGraph
 
 # From here on Inductor numbers all calls of kernels, those of libraries among them, in their order.
 _NEEDED = "2.10"

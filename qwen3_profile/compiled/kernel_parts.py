@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.compiled.node_labels import Node
-from qwen3_profile.compiled.provenance import Kernel, PartShare
+from qwen3_profile.run_folder.provenance import Kernel, PartShare
 
 # What a library or torch itself computes, as Inductor writes it into the code that it makes:
 # extern_kernels.mm, torch.ops.aten._scaled_dot_product_flash_attention.default, aten.index_put_

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.compiled.provenance import CompiledGraph, Kernel
+from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel
 from qwen3_profile.trace.columns import Category, Int64, Trace
 
 _REGION = re.compile(r"Torch-Compiled Region: (\S+)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_profile.compiled.times import Bounds, CompiledTimes, KernelTimes, bounds
-from qwen3_profile.traffic.moved import per_pass
+from qwen3_profile.run_folder.bytes_moved import per_pass
 
 _NS_PER_S = 1e9
 _KINDS = ("least", "anchored", "most")

@@ -23,9 +23,9 @@ from qwen3_profile.generation import Generation
 from qwen3_profile.graphs.passes import FixedPass, Graph, as_captured
 from qwen3_profile.model.inputs import Inputs
 from qwen3_profile.profiling import Recorder, no_collections
-from qwen3_profile.runs import EagerPass, Measurement
+from qwen3_profile.run_folder.bytes_moved import Traffic
+from qwen3_profile.run_folder.run_json import EagerPass, Measurement
 from qwen3_profile.traffic.counting import count_pass
-from qwen3_profile.traffic.moved import Traffic
 
 Phase = Literal["prefill", "decode"]
 

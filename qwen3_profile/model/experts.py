@@ -20,7 +20,7 @@ from qwen3_profile.config import suggest
 from qwen3_profile.errors import ModelError
 from qwen3_profile.model.library import explained
 from qwen3_profile.model.structure import find_decoder, parts_of
-from qwen3_profile.routing import LayerRouting
+from qwen3_profile.run_folder.routing import LayerRouting
 
 _FLAG = "--experts-implementation"
 _EAGER = "eager"

@@ -11,7 +11,7 @@ from qwen3_profile.percentiles import token_times
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.layers import CUDA, FEWEST_EQUALS, Outlier
 from qwen3_profile.report.rows import LAYERS
-from qwen3_profile.routing import routing_sentence
+from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.story import largest_parts
 

@@ -21,8 +21,8 @@ from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.config_pass import Config, gather, shown_record
 from qwen3_profile.report.page import render_page
 from qwen3_profile.report.shown_pass import read_shown_pass, shown_pass
-from qwen3_profile.run_folder import RAW_FOLDER, REPORT_FILE, RUN_FILE
-from qwen3_profile.runs import (
+from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE
+from qwen3_profile.run_folder.run_json import (
     ConfigResult,
     Measurement,
     Run,

@@ -11,6 +11,7 @@ from typing import Any
 from qwen3_profile.compiled.scopes import scope_names
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.rows import PartPath, own_path, place_of
+from qwen3_profile.run_folder.bytes_moved import Moved
 from qwen3_profile.side_by_side import (
     Cost,
     execution_names,
@@ -21,7 +22,6 @@ from qwen3_profile.side_by_side import (
     without_execution,
 )
 from qwen3_profile.steps import StepTimes
-from qwen3_profile.traffic.moved import Moved
 from qwen3_profile.views.alike import Alike, find_alike
 
 Json = dict[str, Any]

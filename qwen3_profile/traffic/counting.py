@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen3_profile import ranges
 from qwen3_profile.gaps import gap_label, is_container
-from qwen3_profile.traffic.moved import Moved, Traffic, gather
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, gather
 from qwen3_profile.traffic.op_bytes import op_bytes
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd

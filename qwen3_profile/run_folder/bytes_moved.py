@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from qwen3_profile.run_folder.side_files import read_versioned
 from qwen3_profile.system.files import write_atomic
-from qwen3_profile.versioned import read_versioned
 
 SCHEMA_VERSION = 1
 
