@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3_profile.arguments import parse_arguments
+from qwen3_profile.cli.console import interrupt_held, keep_all_objects, run_command, show
+from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.collect import collect_config
-from qwen3_profile.command import interrupt_held, keep_all_objects, run_command, show
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,

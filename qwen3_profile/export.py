@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NoReturn
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from qwen3_profile.command import keep_all_objects, leave, run_command, show
+from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
+from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES
-from qwen3_profile.parsing import Parser, output_file_name
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_profile import __version__
-from qwen3_profile.arguments import build_parser, parse_arguments
+from qwen3_profile.cli.run_options import build_parser, parse_arguments
 from qwen3_profile.config import Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_profile.cli.parser import closest
 from qwen3_profile.config import (
     DTYPES,
     Invocation,
@@ -15,7 +16,6 @@ from qwen3_profile.config import (
     read_configs,
 )
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
-from qwen3_profile.parsing import closest
 
 # --- one config ---------------------------------------------------------------------------------
 

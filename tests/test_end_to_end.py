@@ -492,7 +492,7 @@ def test_the_main_job_as_a_process(commands: Commands, tmp_path: Path, script: l
 
 
 def test_the_example_of_configs_is_valid() -> None:
-    from qwen3_profile.arguments import parse_arguments
+    from qwen3_profile.cli.run_options import parse_arguments
 
     invocation = parse_arguments(["--configs", str(ROOT / "benchmark_configs.json")])
     assert [(c.batch_size, c.input_len) for c in invocation.configs] == [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import decode_record, graph_record, record
 
-from qwen3_profile.arguments import parse_arguments
+from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records import TimingRecord

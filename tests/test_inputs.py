@@ -13,7 +13,7 @@ from conftest import Commands, Done, _call
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from qwen3_profile.__main__ import main
-from qwen3_profile.arguments import parse_arguments
+from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import ModelRequest, RunConfig, read_prompts
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, ModelError
 from qwen3_profile.generation import Generation

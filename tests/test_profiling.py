@@ -15,7 +15,7 @@ import torch
 from torch.autograd import profiler as autograd_profiler
 
 from qwen3_profile import profiling
-from qwen3_profile.command import keep_all_objects
+from qwen3_profile.cli.console import keep_all_objects
 from qwen3_profile.profiling import Recorder, frozen_heap, no_collections
 from qwen3_profile.ranges import leaf
 

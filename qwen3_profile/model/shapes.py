@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qwen3_profile.cli.parser import closest
 from qwen3_profile.errors import ModelError
-from qwen3_profile.parsing import closest
 
 
 @dataclass(frozen=True, slots=True)

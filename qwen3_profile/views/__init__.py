@@ -1,1 +1,1 @@
-"""Records in, text and bytes for people and their viewers out. Nothing here prints or writes."""
+"""Text and pages. They compute nothing."""

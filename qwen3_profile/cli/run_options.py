@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile import __version__
+from qwen3_profile.cli.execution_choice import asked_executions
+from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.config import (
     CACHES,
     COMPILE_MODES,
@@ -23,8 +25,6 @@ from qwen3_profile.config import (
     read_prompts,
 )
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.executions import asked_executions
-from qwen3_profile.parsing import Parser, output_file_name
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qwen3_profile.cli.parser import closest
 from qwen3_profile.config import (
     COMPILE_MODES,
     COMPILE_SCOPES,
@@ -14,7 +15,6 @@ from qwen3_profile.config import (
     RunConfig,
 )
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.parsing import closest
 
 
 def asked_executions(

@@ -1,0 +1,1 @@
+"""From argv to checked requests, and how a command prints and ends."""
