@@ -122,7 +122,7 @@ def labels_of_eager(
     from qwen3_profile.graphs.labels import label_replays
     from qwen3_profile.graphs.reference import read_step_reference
     from qwen3_profile.run_folder.run_json import read_nodes
-    from qwen3_profile.trace.geometry import read_geometry
+    from qwen3_profile.trace.launch_args import read_geometry
 
     geometry = read_geometry(path, trace)
     eager_path, captured_path = folder / beside.trace, folder / beside.captured_trace

@@ -9,7 +9,7 @@ from kineto import document, host, kernel, launch, memset, write
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.trace import read_trace
-from qwen3_profile.trace.geometry import Geometry, Shape, event_names, read_geometry
+from qwen3_profile.trace.launch_args import Geometry, Shape, event_names, read_geometry
 
 
 def geometry(tmp_path: Path, *events: str) -> Geometry:

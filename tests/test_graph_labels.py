@@ -21,7 +21,7 @@ from qwen3_profile.graphs.reference import Reference, capture_references, step_r
 from qwen3_profile.health import Finding
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import read_trace
-from qwen3_profile.trace.geometry import Geometry, read_geometry
+from qwen3_profile.trace.launch_args import Geometry, read_geometry
 
 OPS = small_pass()
 

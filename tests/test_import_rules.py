@@ -29,8 +29,8 @@ TORCH_SIDE = {
 
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
-    "errors", "labels", "gaps", "config", "trace.columns", "trace.salvage", "trace.document",
-    "trace.reader", "trace", "trace.geometry", "scopes", "modules.parts", "modules.roles",
+    "errors", "labels", "gaps", "config", "trace.columns", "trace.salvage", "trace.json_events",
+    "trace.reader", "trace", "trace.launch_args", "scopes", "modules.parts", "modules.roles",
     "modules.passes", "modules.scopes", "attribution", "nodes", "backward", "collectives", "parts",
     "health", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
     "graphs.labels", "graphs.savings", "checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",

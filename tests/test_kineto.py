@@ -20,8 +20,8 @@ from mutation import mutate_events
 
 from qwen3_profile.errors import ProfileError
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.trace import kineto as kineto_module
-from qwen3_profile.trace.kineto import KinetoText
+from qwen3_profile.trace import fast_events as kineto_module
+from qwen3_profile.trace.fast_events import KinetoText
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from long_trace import write_trace

@@ -32,7 +32,7 @@ from qwen3_profile.run_folder.provenance import CompiledGraph, read_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.trace.geometry import Geometry, read_geometry
+from qwen3_profile.trace.launch_args import Geometry, read_geometry
 
 _WHAT = "the same graph with its kernels launched one by one"
 

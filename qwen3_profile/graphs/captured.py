@@ -46,7 +46,7 @@ from qwen3_profile.scopes import (
 from qwen3_profile.steps import read_steps
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Bool, Category
-from qwen3_profile.trace.geometry import event_names, read_geometry
+from qwen3_profile.trace.launch_args import event_names, read_geometry
 from qwen3_profile.trace.text import stands_in
 
 _REPLAY_NAME = re.compile("replay|exec", re.IGNORECASE)

@@ -27,7 +27,7 @@ from qwen3_profile.graphs.scopes import Given, given, grow, one_row
 from qwen3_profile.health import WARNING, Finding
 from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Int64
-from qwen3_profile.trace.geometry import NO_NODE_ID, Geometry
+from qwen3_profile.trace.launch_args import NO_NODE_ID, Geometry
 
 # Kernels of one stream start within this of each other's end; more is work side by side.
 _JITTER_NS = 1000

@@ -24,7 +24,7 @@ from qwen3_profile.attribution import (
 from qwen3_profile.graphs.match import Work
 from qwen3_profile.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.trace.columns import Category, Int32, Int64, Trace
-from qwen3_profile.trace.geometry import Geometry, Shape, read_geometry
+from qwen3_profile.trace.launch_args import Geometry, Shape, read_geometry
 
 _KINDS = {
     Category.KERNEL: "kernel",

@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.trace.document import NOT_JSON, decode_document, decode_events
-from qwen3_profile.trace.general import read_events
-from qwen3_profile.trace.kineto import KinetoText
+from qwen3_profile.trace.fast_events import KinetoText
+from qwen3_profile.trace.json_events import NOT_JSON, decode_document, decode_events
+from qwen3_profile.trace.slow_events import read_events
 from qwen3_profile.trace.store import Store
 from qwen3_profile.trace.text import Text
 

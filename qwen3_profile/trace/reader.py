@@ -11,11 +11,11 @@ from pathlib import Path
 
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.trace.columns import Trace, TraceInfo
-from qwen3_profile.trace.document import Distributed, Document, decode_document, salvage
-from qwen3_profile.trace.general import nanoseconds, read_events
-from qwen3_profile.trace.kinds import MODULE_PREFIX, NODE_PREFIX
+from qwen3_profile.trace.event_kinds import MODULE_PREFIX, NODE_PREFIX
+from qwen3_profile.trace.json_events import Distributed, Document, decode_document, salvage
 from qwen3_profile.trace.pieces import Pieces
 from qwen3_profile.trace.recording import Recording
+from qwen3_profile.trace.slow_events import nanoseconds, read_events
 from qwen3_profile.trace.store import Store
 from qwen3_profile.trace.text import Text
 from qwen3_profile.trace.turns import read_in_turns

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qwen3_profile.trace.blocks import PackedBlock
 from qwen3_profile.trace.columns import (
     AutogradOps,
     Bool,
@@ -20,7 +19,8 @@ from qwen3_profile.trace.columns import (
     no_autograd_ops,
     which,
 )
-from qwen3_profile.trace.kinds import Kinds
+from qwen3_profile.trace.compact import PackedBlock
+from qwen3_profile.trace.event_kinds import Kinds
 
 _INT64_MAX = 2**63 - 1
 

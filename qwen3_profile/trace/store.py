@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_profile.trace.blocks import Block, Packed, PackedBlock, span_of
 from qwen3_profile.trace.columns import Bool, Category, Int64, Span, TraceInfo, around
-from qwen3_profile.trace.document import damaged
-from qwen3_profile.trace.kinds import Kinds
+from qwen3_profile.trace.compact import Block, Packed, PackedBlock, span_of
+from qwen3_profile.trace.event_kinds import Kinds
+from qwen3_profile.trace.json_events import damaged
 from qwen3_profile.trace.recording import Recording
 
 _INT64_MAX = 2**63 - 1

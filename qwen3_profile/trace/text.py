@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.document import GZIP_MAGIC, damaged
+from qwen3_profile.trace.json_events import GZIP_MAGIC, damaged
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
 # the calls of numpy do not count.

@@ -13,10 +13,10 @@ import numpy as np
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.trace.columns import Int64
-from qwen3_profile.trace.digits import Word, Words
-from qwen3_profile.trace.document import NOT_JSON, Event
-from qwen3_profile.trace.kinds import PASSED_OVER, Kinds
-from qwen3_profile.trace.lines import Piece, Spans
+from qwen3_profile.trace.event_kinds import PASSED_OVER, Kinds
+from qwen3_profile.trace.fast_digits import Word, Words
+from qwen3_profile.trace.fast_layout import Piece, Spans
+from qwen3_profile.trace.json_events import NOT_JSON, Event
 
 # What stands where a kind would, in the place of an event that `general.py` must look at.
 ODD = -2

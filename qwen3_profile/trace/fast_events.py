@@ -48,14 +48,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Category, Int64
-from qwen3_profile.trace.digits import Words, read_integers
-from qwen3_profile.trace.document import NOT_JSON, Event, decode_events
-from qwen3_profile.trace.general import SEQUENCE_KEY, OddArgs, read_events, read_sequence
-from qwen3_profile.trace.heads import ODD, Heads
-from qwen3_profile.trace.kinds import Kinds
-from qwen3_profile.trace.lines import (
+from qwen3_profile.trace.compact import Block
+from qwen3_profile.trace.event_kinds import Kinds
+from qwen3_profile.trace.fast_digits import Words, read_integers
+from qwen3_profile.trace.fast_heads import ODD, Heads
+from qwen3_profile.trace.fast_layout import (
     CLOSED,
     OPEN,
     Found,
@@ -66,6 +64,8 @@ from qwen3_profile.trace.lines import (
     find_events,
     find_spans,
 )
+from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_events
+from qwen3_profile.trace.slow_events import SEQUENCE_KEY, OddArgs, read_events, read_sequence
 from qwen3_profile.trace.text import Text
 
 _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')

@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from qwen3_profile.trace.blocks import Block
 from qwen3_profile.trace.columns import NO_CORRELATION, NO_SEQUENCE, Category
-from qwen3_profile.trace.document import Event, damaged
-from qwen3_profile.trace.kinds import LINKED, NODE_PREFIX, Kinds
+from qwen3_profile.trace.compact import Block
+from qwen3_profile.trace.event_kinds import LINKED, NODE_PREFIX, Kinds
+from qwen3_profile.trace.json_events import Event, damaged
 
 _INT64_MAX = 2**63 - 1
 SEQUENCE_KEY = '"Sequence number"'

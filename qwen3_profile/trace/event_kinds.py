@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, Track
-from qwen3_profile.trace.document import Event, damaged
+from qwen3_profile.trace.json_events import Event, damaged
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
 _CATEGORIES = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from qwen3_profile.trace.columns import Bool, Int64
-from qwen3_profile.trace.digits import Word, Words, read_times, word_of
+from qwen3_profile.trace.fast_digits import Word, Words, read_times, word_of
 
 OPEN = b"  {\n"
 CLOSED = b"\n  },\n"
