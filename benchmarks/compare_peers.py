@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def ours(path: Path) -> Figures:
     sys.path.insert(0, str(ROOT))
-    from qwen3_profile.attribution import attribute
-    from qwen3_profile.scopes import build_scopes
+    from qwen3_profile.attribution.attribute import attribute
+    from qwen3_profile.attribution.scopes import build_scopes
     from qwen3_profile.trace import Category, read_trace
 
     begin = time.perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen3_profile.attribution import (
+from qwen3_profile.attribution.attribute import (
     NO_LAUNCH_EVENT,
     Attribution,
     Reason,
@@ -20,13 +20,13 @@ from qwen3_profile.attribution import (
     device_number,
     union_ns,
 )
-from qwen3_profile.checks import check_trace
-from qwen3_profile.fold import fold, fold_groups
-from qwen3_profile.health import Finding
-from qwen3_profile.kernels import KernelRow, kernel_rows
-from qwen3_profile.merging import merge_parts
-from qwen3_profile.parts import Part
-from qwen3_profile.scopes import ScopeTree, Step
+from qwen3_profile.attribution.checks import check_trace
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.fold import fold, fold_groups
+from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
+from qwen3_profile.attribution.merging import merge_parts
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.scopes import ScopeTree, Step
 from qwen3_profile.trace.columns import Trace, occurring
 from qwen3_profile.windows import Outline, outline, stand_apart
 

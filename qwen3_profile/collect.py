@@ -10,16 +10,16 @@ from statistics import mean
 from typing import Any
 
 from qwen3_profile import labels
-from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.health import (
+from qwen3_profile.attribution.findings import (
     Finding,
     check_labels,
     check_log,
     check_uncounted,
     check_unlabelled,
 )
+from qwen3_profile.attribution.selection import read_for_records
+from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.labelled import labels_of_eager, read_passes
-from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from qwen3_profile.attribution.findings import refuse_damage
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
-from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import SCOPES
 from qwen3_profile.system.files import make_folder, write_atomic
 
@@ -201,8 +201,8 @@ def _export_ledger(options: argparse.Namespace) -> int:
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
+    from qwen3_profile.attribution.selection import read_asked_for
     from qwen3_profile.ledger import make_ledger, make_long_ledger
-    from qwen3_profile.operators import read_asked_for
     from qwen3_profile.views.ledger import render_ledger
 
     accept: bool = options.accept_damaged

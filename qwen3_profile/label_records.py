@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.backward import split_backward
-from qwen3_profile.checks import check_trace
-from qwen3_profile.collectives import split_collectives
+from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.backward import split_backward
+from qwen3_profile.attribution.checks import check_trace
+from qwen3_profile.attribution.collectives import split_collectives
+from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.scopes import Step, build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.health import Finding, refuse_damage
 from qwen3_profile.modules.foreign import trace_facts, unique_name
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.scopes import Step, build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import Category, Recording, Trace
 from qwen3_profile.windows import Outline, is_long, map_windows, outline, stand_apart

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.checks import check_trace
-from qwen3_profile.health import Finding, refuse_damage
+from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.checks import check_trace
+from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.label_records import demand_balance, split_parts
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace, read_trace
 

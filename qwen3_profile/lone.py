@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import TraceError
 from qwen3_profile.label_records import collect_windows, label_records
 from qwen3_profile.labelled import read_passes
 from qwen3_profile.modules.foreign import collect_modules, trace_facts, unique_name
-from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers
 from qwen3_profile.trace import Trace

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.packed_parts import PackedTimes, PartTree, place_of
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.packed_parts import PackedTimes, PartTree, place_of
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.steps import backward_of, layers, short_name
 
 _NS_PER_S = 1e9

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from qwen3_profile.attribution import union_ns
-from qwen3_profile.collectives import is_collective
+from qwen3_profile.attribution.attribute import union_ns
+from qwen3_profile.attribution.collectives import is_collective
+from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
 from qwen3_profile.label_records import collect_windows
 from qwen3_profile.lone import collect_read_trace
-from qwen3_profile.operators import read_for_records
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import Recording, Trace, TraceInfo

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from qwen3_profile.health import DAMAGE, Finding
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.findings import DAMAGE, Finding
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.parts_json import pair_json, split_json
 from qwen3_profile.percentiles import token_times
 from qwen3_profile.run_folder.routing import LayerRouting

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, Reason, union_ns
-from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
-from qwen3_profile.fold import NO_GROUP, fold_groups
-from qwen3_profile.merging import merge_parts
-from qwen3_profile.packed_parts import PackedParts
-from qwen3_profile.parts import Part
-from qwen3_profile.scopes import NO_SCOPE
+from qwen3_profile.attribution.attention_kernels import (
+    AttentionKernel,
+    find_attention,
+    merge_attention,
+)
+from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
+from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
+from qwen3_profile.attribution.merging import merge_parts
+from qwen3_profile.attribution.packed_parts import PackedParts
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64, which
 
 if TYPE_CHECKING:

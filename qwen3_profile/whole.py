@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.collectives import split_collectives
-from qwen3_profile.fold import fold
-from qwen3_profile.health import Finding
+from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.collectives import split_collectives
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.fold import fold
+from qwen3_profile.attribution.parts import Part, Times, sum_times
+from qwen3_profile.attribution.scopes import ScopeTree, build_scopes, whole_trace
 from qwen3_profile.ledger import select
 from qwen3_profile.modules.foreign import unique_name
-from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.scopes import ScopeTree, build_scopes, whole_trace
 from qwen3_profile.steps import StepTimes, step_times
 from qwen3_profile.trace import Trace
 

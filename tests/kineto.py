@@ -19,9 +19,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from qwen3_profile.attribution import Attribution, attribute
+from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS, LAYER_PARTS, layer_label
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import Trace, read_trace
 
 PID = 100

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from kineto import LEAF_NS, cpu_op, forward_pass, host, kernel, label, launch, split, step
 
-from qwen3_profile.backward import split_backward
+from qwen3_profile.attribution.backward import split_backward
+from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.config import RunConfig
-from qwen3_profile.health import Finding
 from qwen3_profile.model.shapes import PUBLISHED
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.run_json import (

@@ -22,9 +22,9 @@ from kineto import (
     step,
 )
 
-from qwen3_profile.attribution import Attribution, Reason, device_number, union_ns
+from qwen3_profile.attribution.attribute import Attribution, Reason, device_number, union_ns
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.labels import depth
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 
 ATTN = "layer.0.attn"
 NO_LAUNCH, BEFORE, NO_LABEL = (reason.text for reason in Reason)

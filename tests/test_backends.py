@@ -12,9 +12,13 @@ from conftest import Commands, Done
 from kineto import cpu_op, forward_pass, host, kernel, label, launch, memset, split, step
 from samples import record
 
-from qwen3_profile.attribution import Attribution
-from qwen3_profile.backends import AttentionKernel, find_attention, merge_attention
-from qwen3_profile.backward import split_backward
+from qwen3_profile.attribution.attention_kernels import (
+    AttentionKernel,
+    find_attention,
+    merge_attention,
+)
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError

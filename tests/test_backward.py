@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kineto import MAIN, cpu_op, event, host, kernel, label, launch, read, split, step, us, write
 
-from qwen3_profile.attribution import Attribution, attribute
-from qwen3_profile.backward import split_backward
-from qwen3_profile.collectives import split_collectives
+from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.autograd_nodes import NO_OPERATOR, find_nodes
+from qwen3_profile.attribution.backward import split_backward
+from qwen3_profile.attribution.collectives import split_collectives
+from qwen3_profile.attribution.fold import fold
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.fold import fold
 from qwen3_profile.labels import BACKWARD
-from qwen3_profile.nodes import NO_OPERATOR, find_nodes
-from qwen3_profile.parts import Part
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import backward_of, layers, read_steps
 from qwen3_profile.trace import AutogradOps, Trace, read_trace
 from qwen3_profile.trace.reader import NODE_PREFIX

@@ -42,8 +42,8 @@ from kineto import (
 from plain import KERNELS
 
 from qwen3_profile import export
+from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.errors import DamagedTraceError, ProfileError
-from qwen3_profile.health import DAMAGE
 from qwen3_profile.ledger import Ledger, make_ledger
 from qwen3_profile.trace import read_trace
 

@@ -30,12 +30,12 @@ TORCH_SIDE = {
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "gaps", "config", "trace.columns", "trace.salvage", "trace.json_events",
-    "trace.reader", "trace", "trace.launch_args", "scopes", "modules.parts", "modules.roles",
-    "modules.passes", "modules.scopes", "attribution", "nodes", "backward", "collectives", "parts",
-    "health", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
-    "graphs.labels", "graphs.savings", "checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
+    "trace.reader", "trace", "trace.launch_args", "attribution.scopes", "modules.parts", "modules.roles",
+    "modules.passes", "modules.scopes", "attribution.attribute", "attribution.autograd_nodes", "attribution.backward", "attribution.collectives", "attribution.parts",
+    "attribution.findings", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
+    "graphs.labels", "graphs.savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
     "compiled.match", "compiled.scopes", "compiled.times", "run_folder.routing", "run_folder.run_json", "compiled.steps",
-    "compiled.record_json", "backends", "steps", "traffic.parts", "percentiles", "records",
+    "compiled.record_json", "attribution.attention_kernels", "steps", "traffic.parts", "percentiles", "records",
     "side_by_side", "modules.foreign", "ledger", "graphs.captured", "labelled", "lone", "collect",
     "saved", "ranks", "summary", "store",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from kineto import document, driver, host, kernel, label, launch, memcpy, memset
 from test_ledger import traces
 
 from qwen3_profile import export
-from qwen3_profile.kernels import KernelRow
+from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.ledger import SCOPES, make_ledger
 from qwen3_profile.views.ledger import render_ledger
 

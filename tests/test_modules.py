@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kineto import cpu_op, document, host, kernel, label, launch, read, step, write
 
-from qwen3_profile.attribution import NO_STEP, attribute
-from qwen3_profile.collectives import split_collectives
+from qwen3_profile.attribution.attribute import NO_STEP, attribute
+from qwen3_profile.attribution.collectives import split_collectives
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.modules.passes import read_phase
 from qwen3_profile.modules.scopes import ModuleScopes, build_module_scopes
-from qwen3_profile.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import Trace

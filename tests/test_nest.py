@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_profile.nest import nest
+from qwen3_profile.attribution.nesting import nest
 
 Rows = list[tuple[int, int, int]]  # track, start, length
 

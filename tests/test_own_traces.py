@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, Reason, attribute, union_ns
-from qwen3_profile.attribution import device_number as number_devices
+from qwen3_profile.attribution.attribute import (
+    NO_LAUNCH_EVENT,
+    Attribution,
+    Reason,
+    attribute,
+    union_ns,
+)
+from qwen3_profile.attribution.attribute import device_number as number_devices
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.lone import collect_trace
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import read_steps
 from qwen3_profile.trace import read_trace
 

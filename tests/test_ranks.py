@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from kineto import cpu_op, document, forward_pass, host, kernel, label, launch, read, write
 from test_ledger import traces
 
-from qwen3_profile.attribution import attribute
-from qwen3_profile.collectives import is_collective, split_collectives
+from qwen3_profile.attribution.attribute import attribute
+from qwen3_profile.attribution.collectives import is_collective, split_collectives
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.ledger import make_ledger
 from qwen3_profile.lone import collect_trace
-from qwen3_profile.parts import Part
 from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.steps import collectives, read_steps
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.spread import render_spread

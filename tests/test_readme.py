@@ -13,7 +13,7 @@ from compiled import compiled_record
 from samples import decode_record, graph_record, record, training_record
 
 from qwen3_profile import errors, export, labels
-from qwen3_profile.attribution import Reason
+from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord

@@ -20,8 +20,8 @@ from kineto import cpu_op, document, forward_pass, kernel, label, launch, read, 
 from samples import decode_record, facts, lone_record, record, training_record
 
 import qwen3_profile.report
+from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import OutputError, TraceError
-from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.labelled import attribute_labels
 from qwen3_profile.lone import collect_trace
 from qwen3_profile.records import TimingRecord

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kineto import cpu_op, event, kernel, label, launch, read, step, us
 
-from qwen3_profile.scopes import (
+from qwen3_profile.attribution.scopes import (
     NO_SCOPE,
     Crossing,
     ScopeTree,

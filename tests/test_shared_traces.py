@@ -22,10 +22,10 @@ import pytest
 from plain import plain
 
 from qwen3_profile import export
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, attribute, union_ns
-from qwen3_profile.collectives import is_collective
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, attribute, union_ns
+from qwen3_profile.attribution.collectives import is_collective
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.ledger import SCOPES, make_ledger, select
-from qwen3_profile.scopes import build_scopes, select_labels
 from qwen3_profile.trace import Category, Trace, read_trace
 
 SHARED = Path(__file__).parents[2] / "shared" / "traces"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from samples import record, training_record
 
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.views.story import sentences
 
 

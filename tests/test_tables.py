@@ -10,7 +10,7 @@ import pytest
 from kineto import forward_pass, kernel, split
 from samples import facts, lone_record, model_facts, record
 
-from qwen3_profile.health import NOTE, WARNING, Finding
+from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import read_steps
 from qwen3_profile.views.cells import milliseconds

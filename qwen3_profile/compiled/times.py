@@ -13,12 +13,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, sum_by_scope
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, sum_by_scope
+from qwen3_profile.attribution.scopes import (
+    NO_CROSSING,
+    NO_SCOPE,
+    NewScope,
+    ScopeTree,
+    insert_scopes,
+)
 from qwen3_profile.compiled.match import GraphCall
 from qwen3_profile.compiled.scopes import PlacedCall, part_name
 from qwen3_profile.run_folder.bytes_moved import Moved
 from qwen3_profile.run_folder.provenance import PartShare
-from qwen3_profile.scopes import NO_CROSSING, NO_SCOPE, NewScope, ScopeTree, insert_scopes
 from qwen3_profile.trace.columns import Int32, Int64
 
 

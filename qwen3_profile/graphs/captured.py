@@ -18,8 +18,17 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, attribute, is_graph_launch
-from qwen3_profile.checks import check_trace
+from qwen3_profile.attribution.attribute import Attribution, attribute, is_graph_launch
+from qwen3_profile.attribution.checks import check_trace
+from qwen3_profile.attribution.findings import refuse_damage
+from qwen3_profile.attribution.scopes import (
+    NO_CROSSING,
+    NO_SCOPE,
+    ScopeTree,
+    Step,
+    build_scopes,
+    select_labels,
+)
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.graphs.labels import Relabel, label_replays
@@ -29,20 +38,11 @@ from qwen3_profile.graphs.reference import (
     is_capture_begin,
     step_reference,
 )
-from qwen3_profile.health import refuse_damage
 from qwen3_profile.ledger import select
 from qwen3_profile.modules.foreign import outside_passes, trace_facts, unique_name
 from qwen3_profile.modules.passes import NO_PHASE_SOURCE, read_phase
 from qwen3_profile.modules.scopes import build_module_scopes
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.scopes import (
-    NO_CROSSING,
-    NO_SCOPE,
-    ScopeTree,
-    Step,
-    build_scopes,
-    select_labels,
-)
 from qwen3_profile.steps import read_steps
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Bool, Category

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import (
+from qwen3_profile.attribution.attribute import (
     NO_LAUNCH_EVENT,
     NO_STEP,
     Attribution,
     attribute,
     outer_calls,
 )
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.graphs.match import Work
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.trace.columns import Category, Int32, Int64, Trace
 from qwen3_profile.trace.launch_args import Geometry, Shape, read_geometry
 

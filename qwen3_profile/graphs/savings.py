@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3_profile import labels
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times
 
 _NS_PER_S = 1e9
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution, sum_by_scope
-from qwen3_profile.scopes import NO_CROSSING, NO_SCOPE, ScopeTree
+from qwen3_profile.attribution.attribute import Attribution, sum_by_scope
+from qwen3_profile.attribution.scopes import NO_CROSSING, NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Int32, Int64
 
 

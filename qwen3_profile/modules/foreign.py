@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_profile.attribution import NO_STEP, Attribution, attribute
-from qwen3_profile.collectives import split_collectives
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
+from qwen3_profile.attribution.collectives import split_collectives
+from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.health import NOTE, WARNING, Finding
 from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace, TraceInfo

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.modules.parts import Instance, Node
-from qwen3_profile.modules.roles import find_layers, is_after_model
-from qwen3_profile.scopes import (
+from qwen3_profile.attribution.scopes import (
     NO_SCOPE,
     ScopeTree,
     Step,
     build_scopes,
     find_profiler_steps,
 )
+from qwen3_profile.modules.parts import Instance, Node
+from qwen3_profile.modules.roles import find_layers, is_after_model
 from qwen3_profile.trace.columns import Category, Trace
 
 NO_PHASE_SOURCE = "unknown"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
-from qwen3_profile.health import NOTE
+from qwen3_profile.attribution.findings import NOTE
 from qwen3_profile.percentiles import token_times
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.layers import CUDA, FEWEST_EQUALS, Outlier

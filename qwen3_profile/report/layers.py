@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.parts import Part
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.report.rows import LAYERS, PartPath, PartRow, own_path, place_of
 from qwen3_profile.trace.columns import Bool, Int64
 

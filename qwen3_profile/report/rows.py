@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_profile import labels
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.steps import backward_of
 from qwen3_profile.views.part_table import Row, part_rows
 

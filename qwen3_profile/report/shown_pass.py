@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution
+from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.errors import TraceError
 from qwen3_profile.labelled import attribute_labels
 from qwen3_profile.modules.foreign import attribute_modules

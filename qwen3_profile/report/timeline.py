@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.report.uses import Places, owners
-from qwen3_profile.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Int32, Int64
 
 LABELS, STREAM = "labels", "stream"

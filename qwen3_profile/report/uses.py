@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.report.rows import PartPath, own_path, place_of
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
 
 UNATTRIBUTED: PartPath = ()

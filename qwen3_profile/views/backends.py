@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
-from qwen3_profile.parts import Part
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import backward_of, layers
 from qwen3_profile.views.alike import render_alike

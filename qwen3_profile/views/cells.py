@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from qwen3_profile.parts import Times
+from qwen3_profile.attribution.parts import Times
 
 WIDTH = 100
 _NS_PER_MS = 1e6

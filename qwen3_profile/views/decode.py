@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from qwen3_profile.parts import Part
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.percentiles import token_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers

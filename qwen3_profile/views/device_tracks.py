@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, Attribution, attribute
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, attribute
+from qwen3_profile.attribution.scopes import NO_SCOPE, build_scopes, select_labels
 from qwen3_profile.errors import TraceError
 from qwen3_profile.graphs.labels import Relabel
-from qwen3_profile.scopes import NO_SCOPE, build_scopes, select_labels
 from qwen3_profile.trace import Track, read_trace
 from qwen3_profile.views.lanes import lanes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from qwen3_profile.health import Finding
+from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import wrap

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile import labels
-from qwen3_profile.kernels import KernelRow
+from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.ledger import Ledger, Row
 from qwen3_profile.views.cells import fit, milliseconds, wrap
 

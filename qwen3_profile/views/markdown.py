@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import layers, short_name
 from qwen3_profile.views.cells import device, milliseconds, shared

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3_profile import labels
-from qwen3_profile.parts import Part, Times, sum_times
+from qwen3_profile.attribution.parts import Part, Times, sum_times
 from qwen3_profile.steps import layers, short_name
 from qwen3_profile.views.cells import device, milliseconds, shared
 

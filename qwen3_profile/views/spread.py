@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median_low
 
-from qwen3_profile.health import Finding
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.parts import Times
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.parts import Times
 from qwen3_profile.ranks import RankTrace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import short_name

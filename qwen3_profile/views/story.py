@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from qwen3_profile import labels
-from qwen3_profile.parts import Part
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.steps import collectives, short_name
 from qwen3_profile.views.cells import shared

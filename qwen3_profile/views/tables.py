@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_profile.attribution.parts import Part, Times, sum_times
 from qwen3_profile.config import CUDA_GRAPH
-from qwen3_profile.parts import Part, Times, sum_times
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.steps import backward_of, layers, short_name

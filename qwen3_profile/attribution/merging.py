@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwen3_profile.packed_parts import PackedParts, PackedTimes, PartTree, place_of
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.packed_parts import PackedParts, PackedTimes, PartTree, place_of
+from qwen3_profile.attribution.parts import Part, Times
 
 _NOTHING = (Times(), Times())
 

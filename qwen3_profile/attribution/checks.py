@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qwen3_profile.attribution import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
-from qwen3_profile.health import DAMAGE, NOTE, WARNING, Finding, check_log
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
+from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, check_log
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, which
 
 _CLOCK_JUMP_NS = 1_000_000

@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import (
+from qwen3_profile.attribution.attribute import (
     NO_LAUNCH_EVENT,
     Attribution,
     Reason,
     outer_calls,
     sum_by_scope,
 )
-from qwen3_profile.nodes import NO_OPERATOR, Nodes, find_nodes
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.attribution.autograd_nodes import NO_OPERATOR, Nodes, find_nodes
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Int32, Int64
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.nest import NO_PARENT, nest
+from qwen3_profile.attribution.nesting import NO_PARENT, nest
 from qwen3_profile.trace.columns import (
     Bool,
     Category,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.attribution import Attribution, Reason
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.attribution.attribute import Attribution, Reason
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Int64
 
 _ROOT = -1

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.trace.columns import Int32, Int64
 
 NO_PART = -1

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree, Step, find_steps
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, find_steps
 from qwen3_profile.trace.columns import (
     NO_CORRELATION,
     Bool,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.parts import Part
 
 NOTE, WARNING, DAMAGE = "note", "warning", "damage"
 

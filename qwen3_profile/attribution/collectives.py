@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution import Attribution
-from qwen3_profile.scopes import ScopeTree
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.scopes import ScopeTree
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, Trace, which
 
 _COLLECTIVE = re.compile(r"(void )?(nccl(Dev)?Kernel|rccl|mscclKernel)", re.IGNORECASE)

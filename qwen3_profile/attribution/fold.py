@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from qwen3_profile.attribution import Attribution
-from qwen3_profile.packed_parts import NO_PART, PackedTimes, PartTree
-from qwen3_profile.parts import Part
-from qwen3_profile.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.packed_parts import NO_PART, PackedTimes, PartTree
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Int32, Int64
 
 NO_GROUP = -1
