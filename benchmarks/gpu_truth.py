@@ -36,8 +36,8 @@ from qwen3_profile.config import ModelRequest
 from qwen3_profile.devices import resolve_device
 from qwen3_profile.generation import Generation
 from qwen3_profile.model.models import load_model, make_inputs
+from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
 from qwen3_profile.profiling import Recorder
-from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import read_trace
 
 _CASES = [

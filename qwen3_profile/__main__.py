@@ -24,7 +24,7 @@ from qwen3_profile.errors import (
     tell,
     warn,
 )
-from qwen3_profile.labelled import replay_labels
+from qwen3_profile.passes.labelled import replay_labels
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.config_pass import Config

@@ -27,11 +27,11 @@ from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
 from qwen3_profile.attribution.merging import merge_parts
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import ScopeTree, Step
+from qwen3_profile.passes.windows import Outline, outline, stand_apart
 from qwen3_profile.trace.columns import Trace, occurring
-from qwen3_profile.windows import Outline, outline, stand_apart
 
 if TYPE_CHECKING:
-    from qwen3_profile.graphs.labels import Relabel
+    from qwen3_profile.passes.cuda_graphs.assign import Relabel
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from qwen3_profile.attribution.findings import (
 )
 from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.labelled import labels_of_eager, read_passes
+from qwen3_profile.passes.labelled import labels_of_eager, read_passes
+from qwen3_profile.passes.pass_times import StepTimes, merge_steps
 from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
-from qwen3_profile.steps import StepTimes, merge_steps
 from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import read_trace
 
@@ -141,8 +141,8 @@ def _measured(
     folder: Path, run: Run, result: ConfigResult, accept_damaged: bool, measurement: Measurement
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
-    from qwen3_profile.compiled.steps import missing_graphs, read_compiled
-    from qwen3_profile.graphs.labels import REFUSED
+    from qwen3_profile.passes.compiled.read import missing_graphs, read_compiled
+    from qwen3_profile.passes.cuda_graphs.assign import REFUSED
 
     path = folder / measurement.trace
     eager, relabel, known = None, None, None

@@ -208,7 +208,7 @@ def _export_ledger(options: argparse.Namespace) -> int:
     accept: bool = options.accept_damaged
     scopes = options.scopes or SCOPES[0]
     if capture is not None:
-        from qwen3_profile.graphs.captured import ledger_of_replays
+        from qwen3_profile.passes.cuda_graphs.read import ledger_of_replays
         from qwen3_profile.trace import read_trace
 
         trace = read_trace(path, accept_damaged=accept)
@@ -235,7 +235,7 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
         return options.path, options.capture
     if not options.path.is_dir():
         return None
-    from qwen3_profile.graphs.captured import capture_pair
+    from qwen3_profile.passes.cuda_graphs.read import capture_pair
     from qwen3_profile.ranks import trace_files
     from qwen3_profile.saved import find_runs
 

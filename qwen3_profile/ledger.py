@@ -19,13 +19,13 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps, select_labels
+from qwen3_profile.passes.windows import is_long, map_windows
 from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace, which
 from qwen3_profile.trace.reader import MODULE_PREFIX
-from qwen3_profile.windows import is_long, map_windows
 
 if TYPE_CHECKING:
-    from qwen3_profile.graphs.labels import Relabel
+    from qwen3_profile.passes.cuda_graphs.assign import Relabel
 
 SCHEMA_VERSION = 1
 

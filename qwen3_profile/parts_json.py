@@ -15,7 +15,7 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution.packed_parts import PackedTimes, PartTree, place_of
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.steps import backward_of, layers, short_name
+from qwen3_profile.passes.pass_times import backward_of, layers, short_name
 
 _NS_PER_S = 1e9
 _CUDA = "_cuda"

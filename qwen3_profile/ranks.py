@@ -12,12 +12,12 @@ from qwen3_profile.attribution.attribute import union_ns
 from qwen3_profile.attribution.collectives import is_collective
 from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
-from qwen3_profile.label_records import collect_windows
-from qwen3_profile.lone import collect_read_trace
+from qwen3_profile.passes.label_records import collect_windows
+from qwen3_profile.passes.lone import collect_read_trace
+from qwen3_profile.passes.windows import map_windows
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import Recording, Trace, TraceInfo
-from qwen3_profile.windows import map_windows
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
 _NAMED = tuple(

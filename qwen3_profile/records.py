@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from qwen3_profile.attribution.findings import DAMAGE, Finding
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.parts_json import pair_json, split_json
+from qwen3_profile.passes.pass_times import StepTimes, collectives, layers
 from qwen3_profile.percentiles import token_times
 from qwen3_profile.run_folder.routing import LayerRouting
-from qwen3_profile.steps import StepTimes, collectives, layers
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig

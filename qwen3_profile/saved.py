@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_profile.errors import ConfigError, TraceError
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
 from qwen3_profile.trace import read_trace
@@ -51,7 +51,10 @@ def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[
         TraceError: a file is not there or not such a trace.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    from qwen3_profile.graphs.captured import collect_replays, read_captured  # for these alone
+    from qwen3_profile.passes.cuda_graphs.read import (  # for these alone
+        collect_replays,
+        read_captured,
+    )
 
     for file in (path, capture):
         if not file.exists():

@@ -78,7 +78,7 @@ def run(out: Path, name: str, argv: list[str]) -> None:
 
 
 def write_viewer_traces(folder: Path, out: Path) -> None:
-    from qwen3_profile.labelled import replay_labels
+    from qwen3_profile.passes.labelled import replay_labels
     from qwen3_profile.run_folder.run_json import read_run
     from qwen3_profile.views.tensorboard import normalised_trace
 

@@ -16,14 +16,14 @@ from samples import record
 
 from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.compiled.match import match_kernels
-from qwen3_profile.compiled.scopes import place_kernels
-from qwen3_profile.compiled.times import compiled_times
 from qwen3_profile.config import COMPILED, RunConfig
+from qwen3_profile.passes.compiled.kernel_times import compiled_times
+from qwen3_profile.passes.compiled.match import match_kernels
+from qwen3_profile.passes.compiled.scopes import place_kernels
+from qwen3_profile.passes.pass_times import StepTimes, read_steps
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
-from qwen3_profile.steps import StepTimes, read_steps
 
 CALL_NS, PITCH_NS, KERNEL_NS, LATER_NS = 50, 60, 30, 1000
 KERNEL_BYTES = 60_000

@@ -22,9 +22,9 @@ from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import read_steps
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.tables import attention_name
 

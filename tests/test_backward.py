@@ -24,7 +24,7 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.labels import BACKWARD
-from qwen3_profile.steps import backward_of, layers, read_steps
+from qwen3_profile.passes.pass_times import backward_of, layers, read_steps
 from qwen3_profile.trace import AutogradOps, Trace, read_trace
 from qwen3_profile.trace.reader import NODE_PREFIX
 

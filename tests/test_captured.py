@@ -15,8 +15,8 @@ from conftest import Commands, Done
 from graphs import capture, eager, replay, small_pass
 from kineto import document, host, kernel, label, launch, write
 
-from qwen3_profile.graphs.captured import capture_pair
 from qwen3_profile.labels import every_layer
+from qwen3_profile.passes.cuda_graphs.read import capture_pair
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "traces"

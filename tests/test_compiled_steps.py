@@ -25,12 +25,12 @@ from kineto import (
 )
 
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.compiled.steps import attribute_compiled, missing_graphs, read_compiled
-from qwen3_profile.compiled.times import CompiledTimes
 from qwen3_profile.errors import TraceError
+from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
+from qwen3_profile.passes.compiled.read import attribute_compiled, missing_graphs, read_compiled
+from qwen3_profile.passes.pass_times import StepTimes, read_steps
 from qwen3_profile.run_folder.provenance import CompiledGraph, write_provenance
 from qwen3_profile.run_folder.run_json import Compiled
-from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import read_trace
 
 NAMES = [each.name for each in LAYERS.kernels]

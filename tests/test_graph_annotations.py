@@ -19,7 +19,7 @@ from qwen3_profile import instrument, ranges
 from qwen3_profile.errors import TraceError
 from qwen3_profile.generation import Generation
 from qwen3_profile.graphs.annotations import annotated_capture, plain_capture
-from qwen3_profile.graphs.labels import label_replays
+from qwen3_profile.passes.cuda_graphs.assign import label_replays
 from qwen3_profile.run_folder.run_json import read_nodes, write_nodes
 
 __all__ = ["model"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from graphs import Op, small_pass
 
-from qwen3_profile.graphs.evidence import contradiction, family, unproven
-from qwen3_profile.graphs.match import Work
-from qwen3_profile.graphs.reference import Call
 from qwen3_profile.labels import every_layer
+from qwen3_profile.passes.cuda_graphs.match import Work
+from qwen3_profile.passes.cuda_graphs.match_checks import contradiction, family, unproven
+from qwen3_profile.passes.cuda_graphs.reference import Call
 
 
 def work(ops: list[Op]) -> list[Work]:

@@ -18,8 +18,8 @@ from kineto import document, write
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.graphs.labels import find_replays, label_replays
-from qwen3_profile.graphs.reference import Reference, capture_references, step_reference
+from qwen3_profile.passes.cuda_graphs.assign import find_replays, label_replays
+from qwen3_profile.passes.cuda_graphs.reference import Reference, capture_references, step_reference
 from qwen3_profile.trace import read_trace
 from qwen3_profile.trace.launch_args import Geometry, read_geometry
 

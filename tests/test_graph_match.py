@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_profile.graphs.match import Match, Work, first_difference, match, short_kernel
+from qwen3_profile.passes.cuda_graphs.match import (
+    Match,
+    Work,
+    first_difference,
+    match,
+    short_kernel,
+)
 
 
 def kernel(name: str, grid: tuple[int, ...] | None = (1, 1, 1), stream: str = "0/7") -> Work:

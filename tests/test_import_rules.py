@@ -30,13 +30,13 @@ TORCH_SIDE = {
 # The second chain; no stage may know of one behind it, be it on a detour.
 CHAIN = (
     "errors", "labels", "gaps", "config", "trace.columns", "trace.salvage", "trace.json_events",
-    "trace.reader", "trace", "trace.launch_args", "attribution.scopes", "modules.parts", "modules.roles",
-    "modules.passes", "modules.scopes", "attribution.attribute", "attribution.autograd_nodes", "attribution.backward", "attribution.collectives", "attribution.parts",
-    "attribution.findings", "graphs.match", "graphs.reference", "graphs.evidence", "graphs.scopes",
-    "graphs.labels", "graphs.savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
-    "compiled.match", "compiled.scopes", "compiled.times", "run_folder.routing", "run_folder.run_json", "compiled.steps",
-    "compiled.record_json", "attribution.attention_kernels", "steps", "traffic.parts", "percentiles", "records",
-    "side_by_side", "modules.foreign", "ledger", "graphs.captured", "labelled", "lone", "collect",
+    "trace.reader", "trace", "trace.launch_args", "attribution.scopes", "passes.nn_modules.block_parts", "passes.nn_modules.roles",
+    "passes.nn_modules.passes", "passes.nn_modules.scopes", "attribution.attribute", "attribution.autograd_nodes", "attribution.backward", "attribution.collectives", "attribution.parts",
+    "attribution.findings", "passes.cuda_graphs.match", "passes.cuda_graphs.reference", "passes.cuda_graphs.match_checks", "passes.cuda_graphs.scopes",
+    "passes.cuda_graphs.assign", "graphs.savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
+    "passes.compiled.match", "passes.compiled.scopes", "passes.compiled.kernel_times", "run_folder.routing", "run_folder.run_json", "passes.compiled.read",
+    "compiled.record_json", "attribution.attention_kernels", "passes.pass_times", "traffic.parts", "percentiles", "records",
+    "side_by_side", "passes.nn_modules.read", "ledger", "passes.cuda_graphs.read", "passes.labelled", "passes.lone", "collect",
     "saved", "ranks", "summary", "store",
 )  # fmt: skip
 

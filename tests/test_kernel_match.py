@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kineto import cpu_op, read
 
-from qwen3_profile.compiled.match import GraphCall, match_kernels
+from qwen3_profile.passes.compiled.match import GraphCall, match_kernels
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Category

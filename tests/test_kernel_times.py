@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kineto import cpu_op, kernel, label, launch, step
 
-from qwen3_profile.compiled.scopes import scope_names
-from qwen3_profile.compiled.times import Bounds, CompiledTimes, bounds
+from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, bounds
+from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.pass_times import StepTimes, merge_steps
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
-from qwen3_profile.steps import StepTimes, merge_steps
 
 NAMES = [each.name for each in LAYERS.kernels]
 

@@ -11,10 +11,10 @@ from unittest import mock
 import pytest
 from kineto import document, driver, host, kernel, label, launch, step, write
 
-from qwen3_profile import lone, windows
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes import lone, windows
+from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.ranks import collect_ranks
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.system import forks

@@ -18,11 +18,11 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
-from qwen3_profile.lone import collect_trace
-from qwen3_profile.modules.passes import read_phase
-from qwen3_profile.modules.scopes import ModuleScopes, build_module_scopes
+from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.passes.nn_modules.passes import read_phase
+from qwen3_profile.passes.nn_modules.scopes import ModuleScopes, build_module_scopes
+from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import Trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"

@@ -17,13 +17,13 @@ from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.ledger import make_ledger
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.passes.pass_times import collectives, read_steps
+from qwen3_profile.passes.ranges import collect_whole
 from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.steps import collectives, read_steps
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.spread import render_spread
-from qwen3_profile.whole import collect_whole
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))

@@ -15,7 +15,7 @@ from samples import decode_record, graph_record, record, training_record
 from qwen3_profile import errors, export, labels
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli.run_options import build_parser
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.views.tables import render
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, Commands, Done
 from plain import Plain, plain
 
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 
 RUNS = {

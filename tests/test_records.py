@@ -20,7 +20,7 @@ from samples import decode_record, facts, lone_record, record, training_record
 
 from qwen3_profile.attribution.findings import WARNING, Finding
 from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS
-from qwen3_profile.steps import StepTimes, Unattributed, layers, read_steps, short_name
+from qwen3_profile.passes.pass_times import StepTimes, Unattributed, layers, read_steps, short_name
 
 # --- steps --------------------------------------------------------------------------------------
 

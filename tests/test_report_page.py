@@ -18,7 +18,7 @@ from samples import decode_record, record
 from test_executions import counted
 from test_report import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 
-from qwen3_profile.lone import collect_trace
+from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.build import build_report
 from qwen3_profile.report.config_pass import gather

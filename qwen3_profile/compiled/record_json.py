@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwen3_profile.compiled.times import Bounds, CompiledTimes, KernelTimes, bounds
+from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, KernelTimes, bounds
 from qwen3_profile.run_folder.bytes_moved import per_pass
 
 _NS_PER_S = 1e9

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.graphs.captured import attribute_replays, read_captured
-from qwen3_profile.labelled import attribute_measured
+from qwen3_profile.passes.cuda_graphs.read import attribute_replays, read_captured
+from qwen3_profile.passes.labelled import attribute_measured
 from qwen3_profile.ranks import RankTrace
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.config_pass import Config, gather, shown_record

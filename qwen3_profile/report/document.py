@@ -15,6 +15,7 @@ import numpy as np
 import qwen3_profile
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.graphs.savings import savings
+from qwen3_profile.passes.pass_times import layers
 from qwen3_profile.report import answers, identity
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.joining import join_bars
@@ -23,7 +24,6 @@ from qwen3_profile.report.rows import FAMILIES, PartPath
 from qwen3_profile.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.report.traffic import comparisons, row_bytes
 from qwen3_profile.report.uses import Use
-from qwen3_profile.steps import layers
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.views.story import MOSTLY_BUSY, MOSTLY_IDLE
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.steps import backward_of
+from qwen3_profile.passes.pass_times import backward_of
 from qwen3_profile.views.part_table import Row, part_rows
 
 PartPath = tuple[str, ...]

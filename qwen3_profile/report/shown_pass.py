@@ -14,8 +14,9 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.errors import TraceError
-from qwen3_profile.labelled import attribute_labels
-from qwen3_profile.modules.foreign import attribute_modules
+from qwen3_profile.passes.labelled import attribute_labels
+from qwen3_profile.passes.nn_modules.read import attribute_modules
+from qwen3_profile.passes.ranges import attribute_whole
 from qwen3_profile.records import TimingRecord
 from qwen3_profile.report.joining import join_bars
 from qwen3_profile.report.rows import part_tree
@@ -29,7 +30,6 @@ from qwen3_profile.report.uses import (
     owners,
 )
 from qwen3_profile.trace import read_trace
-from qwen3_profile.whole import attribute_whole
 
 # More bars than these no screen shows, and no page has room for.
 MOST_BARS = 20_000

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qwen3_profile.compiled.scopes import scope_names
+from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.pass_times import StepTimes
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.rows import PartPath, own_path, place_of
 from qwen3_profile.run_folder.bytes_moved import Moved
@@ -21,7 +22,6 @@ from qwen3_profile.side_by_side import (
     whole_cost,
     without_execution,
 )
-from qwen3_profile.steps import StepTimes
 from qwen3_profile.views.alike import Alike, find_alike
 
 Json = dict[str, Any]

@@ -9,9 +9,9 @@ from typing import Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.compiled.scopes import FUSED, UNMATCHED, part_name
+from qwen3_profile.passes.compiled.scopes import FUSED, UNMATCHED, part_name
+from qwen3_profile.passes.pass_times import StepTimes, short_name
 from qwen3_profile.run_folder.bytes_moved import Moved, per_pass
-from qwen3_profile.steps import StepTimes, short_name
 
 
 def moved_by_part(times: StepTimes) -> dict[str, Moved]:

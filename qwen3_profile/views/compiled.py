@@ -8,7 +8,7 @@ from qwen3_profile.records import RunFacts, TimingRecord
 from qwen3_profile.views.cells import milliseconds, wrap
 
 if TYPE_CHECKING:
-    from qwen3_profile.compiled.times import Bounds, CompiledTimes
+    from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes
 
 _MEANING = (
     "alone: kernels of this part only, the least that it took; by anchor: with the fused kernels "
@@ -22,7 +22,7 @@ def compiled_table(record: TimingRecord, on_device: bool) -> str:
     compiled = record.times.compiled
     if compiled is None:
         return ""
-    from qwen3_profile.compiled.times import bounds  # for compiled passes alone
+    from qwen3_profile.passes.compiled.kernel_times import bounds  # for compiled passes alone
 
     kind = "cuda" if on_device else "cpu"
     lines = [wrap(_heading(compiled, record)), _columns("part", "alone", "by anchor", "most")]

@@ -21,7 +21,7 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, attribute
 from qwen3_profile.attribution.scopes import NO_SCOPE, build_scopes, select_labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.graphs.labels import Relabel
+from qwen3_profile.passes.cuda_graphs.assign import Relabel
 from qwen3_profile.trace import Track, read_trace
 from qwen3_profile.views.lanes import lanes
 

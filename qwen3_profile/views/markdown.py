@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.passes.pass_times import layers, short_name
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import layers, short_name
 from qwen3_profile.views.cells import device, milliseconds, shared
 from qwen3_profile.views.part_table import part_rows
 from qwen3_profile.views.story import sentences

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part, Times, sum_times
-from qwen3_profile.steps import layers, short_name
+from qwen3_profile.passes.pass_times import layers, short_name
 from qwen3_profile.views.cells import device, milliseconds, shared
 
 _HEAD = 29  # a longer name, of a kernel that computes many parts, has a line of its own

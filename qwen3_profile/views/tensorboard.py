@@ -11,7 +11,7 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.graphs.labels import Relabel
+from qwen3_profile.passes.cuda_graphs.assign import Relabel
 from qwen3_profile.views.device_tracks import device_tracks
 from qwen3_profile.views.normalise import normalise
 from qwen3_profile.views.rawfile import BASE_KEY, EVENTS_KEY, RawFile, read_raw

@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from qwen3_profile.modules.parts import (
+from qwen3_profile.passes.nn_modules.block_parts import (
     ATTENTION,
     EXPERTS,
     FFN,

@@ -22,7 +22,7 @@ from qwen3_profile.attribution.attribute import (
     outer_calls,
 )
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
-from qwen3_profile.graphs.match import Work
+from qwen3_profile.passes.cuda_graphs.match import Work
 from qwen3_profile.trace.columns import Category, Int32, Int64, Trace
 from qwen3_profile.trace.launch_args import Geometry, Shape, read_geometry
 

@@ -22,10 +22,10 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import WARNING, Finding
 from qwen3_profile.attribution.scopes import NO_SCOPE
-from qwen3_profile.graphs.evidence import contradiction, unproven
-from qwen3_profile.graphs.match import Work, match, short_kernel
-from qwen3_profile.graphs.reference import Reference, work_of
-from qwen3_profile.graphs.scopes import Given, given, grow, one_row
+from qwen3_profile.passes.cuda_graphs.match import Work, match, short_kernel
+from qwen3_profile.passes.cuda_graphs.match_checks import contradiction, unproven
+from qwen3_profile.passes.cuda_graphs.reference import Reference, work_of
+from qwen3_profile.passes.cuda_graphs.scopes import Given, given, grow, one_row
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.trace.launch_args import NO_NODE_ID, Geometry
 

@@ -13,14 +13,14 @@ from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import Finding, refuse_damage
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.label_records import demand_balance, split_parts
-from qwen3_profile.steps import StepTimes, read_steps
+from qwen3_profile.passes.label_records import demand_balance, split_parts
+from qwen3_profile.passes.pass_times import StepTimes, read_steps
 from qwen3_profile.trace import Trace, read_trace
 
 if TYPE_CHECKING:
-    from qwen3_profile.compiled.steps import CompiledPass
-    from qwen3_profile.compiled.times import CompiledTimes
-    from qwen3_profile.graphs.labels import Relabel
+    from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
+    from qwen3_profile.passes.compiled.read import CompiledPass
+    from qwen3_profile.passes.cuda_graphs.assign import Relabel
     from qwen3_profile.run_folder.run_json import ConfigResult, EagerPass, Measurement
 
 
@@ -44,7 +44,7 @@ def read_passes(
     compiled: tuple[CompiledTimes, ...] = ()
     told: tuple[Finding, ...] = ()
     if known is not None:
-        from qwen3_profile.compiled.steps import attribute_compiled
+        from qwen3_profile.passes.compiled.read import attribute_compiled
 
         matched = attribute_compiled(path, trace, known)
         attribution, compiled, told = matched.found, matched.times, matched.findings
@@ -83,7 +83,7 @@ def attribute_measured(
     # What is damaged was refused, or accepted, when the record was made.
     trace = read_trace(path, accept_damaged=True)
     if result.compiled is not None:
-        from qwen3_profile.compiled.steps import attribute_compiled, read_compiled
+        from qwen3_profile.passes.compiled.read import attribute_compiled, read_compiled
 
         known = read_compiled(folder, result.compiled, result.phase, accept=True)
         matched = attribute_compiled(path, trace, known)
@@ -119,8 +119,8 @@ def labels_of_eager(
 
     Where that launched other kernels, the pass on the code for captures is looked at.
     """
-    from qwen3_profile.graphs.labels import label_replays
-    from qwen3_profile.graphs.reference import read_step_reference
+    from qwen3_profile.passes.cuda_graphs.assign import label_replays
+    from qwen3_profile.passes.cuda_graphs.reference import read_step_reference
     from qwen3_profile.run_folder.run_json import read_nodes
     from qwen3_profile.trace.launch_args import read_geometry
 

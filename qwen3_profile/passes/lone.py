@@ -7,13 +7,13 @@ from pathlib import Path
 
 from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import TraceError
-from qwen3_profile.label_records import collect_windows, label_records
-from qwen3_profile.labelled import read_passes
-from qwen3_profile.modules.foreign import collect_modules, trace_facts, unique_name
+from qwen3_profile.passes.label_records import collect_windows, label_records
+from qwen3_profile.passes.labelled import read_passes
+from qwen3_profile.passes.nn_modules.read import collect_modules, trace_facts, unique_name
+from qwen3_profile.passes.pass_times import layers
+from qwen3_profile.passes.ranges import collect_whole
 from qwen3_profile.records import TimingRecord
-from qwen3_profile.steps import layers
 from qwen3_profile.trace import Trace
-from qwen3_profile.whole import collect_whole
 
 
 def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:

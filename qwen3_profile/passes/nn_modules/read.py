@@ -11,15 +11,15 @@ from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import DamagedTraceError
+from qwen3_profile.passes.pass_times import StepTimes, read_steps
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.steps import StepTimes, read_steps
 from qwen3_profile.trace import Trace, TraceInfo
 from qwen3_profile.trace.columns import occurring
 
 if TYPE_CHECKING:
-    from qwen3_profile.modules.parts import Instance
-    from qwen3_profile.modules.passes import Pass
-    from qwen3_profile.modules.scopes import ModuleScopes
+    from qwen3_profile.passes.nn_modules.block_parts import Instance
+    from qwen3_profile.passes.nn_modules.passes import Pass
+    from qwen3_profile.passes.nn_modules.scopes import ModuleScopes
 
 
 def collect_modules(
@@ -36,7 +36,9 @@ def collect_modules(
     Raises:
         DamagedTraceError: the passes cannot be told apart, so that no sum would be right.
     """
-    from qwen3_profile.modules.scopes import build_module_scopes  # not for traces with our labels
+    from qwen3_profile.passes.nn_modules.scopes import (
+        build_module_scopes,  # not for traces with our labels
+    )
 
     modules = build_module_scopes(trace)
     if modules is None:
@@ -61,7 +63,7 @@ def attribute_modules(trace: Trace) -> tuple[Attribution, int] | None:
     Returns:
         The attribution, and how many of its scopes are ranges of the trace: the first ones.
     """
-    from qwen3_profile.modules.scopes import build_module_scopes
+    from qwen3_profile.passes.nn_modules.scopes import build_module_scopes
 
     modules = build_module_scopes(trace)
     return None if modules is None else _attribute(trace, modules)

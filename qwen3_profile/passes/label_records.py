@@ -13,11 +13,11 @@ from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
 from qwen3_profile.attribution.scopes import Step, build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.modules.foreign import trace_facts, unique_name
+from qwen3_profile.passes.nn_modules.read import trace_facts, unique_name
+from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
+from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
 from qwen3_profile.records import RunFacts, TimingRecord
-from qwen3_profile.steps import StepTimes, layers, read_steps
 from qwen3_profile.trace import Category, Recording, Trace
-from qwen3_profile.windows import Outline, is_long, map_windows, outline, stand_apart
 
 
 def collect_windows(

@@ -24,8 +24,8 @@ from qwen3_profile.attribution.scopes import (
     build_scopes,
     find_profiler_steps,
 )
-from qwen3_profile.modules.parts import Instance, Node
-from qwen3_profile.modules.roles import find_layers, is_after_model
+from qwen3_profile.passes.nn_modules.block_parts import Instance, Node
+from qwen3_profile.passes.nn_modules.roles import find_layers, is_after_model
 from qwen3_profile.trace.columns import Category, Trace
 
 NO_PHASE_SOURCE = "unknown"

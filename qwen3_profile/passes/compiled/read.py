@@ -16,9 +16,7 @@ import numpy as np
 from qwen3_profile.attribution.attribute import Attribution, attribute, is_graph_launch
 from qwen3_profile.attribution.findings import WARNING, Finding
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.compiled.match import GraphCall, match_kernels
-from qwen3_profile.compiled.scopes import UNMATCHED, PlacedCall, place_kernels
-from qwen3_profile.compiled.times import (
+from qwen3_profile.passes.compiled.kernel_times import (
     CompiledTimes,
     KernelTimes,
     compiled_times,
@@ -27,8 +25,10 @@ from qwen3_profile.compiled.times import (
     summed,
     times_of,
 )
-from qwen3_profile.graphs.labels import Replay, find_places, find_replays, label_each
-from qwen3_profile.graphs.reference import Reference, step_reference
+from qwen3_profile.passes.compiled.match import GraphCall, match_kernels
+from qwen3_profile.passes.compiled.scopes import UNMATCHED, PlacedCall, place_kernels
+from qwen3_profile.passes.cuda_graphs.assign import Replay, find_places, find_replays, label_each
+from qwen3_profile.passes.cuda_graphs.reference import Reference, step_reference
 from qwen3_profile.run_folder.provenance import CompiledGraph, read_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 from qwen3_profile.trace import Trace, read_trace

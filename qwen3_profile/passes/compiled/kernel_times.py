@@ -21,8 +21,8 @@ from qwen3_profile.attribution.scopes import (
     ScopeTree,
     insert_scopes,
 )
-from qwen3_profile.compiled.match import GraphCall
-from qwen3_profile.compiled.scopes import PlacedCall, part_name
+from qwen3_profile.passes.compiled.match import GraphCall
+from qwen3_profile.passes.compiled.scopes import PlacedCall, part_name
 from qwen3_profile.run_folder.bytes_moved import Moved
 from qwen3_profile.run_folder.provenance import PartShare
 from qwen3_profile.trace.columns import Int32, Int64

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from qwen3_profile.graphs.match import Work, short_kernel
-from qwen3_profile.graphs.reference import Call
+from qwen3_profile.passes.cuda_graphs.match import Work, short_kernel
+from qwen3_profile.passes.cuda_graphs.reference import Call
 
 _ENOUGH_LAYERS = 3
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")

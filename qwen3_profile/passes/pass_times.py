@@ -24,7 +24,7 @@ from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Bool, Int64, which
 
 if TYPE_CHECKING:
-    from qwen3_profile.compiled.times import CompiledTimes
+    from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
     from qwen3_profile.run_folder.bytes_moved import Traffic
 
 
@@ -125,7 +125,9 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
 def _merge_compiled(steps: Sequence[StepTimes]) -> CompiledTimes | None:
     if all(step.compiled is None for step in steps):
         return None
-    from qwen3_profile.compiled.times import merge_compiled  # for compiled steps alone
+    from qwen3_profile.passes.compiled.kernel_times import (
+        merge_compiled,  # for compiled steps alone
+    )
 
     return merge_compiled([step.compiled for step in steps])
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, build_scopes, with_gaps
-from qwen3_profile.modules.parts import Instance, Node
-from qwen3_profile.modules.passes import Pass, find_passes
-from qwen3_profile.modules.roles import find_layers, name_pass, usual_depth
+from qwen3_profile.passes.nn_modules.block_parts import Instance, Node
+from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
+from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth
 from qwen3_profile.trace.columns import Bool, Category, Int64, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
 

@@ -1,0 +1,1 @@
+"""Which forward passes a trace shows, and the sums of each."""
