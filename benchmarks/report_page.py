@@ -30,7 +30,7 @@ from playwright.sync_api import Page, sync_playwright
 from qwen3_profile.config import RunConfig
 from qwen3_profile.labels import ATTN_PARTS, LAYER_PARTS, MOE_FFN_PARTS, layer_label
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records import TimingRecord, TracedStep
+from qwen3_profile.records.record import TimingRecord, TracedStep
 from qwen3_profile.report.config_pass import Config, gather
 from qwen3_profile.report.page import render_page
 from qwen3_profile.report.shown_pass import read_shown_pass

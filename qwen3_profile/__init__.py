@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qwen3_profile.api import Profile, label, trace_forward
     from qwen3_profile.errors import ProfileError
     from qwen3_profile.offline import attribute, load_trace, to_records, to_table
-    from qwen3_profile.records import TimingRecord
+    from qwen3_profile.records.record import TimingRecord
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ __all__ = [
 _HOME = {
     "Profile": "api",
     "ProfileError": "errors",
-    "TimingRecord": "records",
+    "TimingRecord": "records.record",
     "attribute": "offline",
     "label": "api",
     "load_trace": "offline",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from qwen3_profile.cli.console import interrupt_held, keep_all_objects, run_command, show
 from qwen3_profile.cli.run_options import parse_arguments
-from qwen3_profile.collect import collect_config
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,
@@ -25,7 +24,9 @@ from qwen3_profile.errors import (
     warn,
 )
 from qwen3_profile.passes.labelled import replay_labels
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.page import render_page
@@ -38,7 +39,6 @@ from qwen3_profile.run_folder.run_json import (
     has_traces,
     write_run,
 )
-from qwen3_profile.store import SUMMARY_FILE, check_store, save_json
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.executions import render_executions

@@ -33,11 +33,11 @@ from torch import nn
 
 from qwen3_profile import instrument
 from qwen3_profile.calls import Call, Phase
-from qwen3_profile.collect import collect_config
 from qwen3_profile.errors import OutputError
 from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.own_model import record_call
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.report.build import measured_config
 from qwen3_profile.report.page import render_page
 from qwen3_profile.run_folder.layout import REPORT_FILE

@@ -20,12 +20,12 @@ from qwen3_profile.attribution.findings import refuse_damage
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
-from qwen3_profile.ledger import SCOPES
+from qwen3_profile.records.ledger import SCOPES
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
-    from qwen3_profile.ranks import RankTrace
-    from qwen3_profile.records import TimingRecord
+    from qwen3_profile.records.ranks import RankTrace
+    from qwen3_profile.records.record import TimingRecord
 
 _FORMATS = ("json", "csv")
 
@@ -117,8 +117,8 @@ def _export(options: argparse.Namespace) -> int:
     for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
         if given:
             raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
-    from qwen3_profile.saved import read_replays, read_saved
-    from qwen3_profile.store import check_store, save_csv, save_json
+    from qwen3_profile.records.load import read_replays, read_saved
+    from qwen3_profile.records.store import check_store, save_csv, save_json
 
     name = options.output_file or f"timing_records.{options.format}"
     path = options.output_dir / output_file_name(name)
@@ -202,7 +202,7 @@ def _export_ledger(options: argparse.Namespace) -> int:
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
     from qwen3_profile.attribution.selection import read_asked_for
-    from qwen3_profile.ledger import make_ledger, make_long_ledger
+    from qwen3_profile.records.ledger import make_ledger, make_long_ledger
     from qwen3_profile.views.ledger import render_ledger
 
     accept: bool = options.accept_damaged
@@ -236,8 +236,8 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
     if not options.path.is_dir():
         return None
     from qwen3_profile.passes.cuda_graphs.read import capture_pair
-    from qwen3_profile.ranks import trace_files
-    from qwen3_profile.saved import find_runs
+    from qwen3_profile.records.load import find_runs
+    from qwen3_profile.records.ranks import trace_files
 
     return None if find_runs(options.path) else capture_pair(trace_files(options.path))
 
@@ -261,8 +261,8 @@ def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:
     """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
     if not options.path.is_dir():
         return ()
-    from qwen3_profile.ranks import collect_ranks, trace_files
-    from qwen3_profile.saved import find_runs
+    from qwen3_profile.records.load import find_runs
+    from qwen3_profile.records.ranks import collect_ranks, trace_files
 
     if find_runs(options.path):
         return ()

@@ -18,8 +18,8 @@ from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.lone import collect_read_trace
-from qwen3_profile.records import TimingRecord
-from qwen3_profile.saved import by_config, read_saved
+from qwen3_profile.records.load import by_config, read_saved
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.tables import render
 

@@ -21,7 +21,7 @@ from qwen3_profile.passes.compiled.kernel_times import compiled_times
 from qwen3_profile.passes.compiled.match import match_kernels
 from qwen3_profile.passes.compiled.scopes import place_kernels
 from qwen3_profile.passes.pass_times import StepTimes, read_steps
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
 

@@ -13,7 +13,7 @@ from plain import plain
 
 from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.ledger import SCOPES, Ledger, make_ledger
+from qwen3_profile.records.ledger import SCOPES, Ledger, make_ledger
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.ledger import render_ledger
 

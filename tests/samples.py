@@ -11,7 +11,7 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.config import RunConfig
 from qwen3_profile.model.shapes import PUBLISHED
 from qwen3_profile.passes.pass_times import StepTimes, merge_steps, read_steps
-from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
+from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.run_json import (
     SCHEMA_VERSION,
     ConfigResult,

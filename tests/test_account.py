@@ -11,10 +11,10 @@ from unittest import mock
 import pytest
 from kineto import document, driver, kernel, label, launch, step, write
 
-from qwen3_profile import ledger
 from qwen3_profile.attribution.selection import is_asked_for
-from qwen3_profile.ledger import SCOPES, make_ledger, make_long_ledger
 from qwen3_profile.passes import windows
+from qwen3_profile.records import ledger
+from qwen3_profile.records.ledger import SCOPES, make_ledger, make_long_ledger
 from qwen3_profile.trace import read_recording, read_trace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

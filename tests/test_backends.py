@@ -24,7 +24,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.backends import render_backends
 from qwen3_profile.views.tables import attention_name
 

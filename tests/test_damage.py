@@ -44,7 +44,7 @@ from plain import KERNELS
 from qwen3_profile import export
 from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.errors import DamagedTraceError, ProfileError
-from qwen3_profile.ledger import Ledger, make_ledger
+from qwen3_profile.records.ledger import Ledger, make_ledger
 from qwen3_profile.trace import read_trace
 
 PLACES = 200

@@ -8,7 +8,7 @@ import pytest
 from samples import decode_record, record, training_record
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.decode import context_table, token_line
 from qwen3_profile.views.tables import render
 

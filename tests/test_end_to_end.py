@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, Commands, Done, environment, wait
 
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.collect import collect_config
+from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.run_folder import run_json as runs
 
 FIELDS = [

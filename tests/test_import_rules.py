@@ -35,9 +35,9 @@ CHAIN = (
     "attribution.findings", "passes.cuda_graphs.match", "passes.cuda_graphs.reference", "passes.cuda_graphs.match_checks", "passes.cuda_graphs.scopes",
     "passes.cuda_graphs.assign", "graphs.savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
     "passes.compiled.match", "passes.compiled.scopes", "passes.compiled.kernel_times", "run_folder.routing", "run_folder.run_json", "passes.compiled.read",
-    "compiled.record_json", "attribution.attention_kernels", "passes.pass_times", "traffic.parts", "percentiles", "records",
-    "side_by_side", "passes.nn_modules.read", "ledger", "passes.cuda_graphs.read", "passes.labelled", "passes.lone", "collect",
-    "saved", "ranks", "summary", "store",
+    "records.compiled_json", "attribution.attention_kernels", "passes.pass_times", "traffic.parts", "records.percentiles", "records.record",
+    "side_by_side", "passes.nn_modules.read", "records.ledger", "passes.cuda_graphs.read", "passes.labelled", "passes.lone", "records.from_run",
+    "records.load", "records.ranks", "records.summary", "records.store",
 )  # fmt: skip
 
 

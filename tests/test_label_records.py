@@ -15,8 +15,8 @@ from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes import lone, windows
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.ranks import collect_ranks
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.ranks import collect_ranks
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.system import forks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kineto import cpu_op, document, driver, host, kernel, label, launch, memset, read, step, write
 
 from qwen3_profile import export
-from qwen3_profile.ledger import SCOPES, Ledger, is_framework, make_ledger
+from qwen3_profile.records.ledger import SCOPES, Ledger, is_framework, make_ledger
 
 ATTN = "layer.0.attn"
 BLOCK = "nn.Module: Block_0"

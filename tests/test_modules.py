@@ -22,7 +22,7 @@ from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.nn_modules.passes import read_phase
 from qwen3_profile.passes.nn_modules.scopes import ModuleScopes, build_module_scopes
 from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"

@@ -16,12 +16,12 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
-from qwen3_profile.ledger import make_ledger
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import collectives, read_steps
 from qwen3_profile.passes.ranges import collect_whole
-from qwen3_profile.ranks import RankTrace, collect_ranks, trace_files
-from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.records.ledger import make_ledger
+from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
+from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.spread import render_spread
 

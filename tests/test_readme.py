@@ -16,7 +16,7 @@ from qwen3_profile import errors, export, labels
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]

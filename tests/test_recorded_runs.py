@@ -14,7 +14,7 @@ from conftest import ROOT, Commands, Done
 from plain import Plain, plain
 
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 
 RUNS = {
     "2 layers": ROOT / "tests/data/runs/h100-2layers",

@@ -25,7 +25,8 @@ from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.labelled import attribute_labels
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.report import answers
 from qwen3_profile.report.build import build_report, report_path
 from qwen3_profile.report.config_pass import Config, gather
@@ -44,7 +45,6 @@ from qwen3_profile.report.rows import family_of, part_tree, place_of
 from qwen3_profile.report.shown_pass import ShownPass, read_shown_pass, shown_pass
 from qwen3_profile.report.timeline import Bars, Lane, Queue, Timeline
 from qwen3_profile.report.uses import Use
-from qwen3_profile.saved import read_saved
 from qwen3_profile.views.tables import median_record
 
 DATA = Path(__file__).parent / "data"

@@ -19,14 +19,14 @@ from test_executions import counted
 from test_report import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.report.build import build_report
 from qwen3_profile.report.config_pass import gather
 from qwen3_profile.report.layers import layer_times
 from qwen3_profile.report.page import render_page
 from qwen3_profile.report.rows import part_tree
 from qwen3_profile.report.shown_pass import ShownPass, read_shown_pass
-from qwen3_profile.saved import read_saved
 from qwen3_profile.views.tables import median_record
 
 READY = "html[data-ready]"

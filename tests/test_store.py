@@ -13,8 +13,8 @@ import pytest
 from samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
-from qwen3_profile.records import TimingRecord
-from qwen3_profile.store import SUMMARY_FILE, check_store, save_csv, save_json
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_csv, save_json
 
 Save = Callable[[Path, Sequence[TimingRecord]], None]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from samples import decode_record, record
 
-from qwen3_profile.percentiles import token_times
-from qwen3_profile.summary import config_id, is_noisy, spread, summarise
+from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.summary import config_id, is_noisy, spread, summarise
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from samples import facts, lone_record, model_facts, record
 
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import milliseconds
 from qwen3_profile.views.tables import median_record, render
 

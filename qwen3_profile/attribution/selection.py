@@ -12,7 +12,7 @@ from pathlib import Path
 from qwen3_profile import labels
 from qwen3_profile.attribution.attention_kernels import is_choice
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
-from qwen3_profile.ledger import is_framework
+from qwen3_profile.records.ledger import is_framework
 from qwen3_profile.trace import Category, Recording, read_recording
 
 

@@ -16,7 +16,7 @@ from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes.nn_modules.read import trace_facts, unique_name
 from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
-from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import Category, Recording, Trace
 
 

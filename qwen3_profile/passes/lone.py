@@ -12,7 +12,7 @@ from qwen3_profile.passes.labelled import read_passes
 from qwen3_profile.passes.nn_modules.read import collect_modules, trace_facts, unique_name
 from qwen3_profile.passes.pass_times import layers
 from qwen3_profile.passes.ranges import collect_whole
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from statistics import median
 
 from qwen3_profile.attribution.findings import NOTE
-from qwen3_profile.percentiles import token_times
+from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.summary import NOISY, is_noisy, spread
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.report.layers import CUDA, FEWEST_EQUALS, Outlier
 from qwen3_profile.report.rows import LAYERS
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.story import largest_parts
 
 _NS_PER_MS = 1e6

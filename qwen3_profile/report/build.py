@@ -16,8 +16,9 @@ from pathlib import Path
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.read import attribute_replays, read_captured
 from qwen3_profile.passes.labelled import attribute_measured
-from qwen3_profile.ranks import RankTrace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.load import by_config, find_runs
+from qwen3_profile.records.ranks import RankTrace
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.report.config_pass import Config, gather, shown_record
 from qwen3_profile.report.page import render_page
 from qwen3_profile.report.shown_pass import read_shown_pass, shown_pass
@@ -28,7 +29,6 @@ from qwen3_profile.run_folder.run_json import (
     Run,
     read_run,
 )
-from qwen3_profile.saved import by_config, find_runs
 from qwen3_profile.trace import read_trace
 
 Group = Sequence[TimingRecord]

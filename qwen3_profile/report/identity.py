@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
-from qwen3_profile.records import RunFacts
+from qwen3_profile.records.record import RunFacts
 from qwen3_profile.report.config_pass import Config
 from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.tables import attention_name, place_name

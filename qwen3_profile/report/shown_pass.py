@@ -17,7 +17,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.labelled import attribute_labels
 from qwen3_profile.passes.nn_modules.read import attribute_modules
 from qwen3_profile.passes.ranges import attribute_whole
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.report.joining import join_bars
 from qwen3_profile.report.rows import part_tree
 from qwen3_profile.report.timeline import Timeline, make_timeline

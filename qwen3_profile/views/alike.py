@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 
 # Draws the configs of one phase, the first being what the others are compared with; or nothing.
 Table = Callable[[str, RunConfig, Sequence[Sequence[TimingRecord]]], str]

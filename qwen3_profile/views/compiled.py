@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.views.cells import milliseconds, wrap
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from statistics import median
 
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.passes.pass_times import layers
-from qwen3_profile.percentiles import token_times
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.record import TimingRecord
 
 _NS_PER_MS = 1e6
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.records import TimingRecord
-from qwen3_profile.summary import NOISY, is_noisy, spread
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.summary import NOISY, is_noisy, spread
 from qwen3_profile.views.cells import wrap
 
 _FIGURE = re.compile(r"\d[\d.,]*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.side_by_side import (
     Cost,
     execution_names,

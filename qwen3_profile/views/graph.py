@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from qwen3_profile.graphs.savings import Saving, savings
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import milliseconds, wrap
 
 _WIDTHS = (13, 13, 13, 13, 13)

@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionStartInfo,
 )
 
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 
 # Scalars are shown in groups, by what stands before the slash.
 TOTALS = "totals/"

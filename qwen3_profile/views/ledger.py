@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.kernels import KernelRow
-from qwen3_profile.ledger import Ledger, Row
+from qwen3_profile.records.ledger import Ledger, Row
 from qwen3_profile.views.cells import fit, milliseconds, wrap
 
 _MOST_ROWS = 30

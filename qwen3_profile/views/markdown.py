@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.passes.pass_times import layers, short_name
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import device, milliseconds, shared
 from qwen3_profile.views.part_table import part_rows
 from qwen3_profile.views.story import sentences

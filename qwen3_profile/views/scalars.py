@@ -21,7 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.passes.pass_times import layers
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.hparams import Session, measure_summary, session_summaries
 

@@ -9,8 +9,8 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.passes.pass_times import short_name
-from qwen3_profile.ranks import RankTrace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.ranks import RankTrace
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import fit, milliseconds, wrap
 from qwen3_profile.views.part_table import Row, part_rows
 from qwen3_profile.views.tables import median_record

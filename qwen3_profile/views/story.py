@@ -10,7 +10,7 @@ from statistics import median
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.passes.pass_times import collectives, short_name
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import shared
 
 # A device at work for less of the time than this mostly waits; for more of it than that, it is

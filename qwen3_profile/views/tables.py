@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from qwen3_profile.attribution.parts import Part, Times, sum_times
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.passes.pass_times import backward_of, layers, short_name
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.cells import device, milliseconds, shared, wrap
 from qwen3_profile.views.compiled import compiled_name, compiled_table

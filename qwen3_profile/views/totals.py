@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from qwen3_profile import labels
-from qwen3_profile.records import TimingRecord
-from qwen3_profile.summary import spread
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.summary import spread
 from qwen3_profile.views.cells import milliseconds
 
 

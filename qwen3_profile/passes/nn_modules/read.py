@@ -12,7 +12,7 @@ from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes.pass_times import StepTimes, read_steps
-from qwen3_profile.records import RunFacts, TimingRecord
+from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import Trace, TraceInfo
 from qwen3_profile.trace.columns import occurring
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qwen3_profile.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps, select_labels
 from qwen3_profile.passes.windows import is_long, map_windows
+from qwen3_profile.records.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.trace import Recording, TraceInfo
 from qwen3_profile.trace.columns import Bool, Category, Trace, which
 from qwen3_profile.trace.reader import MODULE_PREFIX

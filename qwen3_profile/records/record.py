@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_profile.attribution.findings import DAMAGE, Finding
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.parts_json import pair_json, split_json
 from qwen3_profile.passes.pass_times import StepTimes, collectives, layers
-from qwen3_profile.percentiles import token_times
+from qwen3_profile.records.parts_json import pair_json, split_json
+from qwen3_profile.records.percentiles import token_times
 from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _compiled_json(record: TimingRecord) -> dict[str, Any]:
     compiled = record.times.compiled
     if compiled is None:
         return {}
-    from qwen3_profile.compiled.record_json import compiled_json
+    from qwen3_profile.records.compiled_json import compiled_json
 
     return {"compiled": compiled_json(compiled, record.steps)}
 

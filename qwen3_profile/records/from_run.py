@@ -21,7 +21,7 @@ from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.passes.labelled import labels_of_eager, read_passes
 from qwen3_profile.passes.pass_times import StepTimes, merge_steps
-from qwen3_profile.records import EagerStep, RunFacts, TimingRecord, TracedStep
+from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run

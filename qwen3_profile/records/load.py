@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
 from qwen3_profile.trace import read_trace
 
@@ -30,7 +30,7 @@ def read_saved(
     folder = path.resolve().parent.parent
     is_raw = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
     if path.is_dir() or is_raw:
-        from qwen3_profile.collect import collect_raw, collect_run  # for runs alone
+        from qwen3_profile.records.from_run import collect_raw, collect_run  # for runs alone
     if path.is_dir():
         groups = [g for run in _runs_in(path) for g in collect_run(run, config, accept)]
         if not groups:

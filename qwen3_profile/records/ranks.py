@@ -15,7 +15,7 @@ from qwen3_profile.errors import DamagedTraceError, TraceError, warn
 from qwen3_profile.passes.label_records import collect_windows
 from qwen3_profile.passes.lone import collect_read_trace
 from qwen3_profile.passes.windows import map_windows
-from qwen3_profile.records import TimingRecord
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.system.cores import map_files
 from qwen3_profile.trace import Recording, Trace, TraceInfo
 

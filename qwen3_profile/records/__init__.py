@@ -1,0 +1,1 @@
+"""From the passes of a trace to timing records, their statistics and files, and the ledger."""
