@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import decode_record, graph_record, record
 
+from qwen3_profile.analysis.side_by_side import Cost, part_costs, whole_cost
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
-from qwen3_profile.side_by_side import Cost, part_costs, whole_cost
 from qwen3_profile.views.executions import render_executions
 from qwen3_profile.views.tables import render
 

@@ -33,10 +33,10 @@ CHAIN = (
     "trace.reader", "trace", "trace.launch_args", "attribution.scopes", "passes.nn_modules.block_parts", "passes.nn_modules.roles",
     "passes.nn_modules.passes", "passes.nn_modules.scopes", "attribution.attribute", "attribution.autograd_nodes", "attribution.backward", "attribution.collectives", "attribution.parts",
     "attribution.findings", "passes.cuda_graphs.match", "passes.cuda_graphs.reference", "passes.cuda_graphs.match_checks", "passes.cuda_graphs.scopes",
-    "passes.cuda_graphs.assign", "graphs.savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
+    "passes.cuda_graphs.assign", "analysis.graph_savings", "attribution.checks", "system.files", "run_folder.bytes_moved", "run_folder.provenance",
     "passes.compiled.match", "passes.compiled.scopes", "passes.compiled.kernel_times", "run_folder.routing", "run_folder.run_json", "passes.compiled.read",
-    "records.compiled_json", "attribution.attention_kernels", "passes.pass_times", "traffic.parts", "records.percentiles", "records.record",
-    "side_by_side", "passes.nn_modules.read", "records.ledger", "passes.cuda_graphs.read", "passes.labelled", "passes.lone", "records.from_run",
+    "records.compiled_json", "attribution.attention_kernels", "passes.pass_times", "analysis.part_bytes", "records.percentiles", "records.record",
+    "analysis.side_by_side", "passes.nn_modules.read", "records.ledger", "passes.cuda_graphs.read", "passes.labelled", "passes.lone", "records.from_run",
     "records.load", "records.ranks", "records.summary", "records.store",
 )  # fmt: skip
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import qwen3_profile
+from qwen3_profile.analysis.graph_savings import savings
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.graphs.savings import savings
 from qwen3_profile.passes.pass_times import layers
 from qwen3_profile.report import answers, identity
 from qwen3_profile.report.config_pass import Config

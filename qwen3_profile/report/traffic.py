@@ -8,12 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qwen3_profile.passes.compiled.scopes import scope_names
-from qwen3_profile.passes.pass_times import StepTimes
-from qwen3_profile.report.config_pass import Config
-from qwen3_profile.report.rows import PartPath, own_path, place_of
-from qwen3_profile.run_folder.bytes_moved import Moved
-from qwen3_profile.side_by_side import (
+from qwen3_profile.analysis.comparison_groups import Alike, find_alike
+from qwen3_profile.analysis.side_by_side import (
     Cost,
     execution_names,
     median_bare_ns,
@@ -22,7 +18,11 @@ from qwen3_profile.side_by_side import (
     whole_cost,
     without_execution,
 )
-from qwen3_profile.views.alike import Alike, find_alike
+from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.pass_times import StepTimes
+from qwen3_profile.report.config_pass import Config
+from qwen3_profile.report.rows import PartPath, own_path, place_of
+from qwen3_profile.run_folder.bytes_moved import Moved
 
 Json = dict[str, Any]
 

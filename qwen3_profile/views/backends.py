@@ -8,10 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.comparison_groups import render_alike
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.passes.pass_times import backward_of, layers
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.alike import render_alike
 from qwen3_profile.views.cells import milliseconds, wrap
 from qwen3_profile.views.tables import attention_name
 

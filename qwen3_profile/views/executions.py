@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
-from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.side_by_side import (
+from qwen3_profile.analysis.comparison_groups import render_alike
+from qwen3_profile.analysis.part_bytes import total_bytes
+from qwen3_profile.analysis.side_by_side import (
     Cost,
     execution_names,
     median_bare_ns,
@@ -15,8 +15,8 @@ from qwen3_profile.side_by_side import (
     whole_cost,
     without_execution,
 )
-from qwen3_profile.traffic.parts import total_bytes
-from qwen3_profile.views.alike import render_alike
+from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.cells import gigabytes_per_s, megabytes, milliseconds, number, wrap
 from qwen3_profile.views.tables import median_record
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
 from qwen3_profile.passes.compiled.kernel_times import bounds
@@ -20,7 +21,6 @@ from qwen3_profile.passes.compiled.scopes import part_name
 from qwen3_profile.passes.pass_times import StepTimes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved
-from qwen3_profile.traffic.parts import known_bytes, moved_by_part, row_name, total_bytes
 
 UNATTRIBUTED = "unattributed"
 _LAST = (labels.OTHER, UNATTRIBUTED)

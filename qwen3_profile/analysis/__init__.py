@@ -1,0 +1,1 @@
+"""What records say: comparisons, savings, outliers and the verdict. Computes, prints nothing."""
