@@ -31,9 +31,9 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.labels import ATTN_PARTS, LAYER_PARTS, MOE_FFN_PARTS, layer_label
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.record import TimingRecord, TracedStep
-from qwen3_profile.report.config_pass import Config, gather
-from qwen3_profile.report.page import render_page
-from qwen3_profile.report.shown_pass import read_shown_pass
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.section_data import Config, gather
+from qwen3_profile.views.report.shown_pass import read_shown_pass
 
 _PARTS = {"attn": ATTN_PARTS, "ffn": MOE_FFN_PARTS}
 _KERNELS_PER_PART = 5

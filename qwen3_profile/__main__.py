@@ -27,9 +27,6 @@ from qwen3_profile.passes.labelled import replay_labels
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_json
-from qwen3_profile.report.build import measured_config
-from qwen3_profile.report.config_pass import Config
-from qwen3_profile.report.page import render_page
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import (
     Claim,
@@ -40,10 +37,13 @@ from qwen3_profile.run_folder.run_json import (
     write_run,
 )
 from qwen3_profile.system.files import make_folder, write_atomic
-from qwen3_profile.views.backends import render_backends
-from qwen3_profile.views.executions import render_executions
-from qwen3_profile.views.tables import median_record, render
-from qwen3_profile.views.tensorboard import normalised_trace, trace_name
+from qwen3_profile.views.report.build import measured_config
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.section_data import Config
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
+from qwen3_profile.views.terminal.attention import render_backends
+from qwen3_profile.views.terminal.executions import render_executions
+from qwen3_profile.views.terminal.tables import median_record, render
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,9 +141,9 @@ def _write_curves(
 ) -> None:
     """Times by layer and the tables, for TensorBoard's own tabs, which need no network."""
     # Protocol buffers take a third of a second to import, which only this needs.
-    from qwen3_profile.views.hparams import session_of
-    from qwen3_profile.views.markdown import render_markdown
-    from qwen3_profile.views.scalars import layer_times, write_scalars
+    from qwen3_profile.views.tensorboard.event_files import layer_times, write_scalars
+    from qwen3_profile.views.tensorboard.hparams import session_of
+    from qwen3_profile.views.tensorboard.markdown import render_markdown
 
     alone = len(invocation.configs) == 1 and not result.config.decode_steps
     write_scalars(

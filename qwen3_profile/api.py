@@ -38,14 +38,14 @@ from qwen3_profile.instrument import Instrumentation
 from qwen3_profile.own_model import record_call
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.report.build import measured_config
-from qwen3_profile.report.page import render_page
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.views.tables import median_record, render
-from qwen3_profile.views.tensorboard import normalised_trace, trace_name
+from qwen3_profile.views.report.build import measured_config
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
+from qwen3_profile.views.terminal.tables import median_record, render
 
 
 @dataclass(frozen=True, slots=True, repr=False)

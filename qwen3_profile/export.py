@@ -135,7 +135,7 @@ def _export(options: argparse.Namespace) -> int:
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
     if ranks:
-        from qwen3_profile.views.spread import render_spread
+        from qwen3_profile.views.terminal.rank_spread import render_spread
 
         show(f"{render_spread(ranks)}\n")
     else:
@@ -155,15 +155,15 @@ def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     """The tables of configs that differ in one thing only."""
     if len(groups) < 2:
         return
-    from qwen3_profile.views.backends import render_backends
-    from qwen3_profile.views.executions import render_executions
+    from qwen3_profile.views.terminal.attention import render_backends
+    from qwen3_profile.views.terminal.executions import render_executions
 
     yield from filter(None, (render_backends(groups), render_executions(groups)))
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     """The tables of each config; of several runs, each below its run's name."""
-    from qwen3_profile.views.tables import render
+    from qwen3_profile.views.terminal.tables import render
 
     runs = [group[0].facts.run for group in groups]
     shown = runs[0] if len(set(runs)) == 1 else None
@@ -181,7 +181,7 @@ def _write_report(
     pair: tuple[Path, Path] | None,
 ) -> None:
     # Only who wants the page waits for its code.
-    from qwen3_profile.report import build
+    from qwen3_profile.views.report import build
 
     file = Path(options.report) if options.report else build.report_path(options.path)
     if pair:
@@ -203,7 +203,7 @@ def _export_ledger(options: argparse.Namespace) -> int:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
     from qwen3_profile.attribution.selection import read_asked_for
     from qwen3_profile.records.ledger import make_ledger, make_long_ledger
-    from qwen3_profile.views.ledger import render_ledger
+    from qwen3_profile.views.terminal.ledger import render_ledger
 
     accept: bool = options.accept_damaged
     scopes = options.scopes or SCOPES[0]
@@ -244,8 +244,8 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
 
 def _view(options: argparse.Namespace) -> int:
     # Python's web server takes a tenth of the start, and only this needs it.
-    from qwen3_profile.run_site import site_of
-    from qwen3_profile.viewer import ViewServer
+    from qwen3_profile.views.serve.server import ViewServer
+    from qwen3_profile.views.serve.site import site_of
 
     for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
         if given is not None:

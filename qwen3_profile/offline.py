@@ -21,7 +21,7 @@ from qwen3_profile.passes.lone import collect_read_trace
 from qwen3_profile.records.load import by_config, read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.tables import render
 
 
 def load_trace(path: str | Path, *, accept_damaged: bool = False) -> Trace:

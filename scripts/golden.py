@@ -80,7 +80,7 @@ def run(out: Path, name: str, argv: list[str]) -> None:
 def write_viewer_traces(folder: Path, out: Path) -> None:
     from qwen3_profile.passes.labelled import replay_labels
     from qwen3_profile.run_folder.run_json import read_run
-    from qwen3_profile.views.tensorboard import normalised_trace
+    from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
     out.mkdir(parents=True)
     for result in read_run(folder).configs:

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"

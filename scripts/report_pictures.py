@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from qwen3_profile.records.load import read_saved
-from qwen3_profile.report.build import build_report
+from qwen3_profile.views.report.build import build_report
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"

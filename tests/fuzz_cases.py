@@ -15,7 +15,7 @@ from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.errors import ProfileError
 from qwen3_profile.records.ledger import SCOPES, Ledger, make_ledger
 from qwen3_profile.trace import read_trace
-from qwen3_profile.views.ledger import render_ledger
+from qwen3_profile.views.terminal.ledger import render_ledger
 
 # Fuzzing writes thousands of files a minute; where it can, not on a disk.
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None

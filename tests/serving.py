@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qwen3_profile.run_site import Site
-from qwen3_profile.viewer import ViewServer
+from qwen3_profile.views.serve.server import ViewServer
+from qwen3_profile.views.serve.site import Site
 
 
 @contextmanager

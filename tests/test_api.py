@@ -27,7 +27,7 @@ from transformers import DynamicCache
 import qwen3_profile
 from qwen3_profile import api, instrument, labels, offline
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
-from qwen3_profile.report.build import build_report
+from qwen3_profile.views.report.build import build_report
 
 SIZES = {
     "vocab_size": 64,

@@ -25,8 +25,8 @@ from qwen3_profile.errors import ConfigError
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.backends import render_backends
-from qwen3_profile.views.tables import attention_name
+from qwen3_profile.views.terminal.attention import render_backends
+from qwen3_profile.views.terminal.tables import attention_name
 
 OWN = Path(__file__).parents[2] / "shared/traces/own"
 ASKED = "aten::scaled_dot_product_attention"

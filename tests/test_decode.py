@@ -9,8 +9,8 @@ from samples import decode_record, record, training_record
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.decode import context_table, token_line
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.decode import context_table, token_line
+from qwen3_profile.views.terminal.tables import render
 
 # Bare steps of 5, 6, 7, 8 and 14 ms; in three traced ones a part takes 1, 2 or 4 ms.
 STEPS_NS = (5_000_000, 6_000_000, 7_000_000, 8_000_000, 14_000_000)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kineto import cpu_op, document, event, kernel, label, launch, step, us, write
 
-from qwen3_profile.views.device_tracks import QUEUE_TRACK
-from qwen3_profile.views.lanes import lanes
-from qwen3_profile.views.tensorboard import normalised_trace
+from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
+from qwen3_profile.views.tensorboard.lanes import lanes
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 Event = dict[str, Any]
 

@@ -18,8 +18,8 @@ from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
-from qwen3_profile.views.executions import render_executions
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.executions import render_executions
+from qwen3_profile.views.terminal.tables import render
 
 
 @pytest.mark.parametrize(

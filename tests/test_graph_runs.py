@@ -29,7 +29,7 @@ from qwen3_profile.profiling import Recorder, Traced
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.run_json import read_run, write_run
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.tables import render
 
 STEPS = 5
 CONFIG = RunConfig(

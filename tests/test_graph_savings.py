@@ -9,7 +9,7 @@ from samples import decode_record, graph_record, record
 
 from qwen3_profile.analysis.graph_savings import savings, savings_json
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.views.graph import graph_table
+from qwen3_profile.views.terminal.graph import graph_table
 
 
 def part(name: str, device_ns: int, gap_ns: int = 0, parts: tuple[Part, ...] = ()) -> Part:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from samples import run
 
-from qwen3_profile.logdir import LogDir
 from qwen3_profile.run_folder.run_json import write_run
+from qwen3_profile.views.tensorboard.tab_runs import LogDir
 
 
 def make_run(folder: Path, report: str = "", *, time_s: int = 1_700_000_000) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.views.tensorboard import normalised_trace
-from qwen3_profile.views.tracks import MODULE_PID_OFFSET
+from qwen3_profile.views.tensorboard.tracks import MODULE_PID_OFFSET
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 Event = dict[str, Any]
 

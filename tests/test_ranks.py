@@ -23,7 +23,7 @@ from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import read_trace
-from qwen3_profile.views.spread import render_spread
+from qwen3_profile.views.terminal.rank_spread import render_spread
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))

@@ -17,7 +17,7 @@ from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.tables import render
+from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
 # The README of each language and the pages that it leads to, read as one.

@@ -27,12 +27,10 @@ from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.report import answers
-from qwen3_profile.report.build import build_report, report_path
-from qwen3_profile.report.config_pass import Config, gather
-from qwen3_profile.report.document import document as page_data
-from qwen3_profile.report.joining import join_bars
-from qwen3_profile.report.layers import (
+from qwen3_profile.views.report import answers
+from qwen3_profile.views.report.build import build_report, report_path
+from qwen3_profile.views.report.kernel_rows import Use
+from qwen3_profile.views.report.layers import (
     CPU,
     CUDA,
     LayerTimes,
@@ -40,12 +38,14 @@ from qwen3_profile.report.layers import (
     layer_times,
     some_passes,
 )
-from qwen3_profile.report.page import MOST_BYTES, content_policy, render_page
-from qwen3_profile.report.rows import family_of, part_tree, place_of
-from qwen3_profile.report.shown_pass import ShownPass, read_shown_pass, shown_pass
-from qwen3_profile.report.timeline import Bars, Lane, Queue, Timeline
-from qwen3_profile.report.uses import Use
-from qwen3_profile.views.tables import median_record
+from qwen3_profile.views.report.page import MOST_BYTES, content_policy, render_page
+from qwen3_profile.views.report.page_json import document as page_data
+from qwen3_profile.views.report.rows import family_of, part_tree, place_of
+from qwen3_profile.views.report.section_data import Config, gather
+from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass, shown_pass
+from qwen3_profile.views.report.timeline import Bars, Lane, Queue, Timeline
+from qwen3_profile.views.report.timeline_merge import join_bars
+from qwen3_profile.views.terminal.tables import median_record
 
 DATA = Path(__file__).parent / "data"
 DECODE = DATA / "qwen3-0.6b_decode_b1_ctx128.json.gz"
@@ -509,7 +509,7 @@ def test_the_charting_library_is_the_one_that_is_told() -> None:
 
 
 def test_too_many_configs_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_profile.report.page.MOST_BYTES", 100_000)
+    monkeypatch.setattr("qwen3_profile.views.report.page.MOST_BYTES", 100_000)
     with pytest.raises(OutputError, match="does not fit one page"):
         render_page([gather([record(2)], None)])
 
@@ -518,8 +518,8 @@ def test_bars_are_joined_until_the_page_fits(monkeypatch: pytest.MonkeyPatch) ->
     found, trace = shown(DECODE)
     config = gather([found], trace)
     whole = len(render_page([config]))
-    monkeypatch.setattr("qwen3_profile.report.page.MOST_BYTES", whole - 1)
-    monkeypatch.setattr("qwen3_profile.report.page._BARS", (60_000, 1000))
+    monkeypatch.setattr("qwen3_profile.views.report.page.MOST_BYTES", whole - 1)
+    monkeypatch.setattr("qwen3_profile.views.report.page._BARS", (60_000, 1000))
     line = data_of(render_page([config]))["configs"][0]["timeline"]
     assert line["bars"] <= 1000 < line["events"]
     assert (

@@ -21,13 +21,13 @@ from test_report import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.report.build import build_report
-from qwen3_profile.report.config_pass import gather
-from qwen3_profile.report.layers import layer_times
-from qwen3_profile.report.page import render_page
-from qwen3_profile.report.rows import part_tree
-from qwen3_profile.report.shown_pass import ShownPass, read_shown_pass
-from qwen3_profile.views.tables import median_record
+from qwen3_profile.views.report.build import build_report
+from qwen3_profile.views.report.layers import layer_times
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.rows import part_tree
+from qwen3_profile.views.report.section_data import gather
+from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass
+from qwen3_profile.views.terminal.tables import median_record
 
 READY = "html[data-ready]"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}

@@ -17,9 +17,15 @@ from tensorboard.plugins.hparams.metadata import (
 )
 
 from qwen3_profile.errors import OutputError
-from qwen3_profile.views.hparams import Session, session_of
-from qwen3_profile.views.markdown import render_markdown
-from qwen3_profile.views.scalars import ATTN_TAG, FFN_TAG, REPORT_TAG, LayerTimes, write_scalars
+from qwen3_profile.views.tensorboard.event_files import (
+    ATTN_TAG,
+    FFN_TAG,
+    REPORT_TAG,
+    LayerTimes,
+    write_scalars,
+)
+from qwen3_profile.views.tensorboard.hparams import Session, session_of
+from qwen3_profile.views.tensorboard.markdown import render_markdown
 
 TIME_NS = 1_790_857_026_500_000_000
 LAYERS = (LayerTimes(3_000_000, 500_000, 1_000_000, 250_000), LayerTimes(2_500_000.5, 0, 0, 0))

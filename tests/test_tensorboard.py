@@ -17,10 +17,16 @@ from dashboard import Dashboard, running, wait_until
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from qwen3_profile.views.device_tracks import QUEUE_TRACK
-from qwen3_profile.views.hparams import Session
-from qwen3_profile.views.scalars import ATTN_TAG, FFN_TAG, REPORT_TAG, LayerTimes, write_scalars
-from qwen3_profile.views.tensorboard import normalised_trace, trace_name
+from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
+from qwen3_profile.views.tensorboard.event_files import (
+    ATTN_TAG,
+    FFN_TAG,
+    REPORT_TAG,
+    LayerTimes,
+    write_scalars,
+)
+from qwen3_profile.views.tensorboard.hparams import Session
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
 
 # Our own recording on an H100, torch 2.11: Qwen3-30B-A3B cut to 2 layers, 3 prefills of 2 x 256.
 GPU_TRACE = Path(__file__).parent / "data" / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"

@@ -22,7 +22,7 @@ from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.records.ledger import select
 from qwen3_profile.trace import Category, Trace, read_trace
-from qwen3_profile.views.tensorboard import normalised_trace
+from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "traces"

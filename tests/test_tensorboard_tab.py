@@ -18,7 +18,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from test_logdir import make_run
 from werkzeug.test import Client, TestResponse
 
-from qwen3_profile.tensorboard_tab import Qwen3ProfileTab
+from qwen3_profile.views.tensorboard.tab import Qwen3ProfileTab
 
 REPORT = "<!doctype html><script>go()</script>"
 
@@ -141,7 +141,7 @@ def test_report_is_no_page_of_its_own(logdir: Path) -> None:
 
 
 def test_tensorboard_starts_without_torch_for_it() -> None:
-    code = "import sys, qwen3_profile.tensorboard_tab; print('\\n'.join(sys.modules))"
+    code = "import sys, qwen3_profile.views.tensorboard.tab; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "qwen3_profile" in loaded

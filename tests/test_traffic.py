@@ -20,9 +20,6 @@ from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
 from qwen3_profile.model.models import load_model
 from qwen3_profile.passes.pass_times import merge_steps
-from qwen3_profile.report.config_pass import gather
-from qwen3_profile.report.page import render_page
-from qwen3_profile.report.traffic import row_bytes
 from qwen3_profile.run_folder.bytes_moved import (
     Moved,
     Traffic,
@@ -31,6 +28,9 @@ from qwen3_profile.run_folder.bytes_moved import (
     write_traffic,
 )
 from qwen3_profile.run_folder.bytes_moved import gather as gather_moved
+from qwen3_profile.views.report.comparisons import row_bytes
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.section_data import gather
 
 MOVED = st.builds(Moved, st.integers(0, 9), st.none() | st.integers(0, 10**15))
 PASSES = st.dictionaries(

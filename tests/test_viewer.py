@@ -17,12 +17,12 @@ from conftest import Commands, environment, take_interrupts
 from samples import run
 from serving import serving
 
-from qwen3_profile import run_site
 from qwen3_profile.errors import TraceError
-from qwen3_profile.page_policy import page_policy
 from qwen3_profile.run_folder.run_json import write_run
-from qwen3_profile.run_site import site_of
-from qwen3_profile.viewer import ViewServer
+from qwen3_profile.views.report.page_policy import page_policy
+from qwen3_profile.views.serve import site as run_site
+from qwen3_profile.views.serve.server import ViewServer
+from qwen3_profile.views.serve.site import site_of
 
 REPORT = b"<!doctype html><title>r</title><style>b{}</style><script>a()</script>"
 

@@ -1,0 +1,257 @@
+"""One config of a report in, the sentences that answer its six questions out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from statistics import median
+
+from qwen3_profile.attribution.findings import NOTE
+from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.summary import NOISY, is_noisy, spread
+from qwen3_profile.run_folder.routing import routing_sentence
+from qwen3_profile.views.report.layers import CUDA, FEWEST_EQUALS, Outlier
+from qwen3_profile.views.report.rows import LAYERS
+from qwen3_profile.views.report.section_data import Config
+from qwen3_profile.views.terminal.verdict import largest_parts
+
+_NS_PER_MS = 1e6
+_NAMED = 3
+_RARELY = 0.1
+_NO_TRACE = "The raw trace is not at hand, and records hold sums alone."
+_FAMILY = {
+    "attention": "attention",
+    "ffn": "FFN",
+    "norms": "norms",
+    "embedding": "embedding",
+    "head": "head",
+    "other": "the rest",
+}
+_UNITS = {"prefill": "prefill", "decode": "decode step", "train_step": "training step"}
+
+Sentences = tuple[str, ...]
+
+
+def time_answer(config: Config) -> Sentences:
+    """How long did it take, and can I trust it?"""
+    told = (_bare, _eager, _disturbance, _unattributed)
+    return (*(line for each in told for line in each(config)), _findings(config))
+
+
+def parts_answer(config: Config) -> Sentences:
+    """Where did the time go?"""
+    kind, column = ("CUDA", "device_ns") if config.on_device else ("CPU", "cpu_ns")
+    total = getattr(config.shown.times.forward.total, column)
+    if not total:
+        return (f"No {kind} time was recorded.",)
+    families: Counter[str] = Counter()
+    for row in config.rows:
+        if row.is_leaf:
+            families[row.family] += getattr(row.times, column)
+    shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
+    largest = largest_parts(config.shown.times.forward, config.on_device)
+    return (f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}.", largest)
+
+
+def layers_answer(config: Config) -> Sentences:
+    """Which layer?"""
+    times = config.layers
+    count = len(times.layers)
+    if not count:
+        return ("This pass has no layers that its trace would show.",)
+    kind, values = ("CUDA", times.device_ns) if config.on_device else ("CPU", times.cpu_ns)
+    by_layer = values.sum(axis=1)
+    most = int(by_layer.argmax())
+    if count == 1:
+        return (f"The only layer takes {ms(int(by_layer[0]))} ms of {kind} time.",)
+    first = (
+        f"The {count} layers take {ms(int(by_layer.sum()))} ms of {kind} time, the median one "
+        f"{ms(float(median(by_layer.tolist())))} ms and layer {times.layers[most]} the most, "
+        f"{ms(int(by_layer[most]))} ms."
+    )
+    model = config.shown.facts.model
+    routing = routing_sentence(config.shown.routing, model.weights if model else "")
+    return tuple(filter(None, (first, _standing_out(config), routing)))
+
+
+def waits_answer(config: Config) -> Sentences:
+    """What does the device wait for?"""
+    if config.share is None:
+        return ("No device was recorded: this pass ran on the CPU, and nothing waits for another.",)
+    times = config.shown.times
+    waiting = Counter(
+        {row.path: row.times.gap_ns for row in config.rows if row.is_leaf and row.times.gap_ns}
+    )
+    lines = [config.share.sentence]
+    idle = f"In the traced pass it was idle for {ms(times.gap_ns)} ms"
+    top = waiting.most_common(_NAMED)
+    if top:
+        named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in top)
+        idle += f", most before the events of {named}"
+    launch_ns = times.forward.total.launch_ns
+    events = times.device_events
+    lines.append(f"{idle}.")
+    lines.append(
+        f"The CPU spent {ms(launch_ns)} ms in calls that launch or synchronise, for "
+        f"{_many(events, 'device event')}."
+    )
+    return tuple(lines)
+
+
+def kernels_answer(config: Config) -> Sentences:
+    """Which kernels? Of a pass without a device, which operators."""
+    if config.trace is None or not config.trace.uses:
+        return (_NO_TRACE,)
+    uses = config.trace.uses
+    total = sum(use.total_ns for use in uses)
+    kinds = _many(len({use.name for use in uses}), "kind")
+    events = sum(use.calls for use in uses)
+    top = uses[0]
+    share = f" ({top.total_ns / total:.1%})" if total else ""
+    where = f"in {top.part[-1]}" if top.part else "outside all labels"
+    calls = f"in {_many(top.calls, 'call')}"
+    if config.share is None:
+        return (
+            "No device was recorded, so there are no kernels; these are the operators on the CPU.",
+            f"{_many(events, 'operator')} of {kinds}, called by the labelled code itself, took "
+            f"{ms(total)} ms in sum. The most, {ms(top.total_ns)} ms{share}, took {top.name} "
+            f"{where}, {calls}.",
+        )
+    by = f", launched by {top.op}" if top.op else ""
+    return (
+        f"{_many(events, 'device event')} of {kinds} ran for {ms(total)} ms in sum. The largest "
+        f"share, {ms(top.total_ns)} ms{share}, is one kernel's {where}, {calls}{by}.",
+    )
+
+
+def timeline_answer(config: Config) -> Sentences:
+    """What does a forward pass look like?"""
+    if config.trace is None:
+        return (_NO_TRACE,)
+    timeline = config.trace.timeline
+    first = f"The traced pass spans {ms(timeline.span_ns)} ms"
+    if config.share is None:
+        return (f"{first}, all of it on the CPU.",)
+    queue = timeline.queue
+    if not queue.deepest:
+        return (f"{first}.",)
+    empty = queue.empty_ns / timeline.span_ns
+    meaning = (
+        "the CPU keeps ahead of the device"
+        if empty < _RARELY
+        else "then the device has nothing to do"
+    )
+    return (
+        f"{first}. At most {_many(queue.deepest, 'device event')} had been launched and not ended; "
+        f"for {empty:.0%} of the pass none had: {meaning}.",
+    )
+
+
+def ms(ns: float) -> str:
+    """Milliseconds to the microsecond."""
+    return f"{ns / _NS_PER_MS:.3f}"
+
+
+def _bare(config: Config) -> Iterable[str]:
+    """The time without the profiler, and how much it varies."""
+    unit = _UNITS.get(config.shown.phase, "forward pass")
+    steps = [float(ns) for record in config.records for ns in record.step_times_ns]
+    bare = steps or [each.total_ns for each in config.passes if each.total_ns is not None]
+    if not bare:
+        cpu_ns = median(each.times.forward.total.cpu_ns for each in config.passes)
+        yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, under the profiler."
+        yield "A lone trace does not tell how long it takes without."
+        return
+    stats = spread(bare)
+    first = f"One {unit} takes {ms(stats['median'])} ms without the profiler"
+    if len(bare) == 1:
+        yield f"{first}: one bare pass, so nothing tells how much it varies."
+    else:
+        yield (
+            f"{first}: the median of {len(bare):,} bare passes, which lie between "
+            f"{ms(stats['min'])} and {ms(stats['max'])} ms."
+        )
+    if is_noisy(stats):
+        share = stats["iqr"] / stats["median"]
+        yield f"That is noisy: its IQR is {share:.1%} of the median, over {NOISY:.0%}."
+    rates = [rate for r in config.records if (rate := r.tokens_per_second) is not None]
+    if rates:
+        of = "that it chooses" if steps else "of its input"
+        yield f"{median(rates):,.1f} tokens per second {of}, all sequences together."
+    if steps:
+        times = token_times(steps)
+        yield f"90% of the steps take at most {ms(times.p90)} ms, 99% at most {ms(times.p99)} ms."
+
+
+def _eager(config: Config) -> Iterable[str]:
+    """Of replays of a graph, the eager passes beside them."""
+    eager = [each.eager.bare_ns for each in config.passes if each.eager is not None]
+    graph = [each.total_ns for each in config.passes if each.total_ns is not None]
+    if eager and graph:
+        ratio = median(eager) / median(graph)
+        yield (
+            f"It was replayed as a CUDA graph. The same pass run eagerly takes {ms(median(eager))} "
+            f"ms, {ratio:.2f} times as long."
+        )
+
+
+def _disturbance(config: Config) -> Iterable[str]:
+    ratios = [r for r in (each.disturbance for each in config.records) if r is not None]
+    if not ratios:
+        return
+    ratio = median(ratios)
+    more = "; the CPU times below are of such passes" if ratio > 1 + NOISY else ""
+    yield f"With profiler and labels it took {ratio:.2f} times as long{more}."
+
+
+def _unattributed(config: Config) -> Iterable[str]:
+    if config.share is None:
+        return
+    times = config.shown.times
+    if not times.unattributed_ns:
+        yield "Every device event belongs to a label."
+        return
+    share = times.unattributed_ns / times.device_ns if times.device_ns else 0.0
+    reasons = ", ".join(item.reason for item in times.unattributed)
+    yield (
+        f"{ms(times.unattributed_ns)} ms of the device's time ({share:.1%}) belong to no label: "
+        f"{reasons}."
+    )
+
+
+def _findings(config: Config) -> str:
+    found = dict.fromkeys(f for each in config.passes for f in each.findings)
+    severe = [finding for finding in found if finding.severity != NOTE]
+    if severe:
+        verb = "is" if len(severe) == 1 else "are"
+        return f"There {verb} {_many(len(severe), 'finding')} in the traces, listed below."
+    return "Nothing odd was found in the traces."
+
+
+def _standing_out(config: Config) -> str:
+    if len(config.layers.layers) < FEWEST_EQUALS:
+        return ""
+    by_layer: dict[int, list[Outlier]] = {}
+    wanted = [o for o in config.outliers if config.on_device or o.kind != CUDA]
+    for outlier in wanted:
+        by_layer.setdefault(outlier.layer, []).append(outlier)
+    if not by_layer:
+        return "No layer stands out from its equals."
+    layers = list(by_layer)
+    first = by_layer[layers[0]][0]
+    what = "as a whole" if first.path[-1] == LAYERS else f"in {first.path[-1]}"
+    kind = "CUDA" if first.kind == CUDA else "CPU"
+    times = f", {first.ns / first.median_ns:.1f} times the median" if first.median_ns else ""
+    others = ""
+    if len(layers) > 1:
+        verb = "stands" if len(layers) == 2 else "stand"
+        others = f" {_many(len(layers) - 1, 'more layer')} {verb} out too."
+    return (
+        f"Layer {layers[0]} stands out most, {what}: {ms(first.ns)} ms of {kind} time{times} of "
+        f"its equals.{others}"
+    )
+
+
+def _many(count: int, noun: str) -> str:
+    """`1 layer`, `2 layers`, with the number's thousands apart."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

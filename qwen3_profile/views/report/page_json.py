@@ -1,0 +1,306 @@
+"""Configs in, the data of a report's page out: the one place that knows its JSON.
+
+Every time is an integer of nanoseconds, so that what the page shows can be held against the
+records; names of kernels and operators are in one list, `names`, and elsewhere their index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+import qwen3_profile
+from qwen3_profile.analysis.graph_savings import savings
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.passes.pass_times import layers
+from qwen3_profile.trace.columns import Int64
+from qwen3_profile.views.report import answers
+from qwen3_profile.views.report import titles as identity
+from qwen3_profile.views.report.comparisons import comparisons, row_bytes
+from qwen3_profile.views.report.kernel_rows import Use
+from qwen3_profile.views.report.layers import FEWEST_EQUALS, LEAST_EXCESS, LEAST_OF_LAYER, MOST_MADS
+from qwen3_profile.views.report.rows import FAMILIES, PartPath
+from qwen3_profile.views.report.section_data import Config
+from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
+from qwen3_profile.views.report.timeline_merge import join_bars
+from qwen3_profile.views.terminal.verdict import MOSTLY_BUSY, MOSTLY_IDLE
+
+Json = dict[str, Any]
+
+# Of each part the page has a row of these, and one for all others together.
+_MOST_KERNELS = 12
+_LONGEST_NAME = 1500
+
+
+class Names:
+    """Texts that occur many times, under one number each."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+
+    def __getitem__(self, text: str) -> int:
+        return self._index.setdefault(_cut(text), len(self._index))
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self._index)
+
+
+def document(configs: Sequence[Config], bars: int) -> Json:
+    """The page's data.
+
+    Args:
+        configs: in the order in which they can be chosen, at least one.
+        bars: of all time lines together, at most about so many; those that have more are joined.
+    """
+    names = Names()
+    labels = identity.short_labels(configs)
+    each = bars // max(1, sum(config.trace is not None for config in configs))
+    return {
+        "version": qwen3_profile.__version__,
+        "title": identity.title(configs),
+        "families": list(FAMILIES),
+        "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
+        "rule": (
+            "A layer is marked where it differs from the median of its equals (at least "
+            f"{FEWEST_EQUALS} layers of the same parts) by more than {MOST_MADS:g} scaled median "
+            f"absolute deviations, {LEAST_EXCESS:.0%} of that median and {LEAST_OF_LAYER:.0%} of a "
+            "whole layer: in the pass shown, and in the median over the passes."
+        ),
+        "configs": [
+            {"label": label, **_config(config, names, each)}
+            for label, config in zip(labels, configs, strict=True)
+        ],
+        "comparisons": comparisons(configs),
+        "names": names.texts,
+    }
+
+
+def _config(config: Config, names: Names, bars: int) -> Json:
+    shown, asked = config.shown, config.shown.config
+    row_of = {row.path: at for at, row in enumerate(config.rows)}
+    return {
+        "full": ", ".join(filter(None, identity.words(config))),
+        "run": shown.facts.run,
+        "phase": shown.phase,
+        "batch_size": asked.batch_size if asked else None,
+        "input_len": asked.input_len if asked else None,
+        "headline": identity.headline(config),
+        "shown": identity.shown_pass(config),
+        "on_device": config.on_device,
+        "answers": {
+            "time": answers.time_answer(config),
+            "parts": answers.parts_answer(config),
+            "layers": answers.layers_answer(config),
+            "waits": answers.waits_answer(config),
+            "kernels": answers.kernels_answer(config),
+            "timeline": answers.timeline_answer(config),
+        },
+        "bare_ns": [record.total_ns for record in config.records],
+        "profiled_ns": [record.profiled_ns for record in config.records],
+        "run_index": [record.run_index for record in config.records],
+        "totals": _totals(config),
+        "disturbance": [record.disturbance for record in config.records],
+        "steps_ns": [list(record.step_times_ns) for record in config.records],
+        "contexts": _contexts(config),
+        "findings": [
+            _finding(f) for f in dict.fromkeys(f for each in config.passes for f in each.findings)
+        ],
+        "warnings": list(shown.facts.warnings),
+        "environment": [(name, _cut(text)) for name, text in identity.environment(config)],
+        "share": _share(config),
+        "rows": _rows(config),
+        "savings": _savings(config),
+        "unattributed": [asdict(item) for item in shown.times.unattributed],
+        "layers": _layers(config, row_of),
+        "kernels": _kernels(config, row_of, names),
+        "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
+    }
+
+
+def _rows(config: Config) -> list[Json]:
+    """The parts, parents before their children; with the bytes that they move, if these are known
+    of any.
+    """
+    moved = row_bytes(config)
+    return [
+        {
+            "name": row.name,
+            "depth": len(row.path) - 1,
+            "leaf": row.is_leaf,
+            "family": FAMILIES.index(row.family),
+            **row.times._asdict(),
+            **({"bytes": moved[at]} if moved else {}),
+        }
+        for at, row in enumerate(config.rows)
+    ]
+
+
+def _totals(config: Config) -> list[Json]:
+    """One row for each headline time, with its value in every pass."""
+    passes = config.passes
+    steps = [ns for record in config.records for ns in record.step_times_ns]
+    bare = "the traced steps, bare" if steps else "bare: no profiler, no labels"
+    rows: list[tuple[str, str, Sequence[float | None]]] = [
+        ("tpot", "bare: every step of every run", steps),
+        ("total_time", bare, [p.total_ns for p in passes]),
+        ("profiled_time", "the same with profiler and labels", [p.profiled_ns for p in passes]),
+        ("forward", "CPU time of the pass's own label", _ns(config, "cpu_ns")),
+    ]
+    if config.on_device:
+        rows += [
+            ("cuda_total", "device events, summed", [p.times.device_ns for p in passes]),
+            ("cuda_busy", "the union of their intervals", [p.times.busy_ns for p in passes]),
+            ("cuda_gap", "the device had nothing to do", [p.times.gap_ns for p in passes]),
+            ("unattributed", "belongs to no label", [p.times.unattributed_ns for p in passes]),
+        ]
+    return [
+        {"name": name, "meaning": meaning, "values": list(values)}
+        for name, meaning, values in rows
+        if any(value is not None for value in values)
+    ]
+
+
+def _ns(config: Config, column: str) -> list[float | None]:
+    return [getattr(each.times.forward.total, column) for each in config.passes]
+
+
+def _contexts(config: Config) -> list[Json]:
+    """Each traced step of a decode: its bare time, and the sums of its layers by block."""
+    found = []
+    for each in config.passes:
+        if not each.traced:
+            continue
+        step, blocks = each.traced[0], layers(each.times.forward)
+        line: Json = {"context": step.context_len, "run": each.run_index, "bare": step.bare_ns}
+        for block in ("attn", "ffn"):
+            parts = [part for b in blocks if (part := b.find(f"{b.name}.{block}"))]
+            line[block] = sum(part.total.cpu_ns for part in parts)
+            line[f"{block}_cuda"] = sum(part.total.device_ns for part in parts)
+        found.append(line)
+    return sorted(found, key=lambda line: (line["context"], line["run"]))
+
+
+def _finding(finding: Finding) -> Json:
+    return {"severity": finding.severity, "code": finding.code, "message": finding.message,
+            "example": _cut(finding.example)}  # fmt: skip
+
+
+def _share(config: Config) -> Json | None:
+    share = config.share
+    if share is None:
+        return None
+    return {"busy_ns": share.busy_ns, "span_ns": share.span_ns, "is_bare": share.is_bare,
+            "share": share.share, "verdict": share.verdict}  # fmt: skip
+
+
+def _savings(config: Config) -> list[Json]:
+    """Of the replay of a graph, what each part took in the eager pass beside it."""
+    eager = config.shown.eager
+    if eager is None:
+        return []
+    return [
+        {"part": each.part.replace("layer.*", "layers"), "saved": each.saved_ns,
+         "eager": each.eager.device_ns, "graph": each.graph.device_ns,
+         "eager_gap": each.eager.gap_ns, "graph_gap": each.graph.gap_ns}
+        for each in savings(eager.times.forward, config.shown.times.forward)
+    ]  # fmt: skip
+
+
+def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:
+    times = config.layers
+    return {
+        "numbers": list(times.layers),
+        "columns": [row_of[path] for path in times.paths],
+        "cpu": times.cpu_ns.tolist(),
+        "cuda": times.device_ns.tolist(),
+        "compared": config.compared,
+        "outliers": [
+            {"layer": each.layer, "row": row_of[each.path], "kind": each.kind, "ns": each.ns,
+             "median": each.median_ns}
+            for each in config.outliers
+        ],
+    }  # fmt: skip
+
+
+def _kernels(config: Config, row_of: dict[PartPath, int], names: Names) -> Json | None:
+    """The kernels of each part, the longest first, and of each part the sum of those left out."""
+    if config.trace is None or not config.trace.uses:
+        return None
+    by_part: dict[PartPath, list[Use]] = {}
+    for use in config.trace.uses:
+        by_part.setdefault(use.part, []).append(use)
+    shown = [use for uses in by_part.values() for use in uses[:_MOST_KERNELS]]
+    shown.sort(key=lambda use: -use.total_ns)
+    rest = [(part, uses[_MOST_KERNELS:]) for part, uses in by_part.items()]
+    return {
+        "noun": "kernel" if config.on_device else "operator",
+        "rows": [
+            [row_of.get(u.part, -1), names[u.name], names[u.op], u.calls, u.total_ns] for u in shown
+        ],
+        "rest": [
+            [row_of.get(part, -1), len(uses), sum(u.calls for u in uses),
+             sum(u.total_ns for u in uses)]
+            for part, uses in rest
+            if uses
+        ],
+    }  # fmt: skip
+
+
+def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:
+    joined = join_bars(timeline, bars)
+    index = [names[name] for name in joined.names]
+    return {
+        "span": joined.span_ns,
+        "events": joined.events,
+        "bars": joined.bars,
+        "queue": {
+            "step": np.diff(np.array(joined.queue.times_ns, np.int64), prepend=0).tolist(),
+            "depth": joined.queue.depth,
+            "joined": joined.queue.joined,
+            "deepest": joined.queue.deepest,
+            "empty": joined.queue.empty_ns,
+        },
+        "lanes": [_lane(lane, index) for lane in joined.lanes],
+    }
+
+
+def _lane(lane: Lane, index: Sequence[int]) -> Json:
+    """A lane's columns. `start` counts from the start of the bar before it, `launch` backwards
+    from the bar's own start; what all bars have alike is left out.
+    """
+    bars = lane.bars
+    columns: dict[str, Any] = {
+        "start": np.diff(bars.start_ns, prepend=0).tolist(),
+        "dur": bars.dur_ns.tolist(),
+        "part": bars.part.tolist(),
+        "layer": bars.layer.tolist(),
+        "name": [index[at] if at >= 0 else -1 for at in bars.name.tolist()],
+        "op": [index[at] if at >= 0 else -1 for at in bars.op.tolist()],
+        "launch": _before_start(bars),
+        "count": bars.count.tolist(),
+        "work": np.where(bars.count > 1, bars.work_ns, 0).tolist(),
+    }
+    usual = {"name": -1, "op": -1, "layer": -1, "launch": None, "count": 1, "work": 0}
+    kept = {
+        key: values
+        for key, values in columns.items()
+        if key not in usual or any(value != usual[key] for value in values)
+    }
+    return {"kind": lane.kind, "title": lane.title, **kept}
+
+
+def _before_start(bars: Bars) -> list[int | None]:
+    lead: Int64 = bars.start_ns - bars.launch_ns
+    known = (bars.launch_ns >= 0).tolist()
+    return [ns if is_known else None for ns, is_known in zip(lead.tolist(), known, strict=True)]
+
+
+def _cut(text: str) -> str:
+    """A name of any length in the room that it deserves."""
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return f"{text[:_LONGEST_NAME]} ... ({len(text)} characters)"

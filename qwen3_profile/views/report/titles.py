@@ -1,0 +1,129 @@
+"""Configs in, what they are called out: by what they differ, what ran, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
+from qwen3_profile.records.record import RunFacts
+from qwen3_profile.run_folder.run_json import Environment
+from qwen3_profile.views.report.section_data import Config
+from qwen3_profile.views.terminal.tables import attention_name, place_name
+
+_PHASE = 2
+
+
+def title(configs: Sequence[Config]) -> str:
+    """The name of the run, or of the trace that came without one; their number if several."""
+    facts = [(config.shown.facts, config.shown.config) for config in configs]
+    names = list(dict.fromkeys(f.run if asked else f.trace for f, asked in facts))
+    return names[0] if len(names) == 1 else f"{len(names)} {'runs' if facts[0][1] else 'traces'}"
+
+
+def short_labels(configs: Sequence[Config]) -> list[str]:
+    """What each config is called where one is chosen: its phase, its size, and what sets it apart
+    from others.
+    """
+    lines = [words(config) for config in configs]
+    differs = [len(set(column)) > 1 for column in zip(*lines, strict=True)]
+    differs[_PHASE] = True
+    found: dict[str, int] = {}
+    labels = []
+    for line in lines:
+        label = ", ".join(word for word, kept in zip(line, differs, strict=True) if kept and word)
+        found[label] = found.get(label, 0) + 1
+        labels.append(label if found[label] == 1 else f"{label} ({found[label]})")
+    return labels
+
+
+def words(config: Config) -> list[str]:
+    """All that may set a config apart; an empty word where there is nothing to say."""
+    facts, asked = config.shown.facts, config.shown.config
+    rank = "" if facts.rank is None else f"rank {facts.rank}"
+    model = facts.model_class or (facts.model.name if facts.model else "")
+    if asked is None:
+        return [facts.trace, rank, config.shown.phase, model, execution(facts), *[""] * 5]
+    return [
+        facts.run,
+        rank,
+        f"{config.shown.phase} {asked.batch_size} x {asked.input_len}",
+        model,
+        execution(facts),
+        asked.dtype,
+        attention_name(config.shown),
+        f"{facts.experts_implementation} experts" if facts.experts_implementation else "",
+        f"{asked.cache} cache" if asked.cache != "dynamic" else "",
+        f"{asked.inputs} inputs" if asked.inputs != "random" else "",
+    ]
+
+
+def execution(facts: RunFacts) -> str:
+    """How the passes got to the device."""
+    if facts.execution == CUDA_GRAPH:
+        return "CUDA graph"
+    if facts.compile_mode is None:
+        return facts.execution or ""
+    by = "" if facts.compile_scope == COMPILE_SCOPES[0] else f" by {facts.compile_scope}"
+    mode = "" if facts.compile_mode == COMPILE_MODES[0] else f" ({facts.compile_mode})"
+    return f"{facts.execution}{by}{mode}"
+
+
+def headline(config: Config) -> str:
+    facts = config.shown.facts
+    if facts.model is None:
+        count = len(config.layers.layers)
+        named = facts.model_class or config.shown.phase
+        on = f", on {facts.device}" if facts.device else ""
+        return f"{named}, {count} layer{'' if count == 1 else 's'}{on}"
+    model = facts.model
+    part = f"{model.num_layers} layer{'' if model.num_layers == 1 else 's'}"
+    if model.num_layers != model.model_layers:
+        part = f"the first {model.num_layers} of {model.model_layers} layers"
+    return f"{model.name}, {part}, {model.weights} weights, on {place_name(config.shown)}"
+
+
+def shown_pass(config: Config) -> str:
+    """Which forward pass the tables show."""
+    shown, count = config.shown, len(config.passes)
+    of = f"the median of {count} traced passes" if count > 1 else "the only traced pass"
+    if shown.config is None:
+        return f"step {shown.times.number} of the trace, {of}"
+    if shown.traced:
+        step = shown.traced[0]
+        return (
+            f"run {shown.run_index}, decode step {step.position} with a context of "
+            f"{step.context_len} tokens, {of}"
+        )
+    return f"run {shown.run_index}, {of}"
+
+
+def environment(config: Config) -> list[tuple[str, str]]:
+    facts = config.shown.facts
+    found = [("run", facts.run if config.shown.config else ""), ("trace", facts.trace)]
+    found += [("started", config.shown.timestamp), ("device", facts.device or "")]
+    if facts.environment is not None:
+        found += _machine(facts.environment)
+    if facts.model is not None:
+        found += [
+            ("model", facts.model.name),
+            ("weights", f"{facts.model.weights} ({facts.model.weights_source})"),
+            ("parameters", f"{facts.model.parameters:,}"),
+        ]
+    if config.shown.config is not None:
+        found.append(("attention", attention_name(config.shown)))
+        found.append(("warm-up runs", str(config.shown.config.warmup_runs)))
+    if config.shown.times.attention is not None:
+        found.append(("attention kernels", ", ".join(config.shown.times.attention.kernels)))
+    return [(name, value) for name, value in found if value]
+
+
+def _machine(environment: Environment) -> list[tuple[str, str]]:
+    found = asdict(environment)
+    memory = found.pop("device_memory_bytes")
+    replaced = found.pop("kernels_replaced")
+    return [
+        *((key.replace("_", " "), str(value)) for key, value in found.items() if value is not None),
+        ("device memory", f"{memory / 1e9:.1f} GB" if memory else ""),
+        ("kernels replaced", ", ".join(replaced)),
+    ]

@@ -1,0 +1,160 @@
+"""Times per layer and a report in; out, the event files of TensorBoard's own tabs.
+
+These show with no plugin and no network: two curves over the layers, one folder for the CPU's
+times and one for the device's, so that one chart holds both, the report as text, and the totals
+beside the settings, by which the HParams tab compares runs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.passes.pass_times import layers
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.system.files import make_folder, write_atomic
+from qwen3_profile.views.tensorboard.hparams import Session, measure_summary, session_summaries
+
+ATTN_TAG = "layer_time_ms/attn"
+FFN_TAG = "layer_time_ms/ffn"
+REPORT_TAG = "report/text_summary"
+
+_FILE_VERSION = "brain.Event:2"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTimes:
+    """One layer's times, each in nanoseconds: whole, or a mean over runs."""
+
+    attn_ns: float
+    attn_cuda_ns: float
+    ffn_ns: float
+    ffn_cuda_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventFile:
+    """path: below the run's folder. data: the whole file."""
+
+    path: PurePosixPath
+    data: bytes
+
+
+def layer_times(record: TimingRecord) -> tuple[LayerTimes, ...]:
+    """The times of each layer of a record, means per forward pass."""
+    return tuple(_times_of(layer, record.steps) for layer in layers(record.times.forward))
+
+
+def event_files(
+    layers: Sequence[LayerTimes], report: str, session: Session, *, time_ns: int, group: str = ""
+) -> tuple[EventFile, ...]:
+    """The event files of one config.
+
+    Args:
+        layers: the times of each layer, in order; the curves' steps are the layers' indices.
+        report: Markdown for the Text tab.
+        session: for the HParams tab.
+        time_ns: when the config was measured, since the epoch.
+        group: a folder for them, where a run has more configs than one.
+
+    Returns:
+        The file of the report and the session, and the CPU's; the device's too, unless it took no
+        time at all.
+    """
+    folder = PurePosixPath(group)
+    name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
+    seconds = time_ns / 1e9
+    cpu = [(layer.attn_ns, layer.ffn_ns) for layer in layers]
+    cuda = [(layer.attn_cuda_ns, layer.ffn_cuda_ns) for layer in layers]
+    told = [_text(report), *map(_event, session_summaries(session))]
+    files = [
+        EventFile(folder / name, _records([*told, _event(measure_summary(session))], seconds)),
+        EventFile(folder / "cpu" / name, _records(_curves(cpu), seconds)),
+    ]
+    if any(max(times) > 0 for times in cuda):
+        files.append(EventFile(folder / "cuda" / name, _records(_curves(cuda), seconds)))
+    return tuple(files)
+
+
+def write_scalars(
+    run_dir: Path,
+    layers: Sequence[LayerTimes],
+    report: str,
+    session: Session,
+    *,
+    time_ns: int,
+    group: str = "",
+) -> tuple[Path, ...]:
+    """Writes the files of `event_files` below `run_dir`, and returns their paths.
+
+    Raises:
+        OutputError: one could not be written.
+    """
+    paths = []
+    for file in event_files(layers, report, session, time_ns=time_ns, group=group):
+        path = run_dir / file.path
+        make_folder(path.parent)
+        write_atomic(path, file.data)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _times_of(layer: Part, steps: int) -> LayerTimes:
+    found: list[float] = []
+    for block in ("attn", "ffn"):
+        part = layer.find(f"{layer.name}.{block}")
+        times = part.total if part is not None else Times()
+        found += [times.cpu_ns / steps, times.device_ns / steps]
+    return LayerTimes(*found)
+
+
+def _curves(times_ns: Iterable[tuple[float, float]]) -> list[Event]:
+    """One event a layer, with a point of either curve."""
+    return [
+        Event(
+            step=step,
+            summary=Summary(
+                value=[
+                    Summary.Value(tag=ATTN_TAG, simple_value=attn_ns / 1e6),
+                    Summary.Value(tag=FFN_TAG, simple_value=ffn_ns / 1e6),
+                ]
+            ),
+        )
+        for step, (attn_ns, ffn_ns) in enumerate(times_ns)
+    ]
+
+
+def _text(markdown: str) -> Event:
+    tensor = TensorProto(
+        dtype=DT_STRING,
+        string_val=[markdown.encode()],
+        tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+    )
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    value = Summary.Value(tag=REPORT_TAG, metadata=metadata, tensor=tensor)
+    return Event(summary=Summary(value=[value]))
+
+
+def _event(summary: Summary) -> Event:
+    return Event(summary=summary)
+
+
+def _records(events: Iterable[Event], seconds: float) -> bytes:
+    """The framed bytes of an event file: its version first, then the events."""
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    first = Event(wall_time=seconds, file_version=_FILE_VERSION)
+    for event in (first, *events):
+        event.wall_time = seconds
+        writer.write(event.SerializeToString())
+    return file.getvalue()
