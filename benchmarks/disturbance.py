@@ -25,12 +25,13 @@ from unittest import mock
 
 from torch.profiler import record_function
 
-from qwen3_profile import instrument, labels, ranges
+from qwen3_profile import labels
 from qwen3_profile.config import DEFAULT_MODEL, ModelRequest
-from qwen3_profile.devices import resolve_device
-from qwen3_profile.generation import Generation
-from qwen3_profile.model.models import load_model, make_inputs
-from qwen3_profile.profiling import Recorder
+from qwen3_profile.measure import instrument, ranges
+from qwen3_profile.measure.devices import resolve_device
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model.load import load_model, make_inputs
+from qwen3_profile.measure.profiler import Recorder
 
 _CASES = (("prefill", 2, 256), ("decode", 1, 128))
 

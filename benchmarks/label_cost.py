@@ -22,8 +22,8 @@ from statistics import median
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from qwen3_profile import ranges
-from qwen3_profile.patching import Patches
+from qwen3_profile.measure import ranges
+from qwen3_profile.measure.patching import Patches
 
 LABEL = "layer.7.attn.q_proj"
 

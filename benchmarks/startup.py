@@ -90,15 +90,15 @@ def ours(clock: Clock, args: Namespace) -> None:
     argv = ["--batch-size", str(args.batch_size), "--input-len", str(args.input_len)]
     invocation = command.parse_arguments(argv)
     with command.keep_all_objects():
-        from qwen3_profile import session
+        from qwen3_profile.measure import session
 
         split_loading(clock)
         prepared = session.prepare(invocation)
     clock.lap("weights")
     from torch.profiler import ProfilerActivity, profile
 
-    from qwen3_profile import instrument
-    from qwen3_profile.model import models
+    from qwen3_profile.measure import instrument
+    from qwen3_profile.measure.model import load as models
 
     session.start_run(invocation, prepared, ROOT, argv)
     loaded = prepared.loaded
@@ -116,7 +116,7 @@ def ours(clock: Clock, args: Namespace) -> None:
 
 def split_loading(clock: Clock) -> None:
     """Books the steps of loading, the import of transformers among them, where they happen."""
-    from qwen3_profile.model import library
+    from qwen3_profile.measure.model import transformers_compat as library
 
     config, class_of, model = library.published_config, library._class_of, library.empty_model
     library.published_config = clock.booked("imports", config, "build")  # type: ignore[assignment]
@@ -129,8 +129,11 @@ def floor(clock: Clock, args: Namespace) -> None:
     from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
     clock.lap("imports")
-    from qwen3_profile import devices
-    from qwen3_profile.model import library, models, shapes, weights
+    from qwen3_profile.measure import devices
+    from qwen3_profile.measure.model import load as models
+    from qwen3_profile.measure.model import published_shapes as shapes
+    from qwen3_profile.measure.model import random_weights as weights
+    from qwen3_profile.measure.model import transformers_compat as library
 
     shape = shapes.PUBLISHED["Qwen/Qwen3-0.6B"]
     device = devices.resolve_device(None).device

@@ -71,7 +71,7 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
     # torch and transformers take seconds to import: only once all that can be refused is. Looking
     # for garbage among what they make and keep would take a fifth of that.
     with keep_all_objects():
-        from qwen3_profile.session import add_result, prepare, run_configs, start_run
+        from qwen3_profile.measure.session import add_result, prepare, run_configs, start_run
 
         prepared = prepare(invocation)
     for line in prepared.warnings:

@@ -31,11 +31,11 @@ from typing import Any
 
 from torch import nn
 
-from qwen3_profile import instrument
-from qwen3_profile.calls import Call, Phase
 from qwen3_profile.errors import OutputError
-from qwen3_profile.instrument import Instrumentation
-from qwen3_profile.own_model import record_call
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.executions.model_call import Call, Phase
+from qwen3_profile.measure.executions.user_model import record_call
+from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE

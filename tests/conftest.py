@@ -88,7 +88,7 @@ class Commands:
         """The main job, in this process, on the CPU."""
         from qwen3_profile.__main__ import main
 
-        with mock.patch("qwen3_profile.devices._cpu_flags", return_value=self.cpu_flags):
+        with mock.patch("qwen3_profile.measure.devices._cpu_flags", return_value=self.cpu_flags):
             return _call(main, cwd, self.arguments(argv))
 
     def export(self, cwd: Path, *argv: object) -> Done:

@@ -9,7 +9,7 @@ from kineto import LEAF_NS, cpu_op, forward_pass, host, kernel, label, launch, s
 from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.config import RunConfig
-from qwen3_profile.model.shapes import PUBLISHED
+from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.passes.pass_times import StepTimes, merge_steps, read_steps
 from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.run_json import (

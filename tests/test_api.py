@@ -25,8 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache
 
 import qwen3_profile
-from qwen3_profile import api, instrument, labels, offline
+from qwen3_profile import api, labels, offline
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
+from qwen3_profile.measure import instrument
 from qwen3_profile.views.report.build import build_report
 
 SIZES = {

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from qwen3_profile.compiled.comparison import (  # noqa: E402
+from qwen3_profile.measure.executions.logits_check import (  # noqa: E402
     Output,
     allowed_error,
     largest_error,

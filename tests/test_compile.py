@@ -192,7 +192,10 @@ def test_outputs_that_differ_are_refused(commands: Commands, tmp_path: Path) -> 
         "compile",
         lambda self, **_: compile_with(self, backend="eager", dynamic=False),
     )
-    with fast, mock.patch("qwen3_profile.compiled.capture.largest_error", return_value=0.5):
+    with (
+        fast,
+        mock.patch("qwen3_profile.measure.executions.compiled.largest_error", return_value=0.5),
+    ):
         done = commands.profile(tmp_path, *_FEW, "--compile")
     assert done.code == 1
     (error,) = done.errors
@@ -203,7 +206,7 @@ def test_several_executions_load_the_model_once(commands: Commands, tmp_path: Pa
     """And say once what there is to say of it."""
     import torch
 
-    from qwen3_profile import session
+    from qwen3_profile.measure import session
 
     compile_with = torch.nn.Module.compile
     fast = mock.patch.object(

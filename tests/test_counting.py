@@ -10,13 +10,14 @@ from conftest import _DENSE, Commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_profile import instrument, labels
+from qwen3_profile import labels
 from qwen3_profile.config import ModelRequest
-from qwen3_profile.generation import Generation
-from qwen3_profile.model.models import LoadedModel, load_model
-from qwen3_profile.ranges import leaf
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.count_bytes import count_pass
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.ranges import leaf
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
-from qwen3_profile.traffic.counting import count_pass
 
 HIDDEN, FFN, VOCAB = _DENSE["hidden_size"], _DENSE["intermediate_size"], _DENSE["vocab_size"]
 HEADS, KV_HEADS = _DENSE["num_attention_heads"], _DENSE["num_key_value_heads"]

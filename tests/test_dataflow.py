@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 
 from torch import fx  # noqa: E402
 
-from qwen3_profile.compiled import schedules  # noqa: E402
-from qwen3_profile.compiled.dataflow import computed_nodes  # noqa: E402
-from qwen3_profile.compiled.inductor import recorded  # noqa: E402
-from qwen3_profile.compiled.module_labels import ModuleLabels  # noqa: E402
+from qwen3_profile.measure.inductor import schedules  # noqa: E402
+from qwen3_profile.measure.inductor.dataflow import computed_nodes  # noqa: E402
+from qwen3_profile.measure.inductor.hooks import recorded  # noqa: E402
+from qwen3_profile.measure.inductor.module_labels import ModuleLabels  # noqa: E402
 
 
 class _Lowering:

@@ -261,7 +261,7 @@ def test_an_unknown_model_names_the_nearest(commands: Commands, tmp_path: Path) 
 def test_the_model_is_loaded_once_for_all_configs_of_a_dtype(
     commands: Commands, tmp_path: Path
 ) -> None:
-    from qwen3_profile import session
+    from qwen3_profile.measure import session
 
     dtypes = ["float32", "bfloat16", "float32", "bfloat16"]
     entries = ({"batch_size": n, "dtype": dtype} for n, dtype in enumerate(dtypes, 1))

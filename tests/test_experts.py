@@ -18,9 +18,10 @@ from torch import nn
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError
-from qwen3_profile.model import experts, models
-from qwen3_profile.model.experts import RoutingCounter, counted_routing
-from qwen3_profile.model.memory import least_needed
+from qwen3_profile.measure.model import experts
+from qwen3_profile.measure.model import load as models
+from qwen3_profile.measure.model.experts import RoutingCounter, counted_routing
+from qwen3_profile.measure.model.memory import least_needed
 from qwen3_profile.run_folder.routing import LayerRouting, routing_sentence
 
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ import pytest
 from conftest import Commands, Done, environment, wait
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.model.memory import least_needed
-from qwen3_profile.model.shapes import Experts, Shape
+from qwen3_profile.measure.model.memory import least_needed
+from qwen3_profile.measure.model.published_shapes import Experts, Shape
 
 GIB = 1 << 30
 # A config that its run cannot end before a test has done what it wants to do.
@@ -274,7 +274,7 @@ def test_out_of_memory_in_earnest(commands: Commands, tmp_path: Path) -> None:
 def test_free_memory_knows_the_limit_of_the_process(tmp_path: Path) -> None:
     code = (
         "import resource, torch\n"
-        "from qwen3_profile.devices import free_memory_bytes\n"
+        "from qwen3_profile.measure.devices import free_memory_bytes\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (used + {GIB}, resource.RLIM_INFINITY))\n"
         "print(free_memory_bytes(torch.device('cpu')))\n"
@@ -426,7 +426,7 @@ def test_arguments_that_are_no_text(commands: Commands, tmp_path: Path) -> None:
 def test_a_model_that_raises(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    from qwen3_profile.generation import Generation
+    from qwen3_profile.measure.executions.eager import Generation
 
     def fail(*_: object) -> None:
         raise error("line one\nline two")

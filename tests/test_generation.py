@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from qwen3_profile import generation
 from qwen3_profile.config import CACHES
-from qwen3_profile.generation import Generation
+from qwen3_profile.measure.executions import eager as generation
+from qwen3_profile.measure.executions.eager import Generation
 
 LAYERS = 2
 BATCH, LENGTH = 2, 5

@@ -15,10 +15,10 @@ from graphs import Op, replay, small_pass
 from test_generation import model
 from test_graph_labels import labelled, load, names, of_step
 
-from qwen3_profile import instrument, ranges
 from qwen3_profile.errors import TraceError
-from qwen3_profile.generation import Generation
-from qwen3_profile.graphs.annotations import annotated_capture, plain_capture
+from qwen3_profile.measure import instrument, ranges
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.passes.cuda_graphs.assign import label_replays
 from qwen3_profile.run_folder.run_json import read_nodes, write_nodes
 

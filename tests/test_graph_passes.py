@@ -12,11 +12,11 @@ from test_generation import model
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError
-from qwen3_profile.generation import Generation
-from qwen3_profile.graphs import passes as graph_passes
-from qwen3_profile.graphs.passes import FixedPass, Graph, as_captured, check_logits
-from qwen3_profile.model.caches import counters, slides
-from qwen3_profile.model.inputs import Inputs, config_inputs
+from qwen3_profile.measure.executions import cuda_graph as graph_passes
+from qwen3_profile.measure.executions.cuda_graph import FixedPass, Graph, as_captured, check_logits
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model.inputs import Inputs, config_inputs
+from qwen3_profile.measure.model.kv_cache import counters, slides
 
 __all__ = ["model"]
 

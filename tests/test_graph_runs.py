@@ -19,13 +19,13 @@ from kineto import document, write
 from samples import run as sample_run
 from test_report import assert_rows_add_up, data_of
 
-from qwen3_profile import session
-from qwen3_profile.capture import Capture
 from qwen3_profile.config import ModelRequest, RunConfig
-from qwen3_profile.graphs import runs as graph_runs
-from qwen3_profile.graphs.passes import FixedPass
-from qwen3_profile.model.models import LoadedModel, load_model
-from qwen3_profile.profiling import Recorder, Traced
+from qwen3_profile.measure import session
+from qwen3_profile.measure.executions import graph_runs
+from qwen3_profile.measure.executions.cuda_graph import FixedPass
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.profiler import Recorder, Traced
+from qwen3_profile.measure.run_context import Capture
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.run_json import read_run, write_run

@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # The first chain, from a config to a trace on disk, is the only one that may import these.
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"}
 TORCH_SIDE = {
-    "api", "model.attention", "model.caches", "calls", "capture", "devices", "environment",
-    "model.experts", "model.families", "generation", "graphs.annotations", "graphs.passes",
-    "graphs.runs", "model.hub", "model.inputs", "instrument", "model.library", "model.memory",
-    "model.models", "own_model", "patching", "profiling", "model.prompts", "ranges", "rawtrace",
-    "session", "model.structure", "training", "model.weights", "compiled.compilation",
-    "compiled.capture", "compiled.comparison", "compiled.inductor", "compiled.kernel_bytes",
-    "compiled.dataflow", "compiled.module_labels", "compiled.schedules", "measuring",
-    "traffic.counting", "traffic.op_bytes",
+    "api", "measure.model.attention", "measure.model.kv_cache", "measure.executions.model_call", "measure.run_context", "measure.devices", "measure.environment",
+    "measure.model.experts", "measure.model.other_decoders", "measure.executions.eager", "measure.executions.graph_annotations", "measure.executions.cuda_graph",
+    "measure.executions.graph_runs", "measure.model.hub", "measure.model.inputs", "measure.instrument", "measure.model.transformers_compat", "measure.model.memory",
+    "measure.model.load", "measure.executions.user_model", "measure.patching", "measure.profiler", "measure.model.prompts", "measure.ranges", "measure.trace_file",
+    "measure.session", "measure.model.structure", "measure.executions.train_step", "measure.model.random_weights", "measure.executions.compilation",
+    "measure.executions.compiled", "measure.executions.logits_check", "measure.inductor.hooks", "measure.inductor.kernel_bytes",
+    "measure.inductor.dataflow", "measure.inductor.module_labels", "measure.inductor.schedules", "measure.measurement",
+    "measure.count_bytes", "measure.op_bytes",
 }  # fmt: skip
 
 # The second chain; no stage may know of one behind it, be it on a detour.

@@ -8,11 +8,11 @@ from unittest import mock
 import pytest
 import torch
 
-from qwen3_profile.compiled import inductor
-from qwen3_profile.compiled.inductor import Compilations, _frames, check_inductor
-from qwen3_profile.compiled.module_labels import ModuleLabels
-from qwen3_profile.compiled.node_labels import Frame
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.measure.inductor import hooks as inductor
+from qwen3_profile.measure.inductor.hooks import Compilations, _frames, check_inductor
+from qwen3_profile.measure.inductor.module_labels import ModuleLabels
+from qwen3_profile.measure.inductor.node_labels import Frame
 
 
 class Model: ...
@@ -69,7 +69,9 @@ def test_only_the_first_frame_is_the_model() -> None:
     roots = []
     for frame in (3, 3, 4):
         compile_id = mock.Mock(frame_id=frame)
-        with mock.patch("qwen3_profile.compiled.inductor._compile_id", return_value=compile_id):
+        with mock.patch(
+            "qwen3_profile.measure.inductor.hooks._compile_id", return_value=compile_id
+        ):
             roots.append(found._frame_root())
     assert roots == ["model.layers.*", "model.layers.*", None]
 
@@ -128,7 +130,7 @@ def test_a_torch_that_leaves_out_librarys_calls_is_too_old(monkeypatch: pytest.M
     [
         (
             "cpu",
-            "qwen3_profile.compiled.inductor._has_cpp_compiler",
+            "qwen3_profile.measure.inductor.hooks._has_cpp_compiler",
             r"needs a C\+\+ compiler on a CPU",
         ),
         ("cuda", "importlib.util.find_spec", "needs Triton on a GPU"),

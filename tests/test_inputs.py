@@ -16,11 +16,11 @@ from qwen3_profile.__main__ import main
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import ModelRequest, RunConfig, read_prompts
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, ModelError
-from qwen3_profile.generation import Generation
-from qwen3_profile.model import hub
-from qwen3_profile.model.inputs import Inputs, config_inputs
-from qwen3_profile.model.models import LoadedModel, load_model, make_inputs
-from qwen3_profile.model.prompts import encode_prompts
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model import hub
+from qwen3_profile.measure.model.inputs import Inputs, config_inputs
+from qwen3_profile.measure.model.load import LoadedModel, load_model, make_inputs
+from qwen3_profile.measure.model.prompts import encode_prompts
 
 CPU = torch.device("cpu")
 RAGGED = RunConfig(4, 9, "float32", inputs="ragged")

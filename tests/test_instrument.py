@@ -28,8 +28,9 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
-from qwen3_profile import instrument, labels, ranges
+from qwen3_profile import labels
 from qwen3_profile.errors import ModelError, RunError
+from qwen3_profile.measure import instrument, ranges
 
 SHAPE = {
     "vocab_size": 64,

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_profile.compiled import kernel_bytes, schedules
-from qwen3_profile.compiled.inductor import recorded
-from qwen3_profile.compiled.module_labels import ModuleLabels
+from qwen3_profile.measure.count_bytes import count_pass
+from qwen3_profile.measure.inductor import kernel_bytes, schedules
+from qwen3_profile.measure.inductor.hooks import recorded
+from qwen3_profile.measure.inductor.module_labels import ModuleLabels
 from qwen3_profile.run_folder.provenance import Kernel
-from qwen3_profile.traffic.counting import count_pass
 
 F32, I64 = 4, 8
 x, y = torch.ones(4, 64), torch.ones(4, 64)

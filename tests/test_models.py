@@ -16,11 +16,15 @@ import pytest
 import torch
 import transformers
 
-from qwen3_profile import devices
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ConfigError, ModelError
-from qwen3_profile.model import attention, hub, library, memory, models, shapes, weights
-from qwen3_profile.model.shapes import PUBLISHED, Experts, Shape
+from qwen3_profile.measure import devices
+from qwen3_profile.measure.model import attention, hub, memory
+from qwen3_profile.measure.model import load as models
+from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import random_weights as weights
+from qwen3_profile.measure.model import transformers_compat as library
+from qwen3_profile.measure.model.published_shapes import PUBLISHED, Experts, Shape
 
 CPU = torch.device("cpu")
 DENSE = Shape(64, 128, 3, 4, 2, True, head_dim=32, vocab_size=500)

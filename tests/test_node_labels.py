@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_profile.compiled.kernel_parts import event_name, kernel_parts
-from qwen3_profile.compiled.node_labels import Frame, Node, label_nodes
+from qwen3_profile.measure.inductor.kernel_parts import event_name, kernel_parts
+from qwen3_profile.measure.inductor.node_labels import Frame, Node, label_nodes
 from qwen3_profile.run_folder.provenance import PartShare
 
 LAYER = "model.layers.0"

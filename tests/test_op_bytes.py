@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qwen3_profile.traffic.op_bytes import op_bytes, op_name, region_bytes
+from qwen3_profile.measure.op_bytes import op_bytes, op_name, region_bytes
 
 F32, I64 = 4, 8
 x = torch.zeros(4, 8)  # 128 bytes

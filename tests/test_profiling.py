@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile import profiling
 from qwen3_profile.cli.console import keep_all_objects
-from qwen3_profile.profiling import Recorder, frozen_heap, no_collections
-from qwen3_profile.ranges import leaf
+from qwen3_profile.measure import profiler as profiling
+from qwen3_profile.measure.profiler import Recorder, frozen_heap, no_collections
+from qwen3_profile.measure.ranges import leaf
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.model import shapes
-from qwen3_profile.model.shapes import PUBLISHED, Experts, Shape
+from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model.published_shapes import PUBLISHED, Experts, Shape
 
 # Total, outside the embeddings, per token, KV bytes per token in bfloat16; counted on the
 # classes of transformers, and in agreement with the model cards.
@@ -152,5 +152,7 @@ def test_cut() -> None:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, qwen3_profile.model.shapes; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, qwen3_profile.measure.model.published_shapes; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,7 +18,7 @@ from test_report import data_of
 from qwen3_profile import trace_forward
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
-from qwen3_profile.model.models import load_model
+from qwen3_profile.measure.model.load import load_model
 from qwen3_profile.passes.pass_times import merge_steps
 from qwen3_profile.run_folder.bytes_moved import (
     Moved,
@@ -139,7 +139,7 @@ def test_code_that_cannot_be_counted_costs_the_bytes_alone(
     commands: Commands, tmp_path: Path
 ) -> None:
     refused = NotImplementedError("no rule for\nthis mode")
-    with mock.patch("qwen3_profile.measuring.count_pass", side_effect=refused):
+    with mock.patch("qwen3_profile.measure.measurement.count_pass", side_effect=refused):
         done = commands.profile(tmp_path, "--dtype", "float32")
     assert done.code == 0, done.err
     (found,) = done.records()

@@ -9,10 +9,10 @@ import torch
 from conftest import Commands
 
 from qwen3_profile.config import ModelRequest, RunConfig
-from qwen3_profile.model.inputs import Inputs, config_inputs
-from qwen3_profile.model.memory import least_needed
-from qwen3_profile.model.models import LoadedModel, load_model
-from qwen3_profile.training import TrainStep, next_tokens, with_gradients
+from qwen3_profile.measure.executions.train_step import TrainStep, next_tokens, with_gradients
+from qwen3_profile.measure.model.inputs import Inputs, config_inputs
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.model.memory import least_needed
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""From a request to a run folder: the only part that imports torch."""

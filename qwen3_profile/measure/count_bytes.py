@@ -1,0 +1,88 @@
+"""A forward pass of a labelled model in, the bytes that its operators move under each label out.
+
+The pass runs under a dispatch mode of torch, which sees every operator on its way to the device;
+nobody times it. An operator that is made of others is taken apart into these, as torch does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qwen3_profile.gaps import gap_label, is_container
+from qwen3_profile.measure import ranges
+from qwen3_profile.measure.op_bytes import op_bytes
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, gather
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+def count_pass(forward: Callable[[], object]) -> Traffic:
+    """What `forward`, a pass of a labelled model, moves under each of its labels."""
+    counting = _Counting()
+    with ranges.told_to(counting.opened), counting:
+        forward()
+    return counting.traffic()
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What ran so far, in order: the labels that were opened, and operators under the innermost."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._open = [""]
+        self._ran: list[tuple[str, Moved | None]] = []
+
+    @contextmanager
+    def opened(self, label: str) -> Iterator[None]:
+        """The range of a label."""
+        self._open.append(label)
+        self._ran.append((label, None))
+        try:
+            yield
+        finally:
+            self._open.pop()
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if _is_made_of_others(func, args):
+            with self:
+                return func._op_dk(_COMPOSITE, *args, **kwargs)
+        out = func(*args, **kwargs)
+        moved = op_bytes(func, args, kwargs, out)
+        if moved != 0:
+            self._ran.append((self._open[-1], Moved(1, moved)))
+        return out
+
+    def traffic(self) -> Traffic:
+        """The sums by label; what lies between labels has the name of its gap."""
+        inner = [
+            label if moved is None or not is_container(label) else None
+            for label, moved in self._ran
+        ]
+        return gather(
+            (label if inner[at] is not None else gap_label(label, inner, at), moved)
+            for at, (label, moved) in enumerate(self._ran)
+            if moved is not None
+        )
+
+
+def _is_made_of_others(func: OpOverload, args: tuple[Any, ...]) -> bool:
+    """Whether the device has no code of its own for it."""
+    name: str = func.name()  # type: ignore[no-untyped-call]
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not has_kernel(name, "CompositeImplicitAutograd"):
+        return False
+    device = next((each.device.type for each in args if isinstance(each, torch.Tensor)), "cpu")
+    return not has_kernel(name, device.upper())

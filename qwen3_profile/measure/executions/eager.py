@@ -1,0 +1,125 @@
+"""A model and token ids in, one prefill and its decode steps out: forwards as serving does them.
+
+Every forward runs in inference mode, with the KV cache, and computes the logits of the last
+position only. In a generation each forward is followed by the greedy choice of the next token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from qwen3_profile.measure.model.kv_cache import static_cache, takes_positions
+from qwen3_profile.measure.ranges import leaf
+
+
+class Generation:
+    """One batch of sequences under way: a prefill, then as many decode steps as were announced.
+
+    Args:
+        model: of a `LoadedModel`.
+        input_ids: int64 [batch_size, input_len].
+        decode_steps: how many tokens per sequence will follow; with 0 no token is chosen at all.
+        cache: "dynamic" grows by each token, "static" is allocated at its full length at once.
+        mask: int64 [batch_size, input_len], 0 where a sequence is padded on the left; None where
+            none is.
+        kept: a static cache to use again in place of a new one; it is emptied. What is compiled, or
+            captured as a graph, goes on working on the tensors that it has seen first.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        decode_steps: int = 0,
+        cache: str = "dynamic",
+        mask: torch.Tensor | None = None,
+        kept: Any = None,
+    ) -> None:
+        self._model = model
+        self._input_ids = input_ids
+        self._decode_steps = decode_steps
+        self._takes_positions = takes_positions(model)
+        self._length = 0
+        self._next_ids: torch.Tensor | None = None
+        batch_size, input_len = input_ids.shape
+        self._cache: Any = None
+        self._mask, self._positions = whole_mask(mask, decode_steps)
+        self._logits: torch.Tensor | None = None
+        if kept is not None:
+            kept.reset()
+            self._cache = kept
+        elif cache == "static":
+            self._cache = static_cache(model, batch_size, input_len + decode_steps)
+
+    @property
+    def next_ids(self) -> torch.Tensor | None:
+        """The tokens chosen last, int64 [batch_size, 1]; None where none was chosen."""
+        return self._next_ids
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Those of the last forward, [batch_size, 1, vocab_size].
+
+        Raises:
+            RuntimeError: nothing was prefilled.
+        """
+        if self._logits is None:
+            raise RuntimeError("no logits: call prefill first")
+        return self._logits
+
+    def choose(self, next_ids: torch.Tensor | None) -> None:
+        """Makes others the next tokens than those that were chosen last."""
+        self._next_ids = next_ids
+
+    @torch.inference_mode()
+    def prefill(self) -> None:
+        """The forward over the whole input."""
+        self._forward(self._input_ids)
+
+    @torch.inference_mode()
+    def decode(self) -> None:
+        """The forward of the token that the one before chose, for each sequence.
+
+        Raises:
+            RuntimeError: nothing was prefilled, or no decode step was announced.
+        """
+        if self._next_ids is None:
+            raise RuntimeError("no token to decode: call prefill first")
+        self._forward(self._next_ids)
+
+    def _forward(self, input_ids: torch.Tensor) -> None:
+        start, end = self._length, self._length + input_ids.shape[1]
+        given = {}
+        if self._takes_positions:
+            given["cache_position"] = torch.arange(start, end, device=input_ids.device)
+        if self._mask is not None and self._positions is not None:
+            given["attention_mask"] = self._mask[:, :end]
+            given["position_ids"] = self._positions[:, start:end]
+        output = self._model(
+            input_ids=input_ids,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **given,
+        )
+        self._cache = output.past_key_values
+        self._logits = output.logits
+        self._length = end
+        if self._decode_steps:
+            with leaf("sample"):
+                self._next_ids = output.logits[:, -1:].argmax(-1)
+
+
+def whole_mask(
+    mask: torch.Tensor | None, decode_steps: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The mask of the input and of all that will be decoded, and the position of each token.
+
+    Made beforehand, so that no step has to lengthen them. Padding has position 0; it is never seen.
+    """
+    if mask is None:
+        return None, None
+    whole = torch.cat((mask, mask.new_ones(mask.shape[0], decode_steps)), dim=1)
+    return whole, (whole.cumsum(dim=1) - 1).clamp(min=0)

@@ -1,0 +1,77 @@
+"""A model and a batch in, training steps without their optimizer out: forward, loss, backward.
+
+The forward computes the logits of all positions and keeps no KV cache. The model stays in eval
+mode, which in a Qwen3 differs from train mode in nothing that runs: it has no dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from qwen3_profile.labels import BACKWARD, LOSS
+from qwen3_profile.measure.model.inputs import Inputs
+from qwen3_profile.measure.ranges import annotation, leaf
+
+_IGNORED = -100
+
+
+class TrainStep:
+    """Forward and backward over one batch, as often as wanted.
+
+    Args:
+        model: of a `LoadedModel`, inside `with_gradients`.
+        inputs: of at least two tokens in its longest sequence.
+    """
+
+    def __init__(self, model: Any, inputs: Inputs) -> None:
+        self._model = model
+        self._given: dict[str, torch.Tensor] = {"input_ids": inputs.ids}
+        if inputs.mask is not None:
+            positions = (inputs.mask.cumsum(dim=1) - 1).clamp(min=0)
+            self._given |= {"attention_mask": inputs.mask, "position_ids": positions}
+        self._targets = next_tokens(inputs)
+
+    @torch.enable_grad()
+    def run(self) -> torch.Tensor:
+        """One step, which adds to the gradients of the parameters; its loss, a float32 scalar."""
+        logits = self._model(**self._given, use_cache=False).logits
+        with leaf(LOSS):
+            loss = functional.cross_entropy(
+                logits.float().flatten(0, 1), self._targets.flatten(), ignore_index=_IGNORED
+            )
+        with annotation(BACKWARD):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def forget(self) -> None:
+        """Drops the gradients, as an optimizer does before the next step."""
+        self._model.zero_grad(set_to_none=True)
+
+
+def next_tokens(inputs: Inputs) -> torch.Tensor:
+    """int64 [batch_size, input_len]: the token after each, or -100 where none is to be foretold."""
+    ids = inputs.ids
+    if inputs.mask is not None:
+        ids = ids.masked_fill(inputs.mask == 0, _IGNORED)
+    targets = functional.pad(ids[:, 1:], (0, 1), value=_IGNORED)
+    # Padding is followed by a first token, which nothing foretells.
+    return targets if inputs.mask is None else targets.masked_fill(inputs.mask == 0, _IGNORED)
+
+
+@contextmanager
+def with_gradients(model: Any) -> Iterator[None]:
+    """Inside the block all weights want gradients; after it they are as before, and have none."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, wanted in before:
+            parameter.requires_grad_(wanted)
+            parameter.grad = None

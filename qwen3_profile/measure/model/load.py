@@ -1,0 +1,297 @@
+"""The model of a run: a request -> a decoder on its device with weights, its inputs and forward."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qwen3_profile.config import ModelRequest
+from qwen3_profile.errors import ModelError
+from qwen3_profile.measure.model import attention, experts, hub
+from qwen3_profile.measure.model import other_decoders as families
+from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import random_weights as weights
+from qwen3_profile.measure.model import transformers_compat as library
+from qwen3_profile.measure.model.hub import Source
+from qwen3_profile.measure.model.memory import WeightSize, check_weights, is_out_of_memory, size_of
+from qwen3_profile.measure.model.published_shapes import Shape
+
+_UNBUILDABLE = "has a config that no model can be built from"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFacts:
+    """What is known about a loaded model; plain values only.
+
+    shape: as it ran, so `shape.num_hidden_layers` is the number of layers used.
+    published_layers: the number of layers of the whole model.
+    moe_layers: indices of the layers with a mixture of experts, ascending.
+    parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
+    weight_bytes: the memory that the weights take.
+    kv_bytes_per_token: what each token of each sequence adds to the KV cache.
+    is_qwen3: whether the arithmetic of `shapes` holds; else parameters are counted, and the KV
+        cache may be smaller than told.
+    """
+
+    shape: Shape
+    published_layers: int
+    moe_layers: tuple[int, ...]
+    parameter_count: int
+    active_parameter_count: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+    is_qwen3: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run.
+
+    model: the transformers model, in eval mode, on `device`.
+    requested_name: as the user wrote it; `name`: what was loaded in its stead.
+    weights: "pretrained" or "random".
+    weights_source: where the weights are from: "directory", "cache", "hub" or "generated".
+    default_attention: transformers' own choice of an attention implementation.
+    default_experts: its own choice of an implementation of experts; empty for a dense model.
+    warnings: lines that the command line has to print.
+    """
+
+    model: Any
+    requested_name: str
+    name: str
+    weights: str
+    weights_source: str
+    dtype: str
+    device: torch.device
+    facts: LoadedFacts
+    default_attention: str
+    warnings: tuple[str, ...]
+    default_experts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is going to be loaded; made before anything slow happens.
+
+    shape: the published shape, whole; None where a config file has to be read.
+    """
+
+    name: str
+    source: Source
+    random: bool
+    shape: Shape | None
+    warnings: tuple[str, ...]
+
+
+def load_model(
+    request: ModelRequest, dtype: str, attn_implementation: str | None, device: torch.device
+) -> LoadedModel:
+    """Loads the model that `request` asks for, or makes one of its shape with random weights.
+
+    Args:
+        request: name, weights and number of layers; its device is ignored for `device`.
+        dtype: of the weights, one of config.DTYPES.
+        attn_implementation: a name that transformers knows, or None for its own choice.
+        device: where the model goes, as `resolve_device` gives it.
+
+    Raises:
+        ModelError: the model is not known, not there, not loadable, or too large for `device`.
+    """
+    plan = _make_plan(request)
+    torch_dtype: torch.dtype = getattr(torch, dtype)
+    try:
+        if plan.random:
+            model, layers = _random_model(plan, request, torch_dtype, device)
+        else:
+            model, layers = _pretrained_model(plan, request, torch_dtype, device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
+        raise ModelError(plan.name, what, "lower --num-layers") from error
+    loaded = LoadedModel(
+        model=model,
+        requested_name=request.name,
+        name=plan.name,
+        weights="random" if plan.random else "pretrained",
+        weights_source="generated" if plan.random else plan.source.place,
+        dtype=dtype,
+        device=device,
+        facts=_facts_of(model, layers, torch_dtype),
+        default_attention=attention.attention_of(model),
+        warnings=plan.warnings,
+        default_experts=experts.experts_of(model),
+    )
+    set_attention(loaded, attn_implementation)
+    return loaded
+
+
+def set_attention(loaded: LoadedModel, name: str | None) -> str:
+    """Makes the same weights run with another attention implementation; returns its name.
+
+    Args:
+        loaded: the model.
+        name: one that transformers knows; None for its own choice.
+
+    Raises:
+        ModelError: it is not known, not installed, or cannot work with this model.
+    """
+    wanted = loaded.default_attention if name is None else name
+    if attention.attention_of(loaded.model) != wanted:
+        attention.set_attention(loaded.model, wanted)
+    return attention.attention_of(loaded.model)
+
+
+def set_experts(loaded: LoadedModel, name: str | None) -> str:
+    """Makes the same weights run with another implementation of experts; returns its name.
+
+    Args:
+        loaded: the model.
+        name: one of `experts.experts_names()`; None for transformers' own choice.
+
+    Returns:
+        The name of what runs; empty for a dense model.
+
+    Raises:
+        ModelError: it is not offered, cannot work here, or the model has no experts.
+    """
+    wanted = loaded.default_experts if name is None else name
+    if wanted:
+        experts.set_experts(loaded.model, wanted)
+    return experts.experts_of(loaded.model)
+
+
+def make_inputs(
+    vocab_size: int, batch_size: int, input_len: int, seed: int, device: torch.device
+) -> torch.Tensor:
+    """Token ids, int64 [batch_size, input_len], drawn from `seed`, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (batch_size, input_len), generator=generator).to(device)
+
+
+@torch.inference_mode()
+def prefill(model: Any, input_ids: torch.Tensor) -> Any:
+    """One forward pass as serving does it: a fresh KV cache, the logits of the last position.
+
+    Args:
+        model: of a `LoadedModel`.
+        input_ids: int64 [batch_size, input_len].
+
+    Returns:
+        transformers' output: `logits` [batch_size, 1, vocab_size] and `past_key_values`.
+    """
+    return model(input_ids=input_ids, use_cache=True, logits_to_keep=1)
+
+
+def _make_plan(request: ModelRequest) -> _Plan:
+    """Decides which model with which weights; asks the cache and the hub where that decides."""
+    local = hub.is_directory(request.name)
+    found = None if local else shapes.lookup(request.name)
+    name = found.name if found else request.name
+    random_only = request.weights == "random"
+    if random_only and found:
+        source = Source("nowhere", name, has_weights=False)
+    else:
+        source = hub.locate(name, ask_hub=not random_only)
+    warnings = [_alias_warning(request.name, name)] if found and found.is_alias else []
+    if not source.has_weights and found is None and source.place == "nowhere":
+        what = f"is not a published Qwen3 text model, and {source.reason}"
+        raise ModelError(request.name, what, shapes.nearest(request.name))
+    if not source.has_weights and request.weights == "pretrained":
+        do = "give a local directory, or --weights random for random weights of the same shape"
+        raise ModelError(name, f"has no weights here: {source.reason}", do)
+    random = random_only or not source.has_weights
+    if random and not random_only:
+        warnings.append(_random_warning(name, source.reason))
+    shape = found.shape if found and random else None
+    return _Plan(name, source, random, shape, tuple(warnings))
+
+
+def _random_model(
+    plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, int]:
+    """The model with random weights, and the number of layers of the whole one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+
+        def start_filling(count: int) -> Any:
+            return thread.submit(weights.random_values, count, dtype, device, request.seed)
+
+        if plan.shape is not None:
+            shape = shapes.cut(plan.name, plan.shape, request.num_layers)
+            check_weights(plan.name, size_of(shape), dtype, device)
+            # The size is known already: filled while the next line imports transformers.
+            filling = start_filling(shapes.parameter_count(shape))
+            model = library.empty_model(library.published_config(shape, dtype))
+            layers = plan.shape.num_hidden_layers
+        else:
+            config, layers = library.read_config(plan.source, request.num_layers, dtype)
+            _check_config(plan.name, config, dtype, device)
+            with library.explained(plan.name, _UNBUILDABLE):
+                model = library.empty_model(config)
+            filling = start_filling(weights.values_needed(model))
+        weights.fill(model, filling.result())
+    return model, layers
+
+
+def _pretrained_model(
+    plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, int]:
+    """The model with its own weights, and the number of layers of the whole one."""
+    config, layers = library.read_config(plan.source, request.num_layers, dtype)
+    _check_config(plan.name, config, dtype, device)
+    return library.pretrained_model(plan.source, config, dtype).to(device), layers
+
+
+def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuses weights that do not fit; what `shapes` does not know is counted in an empty model."""
+    if library.is_qwen3(config):
+        size = size_of(library.shape_of(config))
+    else:
+        with library.explained(name, _UNBUILDABLE):
+            counted = families.count(library.empty_model(config), config)
+        size = WeightSize(counted.parameters, counted.outside, config.num_hidden_layers)
+    check_weights(name, size, dtype, device)
+
+
+def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
+    """The facts of a loaded model; those of another than Qwen3 are counted in it."""
+    facts = _facts(library.shape_of(model.config), published_layers, dtype)
+    if library.is_qwen3(model.config):
+        return facts
+    counted = families.count(model, model.config)
+    return dataclasses.replace(
+        facts,
+        moe_layers=counted.moe_layers,
+        parameter_count=counted.parameters,
+        active_parameter_count=counted.active,
+        weight_bytes=counted.parameters * dtype.itemsize,
+        is_qwen3=False,
+    )
+
+
+def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
+    count = shapes.parameter_count(shape)
+    return LoadedFacts(
+        shape=shape,
+        published_layers=published_layers,
+        moe_layers=tuple(sorted(shapes.moe_layers(shape))),
+        parameter_count=count,
+        active_parameter_count=shapes.active_parameter_count(shape),
+        weight_bytes=count * dtype.itemsize,
+        kv_bytes_per_token=shapes.kv_bytes_per_token(shape, dtype.itemsize),
+    )
+
+
+def _alias_warning(requested: str, name: str) -> str:
+    return f"{requested} was never published: profiling {name}, the smallest Qwen3, instead"
+
+
+def _random_warning(name: str, reason: str) -> str:
+    return (
+        f"{name}: random weights, because {reason}; timings of a dense model do not depend on "
+        "the values, those of a mixture of experts depend on how they route"
+    )

@@ -1,0 +1,141 @@
+"""Decoders other than Qwen3, as transformers knows them: a model type -> classes, an empty model.
+
+Nothing here is about one family: the classes are those of transformers' own mappings, the sizes are
+read under the names that configs share, and parameters are counted in the model itself. Importing
+the mappings takes longer than importing one class, so Qwen3 does not come this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from qwen3_profile.measure.model.published_shapes import Shape
+from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a model is made of, counted in its modules.
+
+    moe_layers: the indices of the layers with a mixture of experts.
+    parameters: all, a tied head once. active: without the experts that a token does not use.
+    outside: the parameters that are in no layer.
+    """
+
+    moe_layers: tuple[int, ...]
+    parameters: int
+    active: int
+    outside: int
+
+
+def is_known(model_type: str) -> bool:
+    """Whether transformers has a causal language model of this type, without remote code."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def config_class(model_type: str) -> Any:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[model_type]
+
+
+def model_class(model_type: str) -> Any:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING[config_class(model_type)]
+
+
+def shape_of(config: Any) -> Shape:
+    """The sizes of a config; `shapes.parameter_count` and its kin do not hold for it.
+
+    Raises:
+        AttributeError: it has no layers, width, heads or vocabulary under the usual names.
+    """
+    heads = config.num_attention_heads
+    return Shape(
+        hidden_size=config.hidden_size,
+        intermediate_size=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+        tie_word_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
+        max_position_embeddings=getattr(config, "max_position_embeddings", 0),
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        vocab_size=config.vocab_size,
+    )
+
+
+def count(model: nn.Module, config: Any) -> Counted:
+    """Counts the parameters of a model, which may be without weights.
+
+    Raises:
+        ModelError: it has no decoder layers.
+    """
+    layers = find_decoder(model).layers
+    total = _parameters(model)
+    moe_layers = []
+    idle = 0
+    for index, layer in enumerate(layers):
+        experts = [part for part in _ffn_parts(layer) if part.part == "experts"]
+        if experts:
+            moe_layers.append(index)
+            idle += sum(_parameters(module) for part in experts for module in part.modules)
+    active = total - round(idle * (1 - _share_used(config)))
+    return Counted(tuple(moe_layers), total, active, total - _parameters(layers))
+
+
+def empty_model(config: Any) -> Any:
+    """The model of `config` with its parameters on the meta device, and real buffers.
+
+    Buffers hold what no checkpoint has: rotary frequencies, scales of embeddings.
+    """
+    with _parameters_on_meta():
+        return model_class(config.model_type)(config).eval()
+
+
+def _ffn_parts(layer: nn.Module) -> Iterator[Any]:
+    for block in parts_of(layer, "layer"):
+        if block.part == "ffn" and is_moe(block.modules[0]):
+            yield from parts_of(block.modules[0], "moe")
+
+
+def _share_used(config: Any) -> float:
+    """Of a layer's experts, the share that one token uses; 1 where the config does not tell."""
+    used = getattr(config, "num_experts_per_tok", None)
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    there = next((n for name in names if (n := getattr(config, name, None))), None)
+    return used / there if used and there else 1.0
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Moves each parameter to the meta device as soon as a module has it.
+
+    Only one exists at a time, and nobody writes into it, so that it takes no memory.
+    """
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            parameter = nn.Parameter(
+                torch.empty_like(parameter, device="meta"), parameter.requires_grad
+            )
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = register_empty  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]

@@ -1,0 +1,267 @@
+"""The configs and models of transformers, and where 4.51 to 5.x differ in them.
+
+In: a shape, or the place of a config. Out: configs and models of transformers. What differs by
+version: how a checkpoint's dtype is asked for, where the rotary base is kept, and how the drawing
+of first values is skipped. What else differs is known in `attention`, `caches` and `experts`.
+
+transformers is imported by the functions, not by this module: it takes seconds, in which the
+caller does other work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qwen3_profile.errors import ModelError, ProfileError
+from qwen3_profile.measure.model import other_decoders as families
+from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model.hub import Source
+
+# model_type in config.json -> the stem of its classes. All others are in `families`.
+_CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
+# In config.json, what has an entry for each layer.
+_LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
+
+
+def published_config(shape: shapes.Shape, dtype: torch.dtype) -> Any:
+    """The transformers config of a published shape.
+
+    Every field is given: the defaults of these classes are those of no published model. The
+    form is that of the published config.json files, which all versions read.
+    """
+    values: dict[str, Any] = {
+        "architectures": ["Qwen3MoeForCausalLM" if shape.experts else "Qwen3ForCausalLM"],
+        "model_type": "qwen3_moe" if shape.experts else "qwen3",
+        "attention_bias": shape.attention_bias,
+        "attention_dropout": 0.0,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden_size,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_key_value_heads": shape.num_key_value_heads,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "rope_scaling": None,
+        "rope_theta": shape.rope_theta,
+        "sliding_window": None,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": shape.vocab_size,
+    }
+    if shape.experts is not None:
+        values |= {
+            "decoder_sparse_step": shape.experts.decoder_sparse_step,
+            "mlp_only_layers": list(shape.experts.mlp_only_layers),
+            "moe_intermediate_size": shape.experts.moe_intermediate_size,
+            "norm_topk_prob": shape.experts.norm_topk_prob,
+            "num_experts": shape.experts.num_experts,
+            "num_experts_per_tok": shape.experts.num_experts_per_tok,
+            "output_router_logits": False,
+        }
+    return _config("published shape", values, dtype)
+
+
+def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> tuple[Any, int]:
+    """The config of a model directory, or of a model in the cache or on the hub.
+
+    Args:
+        source: where it is.
+        num_layers: keep the first so many layers; None for all.
+        dtype: of the weights to be.
+
+    Returns:
+        The config, cut, and the number of layers that the model has.
+
+    Raises:
+        ModelError: it cannot be read, is no decoder of transformers, or has fewer layers.
+    """
+    values = _config_values(source)
+    if "quantization_config" in values:
+        do = "take the model that it was made from"
+        raise ModelError(source.location, "is a quantised checkpoint, which is not supported", do)
+    with explained(source.location, "has a config with a value of the wrong type"):
+        whole = shape_of(_config(source.location, values, dtype))
+        shapes.parameter_count(whole)
+    cut = shapes.cut(source.location, whole, num_layers).num_hidden_layers
+    values["num_hidden_layers"] = cut
+    for key in _LISTS_OF_LAYERS:
+        if isinstance(values.get(key), list):
+            values[key] = values[key][:cut]
+    return _config(source.location, values, dtype), whole.num_hidden_layers
+
+
+def is_qwen3(config: Any) -> bool:
+    """Whether the arithmetic of `shapes` holds for a model of this config."""
+    return config.model_type in _CLASSES
+
+
+def shape_of(config: Any) -> shapes.Shape:
+    """The shape that a transformers config describes; of another than Qwen3 only its sizes."""
+    if not is_qwen3(config):
+        return families.shape_of(config)
+    experts = None
+    if config.model_type == "qwen3_moe":
+        experts = shapes.Experts(
+            num_experts=config.num_experts,
+            num_experts_per_tok=config.num_experts_per_tok,
+            moe_intermediate_size=config.moe_intermediate_size,
+            norm_topk_prob=config.norm_topk_prob,
+            decoder_sparse_step=config.decoder_sparse_step,
+            mlp_only_layers=tuple(config.mlp_only_layers or ()),
+        )
+    # transformers 5 keeps the rotary base among other things; 4 had it by itself.
+    rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
+    head_dim = getattr(config, "head_dim", None)
+    return shapes.Shape(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        tie_word_embeddings=config.tie_word_embeddings,
+        max_position_embeddings=config.max_position_embeddings,
+        rope_theta=float(rope["rope_theta"]),
+        head_dim=head_dim or config.hidden_size // config.num_attention_heads,
+        vocab_size=config.vocab_size,
+        rms_norm_eps=config.rms_norm_eps,
+        attention_bias=config.attention_bias,
+        experts=experts,
+    )
+
+
+def empty_model(config: Any) -> Any:
+    """The model of `config` on the meta device: structure without weights."""
+    if is_qwen3(config):
+        model_class = _class_of(config.model_type, "modeling", "ForCausalLM")
+        with torch.device("meta"), _no_initialisation():
+            model = model_class(config).eval()
+    else:
+        with _no_initialisation():
+            model = families.empty_model(config)
+    model.tie_weights()
+    return model
+
+
+def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
+    """The model with the weights of `source`, on the CPU; safetensors only, no remote code.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or do not fit the config.
+    """
+    from transformers.utils import logging
+
+    _check_accelerate(source.location)
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    # Layers that were cut off are not worth a report; what is missing is told below.
+    logging.set_verbosity_error()
+    try:
+        with explained(source.location, "cannot be loaded"):
+            model, report = _class_of(config.model_type, "modeling", "ForCausalLM").from_pretrained(
+                source.location,
+                config=config,
+                local_files_only=source.place != "hub",
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **{_dtype_keyword(): dtype},
+            )
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        what = f"lacks {len(missing)} of the model's weights, such as {missing[0]}"
+        raise ModelError(source.location, what, "complete it, or run with --weights random")
+    return model.eval()
+
+
+def _check_accelerate(where: str) -> None:
+    """The first release with Qwen3 calls a function of accelerate without importing it."""
+    from transformers import modeling_utils
+
+    calls = (
+        "init_empty_weights" in modeling_utils.PreTrainedModel.get_init_context.__code__.co_names
+    )
+    if calls and not hasattr(modeling_utils, "init_empty_weights"):
+        what = "cannot be loaded: this transformers loads weights only with accelerate"
+        raise ModelError(where, what, "install accelerate, or a newer transformers")
+
+
+@contextmanager
+def explained(where: str, what: str) -> Iterator[None]:
+    """Turns whatever the library raises about bad input into one line of ours."""
+    try:
+        yield
+    except (ProfileError, torch.OutOfMemoryError):
+        raise
+    # A checkpoint or a config can be wrong in so many ways that the library raises anything.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        short = text if len(text) <= 300 else f"{text[:300]} ..."
+        raise ModelError(where, f"{what}: {type(error).__name__}: {short}") from error
+
+
+def _config_values(source: Source) -> dict[str, Any]:
+    with explained(source.location, "has no readable config.json"):
+        if source.place == "directory":
+            path = Path(source.location) / "config.json"
+            values = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            config_class = _class_of("qwen3", "configuration", "Config")
+            values, _ = config_class.get_config_dict(
+                source.location, local_files_only=source.place != "hub"
+            )
+        if not isinstance(values, dict):
+            raise TypeError("it is not an object")
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or not (kind in _CLASSES or families.is_known(kind)):
+        what = f"is a model of type {kind!r}, of which this transformers has no decoder"
+        raise ModelError(source.location, what, "take a Qwen3, or a Llama, Mistral, Gemma, ...")
+    return dict(values)
+
+
+def _config(where: str, values: dict[str, Any], dtype: torch.dtype) -> Any:
+    with explained(where, "has a config that transformers refuses"):
+        name = str(dtype).removeprefix("torch.")
+        given = {key: value for key, value in values.items() if key != "dtype"}
+        config_class = _class_of(values["model_type"], "configuration", "Config")
+        return config_class.from_dict(given | {"torch_dtype": name})
+
+
+def _class_of(model_type: str, module: str, suffix: str) -> Any:
+    if model_type not in _CLASSES:
+        is_config = module == "configuration"
+        return (families.config_class if is_config else families.model_class)(model_type)
+    # Straight from its module: the automatic classes import every model first.
+    path = f"transformers.models.{model_type}.{module}_{model_type}"
+    return getattr(importlib.import_module(path), _CLASSES[model_type] + suffix)
+
+
+def _no_initialisation() -> AbstractContextManager[Any]:
+    """Spares the drawing of values that a meta device drops; it takes most of the time in 4.x."""
+    for module in ("transformers.initialization", "transformers.modeling_utils"):
+        try:
+            return importlib.import_module(module).no_init_weights()  # type: ignore[no-any-return]
+        except (AttributeError, ImportError):
+            continue
+    return nullcontext()
+
+
+def _dtype_keyword() -> str:
+    import transformers
+
+    major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"

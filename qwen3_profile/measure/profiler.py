@@ -1,0 +1,241 @@
+"""One forward pass in, its wall-clock and its trace out; bare, or under the profiler.
+
+A session of the profiler leaves CUPTI attached to the process, and every later launch pays for
+it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.
+So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUDA call. A session
+that begins before it has detached records nothing of the device, one that begins while it does can
+hang (kineto PR 1554), and so can a process that ends with no CUDA call after its last session: each
+session makes such calls itself at its end (`_detach`). A forward pass that is not timed (`settle`)
+then warms caches and clocks, and the bare one that follows is bare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch._C._profiler import _ExperimentalConfig
+from torch.profiler import ProfilerActivity, profile
+
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.profiler_log import kept_log
+from qwen3_profile.measure.trace_file import export_trace
+
+# Read by Kineto when a session ends. The user's own choice stands.
+_TEARDOWN = "TEARDOWN_CUPTI"
+os.environ.setdefault(_TEARDOWN, "1")
+# The thread on which Kineto detaches CUPTI tells nobody when it is ready for a CUDA call, nor when
+# it is done with it: both take it a few milliseconds.
+_DETACH_CALLS = 4
+_DETACH_WAIT_S = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A traced forward pass: its wall-clock in ns, and what the profiler complained of."""
+
+    profiled_ns: int
+    messages: tuple[str, ...]
+
+
+class Recorder:
+    """Times and traces forward passes on one device.
+
+    Args:
+        device: where they run; it is synchronised before and after each.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._activities = _activities(device)
+
+    def timed(self, forward: Callable[[], object]) -> int:
+        """Wall-clock of one bare forward pass in ns, with the device idle before and after."""
+        with no_collections():
+            self.synchronize()
+            start = time.perf_counter_ns()
+            forward()
+            self.synchronize()
+            return time.perf_counter_ns() - start
+
+    def traced(
+        self,
+        forward: Callable[[], object],
+        lead_in: Callable[[], None],
+        phase: Literal["prefill", "decode", "train_step"],
+        step: int,
+        path: Path,
+        keep: Callable[[profile], object] | None = None,
+    ) -> Traced:
+        """The same under profiler and, where they are installed, labels; the trace goes to `path`.
+
+        Args:
+            forward: runs once.
+            lead_in: on a device runs before `forward`, and is not recorded.
+            phase, step: the forward pass's label, and k of its `ProfilerStep#k`.
+            keep: is given the session after its end, for figures of its own.
+
+        Raises:
+            OutputError: the trace cannot be written.
+        """
+        messages: list[str] = []
+        profiler = profile(activities=self._activities, experimental_config=_cheaper())
+        with self._session(profiler, lead_in, messages), no_collections():
+            self.synchronize()
+            start = time.perf_counter_ns()
+            with instrument.step(step):
+                with instrument.phase(phase):
+                    forward()
+                self.synchronize()
+                elapsed = time.perf_counter_ns() - start
+        export_trace(profiler, path)
+        if keep is not None:
+            keep(profiler)
+        return Traced(elapsed, tuple(messages))
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all its work."""
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).synchronize(self.device)
+
+    def settle(self, lead_in: Callable[[], None]) -> None:
+        """Lets clocks and caches recover from what ran before; nothing is timed."""
+        if self.device.type != "cpu":
+            lead_in()
+            self.synchronize()
+
+    @contextlib.contextmanager
+    def attached(self, lead_in: Callable[[], None]) -> Iterator[None]:
+        """Keeps CUPTI attached in the block, between its sessions too; it detaches at the end.
+
+        For graphs: one that is captured in the block is known to CUPTI from its first node on, and
+        none must live through a detachment. The capture itself lies in no session: one that spans
+        it leaves the next with kernels that have no timestamps.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        before = os.environ[_TEARDOWN]
+        self.settle(lead_in)
+        os.environ[_TEARDOWN] = "0"
+        try:
+            self._idle_session(lead_in)
+            yield
+        finally:
+            os.environ[_TEARDOWN] = before
+            self._idle_session(lead_in)
+            self.settle(lead_in)
+
+    def _idle_session(self, lead_in: Callable[[], None]) -> None:
+        """A session that nobody reads; at its end CUPTI stays or goes, as it has been told."""
+        profiler = profile(activities=self._activities, experimental_config=_cheaper())
+        with self._session(profiler, lead_in, []):
+            lead_in()
+            self.synchronize()
+
+    @contextlib.contextmanager
+    def _session(
+        self, profiler: profile, lead_in: Callable[[], None], messages: list[str]
+    ) -> Iterator[None]:
+        """One session of the profiler; it is stopped whatever happens."""
+        with kept_log(messages), _no_word_of_cycles():
+            profiler.prepare_trace()
+        try:
+            try:
+                if self.device.type != "cpu":
+                    # Until its buffers are there CUPTI delays launches.
+                    # Its kernels must have ended, or they are recorded without their launches.
+                    lead_in()
+                    self.synchronize()
+            finally:
+                with kept_log(messages), _no_word_of_cycles():
+                    profiler.start_trace()
+            yield
+        finally:
+            with kept_log(messages):
+                profiler.stop_trace()
+            self._detach()
+
+    def _detach(self) -> None:
+        """Makes CUDA calls, during one of which Kineto detaches CUPTI if it has been told to."""
+        if self.device.type != "cuda" or os.environ[_TEARDOWN] == "0":
+            return
+        for _ in range(_DETACH_CALLS):
+            time.sleep(_DETACH_WAIT_S)
+            # After an error that the device does not survive, that error is the one to tell.
+            with contextlib.suppress(RuntimeError):
+                self.synchronize()
+
+
+@contextlib.contextmanager
+def _no_word_of_cycles() -> Iterator[None]:
+    """torch warns, in one call or another, that a session keeps its own events only; it should."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Profiler clears events")
+        yield
+
+
+def _activities(device: torch.device) -> list[ProfilerActivity]:
+    """The CPU's activity, and the device's where torch can record it."""
+    name = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA", "hpu": "HPU"}.get(device.type)
+    wanted = getattr(ProfilerActivity, name, None) if name else None
+    supported = torch.profiler.supported_activities()  # type: ignore[no-untyped-call]
+    if wanted is None or wanted not in supported:
+        return [ProfilerActivity.CPU]
+    return [ProfilerActivity.CPU, wanted]
+
+
+def _cheaper() -> _ExperimentalConfig | None:
+    """Leaves out what every op costs a call into CUPTI for, and what nothing here needs.
+
+    Device events are found by the correlation id of their launch; the External id would name the
+    op, which encloses the launch anyway. On an H200 a traced decode step of Qwen3-0.6B took 40 ms
+    without them and 45 ms with them.
+    """
+    try:
+        return _ExperimentalConfig(disable_external_correlation=True)
+    except TypeError:  # torch before 2.7
+        return None
+
+
+@contextlib.contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Spares what is there already the collections in the block: they come before every pass.
+
+    The libraries alone are several hundred thousand objects, which take a fifth of a second to
+    look through. Inside another such block, or where the caller froze them, it does nothing.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Keeps the garbage collector out of a measurement, as timeit does; collects beforehand.
+
+    Inside another such block it does nothing: collecting takes longer than a decode step.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

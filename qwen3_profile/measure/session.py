@@ -1,0 +1,235 @@
+"""An invocation in, a run on disk out, config by config. torch is imported from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from qwen3_profile.config import COMPILED, CUDA_GRAPH, Invocation, ModelRequest, RunConfig
+from qwen3_profile.errors import ConfigError, ModelError, RunError
+from qwen3_profile.measure.devices import resolve_device, slow_dtype
+from qwen3_profile.measure.environment import read_environment
+from qwen3_profile.measure.executions.compiled import CompiledCapture
+from qwen3_profile.measure.inductor.hooks import check_inductor
+from qwen3_profile.measure.model.attention import check_attention_name
+from qwen3_profile.measure.model.experts import check_experts_name
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.model.memory import release_unused
+from qwen3_profile.measure.model.prompts import encode_prompts
+from qwen3_profile.measure.profiler import frozen_heap
+from qwen3_profile.measure.run_context import Capture, unmeasured
+from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+
+# What only transformers knows: the key of a config, and who refuses a name that is none.
+_NAMES = {"attn_implementation": check_attention_name, "experts_implementation": check_experts_name}
+
+
+class Progress(Protocol):
+    """Opens a progress display of so many forward passes; gives the function that advances it."""
+
+    def __call__(
+        self, total: int, what: str
+    ) -> AbstractContextManager[Callable[[], None]]: ...  # pragma: no cover
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A device that is there and a model that is loaded on it; nothing has run yet.
+
+    configs: with the batch size and the length of the prompts, where there are prompts.
+    prompts: their token ids.
+    """
+
+    loaded: LoadedModel
+    device: torch.device
+    warnings: tuple[str, ...]
+    configs: tuple[RunConfig, ...]
+    prompts: tuple[tuple[int, ...], ...] = ()
+
+
+def prepare(invocation: Invocation) -> Prepared:
+    """Finds the device and loads the model of the first config.
+
+    Raises:
+        ConfigError: the device is not there.
+        ModelError: the model is not known, not there, or too large; or it has no tokenizer, and
+            there are prompts.
+    """
+    device = resolve_device(invocation.model.device)
+    _check_names(invocation)
+    _check_device(invocation.configs, device.device)
+    prompts, configs = _encoded(invocation)
+    loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
+    _check_experts(invocation.configs, loaded)
+    slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in invocation.configs})
+    warnings = (device.fallback, *slow, *loaded.warnings)
+    told = tuple(line for line in warnings if line)
+    return Prepared(loaded, device.device, told, configs, prompts)
+
+
+def _encoded(
+    invocation: Invocation,
+) -> tuple[tuple[tuple[int, ...], ...], tuple[RunConfig, ...]]:
+    """The prompts' token ids, and the configs with the sizes that these give them."""
+    if not invocation.prompts:
+        return (), invocation.configs
+    prompts = encode_prompts(invocation.model, invocation.prompts)
+    longest = max(map(len, prompts))  # what a config cannot do with so few it says itself
+    return prompts, tuple(
+        replace(config, batch_size=len(prompts), input_len=longest) for config in invocation.configs
+    )
+
+
+def _check_names(invocation: Invocation) -> None:
+    """Refuses a slip in a name now, and not after the configs before it."""
+    entries = invocation.entries or ("",) * len(invocation.configs)
+    for config, entry in zip(invocation.configs, entries, strict=True):
+        for key, check in _NAMES.items():
+            name = getattr(config, key)
+            try:
+                if name is not None:
+                    check(name)
+            except ModelError as error:
+                where = f"{entry}.{key}" if entry else error.where
+                raise ModelError(where, error.what, error.do) from error
+
+
+def _check_device(configs: Sequence[RunConfig], device: torch.device) -> None:
+    graphs = any(config.execution == CUDA_GRAPH for config in configs)
+    if graphs and (device.type != "cuda" or not hasattr(torch.cuda, "CUDAGraph")):
+        raise ConfigError(
+            "--cuda-graph",
+            f"needs a CUDA device, and this is {device}",
+            "leave it out, or give --device cuda",
+        )
+    if any(config.execution == COMPILED for config in configs):
+        check_inductor(device)
+
+
+def _check_experts(configs: Sequence[RunConfig], loaded: LoadedModel) -> None:
+    asked = any(config.experts_implementation is not None for config in configs)
+    if asked and not loaded.default_experts:
+        what = f"{loaded.name} has no mixture of experts"
+        raise ModelError("--experts-implementation", what, "leave it out")
+
+
+def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Sequence[str]) -> Run:
+    """What `run.json` says before the first config."""
+    started = datetime.now(timezone.utc)
+    return Run(
+        schema_version=SCHEMA_VERSION,
+        id=started.strftime("%Y%m%dT%H%M%S.%fZ"),
+        name=folder.name,
+        started=started.isoformat(timespec="milliseconds"),
+        # Bytes that are no text, as a file's name may have, cannot be written as JSON.
+        argv=tuple(word.encode(errors="backslashreplace").decode() for word in argv),
+        environment=read_environment(prepared.device),
+        model=_model_facts(prepared.loaded),
+        requested_device=invocation.model.device,
+        device=str(prepared.device),
+        seed=invocation.model.seed,
+        logits_to_keep=1,
+        use_cache=True,
+        inference_mode=True,
+        warnings=prepared.warnings,
+        configs=(),
+    )
+
+
+def run_configs(
+    invocation: Invocation, prepared: Prepared, folder: Path, progress: Progress
+) -> Iterator[ConfigResult]:
+    """Runs the configs one after the other; a failed one does not stop the others.
+
+    Those of one dtype run together, in their order, so that each model is loaded once.
+    Ends early, after an interrupted result, where the user interrupts.
+    """
+    models = _Models(invocation.model, prepared.loaded)
+    workers: set[str] = set()
+    for index, config in _by_dtype(prepared.configs):
+        worker = _unique(config.worker, index, workers)
+        try:
+            loaded = models.of_dtype(config.dtype)
+        except ModelError as error:
+            told = RunError(f"config {config.worker}: {error.where}", error.what, error.do)
+            failed = unmeasured(index, config, worker)
+            yield replace(failed, status="failed", error=str(told))
+            continue
+        with progress(_passes(config), config.worker) as advance, frozen_heap():
+            seed, prompts = invocation.model.seed, prepared.prompts
+            kind = CompiledCapture if config.execution == COMPILED else Capture
+            capture = kind(loaded, prepared.device, seed, folder, advance, prompts)
+            results = capture.run(index, config, worker)
+        yield from results
+        if results[-1].status == "interrupted":
+            return
+
+
+def _by_dtype(configs: Sequence[RunConfig]) -> list[tuple[int, RunConfig]]:
+    """(index, config), those of the first dtype first; else in their order."""
+    dtypes = list(dict.fromkeys(config.dtype for config in configs))
+    return sorted(enumerate(configs), key=lambda pair: dtypes.index(pair[1].dtype))
+
+
+def add_result(run: Run, result: ConfigResult) -> Run:
+    """`run` with one phase of one config, in place of an earlier result of the same."""
+    others = tuple(
+        each for each in run.configs if (each.index, each.phase) != (result.index, result.phase)
+    )
+    return replace(run, configs=(*others, result))
+
+
+class _Models:
+    """Holds one model at a time: two copies may not fit."""
+
+    def __init__(self, request: ModelRequest, loaded: LoadedModel) -> None:
+        self._request = request
+        self._device = loaded.device
+        self._loaded: LoadedModel | None = loaded
+
+    def of_dtype(self, dtype: str) -> LoadedModel:
+        """The model with weights of `dtype`; loaded anew where the last one had others.
+
+        Raises:
+            ModelError: it cannot be loaded so.
+        """
+        if self._loaded is None or self._loaded.dtype != dtype:
+            if self._loaded is not None:
+                self._loaded.model.to("meta")
+                release_unused(self._device)
+            self._loaded = None
+            self._loaded = load_model(self._request, dtype, None, self._device)
+        return self._loaded
+
+
+def _passes(config: RunConfig) -> int:
+    return config.warmup_runs + 2 * config.num_runs
+
+
+def _unique(worker: str, index: int, taken: set[str]) -> str:
+    """Two configs may differ in nothing that their worker's name tells."""
+    name = worker if worker not in taken else f"{worker}_{index}"
+    taken.add(name)
+    return name
+
+
+def _model_facts(loaded: LoadedModel) -> ModelFacts:
+    facts = loaded.facts
+    return ModelFacts(
+        requested_name=loaded.requested_name,
+        name=loaded.name,
+        weights=loaded.weights,
+        weights_source=loaded.weights_source,
+        num_layers=facts.shape.num_hidden_layers,
+        model_layers=facts.published_layers,
+        moe_layers=facts.moe_layers,
+        hidden_size=facts.shape.hidden_size,
+        parameters=facts.parameter_count,
+        shape=facts.shape,
+    )
