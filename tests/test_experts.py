@@ -315,7 +315,7 @@ def test_copies_of_batched_mm_by_hand(sparse_commands: Commands) -> None:
 def test_no_more_is_estimated_than_batched_mm_takes(sparse_commands: Commands) -> None:
     code = (
         "import sys, torch\n"
-        "from qwen3_profile.model import memory, models\n"
+        "from qwen3_profile.measure.model import load as models, memory\n"
         "from qwen3_profile.config import ModelRequest, RunConfig\n"
         "def peak():\n"
         "    status = open('/proc/self/status').read()\n"

@@ -256,7 +256,7 @@ def test_out_of_memory_in_earnest(commands: Commands, tmp_path: Path) -> None:
     )
     code = (
         "import resource, sys, torch\n"
-        "from qwen3_profile import capture\n"
+        "from qwen3_profile.measure import run_context as capture\n"
         "from qwen3_profile.__main__ import main\n"
         "capture.check_room = lambda *args: None\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -311,7 +311,7 @@ def test_least_needed_by_hand(
 def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands) -> None:
     code = (
         "import sys, torch\n"
-        "from qwen3_profile.model import memory, models\n"
+        "from qwen3_profile.measure.model import load as models, memory\n"
         "from qwen3_profile.config import ModelRequest, RunConfig\n"
         "def peak():\n"
         "    status = open('/proc/self/status').read()\n"
@@ -355,7 +355,7 @@ def test_ctrl_c_keeps_what_is_done(commands: Commands, tmp_path: Path) -> None:
 def test_ctrl_c_while_the_model_is_loaded(commands: Commands, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from qwen3_profile import session\n"
+        "from qwen3_profile.measure import session\n"
         "from qwen3_profile.__main__ import main\n"
         "session.load_model = lambda *args: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(main(sys.argv[1:]))\n"

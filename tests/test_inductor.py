@@ -69,9 +69,7 @@ def test_only_the_first_frame_is_the_model() -> None:
     roots = []
     for frame in (3, 3, 4):
         compile_id = mock.Mock(frame_id=frame)
-        with mock.patch(
-            "qwen3_profile.measure.inductor.hooks._compile_id", return_value=compile_id
-        ):
+        with mock.patch.object(inductor, "_compile_id", return_value=compile_id):
             roots.append(found._frame_root())
     assert roots == ["model.layers.*", "model.layers.*", None]
 

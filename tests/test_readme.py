@@ -31,7 +31,7 @@ PROGRAM_FIGURES = {"10%"}
 
 # What was measured elsewhere, as the reason that the code itself gives.
 # Where a figure may come from, beside the sample.
-SOURCES = (ROOT / "qwen3_profile/profiling.py", *(ROOT / "benchmarks/results").glob("*.txt"))
+SOURCES = (ROOT / "qwen3_profile/measure/profiler.py", *(ROOT / "benchmarks/results").glob("*.txt"))
 
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kineto import cpu_op, document, forward_pass, kernel, label, launch, read, split, step, write
 from samples import decode_record, facts, lone_record, record, training_record
 
-import qwen3_profile.report
+import qwen3_profile.views.report
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.labelled import attribute_labels
@@ -502,7 +502,7 @@ def test_the_policy_allows_nothing_but_the_page_itself() -> None:
 
 
 def test_the_charting_library_is_the_one_that_is_told() -> None:
-    assets = Path(qwen3_profile.report.__file__).parent / "assets"
+    assets = Path(qwen3_profile.views.report.__file__).parent / "assets"
     (told,) = re.findall(r"sha256 (\w{64})", (assets / "echarts.md").read_text())
     assert hashlib.sha256((assets / "echarts.min.js").read_bytes()).hexdigest() == told
     assert '"6.1.0"' in (assets / "echarts.min.js").read_text()

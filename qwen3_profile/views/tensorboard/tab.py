@@ -72,7 +72,7 @@ class Qwen3ProfileTab(TBPlugin):  # type: ignore[misc]
 
 def _asset(name: str, kind: str) -> _Route:
     def serve(request: Request) -> Response:
-        data = (files("qwen3_profile") / "tab" / name).read_bytes()
+        data = (files(__package__) / "assets" / name).read_bytes()
         return _response(request, data, kind)
 
     return Request.application(serve)
