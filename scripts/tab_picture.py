@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/tab.png"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from chromium import opened, started  # noqa: E402
-from dashboard import running  # noqa: E402
+from make.chromium import opened, started  # noqa: E402
+from make.dashboard import running  # noqa: E402
 
 _MADE = (
     "--num-layers", "4", "--weights", "random", "--batch-size", "2", "--input-len", "64",

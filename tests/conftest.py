@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import io
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
+from make.commands import Commands, Done
 
-ROOT = Path(__file__).parent.parent
 # Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
 # would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_DENSE = {
+DENSE = {
     "architectures": ["Qwen3ForCausalLM"],
     "model_type": "qwen3",
     "attention_bias": False,
@@ -42,7 +34,7 @@ _DENSE = {
     "use_sliding_window": False,
     "vocab_size": 256,
 }
-_SPARSE = _DENSE | {
+_SPARSE = DENSE | {
     "architectures": ["Qwen3MoeForCausalLM"],
     "model_type": "qwen3_moe",
     "decoder_sparse_step": 1,
@@ -54,105 +46,6 @@ _SPARSE = _DENSE | {
 }
 
 
-@dataclass(frozen=True)
-class Done:
-    """A command line that has come to its end; `cwd` is the folder that it ran in."""
-
-    code: int
-    out: str
-    err: str
-    cwd: Path
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines on stderr, without warnings."""
-        return [line for line in self.err.splitlines() if not line.startswith("warning: ")]
-
-    def records(self, path: str = "timing_results/timing_records.json") -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads((self.cwd / path).read_text())
-        return found
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Both command lines, on a two-layer model unless the arguments name another.
-
-    cpu_flags: what the CPU says of itself to `profile`; by default it lacks nothing, so that no
-        warning depends on the machine that the tests run on.
-    """
-
-    model: Path
-    cpu_flags: frozenset[str] = frozenset({"avx512_bf16", "avx512_fp16"})
-
-    def profile(self, cwd: Path, *argv: object) -> Done:
-        """The main job, in this process, on the CPU."""
-        from qwen3_profile.__main__ import main
-
-        with mock.patch("qwen3_profile.measure.devices._cpu_flags", return_value=self.cpu_flags):
-            return _call(main, cwd, self.arguments(argv))
-
-    def export(self, cwd: Path, *argv: object) -> Done:
-        from qwen3_profile.export import main
-
-        return _call(main, cwd, list(map(str, argv)))
-
-    def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """The main job as a process of its own; `script` runs instead of the module.
-
-        In float32, which every CPU has instructions for, where nothing else is said.
-        """
-        given = argv if "--dtype" in argv else (*argv, "--dtype", "float32")
-        return subprocess.Popen(
-            [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(given)],
-            cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_interrupts,
-        )  # fmt: skip
-
-    def arguments(self, argv: Sequence[object]) -> list[str]:
-        given = list(map(str, argv))
-        for flag, value in (
-            ("--model-name", str(self.model)),
-            ("--weights", "random"),
-            ("--device", "cpu"),
-            ("--input-len", "8"),
-            ("--num-runs", "1"),
-        ):
-            if flag not in given:
-                given += [flag, value]
-        return given
-
-
-def environment(**values: str) -> dict[str, str]:
-    """For a process that runs elsewhere, with the package of this clone."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | values
-
-
-def take_interrupts() -> None:
-    """What a shell starts in its background ignores Ctrl-C, and so would all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def wait(process: subprocess.Popen[str], cwd: Path, seconds: float = 120) -> Done:
-    try:
-        out, err = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    return Done(process.returncode, out, err, cwd)
-
-
-def _call(main: Any, cwd: Path, argv: list[str]) -> Done:
-    out, err = io.StringIO(), io.StringIO()
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(argv)
-    finally:
-        os.chdir(before)
-    return Done(code, out.getvalue(), err.getvalue(), cwd)
-
-
 def _write_model(folder: Path, config: dict[str, Any]) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     return folder
@@ -161,7 +54,7 @@ def _write_model(folder: Path, config: dict[str, Any]) -> Path:
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
     """On a dense model of two layers."""
-    return Commands(_write_model(tmp_path_factory.mktemp("dense"), _DENSE))
+    return Commands(_write_model(tmp_path_factory.mktemp("dense"), DENSE))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import ROOT, Commands, environment
+from make.commands import Commands, environment
+from make.paths import ROOT
 from test_instrument import gaps_without_a_name, label_counts, recorded, unchanged
 from torch import nn
 from torch.profiler import ProfilerActivity, profile

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from make.paths import ROOT
 
 from qwen3_profile.cli.parser import closest
 from qwen3_profile.config import (
@@ -294,7 +295,7 @@ def test_a_mark_of_the_byte_order_is_no_mistake(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_repository_is_right() -> None:
-    example = Path(__file__).parents[1] / "benchmark_configs.json"
+    example = ROOT / "benchmark_configs.json"
     assert len(read_configs(example, RunConfig())) > 1
 
 

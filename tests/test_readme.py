@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compiled import compiled_record
-from samples import decode_record, graph_record, record, training_record
+from make.compiled import compiled_record
+from make.samples import decode_record, graph_record, record, training_record
 
 from qwen3_profile import errors, export, labels
 from qwen3_profile.attribution.attribute import Reason

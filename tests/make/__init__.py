@@ -1,0 +1,1 @@
+"""Builders of traces, records, models and pages for the tests."""

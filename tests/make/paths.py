@@ -1,0 +1,10 @@
+"""Where the tests find recorded traces."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "tests" / "data"
+# Real traces, ours and of others, which lie beside the clone; a test that reads them is skipped
+# where they are missing.
+SHARED = ROOT.parent / "shared" / "traces"
+OWN = SHARED / "own"

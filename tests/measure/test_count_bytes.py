@@ -1,0 +1,159 @@
+"""What a counted pass moves under each label: a two-layer model, against formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from conftest import DENSE, Commands
+
+from qwen3_profile import labels
+from qwen3_profile.config import ModelRequest
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.count_bytes import count_pass
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.ranges import leaf
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
+
+HIDDEN, FFN, VOCAB = DENSE["hidden_size"], DENSE["intermediate_size"], DENSE["vocab_size"]
+HEADS, KV_HEADS = DENSE["num_attention_heads"], DENSE["num_key_value_heads"]
+HEAD = DENSE["head_dim"]
+BATCH, LENGTH, STEPS = 2, 8, 3
+SIZES = {"float32": 4, "bfloat16": 2}
+IDS_BYTES = 8
+
+
+def norm(rows: int, width: int, size: int) -> Moved:
+    """x.float(), x ** 2, their mean, + eps, rsqrt, x * that, to the dtype, weight * that."""
+    x, mean = 4 * rows * width, 4 * rows
+    operations = [x + x, x + mean, mean + mean, mean + mean, x + mean + x]
+    weighted = 2 * size * rows * width + size * width
+    if size == 4:  # nothing to cast
+        return Moved(6, sum(operations) + weighted)
+    cast = (size + 4) * rows * width
+    return Moved(8, sum(operations) + weighted + 2 * cast)
+
+
+def linear(rows: int, into: int, out: int, size: int) -> Moved:
+    """The input, the weight and the output, once each."""
+    return Moved(1, size * (rows * into + into * out + rows * out))
+
+
+def expected(rows: int, last: int, size: int) -> dict[str, Moved]:
+    """Of a pass over so many tokens, of which so many go through the head."""
+    return {
+        "embed_tokens": Moved(1, IDS_BYTES * rows + 2 * size * rows * HIDDEN),
+        "layer.1.input_layernorm": norm(rows, HIDDEN, size),
+        "layer.1.attn.q_proj": linear(rows, HIDDEN, HEADS * HEAD, size),
+        "layer.0.attn.k_proj": linear(rows, HIDDEN, KV_HEADS * HEAD, size),
+        "layer.0.attn.q_norm": norm(rows * HEADS, HEAD, size),
+        "layer.1.residual_attn": Moved(1, 3 * size * rows * HIDDEN),
+        "layer.0.ffn.act_mul": Moved(1, 3 * size * rows * FFN),
+        "layer.1.ffn.down_proj": linear(rows, FFN, HIDDEN, size),
+        "lm_head": linear(last, HIDDEN, VOCAB, size),
+        "sample": Moved(1, last * (size * VOCAB + 8)),
+    }
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def loaded(commands: Commands, request: pytest.FixtureRequest) -> LoadedModel:
+    asked = ModelRequest(str(commands.model), "random")
+    return load_model(asked, request.param, None, torch.device("cpu"))
+
+
+def generation(loaded: LoadedModel, cache: str = "dynamic") -> Generation:
+    ids = torch.arange(BATCH * LENGTH).reshape(BATCH, LENGTH)
+    return Generation(loaded.model, ids, STEPS, cache)
+
+
+def test_a_prefill_and_a_decode_step_move_what_the_formulas_say(loaded: LoadedModel) -> None:
+    size = SIZES[loaded.dtype]
+    with instrument.labelled(loaded.model):
+        under_way = generation(loaded)
+        prefill = count_pass(under_way.prefill).labels
+        decode = count_pass(under_way.decode).labels
+    for found, rows in ((prefill, BATCH * LENGTH), (decode, BATCH)):
+        wanted = expected(rows, BATCH, size)
+        assert {label: found[label] for label in wanted} == wanted
+    assert {label.rpartition(".")[2] for label in prefill} <= set(known_parts())
+
+
+def known_parts() -> list[str]:
+    gaps = [name for names in labels.GAP_NAMES.values() for name in names]
+    return [*labels.MODEL_PARTS, *labels.LAYER_PARTS, *labels.ATTN_PARTS, *labels.DENSE_FFN_PARTS,
+            *gaps, "sample"]  # fmt: skip
+
+
+def test_a_cache_that_grows_is_copied_and_a_static_one_is_written(loaded: LoadedModel) -> None:
+    size, key = SIZES[loaded.dtype], "layer.0.attn.kv_cache"
+    one = size * BATCH * KV_HEADS * HEAD
+    found = {}
+    with instrument.labelled(loaded.model):
+        for cache in ("dynamic", "static"):
+            under_way = generation(loaded, cache)
+            under_way.prefill()
+            found[cache] = count_pass(under_way.decode).labels[key]
+    # Keys and values: the old ones and the new one are read, and all of them written.
+    assert found["dynamic"] == Moved(2, 2 * (2 * LENGTH + 2) * one)
+    positions = found["static"].bytes - 2 * 2 * one if found["static"].bytes else 0
+    assert 0 < positions < 200
+
+
+def test_attention_over_a_longer_context_moves_more(loaded: LoadedModel) -> None:
+    under_way = generation(loaded)
+    with instrument.labelled(loaded.model):
+        under_way.prefill()
+        steps = [count_pass(under_way.decode).labels["layer.0.attn.attn_forward"] for _ in range(2)]
+    row = 2 * SIZES[loaded.dtype] * BATCH * KV_HEADS * HEAD
+    assert steps[1].bytes is not None
+    assert steps[0].bytes is not None
+    assert steps[1].bytes - steps[0].bytes == row
+
+
+def test_nothing_is_counted_outside_nor_changed(loaded: LoadedModel) -> None:
+    plain, counted = generation(loaded), generation(loaded)
+    plain.prefill()
+    with instrument.labelled(loaded.model):
+        traffic = count_pass(counted.prefill)
+    assert torch.equal(plain.logits, counted.logits)
+    assert traffic.total.bytes == sum(each.bytes or 0 for each in traffic.labels.values())
+
+
+LABELS = ("embed_tokens", "layer.0", "layer.0.attn", "layer.0.attn.q_proj", "norm", "lm_head")
+OPERATIONS: dict[str, Any] = {
+    "add": lambda x: x + 1,
+    "transpose": lambda x: x.t(),
+    "relu": torch.relu,
+    "sum": lambda x: x.sum(),
+}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(LABELS), st.lists(st.sampled_from(list(OPERATIONS)), max_size=3)),
+        max_size=6,
+    ),
+    st.integers(1, 5),
+)
+def test_the_sum_of_the_labels_is_that_of_the_operators(
+    parts: list[tuple[str, list[str]]], width: int
+) -> None:
+    """Whatever is open, and also between the labels."""
+    x = torch.zeros(width, width)
+
+    def forward() -> None:
+        for label, names in parts:
+            with leaf(label):
+                for name in names:
+                    OPERATIONS[name](x)
+            torch.relu(x)
+
+    found: Traffic = count_pass(forward)
+    whole = {"add": 8 * width**2, "relu": 8 * width**2, "transpose": 0, "sum": 4 * width**2 + 4}
+    bytes_ = sum(whole[name] for _, names in parts for name in names) + len(parts) * 8 * width**2
+    assert found.total.bytes == bytes_ == sum(each.bytes or 0 for each in found.labels.values())

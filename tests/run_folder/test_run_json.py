@@ -1,0 +1,223 @@
+"""A run's folder: no two runs have the same one, and `run.json` is read back as it was written."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from make.samples import run
+
+from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError, TraceError
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.run_json import claim_folder, has_traces, read_run, write_run
+
+# --- claiming -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        pytest.param([], "run1", id="the first"),
+        pytest.param(["run1", "run2"], "run3", id="the next"),
+        pytest.param(["run1", "run9"], "run10", id="after the highest, by number"),
+        pytest.param(["run9", "run10"], "run11", id="ten is more than nine"),
+        pytest.param(["run2"], "run3", id="a hole stays one: an older run may come back"),
+        pytest.param(["mine", "run", "runs", "run-4", "run3x"], "run1", id="other names"),
+        pytest.param(["run\u00b2", "run\u0667"], "run1", id="digits that are not ASCII"),
+        pytest.param([".run7.replaced.1"], "run1", id="one set aside"),
+    ],
+)
+def test_the_next_free_name(tmp_path: Path, there: list[str], expected: str) -> None:
+    for name in there:
+        (tmp_path / name).mkdir()
+    claim = claim_folder(tmp_path, None, force=False)
+    assert claim.folder == tmp_path / expected
+    assert claim.folder.is_dir()
+    assert claim.replaced is None
+
+
+def test_a_file_takes_a_name_too(tmp_path: Path) -> None:
+    (tmp_path / "run1").touch()
+    assert claim_folder(tmp_path, None, force=False).folder.name == "run2"
+
+
+def test_the_folder_of_runs_is_made(tmp_path: Path) -> None:
+    claim = claim_folder(tmp_path / "a" / "b", "mine", force=False)
+    assert claim.folder == tmp_path / "a" / "b" / "mine"
+    assert claim.folder.is_dir()
+
+
+def _claim(folder: Path, start: Any, found: Any) -> None:
+    start.wait()
+    for _ in range(5):
+        found.put(claim_folder(folder, None, force=False).folder.name)
+
+
+def test_processes_that_claim_at_once_get_different_folders(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    start, found = context.Barrier(4), context.Queue()
+    workers = [context.Process(target=_claim, args=(tmp_path, start, found)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    names = [found.get(timeout=60) for _ in range(20)]
+    for worker in workers:
+        worker.join(60)
+    assert sorted(names, key=lambda name: int(name[3:])) == [f"run{n}" for n in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a/b", id="a path"),
+        pytest.param("../x", id="a path upwards"),
+        pytest.param("..", id="the parent"),
+        pytest.param(".", id="the folder itself"),
+        pytest.param("/tmp", id="an absolute path"),
+        pytest.param("x/", id="a slash at the end"),
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str, force: bool) -> None:
+    folder = tmp_path / "traces"
+    with pytest.raises(OutputError, match=r"--run-name.*is not a folder's name"):
+        claim_folder(folder, name, force=force)
+    assert list(tmp_path.rglob("*")) in ([], [folder])
+
+
+def earlier_run(trace_dir: Path) -> Path:
+    folder = trace_dir / "mine"
+    folder.mkdir(parents=True)
+    write_run(folder, run())
+    (folder / "old").touch()
+    return folder
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    folder = earlier_run(tmp_path)
+    with pytest.raises(OutputError, match=r"already there.*--force") as caught:
+        claim_folder(tmp_path, "mine", force=False)
+    assert caught.value.exit_code == EXIT_BAD_INPUT
+    assert (folder / "old").exists()
+
+
+def test_even_force_replaces_only_a_run_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="is not a run of ours"):
+        claim_folder(tmp_path, "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_run_replaced_by_one_with_results_is_gone(tmp_path: Path) -> None:
+    folder = earlier_run(tmp_path)
+    claim = claim_folder(tmp_path, "mine", force=True)
+    assert list(folder.iterdir()) == []
+    assert claim.replaced is not None
+    assert (claim.replaced / "old").exists()
+    (folder / "new").touch()
+    claim.settle(succeeded=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "mine", "mine/new",
+    ]  # fmt: skip
+
+
+def test_a_run_replaced_by_one_without_results_comes_back(tmp_path: Path) -> None:
+    folder = earlier_run(tmp_path)
+    claim = claim_folder(tmp_path, "mine", force=True)
+    (folder / "new").touch()
+    claim.settle(succeeded=False)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path.name for path in folder.iterdir()} == {RUN_FILE, "old"}
+    assert read_run(folder) == run()
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "left"),
+    [pytest.param(True, ["run1"], id="results"), pytest.param(False, [], id="none")],
+)
+def test_a_new_run_stays_only_with_results(
+    tmp_path: Path, succeeded: bool, left: list[str]
+) -> None:
+    claim_folder(tmp_path, None, force=False).settle(succeeded=succeeded)
+    assert [path.name for path in tmp_path.iterdir()] == left
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file.*cannot be written"):
+        claim_folder(tmp_path / "file", None, force=False)
+    with pytest.raises(OutputError, match="cannot be written"):
+        claim_folder(tmp_path, "x" * 300, force=False)
+
+
+# --- run.json -----------------------------------------------------------------------------------
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_run(tmp_path, run())
+    assert read_run(tmp_path) == run()
+    assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        pytest.param([], False, id="no folder"),
+        pytest.param([".bs1.run0.json.gz.tmp"], False, id="one half written"),
+        pytest.param(["bs1.run0.kineto.json.gz"], True, id="a whole one"),
+    ],
+)
+def test_whether_a_run_has_traces(tmp_path: Path, there: list[str], expected: bool) -> None:
+    for name in there:
+        (tmp_path / RAW_FOLDER).mkdir(exist_ok=True)
+        (tmp_path / RAW_FOLDER / name).touch()
+    assert has_traces(tmp_path) is expected
+
+
+def changed(**changes: object) -> bytes:
+    values = msgspec.to_builtins(run()) | changes
+    return msgspec.json.encode({key: value for key, value in values.items() if value != "drop"})
+
+
+def with_batch_size(value: object) -> bytes:
+    configs = msgspec.to_builtins(run())["configs"]
+    configs[0]["config"]["batch_size"] = value
+    return changed(configs=configs)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        pytest.param(b"", "is not a run.json of ours", id="empty"),
+        pytest.param(b"hello", "is not a run.json of ours", id="not JSON"),
+        pytest.param(b"\xff\xfe", "is not a run.json of ours", id="bytes"),
+        pytest.param(b"[]", "is not a run.json of ours", id="a list"),
+        pytest.param(b"{}", "is not a run.json of ours", id="no schema"),
+        pytest.param(changed()[:-20], "is not a run.json of ours", id="cut off"),
+        pytest.param(changed(model="drop"), "model", id="a field is missing"),
+        pytest.param(changed(seed="x"), "seed", id="a field of the wrong type"),
+        pytest.param(with_batch_size("2"), "batch_size", id="a config of the wrong type"),
+        pytest.param(with_batch_size(0), "out of range", id="a config out of range"),
+        pytest.param(changed(schema_version=2), "newer qwen3_profile", id="a newer schema"),
+        pytest.param(
+            b'{"schema_version": 99, "shape": "unknown"}', "(schema 99", id="of another shape"
+        ),
+    ],
+)
+def test_a_bad_run_file_is_told_in_one_line(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / RUN_FILE).write_bytes(data)
+    with pytest.raises(TraceError) as caught:
+        read_run(tmp_path)
+    assert caught.value.exit_code == EXIT_BAD_INPUT
+    line = str(caught.value)
+    assert str(tmp_path / RUN_FILE) in line
+    assert told in line
+    assert "\n" not in line
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"run\.json: cannot be read: No such file"):
+        read_run(tmp_path)

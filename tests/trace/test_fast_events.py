@@ -1,0 +1,255 @@
+"""The fast reading of Kineto's own layouts against the general reading of the same text.
+
+Both give the same columns, or both refuse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from long_trace import write_trace
+from make.kineto import forward_pass, write
+from make.mutation import mutate_events
+from make.paths import DATA, SHARED
+
+from qwen3_profile.errors import ProfileError
+from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace import fast_events as kineto_module
+from qwen3_profile.trace.fast_events import KinetoText
+
+LAYOUTS = ("new", "old")
+
+
+def text_of(layout: str, *, gpu: bool = True, steps: int = 1, layers: int = 1) -> str:
+    out = io.StringIO()
+    write_trace(out, steps, layers=layers, layout=layout, gpu=gpu)
+    return out.getvalue()
+
+
+TEXTS = {
+    f"{layout}, {'GPU' if gpu else 'CPU'}": text_of(layout, gpu=gpu)
+    for layout in LAYOUTS
+    for gpu in (True, False)
+}
+
+
+class Watched:
+    """Counts the pieces that the fast reading read, or lets it read none."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, fast: bool) -> None:
+        self.read = self.left = 0
+        before = KinetoText.read
+
+        def read(text: KinetoText, *args: Any) -> Any:
+            blocks = before(text, *args) if fast else None
+            self.read += blocks is not None
+            self.left += blocks is None
+            return blocks
+
+        patch.setattr(KinetoText, "read", read)
+
+
+def outcome(path: Path, *, fast: bool) -> tuple[Trace | str, Watched]:
+    with pytest.MonkeyPatch.context() as patch:
+        watched = Watched(patch, fast=fast)
+        try:
+            return read_trace(path), watched
+        except ProfileError as error:
+            return str(error), watched
+
+
+def letters(trace: Trace) -> dict[str, Any]:
+    """Everything in a trace, comparable."""
+    found: dict[str, Any] = {"info": trace.info, "names": trace.names, "tracks": trace.tracks}
+    for table in ("host", "launches", "device", "gpu_annotations", "autograd"):
+        columns = getattr(trace, table)
+        for column in dataclasses.fields(columns):
+            values = getattr(columns, column.name)
+            found[f"{table}.{column.name}"] = (str(values.dtype), values.tolist())
+    return found
+
+
+def assert_read_alike(path: Path) -> None:
+    """Both readings give the same columns, or refuse the file in the same words."""
+    fast, _ = outcome(path, fast=True)
+    general, _ = outcome(path, fast=False)
+    if isinstance(fast, Trace) and isinstance(general, Trace):
+        assert letters(fast) == letters(general)
+    else:
+        assert fast == general
+
+
+def check_same(path: Path) -> Watched:
+    fast, watched = outcome(path, fast=True)
+    general, _ = outcome(path, fast=False)
+    assert isinstance(fast, Trace), fast
+    assert isinstance(general, Trace), general
+    assert letters(fast) == letters(general)
+    return watched
+
+
+# --- whole files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in TEXTS.items()])
+def test_what_kineto_writes_is_read_fast_and_alike(text: str, tmp_path: Path) -> None:
+    watched = check_same(write(tmp_path / "t.json", text.encode()))
+    assert (watched.read, watched.left) == (1, 0)
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in TEXTS.items()])
+def test_no_event_of_kineto_is_left_to_the_general_reading(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(kineto_module, "read_events", lambda events, *_: left.append(len(events)))
+    read_trace(write(tmp_path / "t.json", text.encode()))
+    assert left == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_of_many_pieces(layout: str, tmp_path: Path) -> None:
+    text = text_of(layout, steps=4, layers=24)
+    watched = check_same(write(tmp_path / "t.json.gz", text.encode()))
+    assert watched.read > 3
+    assert watched.left == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.name)
+        for path in sorted(
+            [*DATA.glob("*.json.gz"), *SHARED.glob("*.gz"), *SHARED.glob("own/*.gz")]
+        )
+    ],
+)
+def test_every_trace_is_read_alike(path: Path) -> None:
+    assert_read_alike(path)
+
+
+# --- events of any kind in both layouts -----------------------------------------------------------
+
+
+def lines_of(event: dict[str, Any], layout: str) -> str:
+    """An event of any fields as Kineto would write it, as far as it has those of an event."""
+    fields = {key: json.dumps(value) for key, value in event.items() if key != "args"}
+    args = json.dumps(event["args"])[1:-1] if isinstance(event.get("args"), dict) else ""
+    if layout == "new":
+        head = ",\n    ".join(f'"{key}": {value}' for key, value in fields.items())
+        tail = f'\n    ,\n    "args": {{\n      {args}\n    }}' if args else "\n    "
+    else:
+        times = [f'"{key}": {fields.pop(key)}' for key in ("ts", "dur") if key in fields]
+        head = ", ".join(f'"{key}": {value}' for key, value in fields.items())
+        head += ",\n    " * bool(times) + ", ".join(times)
+        tail = f',\n    "args": {{\n      {args}\n    }}' if args else ""
+    return f"\n  {{\n    {head}{tail}\n  }}"
+
+
+def document_of(events: list[dict[str, Any]], layout: str) -> bytes:
+    joined = ",".join(lines_of(event, layout) for event in events)
+    return f'{{\n  "traceEvents": [{joined}\n  ]\n}}'.encode()
+
+
+EVENTS: list[dict[str, Any]] = [json.loads(text) for text in forward_pass(1)]
+TRAINED: list[dict[str, Any]] = [
+    *EVENTS,
+    {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 100, "tid": 1, "ts": 3.5, "dur": 2,
+     "args": {"External id": 7, "Sequence number": 3, "Fwd thread id": 0}},
+    {"ph": "X", "cat": "cpu_op", "name": "autograd::engine::evaluate_function: MmBackward0",
+     "pid": 100, "tid": 2, "ts": 30.5, "dur": 2,
+     "args": {"Sequence number": 3, "Fwd thread id": 1}},
+    {"ph": "X", "cat": "python_function", "name": "nn.Module: Linear_0", "pid": 100, "tid": 1,
+     "ts": 3.001, "dur": 2.25, "args": {"Python id": 1}},
+    {"ph": "X", "cat": "python_function", "name": "f.py(1): g", "pid": 100, "tid": 1, "ts": 3,
+     "dur": 2, "args": {"Python id": 1}},
+    {"ph": "s", "id": 5, "pid": 100, "tid": 1, "ts": 3, "cat": "ac2g", "name": "ac2g"},
+    {"ph": "X", "cat": "overhead", "name": "Buffer", "pid": -1, "tid": "0", "ts": 3.125, "dur": 2},
+    {"ph": "X", "cat": "gpu_memcpy", "name": 'a "quoted" \\ name', "pid": 0, "tid": 7,
+     "ts": 1712195495984501, "dur": 2, "args": {"bytes": 4, "correlation": 31, "x": {"y": [1]}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_events_of_every_kind_are_read_alike(layout: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", document_of(TRAINED, layout))
+    check_same(path)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32), layout=st.sampled_from(LAYOUTS))
+def test_events_changed_at_will_are_read_alike(seed: int, layout: str, tmp_path: Path) -> None:
+    changed = mutate_events(json.dumps(TRAINED).encode(), seed)
+    assert changed is not None
+    path = write(tmp_path / "t.json", document_of(json.loads(changed), layout))
+    assert_read_alike(path)
+
+
+# --- bytes --------------------------------------------------------------------------------------
+
+
+_BYTES = st.one_of(st.sampled_from(b'"{},:. \n\\0189-eX'), st.integers(0, 255))
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from(sorted(TEXTS)),
+    # Some events are enough, and each of them is likelier to be hit.
+    size=st.integers(3000, 9000),
+    flips=st.lists(st.tuples(st.integers(0, 9000), _BYTES), min_size=1, max_size=2),
+)
+def test_flipped_bytes_are_read_alike(
+    name: str, size: int, flips: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    whole = TEXTS[name].encode()
+    sound = whole[: whole.rfind(b"\n  },\n", 0, size)] + b'\n  },\n  {\n    "ph": "i"\n  }\n]}'
+    text = bytearray(sound)
+    for at, byte in flips:
+        text[at % len(text)] = byte
+    path = write(tmp_path / "t.json", bytes(text))
+    fast, _ = outcome(path, fast=True)
+    general, _ = outcome(path, fast=False)
+    if isinstance(fast, Trace) and isinstance(general, Trace):
+        assert letters(fast) == letters(general)
+    else:
+        assert isinstance(fast, str), general
+        assert isinstance(general, str), fast
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param('"name": "embed_tokens"', '"name": "embed "tokens"', id="a bare quote"),
+        pytest.param('"cat": "kernel"', '"cat": "novel"', id="a category that nobody knows"),
+        pytest.param('"dur": ', '"dur": -', id="a negative duration"),
+        pytest.param('"ts": 4', '"ts": 04', id="a leading zero"),
+        pytest.param('"ts": 4587', '"ts": 9994587', id="beyond 64 bits"),
+        pytest.param('"correlation": ', '"correlation": 1', id="another id"),
+        pytest.param('"correlation": 5978628', '"correlation": "5978628"', id="an id as text"),
+        pytest.param('"correlation": ', '"correlate": ', id="no id"),
+        pytest.param('"pid": 4242', '"pid": true', id="an odd pid"),
+        pytest.param('"tid": 7', '"tid": "stream 7"', id="a tid as text"),
+        pytest.param("\n    }\n  },", '\n    }, "name": "n"\n  },', id="a name behind the args"),
+        pytest.param('"ph": "X"', '"ph": "B"', id="another phase"),
+        pytest.param('      "External id"', '        "External id"', id="more space in args"),
+    ],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_surprises_is_left_to_the_general_reading(
+    layout: str, before: str, after: str, tmp_path: Path
+) -> None:
+    text = TEXTS[f"{layout}, GPU"]
+    assert before in text
+    path = write(tmp_path / "t.json", text.replace(before, after, 1).encode())
+    assert_read_alike(path)

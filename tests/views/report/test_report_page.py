@@ -1,0 +1,496 @@
+"""The report in a browser without a network: clicked through, and its numbers held against records.
+
+Pictures of every page are written to `chromium.SCREENSHOTS`, for a person to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make.chromium import SCREENSHOTS, Page, opened, started
+from make.commands import Done
+from make.compiled import compiled_record
+from make.samples import decode_record, record
+from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
+from test_executions_flag import counted
+
+from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.report.build import build_report
+from qwen3_profile.views.report.layers import layer_times
+from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.rows import part_tree
+from qwen3_profile.views.report.section_data import gather
+from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass
+from qwen3_profile.views.terminal.tables import median_record
+
+READY = "html[data-ready]"
+SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A real trace's page, and what it was made of."""
+
+    address: str
+    shown: TimingRecord
+    trace: ShownPass
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with started() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reports")
+
+
+def put(folder: Path, name: str, page: str) -> str:
+    path = folder / f"{name}.html"
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def decode(folder: Path) -> Sample:
+    records = collect_trace(DECODE)
+    shown = median_record(records)
+    trace = read_shown_pass(DECODE, shown)
+    return Sample(put(folder, "decode", render_page([gather(records, trace)])), shown, trace)
+
+
+@pytest.fixture(scope="module")
+def pages(folder: Path, decode: Sample, finished: Done) -> dict[str, str]:
+    """Pages by what they show."""
+    run = finished.cwd / "traces/run1"
+    return {
+        "decode": decode.address,
+        "experts": put(folder, "experts", build_report(EXPERTS, read_saved(EXPERTS))),
+        "cpu": (run / "report.html").as_uri(),
+        "sweep": put(folder, "sweep", render_page([gather(group, None) for group in sweep()])),
+    }
+
+
+def sweep() -> list[list[TimingRecord]]:
+    """Prefills of several sizes and a decode, as if measured on a device; their traces are gone."""
+    groups = []
+    for index, (batch, length) in enumerate([(1, 128), (2, 128), (4, 128), (1, 512), (2, 512)]):
+        total_ns = 900_000 + 40 * batch * length * (1 + length // 256)
+        runs = [record(6, config=index, index=i, total_ns=total_ns + 4000 * i) for i in range(3)]
+        assert runs[0].config
+        config = replace(runs[0].config, batch_size=batch, input_len=length)
+        groups.append([replace(each, config=config) for each in runs])
+    steps = tuple(20_000 + 37 * (at * at % 11) for at in range(64))
+    leaves = {0: 1000, 31: 1100, 63: 1300}
+    groups.append([
+        decode_record(6, index=i, leaves_ns=leaves, step_times_ns=steps) for i in range(2)
+    ])  # fmt: skip
+    return groups
+
+
+@pytest.fixture
+def page(browser: Any, decode: Sample) -> Iterator[Page]:
+    with opened(browser, decode.address) as found:
+        found.page.wait_for_selector(READY)
+        yield found
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def values(page: Page, table: str, column: int) -> list[float | None]:
+    """The exact values of one column, as the page holds them."""
+    found = page.page.eval_on_selector_all(
+        f"#{table} tbody tr", f"rows => rows.map(row => row.children[{column}].dataset.value)"
+    )
+    return [None if value is None else float(value) for value in found]
+
+
+def texts(page: Page, table: str, column: int) -> list[str]:
+    found: list[str] = page.page.eval_on_selector_all(
+        f"#{table} tbody tr", f"rows => rows.map(row => row.children[{column}].textContent)"
+    )
+    return found
+
+
+def ms(ns: float) -> str:
+    return f"{ns / 1e6:.3f}" if ns else "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "scheme"),
+    [
+        *(("decode", size, scheme) for size in SIZES for scheme in ("light", "dark")),
+        *((name, "wide", "light") for name in ("experts", "cpu", "sweep")),
+        *((name, "narrow", "dark") for name in ("experts", "cpu", "sweep")),
+    ],
+)
+def test_it_asks_nobody_and_complains_of_nothing(
+    browser: Any, pages: dict[str, str], name: str, size: str, scheme: str
+) -> None:
+    width, height = SIZES[size]
+    options = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+    with opened(browser, pages[name], **options) as found:
+        found.page.wait_for_selector(READY)
+        found.page.wait_for_timeout(200)
+        assert found.page.evaluate("document.documentElement.scrollWidth") == width
+        assert found.page.evaluate("document.documentElement.dataset.theme") == scheme
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        file = SCREENSHOTS / f"report-{name}-{size}-{scheme}.png"
+        found.page.screenshot(path=file, full_page=True)
+    assert (found.outside, found.answered, found.complaints) == ([], [], [])
+
+
+def test_the_parts_are_the_records(page: Page, decode: Sample) -> None:
+    rows = part_tree(decode.shown.times.forward)
+    assert values(page, "parts-table", 2) == [row.times.cpu_ns for row in rows]
+    assert values(page, "parts-table", 4) == [row.times.device_ns for row in rows]
+    assert values(page, "parts-table", 6) == [row.times.device_events for row in rows]
+    assert texts(page, "parts-table", 4) == [ms(row.times.device_ns) for row in rows]
+    assert [name.strip() for name in texts(page, "parts-table", 0)] == [row.name for row in rows]
+
+
+def test_the_totals_are_the_records(page: Page) -> None:
+    busy = sorted(record.times.busy_ns for record in collect_trace(DECODE))
+    (row,) = (at for at, n in enumerate(texts(page, "totals-table", 0)) if n == "cuda_busy")
+    assert [values(page, "totals-table", at)[row] for at in (2, 1, 3)] == busy
+
+
+def test_the_layers_are_the_records(page: Page, decode: Sample) -> None:
+    forward = decode.shown.times.forward
+    times = layer_times(forward, part_tree(forward))
+    page.page.click("#layers-details summary")
+    assert values(page, "layers-table", 0) == list(times.layers)
+    assert values(page, "layers-table", 1) == times.device_ns.sum(axis=1).tolist()
+    assert values(page, "layers-table", 2) == times.cpu_ns.sum(axis=1).tolist()
+    attn = [part.find(f"{part.name}.attn") for part in forward.parts if part.name[:6] == "layer."]
+    head = page.page.locator("#layers-table th").all_inner_texts().index("attn CUDA ms")
+    assert values(page, "layers-table", head) == [part.total.device_ns for part in attn if part]
+
+
+def test_the_kernels_are_the_traces(page: Page, decode: Sample) -> None:
+    uses = decode.trace.uses[:10]
+    assert values(page, "kernels-table", 3)[:10] == [use.total_ns for use in uses]
+    assert values(page, "kernels-table", 2)[:10] == [use.calls for use in uses]
+    assert texts(page, "kernels-table", 6)[:10] == [use.op for use in uses]
+    page.page.locator("#kernels-table tbody button").first.click()
+    assert texts(page, "kernels-table", 0)[0] == uses[0].name
+
+
+def test_kernels_of_one_part(page: Page, decode: Sample) -> None:
+    page.page.select_option("#kernels-part", label="attn / rope")
+    mine = [use for use in decode.trace.uses if use.part[-1:] == ("rope",)]
+    assert sum(value or 0 for value in values(page, "kernels-table", 3)) == sum(
+        use.total_ns for use in mine
+    )
+    assert set(texts(page, "kernels-table", 1)) == {"attn / rope"}
+
+
+def test_a_click_on_a_head_sorts(page: Page, decode: Sample) -> None:
+    in_order = [row.times.device_ns for row in part_tree(decode.shown.times.forward)]
+    button = page.page.locator("#parts-table th button", has_text="CUDA ms")
+    head = page.page.locator("#parts-table th").filter(has_text="CUDA ms")
+    expected = (
+        ("descending", sorted(in_order, reverse=True)), ("ascending", sorted(in_order)),
+        ("none", in_order),
+    )  # fmt: skip
+    for way, order in expected:
+        button.press("Enter")
+        assert head.get_attribute("aria-sort") == way
+        assert values(page, "parts-table", 4) == order
+
+
+def test_hover_on_a_layer_tells_the_records_numbers(page: Page, decode: Sample) -> None:
+    forward = decode.shown.times.forward
+    times = layer_times(forward, part_tree(forward))
+    chart = page.page.locator("#layers-chart")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    width = (box["width"] - 56 - 16) / len(times.layers)
+    page.page.mouse.move(box["x"] + 56 + 8.5 * width, box["y"] + 100)
+    tip = page.page.locator("#layers-chart .tip")
+    tip.wait_for()
+    said = tip.inner_text().split("\n")
+    assert said[0] == "layer 8"
+    at = times.layers.index(8)
+    assert said[said.index("all CUDA") + 1] == f"{ms(int(times.device_ns[at].sum()))} ms"
+    assert said[said.index("all CPU") + 1] == f"{ms(int(times.cpu_ns[at].sum()))} ms"
+    page.shoot("report-hover-layer")
+
+
+def test_one_part_of_the_layers(page: Page) -> None:
+    page.page.select_option("#layers-part", label="attn / k_norm")
+    label = page.page.locator("#layers-chart").get_attribute("aria-label")
+    assert "CPU: 8, 14, 9" in label
+    assert page.page.locator("#layers-legend").inner_text().startswith("attn / k_norm")
+
+
+def window_of(page: Page) -> tuple[int, int]:
+    chart = page.page.locator("#timeline-chart")
+    return int(chart.get_attribute("data-from")), int(chart.get_attribute("data-to"))
+
+
+def test_the_time_line_zooms(page: Page, decode: Sample) -> None:
+    span = decode.trace.timeline.span_ns
+    assert window_of(page) == (0, span)
+    chart = page.page.locator("#timeline-chart")
+    page.page.click("#timeline-in")
+    assert window_of(page) == pytest.approx((span / 4, 3 * span / 4), abs=2)
+    page.page.click("#timeline-right")
+    assert window_of(page) == pytest.approx(
+        (span / 4 + 0.2 * span, 3 * span / 4 + 0.2 * span), abs=2
+    )
+    chart.press("-")
+    assert window_of(page) == pytest.approx((0, span), abs=2)
+    chart.press("+")
+    chart.press("ArrowLeft")
+    begin, end = window_of(page)
+    assert (begin, end) == pytest.approx((0.15 * span, 0.65 * span), abs=2)
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.page.mouse.move(box["x"] + 600, box["y"] + 60)
+    page.page.keyboard.down("Control")
+    page.page.mouse.wheel(0, -200)
+    page.page.keyboard.up("Control")
+    page.page.wait_for_timeout(200)
+    closer = window_of(page)
+    assert begin < closer[0] < closer[1] < end
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 500, box["y"] + 60, steps=4)
+    page.page.mouse.up()
+    page.page.wait_for_timeout(200)
+    moved = window_of(page)
+    assert moved[0] > closer[0]
+    assert moved[1] - moved[0] == pytest.approx(closer[1] - closer[0], abs=3)
+    page.page.click("#timeline-all")
+    assert window_of(page) == (0, span)
+
+
+def test_a_layer_of_the_time_line(page: Page, decode: Sample) -> None:
+    page.page.select_option("#timeline-layer", "8")
+    lanes = decode.trace.timeline.lanes
+    mine = [(lane.bars, lane.bars.layer == 8) for lane in lanes]
+    begin = min(int(bars.start_ns[at].min()) for bars, at in mine if at.any())
+    end = max(int((bars.start_ns + bars.dur_ns)[at].max()) for bars, at in mine if at.any())
+    assert window_of(page) == (begin, end)
+    # The first kernel of the layer is told with its own figures.
+    stream = lanes[-1].bars
+    first = int((stream.layer == 8).argmax())
+    chart = page.page.locator("#timeline-chart")
+    chart.scroll_into_view_if_needed()
+    for _ in range(4):
+        zoom_round(page, int(stream.start_ns[first] + stream.dur_ns[first] // 2))
+    box = chart.bounding_box()
+    begin, end = window_of(page)
+    middle = (stream.start_ns[first] + stream.dur_ns[first] / 2 - begin) / (end - begin)
+    x = box["x"] + 150 + middle * (box["width"] - 166)
+    page.page.mouse.move(x, box["y"] + 22 + 26 * (len(lanes) - 0.5))
+    tip = page.page.locator("#timeline-chart .tip")
+    tip.wait_for()
+    said = tip.inner_text().split("\n")
+    assert said[said.index("takes") + 1] == f"{stream.dur_ns[first] / 1e3:.3f} µs"
+    lead = stream.start_ns[first] - stream.launch_ns[first]
+    assert said[said.index("after its launch") + 1] == f"{lead / 1e3:.3f} µs"
+    assert said[said.index("part") + 1] == "layer 8, input_layernorm"
+    page.shoot("report-timeline-kernel")
+
+
+def zoom_round(page: Page, at: int) -> None:
+    """Zooms in by the wheel where time `at` is."""
+    chart = page.page.locator("#timeline-chart")
+    box = chart.bounding_box()
+    begin, end = window_of(page)
+    x = box["x"] + 150 + (at - begin) / (end - begin) * (box["width"] - 166)
+    page.page.mouse.move(x, box["y"] + 60)
+    page.page.keyboard.down("Control")
+    page.page.mouse.wheel(0, -400)
+    page.page.keyboard.up("Control")
+    page.page.wait_for_timeout(120)
+
+
+def test_choosing_a_config_shows_its_numbers(browser: Any, pages: dict[str, str]) -> None:
+    groups = sweep()
+    with opened(browser, pages["sweep"]) as found:
+        found.page.wait_for_selector(READY)
+        bare = [sorted(each.total_ns or 0 for each in group)[1] for group in groups[:-1]]
+        assert values(found, "configs-table", 1)[:-1] == bare
+        for at, group in enumerate(groups[:-1]):
+            found.page.select_option("#config", str(at))
+            assert f"takes {bare[at] / 1e6:.3f} ms" in found.page.inner_text("#time-answer")
+            rows = part_tree(median_record(group).times.forward)
+            assert values(found, "parts-table", 2) == [row.times.cpu_ns for row in rows]
+        found.page.select_option("#config", str(len(groups) - 1))
+        assert "One decode step takes" in found.page.inner_text("#time-answer")
+        assert found.page.is_visible("#steps-chart")
+        assert found.page.is_visible("#contexts-chart")
+        found.shoot("report-decode-chosen")
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_time_lines_of_several_configs(browser: Any, folder: Path, decode: Sample) -> None:
+    experts = gather(collect_trace(EXPERTS), read_shown_pass(EXPERTS, collect_trace(EXPERTS)[0]))
+    both = render_page([experts, gather([decode.shown], decode.trace)])
+    with opened(browser, put(folder, "both", both)) as found:
+        found.page.wait_for_selector(READY)
+        # Faster than it can be drawn.
+        found.page.evaluate("choose(1); choose(0); choose(1)")
+        found.page.wait_for_timeout(200)
+        assert window_of(found) == (0, decode.trace.timeline.span_ns)
+        found.page.select_option("#config", "0")
+        assert experts.trace
+        assert window_of(found) == (0, experts.trace.timeline.span_ns)
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_a_click_on_a_bar_chooses_its_config(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["sweep"]) as found:
+        found.page.wait_for_selector(READY)
+        box = found.page.locator("#configs-chart").bounding_box()
+        found.page.mouse.click(box["x"] + 270, box["y"] + 4 + (box["height"] - 32) * 3.5 / 6)
+        assert found.page.input_value("#config") == "3"
+        assert "1 x 512" in found.page.inner_text("#shown")
+
+
+def test_the_time_is_plotted_against_what_differs(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["sweep"]) as found:
+        found.page.wait_for_selector(READY)
+        chart = found.page.locator("#scaling-chart")
+        times = [ms(sorted(each.total_ns or 0 for each in group)[1]) for group in sweep()]
+        by_batch = "1: {} ms, 2: {} ms, 4: {} ms; ".format(*times)
+        assert f"with input length 128: {by_batch}" in chart.get_attribute("aria-label")
+        found.page.select_option("#scaling-axis", "input_len")
+        by_length = f"with batch size 1: 128: {times[0]} ms, 512: {times[3]} ms"
+        assert by_length in chart.get_attribute("aria-label")
+    with opened(browser, pages["experts"]) as found:
+        found.page.wait_for_selector(READY)
+        assert not found.page.is_visible("#scaling-figure")
+        assert not found.page.is_visible("#config")
+
+
+def test_a_run_without_a_device_shows_the_cpu_alone(
+    browser: Any, pages: dict[str, str], finished: Done
+) -> None:
+    with opened(browser, pages["cpu"]) as found:
+        found.page.wait_for_selector(READY)
+        assert not found.page.is_visible("#waits-chart")
+        assert "No device was recorded" in found.page.inner_text("#waits-answer")
+        assert "operators" in found.page.inner_text("#kernels-title")
+        heads = found.page.locator("#parts-table th").all_inner_texts()
+        assert not any("CUDA" in head for head in heads)
+        (group, _) = read_saved(finished.cwd / "traces/run1")
+        rows = part_tree(median_record(group).times.forward)
+        assert values(found, "parts-table", 2) == [row.times.cpu_ns for row in rows]
+
+
+def test_a_record_without_its_trace_shows_no_empty_pictures(
+    browser: Any, pages: dict[str, str]
+) -> None:
+    with opened(browser, pages["sweep"]) as found:
+        found.page.wait_for_selector(READY)
+        assert not found.page.is_visible("#kernels-body")
+        assert not found.page.is_visible("#timeline-body")
+        assert found.page.is_visible("#waits-chart")
+
+
+def test_every_control_and_picture_has_a_name(page: Page) -> None:
+    unnamed = page.page.evaluate(
+        """() => [...document.querySelectorAll('select, button, [role=img], [tabindex]')]
+        .filter(e => !(e.ariaLabel || e.textContent && e.matches('button')
+                       || e.labels && [...e.labels].some(l => l.textContent.trim())))
+        .map(e => e.id || e.outerHTML.slice(0, 80))"""
+    )
+    hidden = {"configs-chart", "scaling-chart", "steps-chart", "contexts-chart"}
+    assert set(unnamed) <= hidden
+    assert page.page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_light_and_dark_can_be_chosen(page: Page) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.page.evaluate(ground)
+    page.page.select_option("#theme", "dark")
+    assert page.page.evaluate(ground) != light
+    page.page.click("#timeline-in")
+    shown = window_of(page)
+    page.page.select_option("#theme", "light")
+    assert page.page.evaluate(ground) == light
+    assert window_of(page) == shown
+
+
+def test_it_prints_on_white_with_all_it_has(browser: Any, decode: Sample) -> None:
+    with opened(browser, decode.address, color_scheme="dark") as found:
+        found.page.wait_for_selector(READY)
+        pdf = found.page.pdf(format="A4", print_background=True)
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        (SCREENSHOTS / "report.pdf").write_bytes(pdf)
+        assert found.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert found.page.evaluate("document.getElementById('environment-details').open")
+    assert 3 <= pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") <= 12
+    assert found.complaints == []
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_do_nothing(browser: Any, folder: Path, name: str) -> None:
+    address = put(folder, "hostile", render_page([config_of(*one_layer(name, op=name))]))
+    with opened(browser, address) as found:
+        dialogs: list[str] = []
+        found.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        found.page.wait_for_selector(READY)
+        assert found.page.title() == "trace.json - qwen3_profile"
+        expanding = found.page.locator("#kernels-table tbody button")
+        if expanding.count():
+            expanding.first.click()
+        said = texts(found, "kernels-table", 0)[0]
+        assert said == name or said.startswith(name[:400])
+        box = found.page.locator("#kernels-chart").bounding_box()
+        found.page.locator("#kernels-chart").scroll_into_view_if_needed()
+        box = found.page.locator("#kernels-chart").bounding_box()
+        found.page.mouse.move(box["x"] + 350, box["y"] + 15)
+        found.page.locator("#kernels-chart .tip").wait_for()
+        assert found.page.locator("img, iframe, object, embed").count() == 0
+        assert found.page.evaluate("document.scripts.length") == SCRIPTS
+        assert found.page.evaluate("document.documentElement.scrollWidth") == 1280
+    assert (found.outside, found.complaints, dialogs) == ([], [], [])
+
+
+def test_executions_stand_side_by_side(browser: Any, folder: Path) -> None:
+    three = render_page([gather([each], None) for each in (counted(), compiled_record())])
+    with opened(browser, put(folder, "executions", three)) as found:
+        found.page.wait_for_selector(READY)
+        rows = list(zip(*(texts(found, "ways-table", at) for at in range(7)), strict=True))
+        at = [row[:2] for row in rows].index(("q_proj", "eager"))
+        # 400,000 bytes in 200 ns, and 120,000 in 60 ns.
+        assert rows[at][4:] == ("2", "0.400", "2000.0")
+        assert rows[at + 1][1] == "compiled"
+        assert rows[at + 1][4:] == ("2", "0.120", "2000.0")
+        assert ("rope", "compiled", "in others", "", "", "", "") in rows
+        assert rows[-1][5] == "0.362"
+        # What was not counted has no columns.
+        heads = "#parts-table thead th"
+        assert found.page.locator(heads).all_text_contents()[-2:] == ["MB", "GB/s"]
+        assert max(values(found, "parts-table", 7)) == 1_540_000
+        assert found.page.evaluate("document.documentElement.scrollWidth") == 1280
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_one_execution_stands_beside_none(page: Page) -> None:
+    assert page.page.locator("#ways-body").is_hidden()
+    assert "MB" not in page.page.locator("#parts-table thead").inner_text()
+
+
+def test_it_works_in_a_frame_that_may_do_nothing_but_run_it(
+    browser: Any, folder: Path, decode: Sample
+) -> None:
+    inside = f'<!doctype html><iframe sandbox="allow-scripts" src="{decode.address}"></iframe>'
+    with opened(browser, put(folder, "framed", inside)) as found:
+        frame = found.page.frame_locator("iframe")
+        frame.locator(READY).wait_for(state="attached")
+        assert frame.locator("#parts-table tbody tr").count() == len(
+            part_tree(decode.shown.times.forward)
+        )
+    assert (found.outside, found.complaints) == ([], [])
