@@ -6,8 +6,8 @@
 mutates small traces, and what the run itself finds to reach new code. Every input must end in one
 of two ways: an error of ours that names the damage, or a ledger that balances, has no negative
 entry, and agrees with the plain reading in tests/make/plain.py. Anything else is a crash, and a
-file in --found; make it small (`python fuzz/fuzz_reader.py --minimise FILE`), mend what it shows and
-keep it in tests/data/fuzz, which tests/trace/test_fuzz_cases.py replays with every test run.
+file in --found; make it small (`python fuzz/fuzz_reader.py --minimise FILE`), mend what it shows
+and keep it in tests/data/fuzz, which tests/trace/test_fuzz_cases.py replays with every test run.
 """
 
 from __future__ import annotations

@@ -16,13 +16,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from qwen3_profile.api import Profile, label, trace_forward
-    from qwen3_profile.errors import ProfileError
-    from qwen3_profile.offline import attribute, load_trace, to_records, to_table
-    from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from qwen3_profile.api import (
+        Profile,
+        attribute,
+        label,
+        load_trace,
+        to_records,
+        to_table,
+        trace_forward,
+    )
+    from qwen3_profile.errors import ProfileError
+    from qwen3_profile.records.record import TimingRecord
 
 __all__ = [
     "Profile",
@@ -40,11 +47,11 @@ _HOME = {
     "Profile": "api",
     "ProfileError": "errors",
     "TimingRecord": "records.record",
-    "attribute": "offline",
+    "attribute": "api",
     "label": "api",
-    "load_trace": "offline",
-    "to_records": "offline",
-    "to_table": "offline",
+    "load_trace": "api",
+    "to_records": "api",
+    "to_table": "api",
     "trace_forward": "api",
 }
 

@@ -1,4 +1,7 @@
-"""The part of the Python API that runs a model: label it, or trace one call of it.
+"""The Python API: label a model, trace one call of it, read what was saved.
+
+Only the functions that run a model import torch. Times are integer nanoseconds; `to_json` of a
+record gives seconds.
 
     from qwen3_profile import trace_forward
 
@@ -14,6 +17,14 @@ becomes a record:
         model.generate(input_ids, max_new_tokens=8)
     profiler.export_chrome_trace("generate.json")
     print(to_table(to_records("generate.json")))
+
+What was saved is read without torch:
+
+    from qwen3_profile import to_records, to_table
+
+    records = to_records("traces/run1")          # a run's folder, or any trace file
+    print(to_table(records))
+    records[0].to_json()["layer_details"]
 """
 
 from __future__ import annotations
@@ -23,20 +34,19 @@ import html
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from qwen3_profile.attribution import attribute as attribution
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import OutputError
-from qwen3_profile.measure import instrument
-from qwen3_profile.measure.executions.model_call import Call, Phase
-from qwen3_profile.measure.executions.user_model import record_call
-from qwen3_profile.measure.instrument import Instrumentation
+from qwen3_profile.passes.lone import collect_read_trace
 from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.load import by_config, read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
@@ -46,6 +56,12 @@ from qwen3_profile.views.report.build import measured_config
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
 from qwen3_profile.views.terminal.tables import median_record, render
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from qwen3_profile.measure.executions.model_call import Phase
+    from qwen3_profile.measure.instrument import Instrumentation
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -144,6 +160,9 @@ def trace_forward(
 
     What the model itself raises comes through as it is.
     """
+    from qwen3_profile.measure.executions.model_call import Call
+    from qwen3_profile.measure.executions.user_model import record_call
+
     call = Call(model, args, kwargs, inference_mode)
     folder = tempfile.TemporaryDirectory(prefix="qwen3_profile.")
     place = Path(folder.name)
@@ -169,8 +188,59 @@ def label(model: nn.Module) -> Iterator[Instrumentation]:
         ModelError: it has no decoder layers, or one module in two places.
         RunError: it is labelled already.
     """
+    from qwen3_profile.measure import instrument
+
     with instrument.labelled(model, passes=True) as found:
         yield found
+
+
+def load_trace(path: str | Path, *, accept_damaged: bool = False) -> Trace:
+    """The events of a Kineto trace (.json, .json.gz) as columns, in integer nanoseconds.
+
+    Raises:
+        TraceError: not a trace, or one that was cut off and is not accepted so.
+    """
+    return read_trace(Path(path), accept_damaged=accept_damaged)
+
+
+def attribute(trace: Trace) -> Attribution:
+    """Gives each device event of `trace` to the innermost label that launched it, or says why not.
+
+    What belongs to no label has a negative `owner`, a `Reason`.
+    """
+    return attribution.attribute(trace, build_scopes(trace, select_labels(trace)))
+
+
+def to_records(
+    source: str | Path | Trace, *, accept_damaged: bool = False
+) -> tuple[TimingRecord, ...]:
+    """The records of a saved run, of a trace file, or of a trace that was loaded.
+
+    Args:
+        source: a run's folder, a folder of runs, a trace file, or what `load_trace` gave.
+        accept_damaged: read what is left of a damaged trace; its records say so.
+
+    Returns:
+        One record per measured run and phase; of a lone trace one per forward pass, and none
+        where a loaded trace shows no forward pass.
+
+    Raises:
+        TraceError: there is no such file, or it is no trace.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    if isinstance(source, Trace):
+        path = Path(source.info.path)
+        return collect_read_trace(path, source, accept_damaged=accept_damaged)
+    groups = read_saved(Path(source), accept=accept_damaged)
+    return tuple(record for group in groups for record in group)
+
+
+def to_table(records: Sequence[TimingRecord]) -> str:
+    """The tables that the command line prints: one block for each config and phase."""
+    runs: dict[str, list[TimingRecord]] = {}
+    for record in records:
+        runs.setdefault(record.facts.run, []).append(record)
+    return "\n\n".join(render(same) for mine in runs.values() for same in by_config(mine))
 
 
 def _with_viewer_trace(folder: Path, run: Run) -> Run:

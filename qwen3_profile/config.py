@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qwen3_profile.cli.parser import closest
-from qwen3_profile.errors import ConfigError
+from qwen3_profile.errors import ConfigError, closest
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DTYPES = ("float32", "float16", "bfloat16")

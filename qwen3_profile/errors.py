@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterable
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -97,3 +98,11 @@ def tell(line: str) -> None:
     """Prints one line to stderr, if anybody reads it."""
     with contextlib.suppress(BrokenPipeError):
         print(one_line(line), file=sys.stderr)
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """`did you mean X?` for the nearest of `choices`, or an empty string."""
+    import difflib  # only for a word that was mistyped
+
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"did you mean {near[0]}?" if near else ""

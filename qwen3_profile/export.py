@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NoReturn
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.attribution.findings import refuse_damage
+from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
-from qwen3_profile.records.ledger import SCOPES
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ This module is pure and knows nothing of torch or of traces.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,6 +78,8 @@ OTHER_PARTS = {
     "ffn": ("c_fc", "c_proj", "fc1", "fc2", "shared_expert_gate"),
 }  # fmt: skip
 
+# In place of a layer's index, where one graph serves several layers: the label round it says which.
+ANY_LAYER = "layer.*"
 OTHER = "other"
 # The time of a graph's kernels that could not be given to the parts which launched them.
 GRAPH_REPLAY = "graph_replay"
@@ -262,3 +264,42 @@ def unfold_layers(folded: Iterable[str], num_layers: int) -> Iterator[str]:
             yield from (f"{layer_label(layer)}{rest}" for layer in range(num_layers))
         else:
             yield name
+
+
+def kind_of(label: str) -> str:
+    """As `Label.kind`, for labels of any layer too; the forward pass itself has the label ""."""
+    if not label:
+        return "phase"
+    parsed = parse(label.replace(ANY_LAYER, "layer.0", 1))
+    return parsed.kind if parsed is not None else "leaf"
+
+
+def is_container(label: str) -> bool:
+    """Whether other labels may lie in it."""
+    return kind_of(label) != "leaf"
+
+
+def gap_label(container: str, inner: Sequence[str | None], index: int) -> str:
+    """The name of what lies in `container` between its children before and after `index`.
+
+    Args:
+        inner: of all that ran, in order, the label inside a container; None where there is none.
+
+    Returns:
+        The container's own label where the gap has no name.
+    """
+    before = _first_child(container, (inner[i] for i in range(index - 1, -1, -1)))
+    after = _first_child(container, (inner[i] for i in range(index + 1, len(inner))))
+    name = gap_name(kind_of(container), before, after)
+    if name is None:
+        return container
+    return f"{container}.{name}" if container else name
+
+
+def _first_child(container: str, found: Iterator[str | None]) -> str | None:
+    """The child of `container` that the first label inside it lies in, by its name."""
+    prefix = f"{container}." if container else ""
+    for label in found:
+        if label is not None and label.startswith(prefix):
+            return label[len(prefix) :].partition(".")[0]
+    return None

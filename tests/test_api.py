@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache
 
 import qwen3_profile
-from qwen3_profile import api, labels, offline
+from qwen3_profile import api, labels
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
 from qwen3_profile.measure import instrument
 from qwen3_profile.views.report.build import build_report
@@ -513,8 +513,7 @@ def indented(text: str | None) -> list[str]:
     ("blocks", "count"),
     [
         pytest.param(fenced(PAGE.read_text(encoding="utf-8")), 2, id="page"),
-        pytest.param(indented(api.__doc__), 2, id="api"),
-        pytest.param(indented(offline.__doc__), 1, id="offline"),
+        pytest.param(indented(api.__doc__), 3, id="api"),
         pytest.param(indented(qwen3_profile.__doc__), 1, id="package"),
     ],
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from make.paths import ROOT
 
-from qwen3_profile.cli.parser import closest
 from qwen3_profile.config import (
     DTYPES,
     Invocation,
@@ -16,7 +15,7 @@ from qwen3_profile.config import (
     RunConfig,
     read_configs,
 )
-from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
+from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, closest
 
 # --- one config ---------------------------------------------------------------------------------
 

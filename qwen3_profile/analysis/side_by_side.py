@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from qwen3_profile import labels
-from qwen3_profile.analysis.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
 from qwen3_profile.passes.compiled.kernel_times import bounds
 from qwen3_profile.passes.compiled.scopes import part_name
 from qwen3_profile.passes.pass_times import StepTimes
+from qwen3_profile.records.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved
 

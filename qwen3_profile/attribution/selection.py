@@ -1,4 +1,4 @@
-"""The name of an operator in, whether any account asks for it out.
+"""Which host events are scopes: labels, modules, a framework's ranges; which operators are needed.
 
 Most events of a trace are operators, and few of these are labels, ranges of a framework or sdpa's
 choice. The others need not be kept, but for module calls: whether anything ran between two of them
@@ -7,13 +7,54 @@ is seen by its operators.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attention_kernels import is_choice
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
-from qwen3_profile.records.ledger import is_framework
-from qwen3_profile.trace import Category, Recording, read_recording
+from qwen3_profile.attribution.scopes import select_labels
+from qwen3_profile.trace import Category, Recording, Trace, read_recording
+from qwen3_profile.trace.columns import Bool, which
+from qwen3_profile.trace.reader import MODULE_PREFIX
+
+SCOPES = ("labels", "modules", "both")
+
+# What frameworks write of themselves; ranges, but none that a person has put there.
+_FRAMEWORK = re.compile(
+    r"ProfilerStep#.*|(nccl|gloo|mpi|ucc|xccl|hccl):.*|c10d::.*|record_param_comms.*|Optimizer\..*"
+    r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
+    r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
+)
+
+
+def select(trace: Trace, scopes: str) -> Bool:
+    """bool[len(trace.host)]: the host events that are scopes of this kind."""
+    category = trace.host.category
+    noise = select_framework(trace)
+    annotations = (category == Category.USER_ANNOTATION) & ~noise
+    by_labels: Bool = annotations | select_labels(trace)
+    is_module = which(trace.names, _is_module)[trace.host.name]
+    by_modules: Bool = (category == Category.PYTHON_FUNCTION) & is_module
+    if scopes == "labels":
+        return by_labels
+    return by_modules if scopes == "modules" else by_labels | by_modules
+
+
+def _is_module(name: str) -> bool:
+    return name.startswith(MODULE_PREFIX)
+
+
+def is_framework(name: str) -> bool:
+    """Whether a framework wrote the range of this name of itself."""
+    return _FRAMEWORK.fullmatch(name) is not None
+
+
+def select_framework(trace: Trace) -> Bool:
+    ours = which(trace.names, is_framework)
+    # Old Kineto wrote its steps as operators; operators of such a name are nothing else.
+    mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
+    return mask
 
 
 def is_asked_for(name: str) -> bool:

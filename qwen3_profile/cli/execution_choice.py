@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qwen3_profile.cli.parser import closest
 from qwen3_profile.config import (
     COMPILE_MODES,
     COMPILE_SCOPES,
@@ -14,7 +13,7 @@ from qwen3_profile.config import (
     EXECUTIONS,
     RunConfig,
 )
-from qwen3_profile.errors import ConfigError
+from qwen3_profile.errors import ConfigError, closest
 
 
 def asked_executions(

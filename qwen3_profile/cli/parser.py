@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_profile.errors import ConfigError
+from qwen3_profile.errors import ConfigError, closest
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,11 +32,3 @@ def output_file_name(text: str) -> str:
             "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
         )
     return text
-
-
-def closest(word: str, choices: Iterable[str]) -> str:
-    """`did you mean X?` for the nearest of `choices`, or an empty string."""
-    import difflib  # only for a word that was mistyped
-
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"did you mean {near[0]}?" if near else ""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3_profile import __version__
 from qwen3_profile.cli.execution_choice import asked_executions
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.config import (
@@ -25,6 +24,7 @@ from qwen3_profile.config import (
     read_prompts,
 )
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.version import __version__
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the

@@ -14,7 +14,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qwen3_profile.gaps import gap_label, is_container
+from qwen3_profile.labels import gap_label, is_container
 from qwen3_profile.measure import ranges
 from qwen3_profile.measure.op_bytes import op_bytes
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, gather

@@ -8,8 +8,8 @@ from importlib import metadata
 
 import torch
 
-import qwen3_profile
 from qwen3_profile.run_folder.run_json import Environment
+from qwen3_profile.version import __version__
 
 _QUERY = "driver_version,clocks.current.sm,clocks.current.memory"
 _QUERY_SECONDS = 5.0
@@ -20,7 +20,7 @@ def read_environment(device: torch.device) -> Environment:
     is_cuda = device.type == "cuda"
     driver, sm_clock, memory_clock = _ask_driver(device) if is_cuda else ("", None, None)
     return Environment(
-        qwen3_profile=qwen3_profile.__version__,
+        qwen3_profile=__version__,
         python=platform.python_version(),
         torch=str(torch.__version__),
         transformers=_version("transformers"),

@@ -16,9 +16,9 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold
 from qwen3_profile.attribution.parts import Part, Times, sum_times
 from qwen3_profile.attribution.scopes import ScopeTree, build_scopes, whole_trace
+from qwen3_profile.attribution.selection import select
 from qwen3_profile.passes.nn_modules.read import unique_name
 from qwen3_profile.passes.pass_times import StepTimes, step_times
-from qwen3_profile.records.ledger import select
 from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import Trace
 

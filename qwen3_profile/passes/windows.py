@@ -18,7 +18,7 @@ from qwen3_profile.attribution.attribute import NO_STEP, Attribution
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.scopes import Step, find_steps, may_be_step
-from qwen3_profile.system.forks import map_in_turns
+from qwen3_profile.system.processes import map_in_turns
 from qwen3_profile.trace import Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 

@@ -25,7 +25,7 @@ from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, Trac
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
-from qwen3_profile.system.cores import map_files
+from qwen3_profile.system.processes import map_files
 from qwen3_profile.trace import read_trace
 
 _NS_PER_S = 1e9

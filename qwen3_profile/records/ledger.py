@@ -6,7 +6,6 @@ Works on any Kineto trace. Scopes are the trace's own: `labels` are record_funct
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,26 +16,17 @@ from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps, select_labels
+from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps
+from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.windows import is_long, map_windows
 from qwen3_profile.records.account import Account, add_accounts, all_roots, make_account
 from qwen3_profile.trace import Recording, TraceInfo
-from qwen3_profile.trace.columns import Bool, Category, Trace, which
-from qwen3_profile.trace.reader import MODULE_PREFIX
+from qwen3_profile.trace.columns import Trace
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.cuda_graphs.assign import Relabel
 
 SCHEMA_VERSION = 1
-
-SCOPES = ("labels", "modules", "both")
-
-# What frameworks write of themselves; ranges, but none that a person has put there.
-_FRAMEWORK = re.compile(
-    r"ProfilerStep#.*|(nccl|gloo|mpi|ucc|xccl|hccl):.*|c10d::.*|record_param_comms.*|Optimizer\..*"
-    r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
-    r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +179,7 @@ def _account(
     return make_account(
         trace,
         build_scopes(trace, select(trace, scopes), name_gaps=False),
-        build_scopes(trace, _framework(trace), name_gaps=False),
+        build_scopes(trace, select_framework(trace), name_gaps=False),
         steps,
         relabel,
         kernels=kernels,
@@ -223,35 +213,6 @@ def _ledger(info: TraceInfo, scopes: str, account: Account) -> Ledger:
         framework=tuple(_rows(account.framework)),
         kernels=account.kernels,
     )
-
-
-def select(trace: Trace, scopes: str) -> Bool:
-    """bool[len(trace.host)]: the host events that are scopes of this kind."""
-    category = trace.host.category
-    noise = _framework(trace)
-    annotations = (category == Category.USER_ANNOTATION) & ~noise
-    by_labels: Bool = annotations | select_labels(trace)
-    is_module = which(trace.names, _is_module)[trace.host.name]
-    by_modules: Bool = (category == Category.PYTHON_FUNCTION) & is_module
-    if scopes == "labels":
-        return by_labels
-    return by_modules if scopes == "modules" else by_labels | by_modules
-
-
-def _is_module(name: str) -> bool:
-    return name.startswith(MODULE_PREFIX)
-
-
-def is_framework(name: str) -> bool:
-    """Whether a framework wrote the range of this name of itself."""
-    return _FRAMEWORK.fullmatch(name) is not None
-
-
-def _framework(trace: Trace) -> Bool:
-    ours = which(trace.names, is_framework)
-    # Old Kineto wrote its steps as operators; operators of such a name are nothing else.
-    mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
-    return mask
 
 
 def _rows(roots: dict[int, tuple[Part, ...]]) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from qwen3_profile.passes.label_records import collect_windows
 from qwen3_profile.passes.lone import collect_read_trace
 from qwen3_profile.passes.windows import map_windows
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.system.cores import map_files
+from qwen3_profile.system.processes import map_files
 from qwen3_profile.trace import Recording, Trace, TraceInfo
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.

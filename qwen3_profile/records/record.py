@@ -235,7 +235,7 @@ def _traffic_json(record: TimingRecord) -> dict[str, Any]:
     """What the operators move, where it was counted."""
     if record.times.traffic is None:
         return {}
-    from qwen3_profile.analysis.part_bytes import traffic_json
+    from qwen3_profile.records.part_bytes import traffic_json
 
     return {"traffic": traffic_json(record.times, record.steps)}
 
@@ -245,7 +245,7 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
     eager = record.eager
     if eager is None:
         return {}
-    from qwen3_profile.analysis.graph_savings import savings_json
+    from qwen3_profile.records.graph_savings import savings_json
 
     return {
         "eager": {

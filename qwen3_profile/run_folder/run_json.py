@@ -20,8 +20,8 @@ import msgspec
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import OutputError, ProfileError, TraceError
-from qwen3_profile.measure.model.published_shapes import Shape
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.system.cores import text_bytes
-from qwen3_profile.system.forks import ForkFailedError, can_fork, forked
+from qwen3_profile.system.processes import ForkFailedError, can_fork, forked, text_bytes
 from qwen3_profile.trace.json_events import Document, decode_document
 from qwen3_profile.trace.pieces import NoTurnsError, Pieces
 from qwen3_profile.trace.store import Store

@@ -13,7 +13,8 @@ from test_ledger import traces
 
 from qwen3_profile import export
 from qwen3_profile.attribution.kernels import KernelRow
-from qwen3_profile.records.ledger import SCOPES, make_ledger
+from qwen3_profile.attribution.selection import SCOPES
+from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.views.terminal.ledger import render_ledger
 
 LAYER = "layer.{}.attn"

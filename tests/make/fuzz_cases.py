@@ -23,8 +23,9 @@ from make.kineto import (
 )
 from make.plain import plain
 from qwen3_profile.attribution.findings import DAMAGE
+from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.records.ledger import SCOPES, Ledger, make_ledger
+from qwen3_profile.records.ledger import Ledger, make_ledger
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.terminal.ledger import render_ledger
 

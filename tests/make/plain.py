@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3_profile import labels
-from qwen3_profile.records.ledger import is_framework
+from qwen3_profile.attribution.selection import is_framework
 
 KERNELS = {"kernel", "gpu_memcpy", "gpu_memset", "Kernel", "Memcpy", "Memset"}
 RUNTIME = {

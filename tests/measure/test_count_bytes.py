@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import DENSE, Commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from conftest import DENSE, Commands
 
 from qwen3_profile import labels
 from qwen3_profile.config import ModelRequest

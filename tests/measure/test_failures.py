@@ -20,7 +20,7 @@ from make.commands import Commands, Done, environment, wait
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.measure.model.memory import least_needed
-from qwen3_profile.measure.model.published_shapes import Experts, Shape
+from qwen3_profile.run_folder.model_shape import Experts, Shape
 
 GIB = 1 << 30
 # A config that its run cannot end before a test has done what it wants to do.

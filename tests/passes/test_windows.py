@@ -17,7 +17,7 @@ from qwen3_profile.passes import lone, windows
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.ranks import collect_ranks
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.system import forks
+from qwen3_profile.system import processes as forks
 
 
 def passes(count: int, *, device: int = 0) -> list[str]:

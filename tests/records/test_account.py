@@ -11,10 +11,10 @@ import pytest
 from long_trace import write_trace
 from make.kineto import document, driver, kernel, label, launch, step, write
 
-from qwen3_profile.attribution.selection import is_asked_for
+from qwen3_profile.attribution.selection import SCOPES, is_asked_for
 from qwen3_profile.passes import windows
 from qwen3_profile.records import ledger
-from qwen3_profile.records.ledger import SCOPES, make_ledger, make_long_ledger
+from qwen3_profile.records.ledger import make_ledger, make_long_ledger
 from qwen3_profile.trace import read_recording, read_trace
 
 

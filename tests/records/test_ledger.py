@@ -26,7 +26,8 @@ from make.kineto import (
 )
 
 from qwen3_profile import export
-from qwen3_profile.records.ledger import SCOPES, Ledger, is_framework, make_ledger
+from qwen3_profile.attribution.selection import SCOPES, is_framework
+from qwen3_profile.records.ledger import Ledger, make_ledger
 
 ATTN = "layer.0.attn"
 BLOCK = "nn.Module: Block_0"

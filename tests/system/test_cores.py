@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.system import cores
-from qwen3_profile.system.cores import map_files
+from qwen3_profile.system import processes as cores
+from qwen3_profile.system.processes import map_files
 
 
 def process_of(item: int) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from qwen3_profile.system import forks
-from qwen3_profile.system.forks import ForkFailedError, forked, map_in_turns
+from qwen3_profile.system import processes as forks
+from qwen3_profile.system.processes import ForkFailedError, forked, map_in_turns
 
 HERE = os.getpid()
 

@@ -12,7 +12,7 @@ from make.kineto import write
 from test_fast_events import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
 
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.system import forks
+from qwen3_profile.system import processes as forks
 from qwen3_profile.trace import Trace, read_trace, reader, turns
 from qwen3_profile.trace import text as text_module
 

@@ -21,11 +21,11 @@ from qwen3_profile.measure.executions.model_call import Call, Phase
 from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.model import other_decoders as families
 from qwen3_profile.measure.model import transformers_compat as library
-from qwen3_profile.measure.model.published_shapes import Shape
 from qwen3_profile.measure.model.structure import find_decoder
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.run_folder.bytes_moved import write_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.run_json import (
     SCHEMA_VERSION,
     ConfigResult,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from qwen3_profile.gaps import ANY_LAYER
-from qwen3_profile.labels import layer_label
+from qwen3_profile.labels import ANY_LAYER, layer_label
 from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
 
 

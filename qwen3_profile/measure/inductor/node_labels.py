@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen3_profile.gaps import gap_label, is_container, kind_of
+from qwen3_profile.labels import gap_label, is_container, kind_of
 
 _CACHE_FILE = "cache_utils.py"
 _MASK_FILE = "masking_utils.py"

@@ -18,7 +18,7 @@ from qwen3_profile.measure.model import random_weights as weights
 from qwen3_profile.measure.model import transformers_compat as library
 from qwen3_profile.measure.model.hub import Source
 from qwen3_profile.measure.model.memory import WeightSize, check_weights, is_out_of_memory, size_of
-from qwen3_profile.measure.model.published_shapes import Shape
+from qwen3_profile.run_folder.model_shape import Shape
 
 _UNBUILDABLE = "has a config that no model can be built from"
 

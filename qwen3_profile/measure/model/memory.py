@@ -16,7 +16,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.measure.devices import free_memory_bytes
 from qwen3_profile.measure.model import published_shapes as shapes
-from qwen3_profile.measure.model.published_shapes import Shape
+from qwen3_profile.run_folder.model_shape import Shape
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
 _HEADROOM = 0.1

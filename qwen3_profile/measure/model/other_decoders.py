@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from qwen3_profile.measure.model.published_shapes import Shape
 from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
+from qwen3_profile.run_folder.model_shape import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from qwen3_profile.errors import ModelError, ProfileError
 from qwen3_profile.measure.model import other_decoders as families
 from qwen3_profile.measure.model import published_shapes as shapes
 from qwen3_profile.measure.model.hub import Source
+from qwen3_profile.run_folder.model_shape import Experts, Shape
 
 # model_type in config.json -> the stem of its classes. All others are in `families`.
 _CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
@@ -31,7 +32,7 @@ _CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
-def published_config(shape: shapes.Shape, dtype: torch.dtype) -> Any:
+def published_config(shape: Shape, dtype: torch.dtype) -> Any:
     """The transformers config of a published shape.
 
     Every field is given: the defaults of these classes are those of no published model. The
@@ -107,13 +108,13 @@ def is_qwen3(config: Any) -> bool:
     return config.model_type in _CLASSES
 
 
-def shape_of(config: Any) -> shapes.Shape:
+def shape_of(config: Any) -> Shape:
     """The shape that a transformers config describes; of another than Qwen3 only its sizes."""
     if not is_qwen3(config):
         return families.shape_of(config)
     experts = None
     if config.model_type == "qwen3_moe":
-        experts = shapes.Experts(
+        experts = Experts(
             num_experts=config.num_experts,
             num_experts_per_tok=config.num_experts_per_tok,
             moe_intermediate_size=config.moe_intermediate_size,
@@ -124,7 +125,7 @@ def shape_of(config: Any) -> shapes.Shape:
     # transformers 5 keeps the rotary base among other things; 4 had it by itself.
     rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
     head_dim = getattr(config, "head_dim", None)
-    return shapes.Shape(
+    return Shape(
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         num_hidden_layers=config.num_hidden_layers,

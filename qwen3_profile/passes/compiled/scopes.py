@@ -17,7 +17,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, insert_scopes
-from qwen3_profile.gaps import ANY_LAYER
+from qwen3_profile.labels import ANY_LAYER
 from qwen3_profile.passes.compiled.match import Call, GraphCall
 from qwen3_profile.run_folder.provenance import Kernel, PartShare
 from qwen3_profile.trace.columns import Trace

@@ -29,6 +29,7 @@ from qwen3_profile.attribution.scopes import (
     build_scopes,
     select_labels,
 )
+from qwen3_profile.attribution.selection import select
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.passes.cuda_graphs.assign import Relabel, label_replays
@@ -42,7 +43,6 @@ from qwen3_profile.passes.nn_modules.passes import NO_PHASE_SOURCE, read_phase
 from qwen3_profile.passes.nn_modules.read import outside_passes, trace_facts, unique_name
 from qwen3_profile.passes.nn_modules.scopes import build_module_scopes
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records.ledger import select
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Bool, Category

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-import qwen3_profile
-from qwen3_profile.analysis.graph_savings import savings
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.passes.pass_times import layers
+from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.trace.columns import Int64
+from qwen3_profile.version import __version__
 from qwen3_profile.views.report import answers
 from qwen3_profile.views.report import titles as identity
 from qwen3_profile.views.report.comparisons import comparisons, row_bytes
@@ -60,7 +60,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
     labels = identity.short_labels(configs)
     each = bars // max(1, sum(config.trace is not None for config in configs))
     return {
-        "version": qwen3_profile.__version__,
+        "version": __version__,
         "title": identity.title(configs),
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},

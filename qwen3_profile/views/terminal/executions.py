@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile.analysis.comparison_groups import render_alike
-from qwen3_profile.analysis.part_bytes import total_bytes
 from qwen3_profile.analysis.side_by_side import (
     Cost,
     execution_names,
@@ -16,6 +15,7 @@ from qwen3_profile.analysis.side_by_side import (
     without_execution,
 )
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
+from qwen3_profile.records.part_bytes import total_bytes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import (
     gigabytes_per_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from qwen3_profile.analysis.graph_savings import Saving, savings
+from qwen3_profile.records.graph_savings import Saving, savings
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 

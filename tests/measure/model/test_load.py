@@ -24,7 +24,8 @@ from qwen3_profile.measure.model import load as models
 from qwen3_profile.measure.model import published_shapes as shapes
 from qwen3_profile.measure.model import random_weights as weights
 from qwen3_profile.measure.model import transformers_compat as library
-from qwen3_profile.measure.model.published_shapes import PUBLISHED, Experts, Shape
+from qwen3_profile.measure.model.published_shapes import PUBLISHED
+from qwen3_profile.run_folder.model_shape import Experts, Shape
 
 CPU = torch.device("cpu")
 DENSE = Shape(64, 128, 3, 4, 2, True, head_dim=32, vocab_size=500)

@@ -10,7 +10,8 @@ import pytest
 
 from qwen3_profile.errors import ModelError
 from qwen3_profile.measure.model import published_shapes as shapes
-from qwen3_profile.measure.model.published_shapes import PUBLISHED, Experts, Shape
+from qwen3_profile.measure.model.published_shapes import PUBLISHED
+from qwen3_profile.run_folder.model_shape import Experts, Shape
 
 # Total, outside the embeddings, per token, KV bytes per token in bfloat16; counted on the
 # classes of transformers, and in agreement with the model cards.

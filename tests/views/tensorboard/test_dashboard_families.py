@@ -21,7 +21,7 @@ from torch_tb_profiler.profiler.module_op import aggegate_module_view
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.records.ledger import select
+from qwen3_profile.attribution.selection import select
 from qwen3_profile.trace import Category, Trace, read_trace
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from make.samples import decode_record, graph_record, record
 
-from qwen3_profile.analysis.graph_savings import savings, savings_json
 from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.records.graph_savings import savings, savings_json
 from qwen3_profile.views.terminal.graph import graph_table
 
 
