@@ -28,14 +28,14 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.labels import ATTN_PARTS, LAYER_PARTS, MOE_FFN_PARTS, layer_label
+from qwen3_profile.label_parts import required_parts
+from qwen3_profile.labels import layer_label
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.record import TimingRecord, TracedStep
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass
 
-_PARTS = {"attn": ATTN_PARTS, "ffn": MOE_FFN_PARTS}
 _KERNELS_PER_PART = 5
 _NAMES = 40
 
@@ -107,11 +107,12 @@ def _events(phase: str, num_layers: int, dice: random.Random) -> list[dict[str, 
     leaf("embed_tokens")
     for layer in range(num_layers):
         outer = clock
-        for block in LAYER_PARTS:
+        for block in required_parts("layer"):
             inner, name = clock, layer_label(layer, block)
-            for part in _PARTS.get(block, ()):
+            parts = required_parts(block, "moe")
+            for part in parts:
                 leaf(f"{name}.{part}")
-            if block in _PARTS:
+            if parts:
                 events.append(_event("user_annotation", name, inner, clock - inner))
             else:
                 leaf(name)

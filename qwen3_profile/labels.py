@@ -26,7 +26,8 @@ Labels are recognised by name, never by category: torch writes `record_function`
 
 Ops that lie directly in a container, between two labels, are named here too, by their labelled
 neighbours (`gap_name`): the add after `attn` is `residual_attn`, at no cost while running.
-This module is pure and knows nothing of torch or of traces.
+The parts themselves are the rows of `label_parts`. This module is pure and knows nothing of torch
+or of traces.
 """
 
 from __future__ import annotations
@@ -34,49 +35,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+
+from qwen3_profile import label_parts
+from qwen3_profile.label_parts import blocks, part_names, parts, required_parts
 
 TRAIN_STEP = "train_step"
 PHASES = ("prefill", "decode", TRAIN_STEP)
 LOSS = "loss"
+BACKWARD = "backward"
 # What a train_step does not write, for it keeps no KV cache.
 CACHE_PART = ".attn.kv_cache"
-BACKWARD = "backward"
-MODEL_PARTS = ("embed_tokens", "causal_mask", "rotary_emb", "norm", "lm_head")
-LAYER_PARTS = ("input_layernorm", "attn", "post_attention_layernorm", "ffn")
-ATTN_PARTS = (
-    "q_proj",
-    "q_norm",
-    "k_proj",
-    "k_norm",
-    "v_proj",
-    "rope",
-    "kv_cache",
-    "attn_forward",
-    "o_proj",
-)
-DENSE_FFN_PARTS = ("gate_proj", "act_fn", "up_proj", "down_proj")
-MOE_FFN_PARTS = ("router", "experts")
 
 # What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"
 WHOLE_TRACE = "trace"
 COLLECTIVES = "nccl"
-# What other decoders have beside or in place of these, under the names of their own modules.
-FUSED_PARTS = {"attn": ("qkv_proj",), "ffn": ("gate_up_proj", "shared_experts")}
 # Attention itself: our label of the function, and the gap that it is between modules.
 ATTN_CORES = ("attn_forward", "attn_core")
-OTHER_NORMS = (
-    "pre_feedforward_layernorm",
-    "post_feedforward_layernorm",
-    "post_self_attn_layernorm",
-    "post_mlp_layernorm",
-)
-OTHER_PARTS = {
-    "attn": ("dense", "q_layernorm", "k_layernorm", "q_a_proj", "q_a_layernorm", "q_b_proj",
-             "kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj"),
-    "ffn": ("c_fc", "c_proj", "fc1", "fc2", "shared_expert_gate"),
-}  # fmt: skip
 
 # In place of a layer's index, where one graph serves several layers: the label round it says which.
 ANY_LAYER = "layer.*"
@@ -85,64 +61,19 @@ OTHER = "other"
 GRAPH_REPLAY = "graph_replay"
 STEP_PREFIX = "ProfilerStep#"
 
-# (container, label before, label after) -> name of what lies between them. `None` is the
-# container's edge, "*" any label. Order as in the model code of transformers 4.51 to 5.x.
-_GAPS: dict[tuple[str, str | None, str | None], str] = {
-    ("phase", "embed_tokens", "*"): "positions",
-    ("phase", "causal_mask", "*"): "positions",
-    ("phase", "norm", "lm_head"): "select_last",
-    ("layer", "attn", "*"): "residual_attn",
-    ("layer", "ffn", "*"): "residual_ffn",
-    # Decoders that also norm what a block puts out add behind that norm.
-    ("layer", "post_attention_layernorm", "pre_feedforward_layernorm"): "residual_attn",
-    ("layer", "post_feedforward_layernorm", None): "residual_ffn",
-    ("layer", "post_self_attn_layernorm", "*"): "residual_attn",
-    ("layer", "post_mlp_layernorm", None): "residual_ffn",
-    ("attn", "qkv_proj", "*"): "split_heads",
-    ("attn", "q_proj", "*"): "split_heads",
-    ("attn", "q_norm", "*"): "split_heads",
-    ("attn", "k_proj", "*"): "split_heads",
-    ("attn", "k_norm", "*"): "split_heads",
-    ("attn", "v_proj", "*"): "split_heads",
-    ("attn", "attn_forward", "o_proj"): "merge_heads",
-    ("attn", "attn_forward", "dense"): "merge_heads",
-    ("ffn", "up_proj", "down_proj"): "act_mul",
-    ("ffn", "act_fn", "down_proj"): "act_mul",
-    ("ffn", "router", "*"): "routing",
-    ("ffn", "experts", "experts"): "routing",
-    ("ffn", "experts", None): "combine",
-    ("ffn", "shared_expert_gate", None): "combine",
-}
-# The same where labels come from modules: functions have none, so attention itself is a gap, and
-# what a fused norm or projection has already done must not be named.
-_MODULE_GAPS: dict[tuple[str, str, str | None], str] = {
-    ("layer", "attn", "post_attention_layernorm"): "residual_attn",
-    ("layer", "ffn", None): "residual_ffn",
-    ("attn", "v_proj", "o_proj"): "attn_core",
-    ("attn", "k_norm", "o_proj"): "attn_core",
-    ("attn", "qkv_proj", "o_proj"): "attn_core",
-    ("attn", "rope", "o_proj"): "attn_core",
-    ("ffn", "up_proj", "down_proj"): "act_mul",
-    ("ffn", "act_fn", "down_proj"): "act_mul",
-}
-GAP_NAMES = {
-    kind: tuple(dict.fromkeys(name for (k, _, _), name in _GAPS.items() if k == kind))
-    for kind in ("phase", "layer", "attn", "ffn")
-}
-
-_LABEL = re.compile(
-    r"(?P<phase>prefill|decode|train_step)"
-    r"|(?P<model>embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample|loss|backward)"
-    r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
-    rf"(?:\.(?P<block>{'|'.join(LAYER_PARTS + OTHER_NORMS)})"
-    r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
-)
+_AFTER_LAYERS = 1 << 20
 _LAYER_WORD = re.compile(r"^layer\.[0-9]+")
-_EVERY_LAYER = "layer.*"
-_PARTS_OF = {
-    "attn": frozenset(ATTN_PARTS + FUSED_PARTS["attn"] + OTHER_PARTS["attn"]),
-    "ffn": frozenset(DENSE_FFN_PARTS + MOE_FFN_PARTS + FUSED_PARTS["ffn"] + OTHER_PARTS["ffn"]),
-}
+
+
+@cache
+def _label() -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<phase>{'|'.join(PHASES)})"
+        rf"|(?P<model>{'|'.join(part.name for part in parts('phase'))})"
+        r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
+        rf"(?:\.(?P<block>{'|'.join(part.name for part in parts('layer'))})"
+        r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +95,7 @@ class Label:
 @lru_cache(maxsize=65536)
 def parse(text: str) -> Label | None:
     """The label that `text` is, or None where it is not one of ours."""
-    match = _LABEL.fullmatch(text)
+    match = _label().fullmatch(text)
     if match is None:
         return None
     if match["phase"]:
@@ -176,8 +107,8 @@ def parse(text: str) -> Label | None:
     if block is None:
         return Label("layer", "layer", layer)
     if part is None:
-        return Label(block if block in _PARTS_OF else "leaf", block, layer)
-    if part not in _PARTS_OF.get(block, ()):
+        return Label(block if block in blocks() else "leaf", block, layer)
+    if part not in part_names(block):
         return None
     return Label("leaf", part, layer, block)
 
@@ -204,16 +135,8 @@ def gap_name(kind: str, before: str | None, after: str | None) -> str | None:
     """
     if before is None:
         return None
-    exact = _GAPS.get((kind, before, after))
-    return exact if exact is not None else _GAPS.get((kind, before, "*"))
-
-
-def module_gap_name(kind: str, before: str, after: str | None) -> str | None:
-    """What the ops between two modules are called; as `gap_name`, for labels made of modules.
-
-    `attn_core` is all between the projections and `o_proj`: rope, cache and attention itself.
-    """
-    return _MODULE_GAPS.get((kind, before, after))
+    gaps = label_parts.gaps()
+    return gaps.get((kind, before, after)) or gaps.get((kind, before, "*"))
 
 
 def layer_label(layer: int, block: str | None = None, part: str | None = None) -> str:
@@ -226,19 +149,45 @@ def expected_labels(num_layers: int, moe_layers: frozenset[int]) -> Iterator[str
 
     `causal_mask` is left out: transformers 4.51 builds the mask in a method of the model.
     """
-    yield from (part for part in MODEL_PARTS if part != "causal_mask")
+    yield from required_parts("phase")
     for layer in range(num_layers):
         yield layer_label(layer)
-        ffn_parts = MOE_FFN_PARTS if layer in moe_layers else DENSE_FFN_PARTS
-        for block in LAYER_PARTS:
+        kind = "moe" if layer in moe_layers else "dense"
+        for block in required_parts("layer"):
             yield layer_label(layer, block)
-            parts = ATTN_PARTS if block == "attn" else ffn_parts if block == "ffn" else ()
-            yield from (layer_label(layer, block, part) for part in parts)
+            yield from (layer_label(layer, block, part) for part in required_parts(block, kind))
+
+
+def place(label: str) -> tuple[int, int, str]:
+    """Sorts labels, of parts and of gaps, as a forward pass comes by them.
+
+    What stands in no table comes last in its layer, and outside of the layers before them; a
+    container stands for what has no name in it.
+    """
+    layer, block, name = _words(label)
+    if is_container(label):
+        at, name = len(label_parts.PARTS), OTHER
+    else:
+        at = label_parts.places().get((block, name), len(label_parts.PARTS) + 1)
+    if layer is not None:
+        return (layer, at, name)
+    is_after = (
+        label_parts.places()["layer", "post_attention_layernorm"] < at <= len(label_parts.PARTS)
+    )
+    return (_AFTER_LAYERS if is_after else -1, at, name)
+
+
+def _words(label: str) -> tuple[int | None, str, str]:
+    """The layer's index, what a part or gap lies in, and its name."""
+    words = label.split(".")
+    layer = int(words[1]) if words[0] == "layer" and words[1].isdigit() else None
+    block = words[2] if len(words) == 4 else "layer" if len(words) == 3 else "phase"
+    return layer, block, words[-1]
 
 
 def every_layer(name: str) -> str:
     """`layer.*.attn` of `layer.7.attn`; other names as they are."""
-    return _LAYER_WORD.sub(_EVERY_LAYER, name)
+    return _LAYER_WORD.sub(ANY_LAYER, name)
 
 
 def fold_layers(names: Iterable[str], num_layers: int) -> tuple[str, ...]:
@@ -259,8 +208,8 @@ def fold_layers(names: Iterable[str], num_layers: int) -> tuple[str, ...]:
 def unfold_layers(folded: Iterable[str], num_layers: int) -> Iterator[str]:
     """The names that `fold_layers` was given."""
     for name in folded:
-        if name.startswith(_EVERY_LAYER):
-            rest = name.removeprefix(_EVERY_LAYER)
+        if name.startswith(ANY_LAYER):
+            rest = name.removeprefix(ANY_LAYER)
             yield from (f"{layer_label(layer)}{rest}" for layer in range(num_layers))
         else:
             yield name

@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"
 READING = [
     "version",
     "errors",
+    "label_parts",
     "labels",
     "config",
     "system",

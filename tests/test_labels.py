@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_profile import labels
+from qwen3_profile.label_parts import PARTS, Gap, Part, blocks
 from qwen3_profile.labels import Label
+from qwen3_profile.views.report.rows import FAMILIES
 
+PARTS_ALONE = [row for row in PARTS if isinstance(row, Part)]
 ATTN = ("q_proj", "q_norm", "k_proj", "k_norm", "v_proj", "rope", "kv_cache", "attn_forward")
 
 
@@ -100,20 +103,41 @@ def test_gap_names(kind: str, before: str | None, after: str | None, name: str |
     assert labels.gap_name(kind, before, after) == name
 
 
-def test_gap_names_are_listed_by_container() -> None:
-    assert labels.GAP_NAMES == {
-        "phase": ("positions", "select_last"),
-        "layer": ("residual_attn", "residual_ffn"),
-        "attn": ("split_heads", "merge_heads"),
-        "ffn": ("act_mul", "routing", "combine"),
-    }
+def test_gaps_are_listed_by_container() -> None:
+    found = [(row.block, row.name) for row in PARTS if isinstance(row, Gap)]
+    assert sorted(found) == sorted(
+        {(row.block, gap) for row in PARTS_ALONE for gap in row.then.values()}
+    )
 
 
-def test_gaps_are_called_like_no_label() -> None:
-    gaps = {name for names in labels.GAP_NAMES.values() for name in names}
-    parts = {*labels.MODEL_PARTS, *labels.LAYER_PARTS, *labels.ATTN_PARTS}
-    parts |= {*labels.DENSE_FFN_PARTS, *labels.MOE_FFN_PARTS, *labels.PHASES, labels.OTHER}
-    assert not gaps & parts
+def test_every_row_has_a_name_of_its_own() -> None:
+    names = [(row.block, row.name) for row in PARTS]
+    assert len(names) == len(set(names))
+    assert not {name for _, name in names} & {*labels.PHASES, labels.OTHER, labels.GRAPH_REPLAY}
+    assert {row.block for row in PARTS} == {"phase", "layer", *blocks()}
+
+
+def test_every_row_outside_of_blocks_has_a_colour() -> None:
+    rows = [row for row in PARTS if row.block in ("phase", "layer")]
+    assert {row.family for row in rows} == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(
+            ("embed_tokens", "positions", "layer.0.input_layernorm", "layer.0.attn.q_norm",
+             "layer.0.attn.rope", "layer.0.attn.merge_heads", "layer.0.residual_attn",
+             "layer.0.post_attention_layernorm", "layer.0.ffn.act_mul", "layer.0.residual_ffn",
+             "layer.0.ffn.lora", "layer.1.input_layernorm", "layer.10.attn", "norm", "lm_head", ""),
+            id="as a pass comes by them",
+        ),
+        pytest.param(("lora", "layer.0.input_layernorm"), id="unknown, outside of the layers"),
+        pytest.param(("layer.3.attn.o_proj", "layer.3.attn", "layer.3.lora"), id="containers"),
+    ],
+)  # fmt: skip
+def test_places(names: tuple[str, ...]) -> None:
+    assert tuple(sorted(sorted(names), key=labels.place)) == names
 
 
 @pytest.mark.parametrize(
@@ -130,9 +154,8 @@ def test_layer_label(words: tuple[int, str, str], text: str) -> None:
 
 BLOCKS_AND_PARTS = [
     (None, None),
-    *((block, None) for block in labels.LAYER_PARTS),
-    *(("attn", part) for part in labels.ATTN_PARTS),
-    *(("ffn", part) for part in labels.DENSE_FFN_PARTS + labels.MOE_FFN_PARTS),
+    *((row.name, None) for row in PARTS_ALONE if row.block == "layer"),
+    *((row.block, row.name) for row in PARTS_ALONE if row.block in blocks()),
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from make.compiled import compiled_record
 from make.samples import decode_record, graph_record, record, training_record
 
-from qwen3_profile import errors, export, labels
+from qwen3_profile import errors, export, label_parts
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.passes.lone import collect_trace
@@ -169,7 +169,9 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_named_gap_is_told(page: str) -> None:
     said = [code for row in table_with(page, "positions") for code in _CODE.findall(row[0])]
-    assert sorted(said) == sorted({n for names in labels.GAP_NAMES.values() for n in names})
+    assert sorted(said) == sorted(
+        row.name for row in label_parts.PARTS if isinstance(row, label_parts.Gap)
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

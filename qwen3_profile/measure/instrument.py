@@ -1,4 +1,4 @@
-"""A decoder of transformers -> the same model, labelled as `labels.py` says, undone on exit.
+"""Labels a decoder of transformers as `labels.py` says, and undoes it on exit.
 
 Modules are labelled by wrapping `forward` on the instance: hooks would leave their labels open
 when a forward raises. What is no module (attention functions, rope, cache updates, mask makers)
@@ -14,14 +14,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
+from qwen3_profile.label_parts import Part, blocks, parts
 from qwen3_profile.labels import layer_label
-from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of, unnamed
+from qwen3_profile.measure.model.structure import (
+    find_decoder,
+    is_moe,
+    owner_kind,
+    parts_of,
+    unnamed,
+)
 from qwen3_profile.measure.patching import Function, Patches
 from qwen3_profile.measure.ranges import (
     inside_phase,
@@ -33,14 +41,7 @@ from qwen3_profile.measure.ranges import (
 )
 
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
-
-_ATTN_FUNCTIONS = ("rope", "kv_cache", "attn_forward")
-_ROPE_FUNCTIONS = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
-_MASK_MAKERS = (
-    "create_causal_mask",
-    "create_sliding_window_causal_mask",
-    "create_chunked_causal_mask",
-)
+_NO_FUNCTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ class _Installer:
             if passes:
                 self._patches.put(model, "forward", inside_phase(model.forward, self._patches))
         self._parts(decoder, "decoder")
-        self._causal_mask(decoder, passes and decoder is model)
+        self._phase_functions(decoder, passes and decoder is model)
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
         if self._inside_layers:
-            self._attention_functions(layers)
+            self._layer_functions(layers)
         self._missing.update(unnamed(decoder, "decoder"))
         return Instrumentation(
             num_layers=len(layers),
@@ -130,34 +131,29 @@ class _Installer:
         if not self._inside_layers:
             return self._compiled_layer(index, layer)
         self._module(layer, layer_label(index), "layer")
-        blocks: dict[str, nn.Module] = {}
-        for found in parts_of(layer, "layer"):
-            if found.part in ("attn", "ffn"):
-                blocks[found.part] = found.modules[0]
-            else:
-                for module in found.modules:
-                    self._module(module, layer_label(index, found.part), found.part)
+        found = _blocks(layer)
+        for each in parts_of(layer, "layer"):
+            for module in each.modules if each.part not in found else ():
+                self._module(module, layer_label(index, each.part), each.part)
         self._missing.update(unnamed(layer, "layer"))
-        self._missing.update(f"{x}: no such module" for x in ("attn", "ffn") if x not in blocks)
-        if "attn" in blocks:
-            self._attention(index, blocks["attn"])
-        return "ffn" in blocks and self._feed_forward(index, blocks["ffn"])
+        has = {blocks()[name].family for name in found}
+        missed = (part for part in blocks().values() if part.required and part.family not in has)
+        self._missing.update(f"{part.name}: no such module" for part in missed)
+        for name, module in found.items():
+            self._block(index, name, module)
+        return _has_experts(found)
 
     def _compiled_layer(self, index: int, layer: nn.Module) -> bool:
         label = self._labels[layer] = layer_label(index)
         call: Function = vars(layer)["_compiled_call_impl"]
         self._patches.put(layer, "_compiled_call_impl", inside_range(call, label, self._patches))
-        return any(p.part == "ffn" and is_moe(p.modules[0]) for p in parts_of(layer, "layer"))
+        return _has_experts(_blocks(layer))
 
-    def _attention(self, index: int, attn: nn.Module) -> None:
-        labels = {part: layer_label(index, "attn", part) for part in _ATTN_FUNCTIONS}
-        self._module(attn, layer_label(index, "attn"), "attn", labels)
-        self._parts(attn, "attn", index, "attn")
-
-    def _feed_forward(self, index: int, ffn: nn.Module) -> bool:
-        self._module(ffn, layer_label(index, "ffn"), "ffn")
-        self._parts(ffn, "moe" if is_moe(ffn) else "ffn", index, "ffn")
-        return is_moe(ffn)
+    def _block(self, index: int, block: str, module: nn.Module) -> None:
+        names = [part.name for part in parts(block) if part.is_function]
+        labels = {name: layer_label(index, block, name) for name in names}
+        self._module(module, layer_label(index, block), block, labels)
+        self._parts(module, owner_kind(block, module), index, block)
 
     def _parts(
         self, owner: nn.Module, kind: str, layer: int | None = None, block: str | None = None
@@ -176,7 +172,7 @@ class _Installer:
         module: nn.Module,
         label: str,
         part: str,
-        functions: Mapping[str, str] | None = None,
+        functions: Mapping[str, str] = _NO_FUNCTIONS,
     ) -> None:
         """Labels `module`, and with the labels of `functions` the functions called inside it."""
         other = self._labels.setdefault(module, label)
@@ -184,94 +180,114 @@ class _Installer:
             raise ModelError(label, f"is the same module as {other}", "give each its own")
         forward: Function = module.forward
         self._note(part, forward)
-        if functions is not None:
+        if functions:
             forward = inside_scope(forward, functions, self._patches)
         self._patches.put(module, "forward", inside_range(forward, label, self._patches))
 
-    def _causal_mask(self, decoder: nn.Module, is_pass: bool) -> None:
-        labels = {"causal_mask": "causal_mask"}
+    def _phase_functions(self, decoder: nn.Module, is_pass: bool) -> None:
+        functions = [part for part in parts("phase") if part.is_function]
+        labels = {part.name: part.name for part in functions}
         forward = inside_scope(decoder.forward, labels, self._patches)
         if is_pass:
             forward = inside_phase(forward, self._patches)
         self._patches.put(decoder, "forward", forward)
-        found = [self._global(decoder, name, "causal_mask") for name in _MASK_MAKERS]
-        method = getattr(decoder, "_update_causal_mask", None)  # transformers 4.51 and 4.52
-        if method is not None:
-            self._note("causal_mask", method)
-            self._function(vars(decoder), "_update_causal_mask", method, "causal_mask")
-        elif not any(found):
-            self._missing["causal_mask: no mask maker that we know"] += 1
+        for part in functions:
+            found = self._globals(decoder, part)
+            method = getattr(decoder, "_update_causal_mask", None)  # transformers 4.51 and 4.52
+            if part.name == "causal_mask" and method is not None:
+                self._note(part.path, method)
+                self._function(vars(decoder), "_update_causal_mask", method, part)
+            elif part.name == "causal_mask" and not found:
+                self._missing["causal_mask: no mask maker that we know"] += 1
 
-    def _attention_functions(self, layers: nn.ModuleList) -> None:
-        attentions = [(i, getattr(layer, "self_attn", None)) for i, layer in enumerate(layers)]
-        parts_by_class: dict[type, tuple[str, ...]] = {}
-        for index, attn in attentions:
-            if not isinstance(attn, nn.Module):
-                continue
-            if type(attn) not in parts_by_class:
-                parts_by_class[type(attn)] = tuple(self._functions_of(attn))
-            for part in parts_by_class[type(attn)]:
-                # Some decoders have layers without positions.
-                if part != "rope" or getattr(attn, "use_rope", True):
-                    self._expected.append(layer_label(index, "attn", part))
+    def _layer_functions(self, layers: nn.ModuleList) -> None:
+        found: dict[tuple[str, type], tuple[str, ...]] = {}
+        for index, layer in enumerate(layers):
+            for block, module in _blocks(layer).items():
+                key = (block, type(module))
+                if key not in found:
+                    found[key] = tuple(self._functions_of(block, module))
+                for part in found[key]:
+                    # Some decoders have layers without positions.
+                    if part != "rope" or getattr(module, "use_rope", True):
+                        self._expected.append(layer_label(index, block, part))
+
+    def _functions_of(self, block: str, module: nn.Module) -> Iterator[str]:
+        """Wraps the functions that the class of `module` calls; yields the parts that they are."""
+        for part in parts(block):
+            if part.is_function and self._found(module, part):
+                yield part.name
+
+    def _found(self, module: nn.Module, part: Part) -> bool:
+        """Wraps the functions that a part of `module` is; whether there are any."""
+        if part.name == "attn_forward":
+            return self._attention_cores(module, part)
+        if part.name == "kv_cache":
+            self._cache_updates(part)
+        elif not self._globals(module, part):
+            if part.required:
+                self._missing[f"{part.path}: no function {part.functions[0]}"] += 1
+            return False
+        return True
+
+    def _cache_updates(self, part: Part) -> None:
+        self._hooked[part.path] = None
         for cls in _with_subclasses(Cache):
             if "update" in vars(cls):
-                self._function(cls, "update", vars(cls)["update"], "kv_cache")
+                self._function(cls, "update", vars(cls)["update"], part)
 
-    def _functions_of(self, attn: nn.Module) -> Iterator[str]:
-        """Wraps the functions that the class of `attn` calls; yields the parts that they are."""
-        found = [self._global(attn, name, "attn.rope") for name in _ROPE_FUNCTIONS]
-        if any(found):
-            yield "rope"
-        else:
-            self._missing["attn.rope: no function apply_rotary_pos_emb"] += 1
-        self._hooked["attn.kv_cache"] = None
-        yield "kv_cache"
-        if self._attention_cores(attn):
-            yield "attn_forward"
-
-    def _attention_cores(self, attn: nn.Module) -> bool:
+    def _attention_cores(self, attn: nn.Module, part: Part) -> bool:
         """Wraps every attention function that the code of `attn` may choose from.
 
         Returns:
             Whether the chosen one is among them.
         """
-        cores: dict[str, Function] = {}
-        names = _globals_with(attn, "eager_attention_forward")
+        (eager,) = part.functions
+        names = _globals_with(attn, eager)
+        cores: dict[str, Function] = {"eager": names[eager]} if names else {}
         if names:
-            cores["eager"] = names["eager_attention_forward"]
-            self._function(names, "eager_attention_forward", cores["eager"], "attn_forward")
+            self._function(names, eager, cores["eager"], part)
         registry = _globals_with(attn, "ALL_ATTENTION_FUNCTIONS").get("ALL_ATTENTION_FUNCTIONS", {})
         # Under the same keys, since masks are chosen by them; and in the instance's own mapping,
         # so that the one which all classes share stays as it is.
         local = getattr(registry, "_local_mapping", registry)
         for key in list(registry):
             cores[key] = registry[key]
-            self._function(local, key, cores[key], "attn_forward")
+            self._function(local, key, cores[key], part)
         chosen = getattr(getattr(attn, "config", None), "_attn_implementation", None) or "eager"
         if chosen in cores:
-            self._note("attn.attn_forward", cores[chosen])
+            self._note(part.path, cores[chosen])
         else:
-            self._missing[f"attn.attn_forward: no attention function {chosen!r}"] += 1
+            self._missing[f"{part.path}: no attention function {chosen!r}"] += 1
         return chosen in cores
 
-    def _global(self, module: nn.Module, name: str, part: str) -> bool:
-        """Wraps the global `name` of the source file of `module`; whether there is one."""
-        names = _globals_with(module, name)
-        if not names:
-            return False
-        self._note(part, names[name])
-        self._function(names, name, names[name], part.removeprefix("attn."))
-        return True
+    def _globals(self, module: nn.Module, part: Part) -> bool:
+        """Wraps the functions of `part` in the source file of `module`; whether there are any."""
+        places = [(name, _globals_with(module, name)) for name in part.functions]
+        for name, names in places:
+            if names:
+                self._note(part.path, names[name])
+                self._function(names, name, names[name], part)
+        return any(names for _, names in places)
 
-    def _function(self, place: Any, name: str, original: Function, part: str) -> None:
-        self._patches.put(place, name, part_of_scope(original, part), shared=True)
+    def _function(self, place: Any, name: str, original: Function, part: Part) -> None:
+        self._patches.put(place, name, part_of_scope(original, part.name), shared=True)
 
     def _note(self, part: str, original: Function) -> None:
         self._hooked[part] = None
         where = _foreign(original)
         if where is not None:
             self._replaced[f"{part}: {where}"] = None
+
+
+def _blocks(layer: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of a layer that have parts, by name."""
+    found = parts_of(layer, "layer")
+    return {each.part: each.modules[0] for each in found if each.part in blocks()}
+
+
+def _has_experts(found: Mapping[str, nn.Module]) -> bool:
+    return "ffn" in found and is_moe(found["ffn"])
 
 
 def _globals_with(module: nn.Module, name: str) -> dict[str, Any]:

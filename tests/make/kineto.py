@@ -21,7 +21,8 @@ from pathlib import Path
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
-from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS, LAYER_PARTS, layer_label
+from qwen3_profile.label_parts import required_parts
+from qwen3_profile.labels import layer_label
 from qwen3_profile.trace import Trace, read_trace
 
 PID = 100
@@ -162,10 +163,10 @@ def forward_pass(
     leaf("rotary_emb")
     for layer in range(num_layers):
         begin = clock
-        for block in LAYER_PARTS:
+        for block in required_parts("layer"):
             name = layer_label(layer, block)
-            parts = {"attn": ATTN_PARTS, "ffn": DENSE_FFN_PARTS}.get(block)
-            if parts is None:
+            parts = required_parts(block)
+            if not parts:
                 leaf(name)
             else:
                 container(name, (f"{name}.{part}" for part in parts))

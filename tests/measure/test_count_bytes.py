@@ -10,7 +10,7 @@ from conftest import DENSE, Commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_profile import labels
+from qwen3_profile import label_parts
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.count_bytes import count_pass
@@ -79,13 +79,9 @@ def test_a_prefill_and_a_decode_step_move_what_the_formulas_say(loaded: LoadedMo
     for found, rows in ((prefill, BATCH * LENGTH), (decode, BATCH)):
         wanted = expected(rows, BATCH, size)
         assert {label: found[label] for label in wanted} == wanted
-    assert {label.rpartition(".")[2] for label in prefill} <= set(known_parts())
-
-
-def known_parts() -> list[str]:
-    gaps = [name for names in labels.GAP_NAMES.values() for name in names]
-    return [*labels.MODEL_PARTS, *labels.LAYER_PARTS, *labels.ATTN_PARTS, *labels.DENSE_FFN_PARTS,
-            *gaps, "sample"]  # fmt: skip
+    assert {label.rpartition(".")[2] for label in prefill} <= {
+        row.name for row in label_parts.PARTS
+    }
 
 
 def test_a_cache_that_grows_is_copied_and_a_static_one_is_written(loaded: LoadedModel) -> None:

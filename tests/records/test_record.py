@@ -19,7 +19,7 @@ from make.kineto import (
 from make.samples import decode_record, facts, lone_record, record, training_record
 
 from qwen3_profile.attribution.findings import WARNING, Finding
-from qwen3_profile.labels import ATTN_PARTS, DENSE_FFN_PARTS
+from qwen3_profile.label_parts import required_parts
 from qwen3_profile.passes.pass_times import StepTimes, Unattributed, layers, read_steps, short_name
 
 # --- steps --------------------------------------------------------------------------------------
@@ -155,13 +155,13 @@ def test_times_are_seconds_and_layers_are_in_order() -> None:
     assert (layer["ffn"], layer["ffn_cuda"]) == (4e-6, 0.4e-6)
     assert layer["input_layernorm"] == layer["post_attention_layernorm"] == 1e-6
     assert layer["attn_details"] == {
-        **dict.fromkeys(ATTN_PARTS, 1e-6),
-        **{f"{part}_cuda": 1e-7 for part in ATTN_PARTS},
+        **dict.fromkeys(required_parts("attn"), 1e-6),
+        **{f"{part}_cuda": 1e-7 for part in required_parts("attn")},
         "other": 0.0, "other_cuda": 0.0,
     }  # fmt: skip
     assert layer["ffn_details"] == {
-        **dict.fromkeys(DENSE_FFN_PARTS, 1e-6),
-        **{f"{part}_cuda": 1e-7 for part in DENSE_FFN_PARTS},
+        **dict.fromkeys(required_parts("ffn"), 1e-6),
+        **{f"{part}_cuda": 1e-7 for part in required_parts("ffn")},
         "other": 0.0, "other_cuda": 0.0,
     }  # fmt: skip
     assert second == layer

@@ -1,4 +1,4 @@
-"""A model in, the path of every module with a label out; for what knows modules by their paths.
+"""The labels of a model's modules by their paths, for what knows modules by these.
 
 model.layers.7.self_attn.q_proj     layer.7.attn.q_proj
 model.layers.*.self_attn.q_proj     layer.*.attn.q_proj, where a layer was compiled by itself
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from qwen3_profile.labels import ANY_LAYER, layer_label
-from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
+from qwen3_profile.label_parts import blocks
+from qwen3_profile.labels import ANY_LAYER, is_container, layer_label
+from qwen3_profile.measure.model.structure import find_decoder, owner_kind, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,18 @@ def module_labels(model: nn.Module) -> ModuleLabels:
         for each, label in mine.items():
             starred = anywhere + each[len(path) :]
             labels.setdefault(starred, ANY_LAYER + label[len(layer_label(index)) :])
-            module = model.get_submodule(each)
-            if module is layer or label.endswith((".attn", ".ffn")):
-                roots.setdefault(type(module), starred)
+            if is_container(label):
+                roots.setdefault(type(model.get_submodule(each)), starred)
     return ModuleLabels(labels, roots)
 
 
 def _layer(layer: nn.Module, label: str, paths: dict[nn.Module, str]) -> dict[str, str]:
     labels = {paths[layer]: label, **_parts(layer, "layer", f"{label}.", paths)}
     for found in parts_of(layer, "layer"):
-        if found.part in ("attn", "ffn"):
+        if found.part in blocks():
             block = found.modules[0]
-            kind = "moe" if found.part == "ffn" and is_moe(block) else found.part
-            labels |= _parts(block, kind, f"{label}.{found.part}.", paths)
+            prefix = f"{label}.{found.part}."
+            labels |= _parts(block, owner_kind(found.part, block), prefix, paths)
     return labels
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a compiled graph in, the label of each out. No torch: nodes are plain words here.
+"""The labels of a compiled graph's nodes. No torch: nodes are plain words here.
 
 A node knows the module that it was traced in and the functions that it was called from:
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
 
+from qwen3_profile import label_parts
+from qwen3_profile.label_parts import Part
 from qwen3_profile.labels import gap_label, is_container, kind_of
-
-_CACHE_FILE = "cache_utils.py"
-_MASK_FILE = "masking_utils.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +72,28 @@ def _label(node: Node, modules: Mapping[str, str]) -> str | None:
     container = _module_label(node.module, modules) if node.module is not None else None
     if container is not None and not is_container(container):
         return container
-    part = next((part for part in map(_part_of, reversed(node.frames)) if part), None)
-    if part == "causal_mask":
-        return part
-    if part is not None and container is not None and kind_of(container) == "attn":
-        return f"{container}.{part}"
+    called = (_parts_of(frame.file, frame.function) for frame in reversed(node.frames))
+    for part in next(filter(None, called), ()):
+        if part.block == "phase":
+            return part.name
+        if container is not None and kind_of(container) == part.block:
+            return f"{container}.{part.name}"
     return container
 
 
-def _part_of(frame: Frame) -> str | None:
-    """The part that a function is."""
-    if frame.function.endswith("attention_forward"):
-        return "attn_forward"
-    if frame.function.startswith("apply_rotary_pos_emb"):
-        return "rope"
-    if frame.file == _CACHE_FILE:
-        return "kv_cache"
-    if frame.file == _MASK_FILE or frame.function == "_update_causal_mask":
-        return "causal_mask"
-    return None
+@cache
+def _parts_of(file: str, function: str) -> tuple[Part, ...]:
+    """The parts that a function is; of several blocks, where a name stands in several."""
+    return tuple(
+        row
+        for row in label_parts.PARTS
+        if isinstance(row, Part)
+        and (function.startswith(row.functions) or _fits(row.frames, file, function))
+    )
+
+
+def _fits(patterns: Sequence[str], *words: str) -> bool:
+    return any(fnmatchcase(word, pattern) for pattern in patterns for word in words)
 
 
 def _module_label(path: str, modules: Mapping[str, str]) -> str | None:

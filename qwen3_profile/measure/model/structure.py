@@ -1,4 +1,4 @@
-"""A causal language model of transformers in, its parts by our names out. Nothing is wrapped here.
+"""Finds the parts of a causal language model of transformers, by our names; wraps nothing.
 
 Most decoders of transformers call their modules alike:
 
@@ -18,33 +18,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.labels import (
-    ATTN_PARTS,
-    DENSE_FFN_PARTS,
-    FUSED_PARTS,
-    LAYER_PARTS,
-    MOE_FFN_PARTS,
-    OTHER_NORMS,
-    OTHER_PARTS,
-)
+from qwen3_profile.label_parts import parts
 
-_ATTN, _FFN = FUSED_PARTS["attn"] + OTHER_PARTS["attn"], FUSED_PARTS["ffn"] + OTHER_PARTS["ffn"]
-
-
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
-
-
-# Kind of owner -> attribute -> part. A plain name stands for itself.
-_PARTS = {
-    "model": _same("lm_head"),
-    "decoder": _same("embed_tokens", "rotary_emb", "norm")
-    | {"rotary_emb_local": "rotary_emb", "final_layernorm": "norm"},
-    "layer": _same(*LAYER_PARTS, *OTHER_NORMS)
-    | {"self_attn": "attn", "mlp": "ffn", "block_sparse_moe": "ffn", "feed_forward": "ffn"},
-    "attn": _same(*ATTN_PARTS, *_ATTN),
-    "ffn": _same(*DENSE_FFN_PARTS, *_FFN) | {"activation_fn": "act_fn", "act": "act_fn"},
-    "moe": _same(*MOE_FFN_PARTS, *_FFN) | {"gate": "router", "shared_expert": "shared_experts"},
+# Kind of owner -> the block that its parts lie in, and of which kind it is.
+_OWNERS = {
+    "model": ("phase", None),
+    "decoder": ("phase", None),
+    "ffn": ("ffn", "dense"),
+    "moe": ("ffn", "moe"),
 }
 # What does nothing when a model is served.
 _IDLE = (nn.Dropout, nn.Identity)
@@ -93,13 +74,24 @@ def is_moe(ffn: nn.Module) -> bool:
     return hasattr(ffn, "experts")
 
 
+def owner_kind(block: str, module: nn.Module) -> str:
+    """What kind of owner a block of a layer is, for `parts_of`."""
+    return "moe" if block == "ffn" and is_moe(module) else block
+
+
+def attributes(kind: str) -> dict[str, str]:
+    """Attribute -> part, of a kind of owner."""
+    inside = parts(*_OWNERS.get(kind, (kind, None)))
+    return {name: part.name for part in inside for name in (part.name, *part.modules)}
+
+
 def parts_of(owner: nn.Module, kind: str) -> Iterator[PartModule]:
     """The parts of `owner` that are modules, in the order in which they were made.
 
     Args:
-        kind: "model", "decoder", "layer", "attn", "ffn" or "moe".
+        kind: "model", "decoder", "layer", or a block of a layer as `owner_kind` says.
     """
-    names = _PARTS[kind]
+    names = attributes(kind)
     for attribute, module in owner.named_children():
         if attribute in names:
             # The experts of transformers 4 are modules of their own.
@@ -109,7 +101,7 @@ def parts_of(owner: nn.Module, kind: str) -> Iterator[PartModule]:
 
 def unnamed(owner: nn.Module, kind: str) -> Iterator[str]:
     """One line for each module of `owner` that has no name, and each part that is no module."""
-    names = _PARTS[kind]
+    names = attributes(kind)
     for attribute, module in owner.named_children():
         named = attribute in names or attribute == "layers"
         if not named and not isinstance(module, _IDLE):
@@ -117,5 +109,4 @@ def unnamed(owner: nn.Module, kind: str) -> Iterator[str]:
     for attribute, part in names.items():
         value = getattr(owner, attribute, None)
         if callable(value) and not isinstance(value, nn.Module) and attribute in vars(owner):
-            block = "ffn" if kind == "moe" else kind
-            yield f"{block}.{part}: no module {attribute}"
+            yield f"{_OWNERS.get(kind, (kind, None))[0]}.{part}: no module {attribute}"

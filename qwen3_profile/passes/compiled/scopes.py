@@ -9,7 +9,6 @@ one scope, `compiled graph`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,14 +21,6 @@ from qwen3_profile.passes.compiled.match import Call, GraphCall
 from qwen3_profile.run_folder.provenance import Kernel, PartShare
 from qwen3_profile.trace.columns import Trace
 
-# As a forward pass comes by them; within one layer and outside of all.
-_LAST = ("select_last", "norm", "lm_head", labels.OTHER)
-_ORDER = (
-    "embed_tokens", "positions", "causal_mask", "rotary_emb",
-    "input_layernorm", *labels.ATTN_PARTS, "merge_heads", "residual_attn",
-    "post_attention_layernorm", *labels.MOE_FFN_PARTS, "gate_proj", "act_fn", "up_proj", "act_mul",
-    "down_proj", "residual_ffn", *_LAST,
-)  # fmt: skip
 UNMATCHED = "compiled graph"
 FUSED = "+"
 
@@ -116,25 +107,15 @@ def scope_names(parts: Sequence[str]) -> tuple[str, ...]:
     for part in parts[1:]:
         above = _above(part)
         common = [name for name in common if name in above]
-    common = [name for name in common if name not in parts or _kind(name) != "leaf"]
-    ordered = sorted(dict.fromkeys(parts), key=_rank)
+    common = [name for name in common if name not in parts or labels.kind_of(name) != "leaf"]
+    ordered = sorted(dict.fromkeys(parts), key=labels.place)
     name = FUSED.join(dict.fromkeys(part_name(part) for part in ordered))
     return (*common, f"{common[-1]}.{name}" if common else name)
 
 
 def part_name(label: str) -> str:
     """The part that a label is, whatever its layer: `q_proj`; `other` of a container."""
-    return label.rpartition(".")[2] if _kind(label) == "leaf" else labels.OTHER
-
-
-def _rank(label: str) -> tuple[int, int, str]:
-    """Where in a forward pass a part comes: a row has one name, whatever the graph's order."""
-    layer = re.match(r"layer\.(\d+)", label)
-    name = part_name(label)
-    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
-    if layer is not None:
-        return (int(layer[1]), place, name)
-    return (len(_ORDER) << 16 if name in _LAST else -1, place, name)
+    return labels.OTHER if labels.is_container(label) else label.rpartition(".")[2]
 
 
 def _above(label: str) -> tuple[str, ...]:
@@ -145,18 +126,11 @@ def _above(label: str) -> tuple[str, ...]:
     return tuple(".".join(words[:count]) for count in range(2, len(words) + 1))
 
 
-def _kind(label: str) -> str:
-    if not label:
-        return "phase"
-    parsed = labels.parse(label)
-    return parsed.kind if parsed is not None else "leaf"
-
-
 def _in_layer(open_names: Sequence[str], part: PartShare) -> PartShare:
     """`part` in the layer whose label is open; of no layer where none is."""
     if not part.label.startswith(ANY_LAYER):
         return part
-    layer = next((name for name in open_names if _kind(name) == "layer"), None)
+    layer = next((name for name in open_names if labels.kind_of(name) == "layer"), None)
     return PartShare(layer + part.label[len(ANY_LAYER) :] if layer else "", part.nodes)
 
 

@@ -28,6 +28,19 @@ ROTARY = re.compile(r"Rotary|RoPE|Rope")
 LATENT = re.compile(r"MLA|Deep[sS]eek|MiniCPM3|Kimi")
 _ACTIVATION = re.compile(r"SiLU|Silu|Swish|GELU|Gelu|ReLU|Activation|ActFn|SwiGLU|Tanh$")
 
+# What lies between two parts, as `Part.then` says where labels are ours: functions have no modules,
+# so attention itself is a gap, and what a fused norm or projection has done must not be named.
+_GAPS: dict[tuple[str, str, str | None], str] = {
+    ("layer", "attn", "post_attention_layernorm"): "residual_attn",
+    ("layer", "ffn", None): "residual_ffn",
+    ("attn", "v_proj", "o_proj"): "attn_core",
+    ("attn", "k_norm", "o_proj"): "attn_core",
+    ("attn", "qkv_proj", "o_proj"): "attn_core",
+    ("attn", "rope", "o_proj"): "attn_core",
+    ("ffn", "up_proj", "down_proj"): "act_mul",
+    ("ffn", "act_fn", "down_proj"): "act_mul",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -105,6 +118,14 @@ def moe_parts(calls: Sequence[Node]) -> dict[Instance, str]:
     # Beside fused experts a whole MLP is the one that every token visits.
     mlp = "shared_experts" if "experts" in parts.values() else "experts"
     return parts | {i: mlp for i in instances(calls, FFN) if i not in parts}
+
+
+def module_gap_name(kind: str, before: str, after: str | None) -> str | None:
+    """What the ops between two modules are called; as `labels.gap_name`.
+
+    `attn_core` is all between the projections and `o_proj`: rope, cache and attention itself.
+    """
+    return _GAPS.get((kind, before, after))
 
 
 def instances(calls: Iterable[Node], pattern: re.Pattern[str]) -> list[Instance]:

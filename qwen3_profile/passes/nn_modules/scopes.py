@@ -14,9 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from qwen3_profile import labels
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, build_scopes, with_gaps
-from qwen3_profile.passes.nn_modules.block_parts import Instance, Node
+from qwen3_profile.passes.nn_modules.block_parts import Instance, Node, module_gap_name
 from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
 from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth
 from qwen3_profile.trace.columns import Bool, Category, Int64, Trace
@@ -48,7 +47,7 @@ def build_module_scopes(trace: Trace) -> ModuleScopes | None:
     roots = _nodes(raw)
     passes = find_passes(trace, raw, roots)
     names = _name_all(passes)
-    tree = with_gaps(_renamed(raw, passes, names), labels.module_gap_name)
+    tree = with_gaps(_renamed(raw, passes, names), module_gap_name)
     return ModuleScopes(_without_idle_gaps(tree, trace), passes, _steps(trace, passes))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qwen3_profile import labels
+from qwen3_profile import label_parts, labels
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.passes.pass_times import backward_of
 from qwen3_profile.views.terminal.part_table import Row, part_rows
@@ -20,8 +20,6 @@ LAYERS = "layers"
 
 # What a reader looks for first; the colours of the pictures.
 FAMILIES = ("attention", "ffn", "norms", "embedding", "head", "other")
-_EMBEDDING = frozenset({"embed_tokens", "positions", "causal_mask", "rotary_emb"})
-_HEAD = frozenset({"lm_head", "select_last", "sample", "loss"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +56,7 @@ def family_of(path: PartPath) -> str:
     if labels.COLLECTIVES in path:
         return "other"
     inside = path[path.index(LAYERS) + 1 :] if LAYERS in path else path[1:]
-    if not inside:
-        return "other"
-    block = inside[0]
-    if block in ("attn", "residual_attn"):
-        return "attention"
-    if block in ("ffn", "residual_ffn"):
-        return "ffn"
-    if block.endswith("norm"):
-        return "norms"
-    if block in _EMBEDDING:
-        return "embedding"
-    return "head" if block in _HEAD else "other"
+    return (label_parts.family_of(inside[0]) if inside else "") or "other"
 
 
 def place_of(names: Sequence[str]) -> tuple[PartPath, int]:
