@@ -1,48 +1,41 @@
-"""What a run is asked to do: records that check themselves, from flags or from a JSON file."""
+"""What a run is asked to do, in records that check themselves."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from qwen3_profile.errors import ConfigError, closest
 
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
-DTYPES = ("float32", "float16", "bfloat16")
-WEIGHTS = ("auto", "pretrained", "random")
-CACHES = ("dynamic", "static")
-# What a file of prompts decides, and no flag or entry beside it.
-PROMPT_KEYS = ("batch_size", "input_len", "inputs")
-INPUTS = ("random", "ragged", "prompt")
+DType = Literal["float32", "float16", "bfloat16"]
+Weights = Literal["auto", "pretrained", "random"]
+Cache = Literal["dynamic", "static"]
+Inputs = Literal["random", "ragged", "prompt"]
 # How a forward pass gets to the device: op by op, compiled by torch, or as one CUDA graph.
-EAGER, COMPILED, CUDA_GRAPH = "eager", "compiled", "cuda_graph"
-EXECUTIONS = (EAGER, COMPILED, CUDA_GRAPH)
+Execution = Literal["eager", "compiled", "cuda_graph"]
 # Of torch.compile; the first changes nothing, and all but that one replay CUDA graphs on a GPU.
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
-COMPILE_SCOPES = ("model", "layer")
-_LEAST = {
-    "batch_size": 1,
-    "input_len": 1,
-    "num_runs": 1,
-    "warmup_runs": 0,
-    "decode_steps": 0,
-    "trace_steps": 1,
-}
-_CHOICES = {
-    "cache": CACHES,
-    "inputs": INPUTS,
-    "dtype": DTYPES,
-    "execution": EXECUTIONS,
-    "compile_mode": COMPILE_MODES,
-    "compile_scope": COMPILE_SCOPES,
-}
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+CompileScope = Literal["model", "layer"]
+DTYPES: tuple[DType, ...] = get_args(DType)
+WEIGHTS, CACHES = get_args(Weights), get_args(Cache)
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+EAGER, COMPILED, CUDA_GRAPH = EXECUTIONS
+COMPILE_MODES, COMPILE_SCOPES = get_args(CompileMode), get_args(CompileScope)
 
 # Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
 _MAX_COUNT = 1 << 20
+Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
+Positive = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
+Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+# One name, and no list of them.
+Name = Annotated[str, Meta(min_length=1, pattern="^[^,]*$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,70 +66,59 @@ class RunConfig:
         ConfigError: a value is of the wrong type or out of range.
     """
 
-    batch_size: int = 1
-    input_len: int = 128
-    dtype: str = "bfloat16"
-    num_runs: int = 3
-    warmup_runs: int = 1
-    attn_implementation: str | None = None
-    decode_steps: int = 0
-    cache: str = "dynamic"
-    trace_steps: int = 3
-    inputs: str = "random"
-    experts_implementation: str | None = None
+    batch_size: Positive = 1
+    input_len: Positive = 128
+    dtype: DType = "bfloat16"
+    num_runs: Positive = 3
+    warmup_runs: Count = 1
+    attn_implementation: Name | None = None
+    decode_steps: Count = 0
+    cache: Cache = "dynamic"
+    trace_steps: Positive = 3
+    inputs: Inputs = "random"
+    experts_implementation: Name | None = None
     backward: bool = False
-    execution: str = EAGER
-    compile_mode: str = COMPILE_MODES[0]
-    compile_scope: str = COMPILE_SCOPES[0]
+    execution: Execution = EAGER
+    compile_mode: CompileMode = COMPILE_MODES[0]
+    compile_scope: CompileScope = COMPILE_SCOPES[0]
 
     def __post_init__(self) -> None:
-        for key, least in _LEAST.items():
-            _check_count(key, getattr(self, key), least)
-        for key, choices in _CHOICES.items():
-            _check_choice(key, getattr(self, key), choices)
-        self._check_backward()
-        self._check_cuda_graph()
-        self._check_compiled()
-        _check_name("attn_implementation", self.attn_implementation)
-        _check_name("experts_implementation", self.experts_implementation)
+        _check_types(self)
+        for error in self._conflicts():
+            raise error
 
-    def _check_backward(self) -> None:
-        if not isinstance(self.backward, bool):
-            raise ConfigError("backward", f"is {_json_type(self.backward)}", "give true or false")
-        if self.backward and self.decode_steps:
-            raise ConfigError("backward", "does not go with decode_steps", "leave one of them out")
-        if self.backward and self.cache != "dynamic":
-            raise ConfigError("backward", f"uses no {self.cache} cache, nor any", "leave one out")
-        if self.backward and self.input_len < 2:
-            raise ConfigError("backward", "needs 2 tokens, to foretell one", "raise input_len")
-
-    def _check_cuda_graph(self) -> None:
-        if self.execution != CUDA_GRAPH:
-            return
+    def _conflicts(self) -> Iterator[ConfigError]:
+        """What of it does not go together."""
+        apart, static = "leave one of them out", "give --cache static"
+        grows = self.decode_steps and self.cache != "static"
         if self.backward:
-            raise ConfigError(CUDA_GRAPH, "captures no backward", "leave one of them out")
-        if self.decode_steps and self.cache != "static":
-            raise ConfigError(
-                CUDA_GRAPH,
-                f"replays a decode step on the same tensors, and a {self.cache} cache grows",
-                "give --cache static",
-            )
-
-    def _check_compiled(self) -> None:
-        if self.execution != COMPILED:
-            for key in ("compile_mode", "compile_scope"):
-                if getattr(self, key) != _CHOICES[key][0]:
-                    do = f"set execution to {COMPILED}"
-                    raise ConfigError(key, f"goes with a {COMPILED} execution", do)
+            if self.decode_steps:
+                yield ConfigError("backward", "does not go with decode_steps", apart)
+            if self.cache != "dynamic":
+                what = f"uses no {self.cache} cache, nor any"
+                yield ConfigError("backward", what, "leave one out")
+            if self.input_len < 2:
+                yield ConfigError("backward", "needs 2 tokens, to foretell one", "raise input_len")
+        if self.execution == CUDA_GRAPH:
+            if self.backward:
+                yield ConfigError(CUDA_GRAPH, "captures no backward", apart)
+            if grows:
+                what = "replays a decode step on the same tensors, and a dynamic cache grows"
+                yield ConfigError(CUDA_GRAPH, what, static)
+        if self.execution == COMPILED:
+            if self.backward:
+                yield ConfigError("compile", "measures no backward", apart)
+            if grows:
+                what = "compiles a decode step once, and a dynamic cache grows with each"
+                yield ConfigError("compile", what, static)
             return
-        if self.backward:
-            raise ConfigError("compile", "measures no backward", "leave one of them out")
-        if self.decode_steps and self.cache != "static":
-            raise ConfigError(
-                "compile",
-                f"compiles a decode step once, and a {self.cache} cache grows with each",
-                "give --cache static",
-            )
+        for key, default in (
+            ("compile_mode", COMPILE_MODES[0]),
+            ("compile_scope", COMPILE_SCOPES[0]),
+        ):
+            if getattr(self, key) != default:
+                do = f"set execution to {COMPILED}"
+                yield ConfigError(key, f"goes with a {COMPILED} execution", do)
 
     @property
     def first_phase(self) -> Literal["prefill", "train_step"]:
@@ -184,19 +166,19 @@ class ModelRequest:
     """
 
     name: str = DEFAULT_MODEL
-    weights: str = "auto"
-    num_layers: int | None = None
+    weights: Weights = "auto"
+    num_layers: Positive | None = None
     device: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("--model-name", "is empty", f"give a name such as {DEFAULT_MODEL}")
-        _check_choice("--weights", self.weights, WEIGHTS)
-        if self.num_layers is not None:
-            _check_count("--num-layers", self.num_layers, 1)
-        if not 0 <= self.seed < 1 << 63:
-            raise ConfigError("--seed", f"{self.seed} is out of range", "take 0 to 2**63 - 1")
+        try:
+            _check_types(self)
+        except ConfigError as error:
+            flag = "--" + error.where.replace("_", "-")
+            raise ConfigError(flag, error.what, error.do) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,151 +204,56 @@ class Invocation:
         return self.output_dir / self.output_file
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a text file in UTF-8, one a line; lines of nothing but space are none.
-
-    Raises:
-        ConfigError: the file cannot be read, is no text, or holds no prompt.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"is not text in UTF-8: {error}") from error
-    prompts = tuple(line.strip() for line in lines if line.strip())
-    if not prompts:
-        raise ConfigError(str(path), "holds no prompt", "write one prompt a line")
-    return prompts
-
-
-def read_configs(
-    path: Path, defaults: RunConfig, *, prompts: bool = False
-) -> tuple[RunConfig, ...]:
-    """The configs of a JSON file such as `{"configs": [{"batch_size": 1, "input_len": 128}]}`.
-
-    Args:
-        path: the file.
-        defaults: gives the values that an entry leaves out.
-        prompts: whether a file of prompts decides `PROMPT_KEYS`; without one no entry may ask
-            for its inputs.
-
-    Raises:
-        ConfigError: the file cannot be read, or an entry is wrong; names file, index and key.
-    """
-    entries = _read_entries(path)
-    configs: list[RunConfig] = []
-    for index, entry in enumerate(entries):
-        where = f"{path}: configs[{index}]"
-        config = _read_entry(where, entry, defaults)
-        _check_inputs(where, entry, prompts)
-        if config in configs:
-            first = configs.index(config)
-            raise ConfigError(
-                f"{path}: configs[{index}]", f"is the same as configs[{first}]", "leave one out"
-            )
-        configs.append(config)
-    return tuple(configs)
-
-
 def suggest(word: str, choices: Iterable[str]) -> str:
     """`did you mean X? there is X, Y, Z`: the nearest of `choices`, and all of them."""
     known = list(choices)
     return f"{closest(word, known)} there is {', '.join(known)}".lstrip()
 
 
-def _read_entries(path: Path) -> list[Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        document = json.loads(text, object_pairs_hook=_unique_keys)
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(str(path), f"is not JSON: {error}") from error
-    _check_unique(str(path), document)
-    if not isinstance(document, dict) or not isinstance(document.get("configs"), list):
-        raise ConfigError(str(path), 'has no list "configs"', 'write {"configs": [{...}, ...]}')
-    unknown = sorted(set(document) - {"configs"})
-    if unknown:
-        raise ConfigError(str(path), f"unknown key {unknown[0]!r} beside configs", "leave it out")
-    if not document["configs"]:
-        raise ConfigError(f"{path}: configs", "is empty", "give at least one entry")
-    entries: list[Any] = document["configs"]
-    return entries
+_JSON_TYPES: Mapping[type, str] = {
+    type(None): "null", bool: "true or false", int: "a number", float: "a fraction",
+    str: "a string", list: "a list",
+}  # fmt: skip
 
 
-def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
-    _check_unique(where, entry)
-    if not isinstance(entry, dict):
-        raise ConfigError(where, f"is {_json_type(entry)}", 'write {"batch_size": ...}')
-    known = [field.name for field in dataclasses.fields(RunConfig)]
-    for key in entry:
-        if key not in known:
-            hint = closest(key, known) or f"the keys are {', '.join(known)}"
-            raise ConfigError(f"{where}.{key}", "is not a known key", hint)
-    try:
-        return dataclasses.replace(defaults, **entry)
-    except ConfigError as error:
-        raise ConfigError(f"{where}.{error.where}", error.what, error.do) from error
+def json_type(value: object) -> str:
+    """What a value is called in a JSON file."""
+    return _JSON_TYPES.get(type(value), "an object")
 
 
-def _check_inputs(where: str, entry: Mapping[str, Any], prompts: bool) -> None:
-    twice = [key for key in PROMPT_KEYS if prompts and key in entry]
-    if twice:
-        raise ConfigError(
-            f"{where}.{twice[0]}", "is decided by the file of --prompt", "leave it out"
-        )
-    if not prompts and entry.get("inputs") == "prompt":
-        raise ConfigError(f"{where}.inputs", "is prompt, and there is none", "give --prompt FILE")
+def _check_types(record: RunConfig | ModelRequest) -> None:
+    kind: Any = type(record)
+    for key, hint in _types(kind).items():
+        value = getattr(record, key)
+        try:
+            msgspec.convert(value, hint)
+        except msgspec.ValidationError as error:
+            raise ConfigError(key, *_refusal(value, hint)) from error
 
 
-def _check_count(key: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(key, f"is {_json_type(value)}", "give a whole number")
-    if not least <= value <= _MAX_COUNT:
-        raise ConfigError(key, f"{value} is out of range", f"take {least} to {_MAX_COUNT}")
+@cache
+def _types(record: Hashable) -> dict[str, Any]:
+    return get_type_hints(record, include_extras=True)
 
 
-def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str):
-        raise ConfigError(key, f"is {_json_type(value)}", f"give one of {', '.join(choices)}")
-    if value not in choices:
-        raise ConfigError(key, f"{value!r} is not one of {', '.join(choices)}")
+def _refusal(value: object, hint: Any) -> tuple[str, ...]:
+    """Why a value is none of its type, and what to do."""
+    import msgspec.inspect as types  # only where something is wrong
 
-
-def _check_name(key: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, str) or not value:
-        raise ConfigError(key, f"{value!r} is not a name", "leave it out")
-    if "," in value:
-        do = "give one name; a file of configs takes an entry for each"
-        raise ConfigError(key, f"{value!r} is a list", do)
-
-
-def _json_type(value: object) -> str:
-    names: Mapping[type, str] = {
-        type(None): "null", bool: "true or false", int: "a number", float: "a fraction",
-        str: "a string", list: "a list", dict: "an object", _KeyTwice: "an object",
-    }  # fmt: skip
-    return names.get(type(value), type(value).__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyTwice:
-    """Stands for a JSON object that has `key` twice, of which Python would keep the last."""
-
-    key: str
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _KeyTwice:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    keys = [key for key, _ in pairs]
-    return _KeyTwice(next(key for key in keys if keys.count(key) > 1))
-
-
-def _check_unique(where: str, value: object) -> None:
-    if isinstance(value, _KeyTwice):
-        raise ConfigError(where, f"has the key {value.key!r} twice", "leave one out")
+    found = types.type_info(hint)
+    wanted = found.types[0] if isinstance(found, types.UnionType) else found
+    is_type = f"is {json_type(value)}"
+    if isinstance(wanted, types.LiteralType):
+        choices = ", ".join(get_args(hint))
+        if isinstance(value, str):
+            return (f"{value!r} is not one of {choices}",)
+        return is_type, f"give one of {choices}"
+    if isinstance(wanted, types.IntType):
+        if type(value) is int:
+            return f"{value} is out of range", f"take {wanted.ge} to {wanted.le}"
+        return is_type, "give a whole number"
+    if isinstance(wanted, types.BoolType):
+        return is_type, "give true or false"
+    if isinstance(value, str) and value:
+        return f"{value!r} is a list", "give one name; a file of configs takes an entry for each"
+    return f"{value!r} is not a name", "leave it out"

@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 from make.paths import ROOT
 
-from qwen3_profile.config import (
-    DTYPES,
-    Invocation,
-    ModelRequest,
-    RunConfig,
-    read_configs,
-)
+from qwen3_profile.cli.config_file import read_configs
+from qwen3_profile.config import DTYPES, Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, closest
 
 # --- one config ---------------------------------------------------------------------------------

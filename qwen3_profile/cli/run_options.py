@@ -1,4 +1,4 @@
-"""argv in, an `Invocation` that has checked itself out."""
+"""The command line of a measurement, and the `Invocation` that it asks for."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3_profile.cli.execution_choice import asked_executions
+from qwen3_profile.cli.config_file import read_configs, read_prompts
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.config import (
     CACHES,
     COMPILE_MODES,
     COMPILE_SCOPES,
+    COMPILED,
+    CUDA_GRAPH,
     DEFAULT_MODEL,
     DTYPES,
+    EAGER,
     EXECUTIONS,
     WEIGHTS,
+    CompileMode,
+    CompileScope,
+    Execution,
     Invocation,
     ModelRequest,
     RunConfig,
-    read_configs,
-    read_prompts,
 )
-from qwen3_profile.errors import ConfigError
+from qwen3_profile.errors import ConfigError, closest
 from qwen3_profile.version import __version__
 
 _DESCRIPTION = """\
@@ -56,7 +60,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             backward=options.backward,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
-        asked = asked_executions(
+        asked = _asked_executions(
             one, options.executions, options.compile, options.compile_scope, options.cuda_graph
         )
     except ConfigError as error:
@@ -82,6 +86,59 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         if options.configs is not None
         else (),
     )
+
+
+def _asked_executions(
+    one: RunConfig,
+    names: str | None,
+    mode: CompileMode | None,
+    scope: CompileScope,
+    cuda_graph: bool,
+) -> tuple[RunConfig, ...]:
+    """`one` in every way that is asked for; eagerly where no flag asks for any.
+
+    Args:
+        names: of --executions, with commas between them; None where it is not given.
+        mode: of --compile; None where it is not given.
+        scope: of --compile-scope.
+        cuda_graph: whether --cuda-graph is given.
+
+    Raises:
+        ConfigError: the flags contradict each other, or name what there is not.
+    """
+    given = {EAGER: False, COMPILED: mode is not None, CUDA_GRAPH: cuda_graph}
+    asked = [name for name in EXECUTIONS if given[name]]
+    if names is not None:
+        executions = _named(names, asked)
+    else:
+        # Several are there to be compared, and eager is what they are compared with.
+        executions = asked if len(asked) == 1 else [EAGER, *asked]
+    if scope != COMPILE_SCOPES[0] and COMPILED not in executions:
+        raise ConfigError("compile_scope", "compiles nothing by itself", "give --compile")
+    return tuple(_executed(one, each, mode or COMPILE_MODES[0], scope) for each in executions)
+
+
+def _executed(
+    one: RunConfig, execution: Execution, mode: CompileMode, scope: CompileScope
+) -> RunConfig:
+    if execution == COMPILED:
+        return replace(one, execution=execution, compile_mode=mode, compile_scope=scope)
+    return replace(one, execution=execution)
+
+
+def _named(text: str, asked: Sequence[Execution]) -> list[Execution]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in EXECUTIONS:
+            do = closest(name, EXECUTIONS) or f"name some of {', '.join(EXECUTIONS)}"
+            raise ConfigError("executions", f"{name!r} is no execution", do)
+        if names.count(name) > 1:
+            raise ConfigError("executions", f"names {name!r} twice", "leave one out")
+    for name in asked:
+        if name not in names:
+            what = f"does not name {name}, which a flag asks for"
+            raise ConfigError("executions", what, f"add {name} to it")
+    return [each for name in names for each in EXECUTIONS if each == name]
 
 
 def _each_execution(

@@ -200,7 +200,11 @@ def with_batch_size(value: object) -> bytes:
         pytest.param(changed(model="drop"), "model", id="a field is missing"),
         pytest.param(changed(seed="x"), "seed", id="a field of the wrong type"),
         pytest.param(with_batch_size("2"), "batch_size", id="a config of the wrong type"),
-        pytest.param(with_batch_size(0), "out of range", id="a config out of range"),
+        pytest.param(
+            with_batch_size(0),
+            "`int` >= 1 - at `$.configs[0].config.batch_size`",
+            id="a config out of range",
+        ),
         pytest.param(changed(schema_version=2), "newer qwen3_profile", id="a newer schema"),
         pytest.param(
             b'{"schema_version": 99, "shape": "unknown"}', "(schema 99", id="of another shape"

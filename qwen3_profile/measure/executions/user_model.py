@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd import profiler as autograd_profiler
 
-from qwen3_profile.config import DTYPES, RunConfig
+from qwen3_profile.config import DTYPES, DType, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError, RunError, in_words
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure import instrument
@@ -197,17 +197,18 @@ def _device_of(model: nn.Module) -> torch.device:
     return device
 
 
-def _dtype_of(model: nn.Module) -> str:
+def _dtype_of(model: nn.Module) -> DType:
     """The dtype of most weights."""
     counts: dict[str, int] = {}
     for parameter in model.parameters():
         name = str(parameter.dtype).removeprefix("torch.")
         counts[name] = counts.get(name, 0) + parameter.numel()
     most = max(counts, key=lambda name: counts[name])
-    if most not in DTYPES:
-        what = f"has weights of {most}, not of {', '.join(DTYPES)}"
-        raise ConfigError(type(model).__name__, what, "convert it with model.to(dtype)")
-    return most
+    for dtype in DTYPES:
+        if dtype == most:
+            return dtype
+    what = f"has weights of {most}, not of {', '.join(DTYPES)}"
+    raise ConfigError(type(model).__name__, what, "convert it with model.to(dtype)")
 
 
 def _attention_of(model: nn.Module) -> str:

@@ -13,8 +13,9 @@ from make.commands import Commands, Done, _call
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from qwen3_profile.__main__ import main
+from qwen3_profile.cli.config_file import read_prompts
 from qwen3_profile.cli.run_options import parse_arguments
-from qwen3_profile.config import ModelRequest, RunConfig, read_prompts
+from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, ModelError
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model import hub
