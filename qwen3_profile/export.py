@@ -1,4 +1,4 @@
-"""`python -m qwen3_profile.export PATH`: a saved run or trace -> records and tables. No torch.
+"""`python -m qwen3_profile.export PATH`: records and tables of a saved run or trace. No torch.
 
 Where a small trace is read in a tenth of a second, imports are what takes the time: each of the
 things that this can make imports what it needs, when it is made.
@@ -6,7 +6,6 @@ things that this can make imports what it needs, when it is made.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from qwen3_profile.attribution.findings import refuse_damage
-from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
-from qwen3_profile.cli.parser import Parser, output_file_name
+from qwen3_profile.cli.export_options import ExportRequest, parse_arguments
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.system.files import make_folder, write_atomic
 
@@ -27,101 +25,21 @@ if TYPE_CHECKING:
     from qwen3_profile.records.ranks import RankTrace
     from qwen3_profile.records.record import TimingRecord
 
-_FORMATS = ("json", "csv")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what argv names and returns the exit code."""
     with keep_all_objects():
-        return run_command(lambda: _export(_parser().parse_args(argv)))
+        return run_command(lambda: _export(parse_arguments(argv)))
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="qwen3_profile.export",
-        description="Splits a saved run or trace again, as the run itself did: the same records "
-        "from the same files, without torch and without a GPU.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "path", type=Path, metavar="PATH",
-        help="a run's folder, a folder of runs, a trace file (.json, .json.gz), or a folder of the "
-        "trace files of ranks",
-    )  # fmt: skip
-    parser.add_argument(
-        "--config", type=int, metavar="INDEX",
-        help="only the config of this index, from 0 (default: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--format", choices=_FORMATS, default="json",
-        help="of the records' file (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
-        help="folder of the records' file (default: ./%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output-file", metavar="FILE",
-        help="records are merged into it by id (default: timing_records.json or .csv)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ledger", type=Path, metavar="FILE",
-        help="of any Kineto trace, ours or not, write the whole account of its device time to this "
-        "JSON file, and no records",
-    )  # fmt: skip
-    parser.add_argument(
-        "--report", nargs="?", const="", metavar="FILE",
-        help="also write one HTML page that needs no network (default FILE: report.html in the "
-        "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
-        "here)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--scopes", choices=SCOPES,
-        help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
-        f"both (default: {SCOPES[0]})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--kernels", action="store_true",
-        help="in the ledger, also which kernels, copies and fills each range ran",
-    )  # fmt: skip
-    parser.add_argument(
-        "--capture", type=Path, metavar="FILE",
-        help="PATH is a trace of graph replays: give their kernels the labels or modules of this "
-        "trace of the capture, or of an eager pass (default: the other one of a folder with both)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--accept-damaged", action="store_true",
-        help="export what is left of a damaged trace; the record says so (default: refuse it)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--view", action="store_true",
-        help="show the report and the traces of a run's folder in a browser of this machine, until "
-        "Ctrl-C; write nothing",
-    )  # fmt: skip
-    parser.add_argument(
-        "--port", type=int, metavar="N",
-        help="of --view (default: one that is free)",
-    )  # fmt: skip
-    return parser
-
-
-def _export(options: argparse.Namespace) -> int:
+def _export(options: ExportRequest) -> int:
     if options.view:
         return _view(options)
-    if options.port is not None:
-        raise ConfigError("--port", "goes with --view", "add it, or leave this out")
     if options.ledger is not None:
-        if options.report is not None:
-            raise ConfigError("--report", "does not go with --ledger", "leave one of them out")
-        return _export_ledger(options)
-    for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
-        if given:
-            raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
+        return _export_ledger(options, options.ledger)
     from qwen3_profile.records.load import read_replays, read_saved
     from qwen3_profile.records.store import check_store, save_csv, save_json
 
-    name = options.output_file or f"timing_records.{options.format}"
-    path = options.output_dir / output_file_name(name)
     pair = _capture_pair(options)
     ranks = () if pair else _read_ranks(options)
     if pair:
@@ -130,7 +48,8 @@ def _export(options: argparse.Namespace) -> int:
         groups = [rank.records for rank in ranks if rank.records]
     else:
         groups = read_saved(options.path, options.config, options.accept_damaged)
-    make_folder(options.output_dir)
+    path = options.records_path
+    make_folder(path.parent)
     check_store(path, options.format)
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
@@ -175,7 +94,7 @@ def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
 
 
 def _write_report(
-    options: argparse.Namespace,
+    options: ExportRequest,
     groups: Sequence[Sequence[TimingRecord]],
     ranks: Sequence[RankTrace],
     pair: tuple[Path, Path] | None,
@@ -195,7 +114,7 @@ def _write_report(
     show(f"report   {file}")
 
 
-def _export_ledger(options: argparse.Namespace) -> int:
+def _export_ledger(options: ExportRequest, file: Path) -> int:
     path, capture = _capture_pair(options) or (options.path, None)
     if path.is_dir():
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
@@ -205,8 +124,7 @@ def _export_ledger(options: argparse.Namespace) -> int:
     from qwen3_profile.records.ledger import make_ledger, make_long_ledger
     from qwen3_profile.views.terminal.ledger import render_ledger
 
-    accept: bool = options.accept_damaged
-    scopes = options.scopes or SCOPES[0]
+    accept, scopes = options.accept_damaged, options.scopes
     if capture is not None:
         from qwen3_profile.passes.cuda_graphs.read import ledger_of_replays
         from qwen3_profile.trace import read_trace
@@ -217,15 +135,15 @@ def _export_ledger(options: argparse.Namespace) -> int:
     else:
         recording = read_asked_for(path, accept_damaged=accept)
         ledger = make_long_ledger(recording, scopes, kernels=options.kernels)
-    if not options.accept_damaged:
+    if not accept:
         refuse_damage(ledger.path, ledger.findings)
-    make_folder(options.ledger.parent)
-    write_atomic(options.ledger, ledger.to_bytes())
-    show(f"{render_ledger(ledger)}\n\nledger  {options.ledger}")
+    make_folder(file.parent)
+    write_atomic(file, ledger.to_bytes())
+    show(f"{render_ledger(ledger)}\n\nledger  {file}")
     return EXIT_OK
 
 
-def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
+def _capture_pair(options: ExportRequest) -> tuple[Path, Path] | None:
     """(replay, capture), as the command line or a folder with both names them."""
     if options.capture is not None:
         if options.path.is_dir():
@@ -242,14 +160,11 @@ def _capture_pair(options: argparse.Namespace) -> tuple[Path, Path] | None:
     return None if find_runs(options.path) else capture_pair(trace_files(options.path))
 
 
-def _view(options: argparse.Namespace) -> int:
+def _view(options: ExportRequest) -> int:
     # Python's web server takes a tenth of the start, and only this needs it.
     from qwen3_profile.views.serve.server import ViewServer
     from qwen3_profile.views.serve.site import site_of
 
-    for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
-        if given is not None:
-            raise ConfigError(flag, "does not go with --view", "give one of them")
     with ViewServer(site_of(options.path), options.port or 0) as server:
         show(f"{server.places()}\nCtrl-C ends this")
         with contextlib.suppress(KeyboardInterrupt):
@@ -257,7 +172,7 @@ def _view(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _read_ranks(options: argparse.Namespace) -> tuple[RankTrace, ...]:
+def _read_ranks(options: ExportRequest) -> tuple[RankTrace, ...]:
     """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
     if not options.path.is_dir():
         return ()

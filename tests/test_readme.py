@@ -12,8 +12,9 @@ import pytest
 from make.compiled import compiled_record
 from make.samples import decode_record, graph_record, record, training_record
 
-from qwen3_profile import errors, export, label_parts
+from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
+from qwen3_profile.cli import export_options
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.record import TimingRecord
@@ -96,7 +97,7 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_and_defaults_are_the_parsers(page: str) -> None:
-    assert flags_said(page) == [flags_of(build_parser()), flags_of(export._parser())]
+    assert flags_said(page) == [flags_of(build_parser()), flags_of(export_options.build_parser())]
 
 
 def anchors_of(path: Path) -> set[str]:

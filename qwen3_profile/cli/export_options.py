@@ -1,0 +1,156 @@
+"""The command line of an export, and the `ExportRequest` that it asks for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qwen3_profile.attribution.selection import SCOPES
+from qwen3_profile.cli.parser import Parser, output_file_name
+from qwen3_profile.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Everything that one command line asks for.
+
+    path: a run, a folder of runs, a trace, or a folder of the traces of ranks.
+    config: the only config that is wanted, by its index; None for all.
+    records_path, format: where the records go, and how they are written.
+    report: the page's file, "" for its usual place; None where none is wanted.
+    ledger: the file of the account of a trace, in place of records; None for records.
+    scopes, kernels: of the ledger; one of `SCOPES`, and whether it has kernels.
+    capture: the trace of the capture, where `path` is one of replays.
+    accept_damaged: export what is left of a damaged trace.
+    view, port: show the page in a browser, and where; None for any free port.
+    """
+
+    path: Path
+    config: int | None
+    records_path: Path
+    format: Literal["json", "csv"]
+    report: str | None
+    ledger: Path | None
+    scopes: str
+    kernels: bool
+    capture: Path | None
+    accept_damaged: bool
+    view: bool
+    port: int | None
+
+
+def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
+    """Reads the command line.
+
+    Raises:
+        ConfigError: a flag is wrong, or does not go with another.
+    """
+    options = build_parser().parse_args(argv)
+    _check(options)
+    name = options.output_file or f"timing_records.{options.format}"
+    writes_records = not options.view and options.ledger is None
+    return ExportRequest(
+        path=options.path,
+        config=options.config,
+        records_path=options.output_dir / (output_file_name(name) if writes_records else name),
+        format=options.format,
+        report=options.report,
+        ledger=options.ledger,
+        scopes=options.scopes or SCOPES[0],
+        kernels=options.kernels,
+        capture=options.capture,
+        accept_damaged=options.accept_damaged,
+        view=options.view,
+        port=options.port,
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses flags that do not go together."""
+    if options.view:
+        for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
+            if given is not None:
+                raise ConfigError(flag, "does not go with --view", "give one of them")
+        return
+    if options.port is not None:
+        raise ConfigError("--port", "goes with --view", "add it, or leave this out")
+    if options.ledger is not None:
+        if options.report is not None:
+            raise ConfigError("--report", "does not go with --ledger", "leave one of them out")
+        return
+    for flag, given in (("--scopes", options.scopes), ("--kernels", options.kernels)):
+        if given:
+            raise ConfigError(flag, "goes with --ledger", "give both, or leave it out")
+
+
+def build_parser() -> Parser:
+    """The parser of `python -m qwen3_profile.export`."""
+    parser = Parser(
+        prog="qwen3_profile.export",
+        description="Splits a saved run or trace again, as the run itself did: the same records "
+        "from the same files, without torch and without a GPU.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "path", type=Path, metavar="PATH",
+        help="a run's folder, a folder of runs, a trace file (.json, .json.gz), or a folder of the "
+        "trace files of ranks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=int, metavar="INDEX",
+        help="only the config of this index, from 0 (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("json", "csv"), default="json",
+        help="of the records' file (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
+        help="folder of the records' file (default: ./%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output-file", metavar="FILE",
+        help="records are merged into it by id (default: timing_records.json or .csv)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ledger", type=Path, metavar="FILE",
+        help="of any Kineto trace, ours or not, write the whole account of its device time to this "
+        "JSON file, and no records",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", nargs="?", const="", metavar="FILE",
+        help="also write one HTML page that needs no network (default FILE: report.html in the "
+        "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
+        "here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scopes", choices=SCOPES,
+        help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
+        f"both (default: {SCOPES[0]})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kernels", action="store_true",
+        help="in the ledger, also which kernels, copies and fills each range ran",
+    )  # fmt: skip
+    parser.add_argument(
+        "--capture", type=Path, metavar="FILE",
+        help="PATH is a trace of graph replays: give their kernels the labels or modules of this "
+        "trace of the capture, or of an eager pass (default: the other one of a folder with both)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-damaged", action="store_true",
+        help="export what is left of a damaged trace; the record says so (default: refuse it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--view", action="store_true",
+        help="show the report and the traces of a run's folder in a browser of this machine, until "
+        "Ctrl-C; write nothing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--port", type=int, metavar="N",
+        help="of --view (default: one that is free)",
+    )  # fmt: skip
+    return parser
