@@ -1,6 +1,4 @@
-"""A config or several in; the bytes that each row of the parts table moves, and the executions that
-ran side by side, out.
-"""
+"""The bytes that the rows of the parts table move, and the executions that can be compared."""
 
 from __future__ import annotations
 
@@ -8,20 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qwen3_profile.analysis.comparison_groups import Alike, find_alike
-from qwen3_profile.analysis.side_by_side import (
-    Cost,
-    execution_names,
-    median_bare_ns,
-    part_costs,
-    parts_of,
-    whole_cost,
-    without_execution,
-)
+from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
+from qwen3_profile.analysis.part_costs import Cost
+from qwen3_profile.analysis.part_rows import PartPath, own_path, place_of
 from qwen3_profile.passes.compiled.scopes import scope_names
 from qwen3_profile.passes.pass_times import StepTimes
 from qwen3_profile.run_folder.bytes_moved import Moved
-from qwen3_profile.views.report.rows import PartPath, own_path, place_of
 from qwen3_profile.views.report.section_data import Config
 
 Json = dict[str, Any]
@@ -49,12 +39,7 @@ def row_bytes(config: Config) -> tuple[int | None, ...]:
 
 def comparisons(configs: Sequence[Config]) -> list[Json]:
     """The configs that differ in nothing but how they were executed, part by part."""
-    found = find_alike([config.records for config in configs], without_execution)
-    return [
-        _comparison(each, [configs[at] for at in each.places])
-        for each in found
-        if len(each.places) > 1
-    ]
+    return [_comparison(each) for each in compare_executions([c.records for c in configs])]
 
 
 def _paths(times: StepTimes) -> Iterator[tuple[PartPath, Moved]]:
@@ -66,19 +51,16 @@ def _paths(times: StepTimes) -> Iterator[tuple[PartPath, Moved]]:
         yield place_of((phase, *scope_names(kernel.labels)))[0], kernel.moved
 
 
-def _comparison(alike: Alike, configs: Sequence[Config]) -> Json:
-    shown = [config.shown for config in configs]
-    on_device = any(config.on_device for config in configs)
-    costs = [part_costs(record, on_device) for record in shown]
-    bare = [median_bare_ns(records) for records in alike.groups]
+def _comparison(compared: ExecutionComparison) -> Json:
+    executions = compared.executions
     return {
-        "configs": list(alike.places),
-        "on_device": on_device,
-        "names": execution_names(shown),
+        "configs": list(compared.places),
+        "on_device": compared.on_device,
+        "names": [each.name for each in executions],
         "rows": [
-            {"part": part, "cells": [asdict(each.get(part, Cost())) for each in costs]}
-            for part in parts_of(costs)
+            {"part": part, "cells": [asdict(e.parts.get(part, Cost())) for e in executions]}
+            for part in compared.parts
         ],
-        "whole": [asdict(whole_cost(record, on_device)) for record in shown],
-        "bare": bare,
+        "whole": [asdict(each.whole) for each in executions],
+        "bare": [each.bare_ns for each in executions],
     }

@@ -1,6 +1,4 @@
-"""The attribution of one forward pass in, its kernels by part out, with the operators that
-launched them.
-"""
+"""The kernels of one forward pass by part, with the operators that launched them."""
 
 from __future__ import annotations
 
@@ -9,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qwen3_profile.analysis.part_rows import PartPath, own_path, place_of
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
-from qwen3_profile.views.report.rows import PartPath, own_path, place_of
 
 UNATTRIBUTED: PartPath = ()
 NO_OP = -1

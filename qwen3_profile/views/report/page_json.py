@@ -1,4 +1,4 @@
-"""Configs in, the data of a report's page out: the one place that knows its JSON.
+"""The data of a report's page, and the one place that knows its JSON.
 
 Every time is an integer of nanoseconds, so that what the page shows can be held against the
 records; names of kernels and operators are in one list, `names`, and elsewhere their index.
@@ -12,21 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_profile.analysis.layer_times import layer_blocks, sum_layers
+from qwen3_profile.analysis.odd_layers import (
+    FEWEST_EQUALS,
+    LEAST_EXCESS,
+    LEAST_OF_LAYER,
+    MOST_MADS,
+)
+from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
+from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.passes.pass_times import layers
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
-from qwen3_profile.views.report import answers
-from qwen3_profile.views.report import titles as identity
+from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.comparisons import comparisons, row_bytes
 from qwen3_profile.views.report.kernel_rows import Use
-from qwen3_profile.views.report.layers import FEWEST_EQUALS, LEAST_EXCESS, LEAST_OF_LAYER, MOST_MADS
-from qwen3_profile.views.report.rows import FAMILIES, PartPath
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import join_bars
-from qwen3_profile.views.terminal.verdict import MOSTLY_BUSY, MOSTLY_IDLE
 
 Json = dict[str, Any]
 
@@ -57,11 +61,11 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         bars: of all time lines together, at most about so many; those that have more are joined.
     """
     names = Names()
-    labels = identity.short_labels(configs)
+    labels = titles.short_labels(configs)
     each = bars // max(1, sum(config.trace is not None for config in configs))
     return {
         "version": __version__,
-        "title": identity.title(configs),
+        "title": titles.title(configs),
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
         "rule": (
@@ -83,13 +87,13 @@ def _config(config: Config, names: Names, bars: int) -> Json:
     shown, asked = config.shown, config.shown.config
     row_of = {row.path: at for at, row in enumerate(config.rows)}
     return {
-        "full": ", ".join(filter(None, identity.words(config))),
+        "full": ", ".join(filter(None, titles.words(config))),
         "run": shown.facts.run,
         "phase": shown.phase,
         "batch_size": asked.batch_size if asked else None,
         "input_len": asked.input_len if asked else None,
-        "headline": identity.headline(config),
-        "shown": identity.shown_pass(config),
+        "headline": titles.headline(config),
+        "shown": titles.shown_pass(config),
         "on_device": config.on_device,
         "answers": {
             "time": answers.time_answer(config),
@@ -106,11 +110,9 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "disturbance": [record.disturbance for record in config.records],
         "steps_ns": [list(record.step_times_ns) for record in config.records],
         "contexts": _contexts(config),
-        "findings": [
-            _finding(f) for f in dict.fromkeys(f for each in config.passes for f in each.findings)
-        ],
+        "findings": [_finding(finding) for finding in all_findings(config.passes)],
         "warnings": list(shown.facts.warnings),
-        "environment": [(name, _cut(text)) for name, text in identity.environment(config)],
+        "environment": [(name, _cut(text)) for name, text in titles.environment(config)],
         "share": _share(config),
         "rows": _rows(config),
         "savings": _savings(config),
@@ -129,7 +131,7 @@ def _rows(config: Config) -> list[Json]:
     return [
         {
             "name": row.name,
-            "depth": len(row.path) - 1,
+            "depth": row.depth,
             "leaf": row.is_leaf,
             "family": FAMILIES.index(row.family),
             **row.times._asdict(),
@@ -142,7 +144,7 @@ def _rows(config: Config) -> list[Json]:
 def _totals(config: Config) -> list[Json]:
     """One row for each headline time, with its value in every pass."""
     passes = config.passes
-    steps = [ns for record in config.records for ns in record.step_times_ns]
+    steps = config.totals.steps_ns
     bare = "the traced steps, bare" if steps else "bare: no profiler, no labels"
     rows: list[tuple[str, str, Sequence[float | None]]] = [
         ("tpot", "bare: every step of every run", steps),
@@ -174,12 +176,11 @@ def _contexts(config: Config) -> list[Json]:
     for each in config.passes:
         if not each.traced:
             continue
-        step, blocks = each.traced[0], layers(each.times.forward)
+        step, whole = each.traced[0], sum_layers(layer_blocks(each.times.forward))
         line: Json = {"context": step.context_len, "run": each.run_index, "bare": step.bare_ns}
-        for block in ("attn", "ffn"):
-            parts = [part for b in blocks if (part := b.find(f"{b.name}.{block}"))]
-            line[block] = sum(part.total.cpu_ns for part in parts)
-            line[f"{block}_cuda"] = sum(part.total.device_ns for part in parts)
+        for block, times in (("attn", whole.attn), ("ffn", whole.ffn)):
+            line[block] = int(times.cpu_ns)
+            line[f"{block}_cuda"] = int(times.device_ns)
         found.append(line)
     return sorted(found, key=lambda line: (line["context"], line["run"]))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.labelled import attribute_labels
@@ -27,7 +28,6 @@ from qwen3_profile.views.report.kernel_rows import (
     operator_uses,
     owners,
 )
-from qwen3_profile.views.report.rows import part_tree
 from qwen3_profile.views.report.timeline import Timeline, make_timeline
 from qwen3_profile.views.report.timeline_merge import join_bars
 

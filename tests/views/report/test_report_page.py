@@ -18,16 +18,16 @@ from make.samples import decode_record, record
 from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 from test_executions_flag import counted
 
+from qwen3_profile.analysis.layer_times import layer_times
+from qwen3_profile.analysis.median_pass import median_record
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.build import build_report
-from qwen3_profile.views.report.layers import layer_times
 from qwen3_profile.views.report.page import render_page
-from qwen3_profile.views.report.rows import part_tree
 from qwen3_profile.views.report.section_data import gather
 from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass
-from qwen3_profile.views.terminal.tables import median_record
 
 READY = "html[data-ready]"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
