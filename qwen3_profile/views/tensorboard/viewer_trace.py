@@ -12,9 +12,9 @@ import msgspec
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.assign import Relabel
-from qwen3_profile.views.tensorboard.device_tracks import device_tracks
 from qwen3_profile.views.tensorboard.raw_events import BASE_KEY, EVENTS_KEY, RawFile, read_raw
 from qwen3_profile.views.tensorboard.rewrite import normalise
+from qwen3_profile.views.tensorboard.tracks import device_tracks
 
 # The categories of which the dashboard makes nodes of a thread, whose number has to be one.
 _ON_THREADS = frozenset({"cpu_op", "python_function", "runtime", "user_annotation"})

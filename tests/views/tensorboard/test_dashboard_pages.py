@@ -19,7 +19,6 @@ from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
-from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.event_files import (
     ATTN_TAG,
     FFN_TAG,
@@ -27,6 +26,7 @@ from qwen3_profile.views.tensorboard.event_files import (
     write_scalars,
 )
 from qwen3_profile.views.tensorboard.hparams import Session
+from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
 
 # Our own recording on an H100, torch 2.11: Qwen3-30B-A3B cut to 2 layers, 3 prefills of 2 x 256.
