@@ -1,4 +1,4 @@
-"""What is told of a config as true: what holds its passes up, and how far its times can be trusted.
+"""What holds the passes of a config up, and how far its times can be trusted.
 
 Terminal, report and TensorBoard all say what is judged here, so that none contradicts another.
 """

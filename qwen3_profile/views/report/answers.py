@@ -40,8 +40,8 @@ Sentences = tuple[str, ...]
 
 def time_answer(config: Config) -> Sentences:
     """How long did it take, and can I trust it?"""
-    told = (_bare, _eager, _overhead, _unattributed)
-    return (*(line for each in told for line in each(config)), _findings(config))
+    asked = (_bare, _eager, _overhead, _unattributed)
+    return (*(line for each in asked for line in each(config)), _findings(config))
 
 
 def parts_answer(config: Config) -> Sentences:
@@ -106,13 +106,13 @@ def waits_answer(config: Config) -> Sentences:
 
 def kernels_answer(config: Config) -> Sentences:
     """Which kernels? Of a pass without a device, which operators."""
-    if config.trace is None or not config.trace.uses:
+    if config.trace is None or not config.trace.kernels:
         return (_NO_TRACE,)
-    uses = config.trace.uses
-    total = sum(use.total_ns for use in uses)
-    kinds = _many(len({use.name for use in uses}), "kind")
-    events = sum(use.calls for use in uses)
-    top = uses[0]
+    kernels = config.trace.kernels
+    total = sum(each.total_ns for each in kernels)
+    kinds = _many(len({each.name for each in kernels}), "kind")
+    events = sum(each.calls for each in kernels)
+    top = kernels[0]
     share = f" ({top.total_ns / total:.1%})" if total else ""
     where = f"in {top.part[-1]}" if top.part else "outside all labels"
     calls = f"in {_many(top.calls, 'call')}"

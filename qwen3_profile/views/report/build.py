@@ -87,8 +87,8 @@ def measured_config(folder: Path, run: Run, records: Group) -> Config:
 
 
 def report_path(path: Path) -> Path:
-    """Where the report on what lies at `path` goes, where nobody says it: beside the traces of a
-    folder, and of a lone file into the present folder.
+    """Where the report on what lies at `path` goes, where nobody says it: next to the traces of a
+    folder, and of a standalone file into the present folder.
     """
     if path.is_dir():
         return path / REPORT_FILE

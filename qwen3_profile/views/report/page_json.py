@@ -27,10 +27,10 @@ from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.comparisons import comparisons, row_bytes
-from qwen3_profile.views.report.kernel_rows import Use
+from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
-from qwen3_profile.views.report.timeline_merge import join_bars
+from qwen3_profile.views.report.timeline_merge import downsample
 
 Json = dict[str, Any]
 
@@ -199,7 +199,7 @@ def _share(config: Config) -> Json | None:
 
 
 def _savings(config: Config) -> list[Json]:
-    """Of the replay of a graph, what each part took in the eager pass beside it."""
+    """Of the replay of a graph, what each part took in the eager pass next to it."""
     eager = config.shown.eager
     if eager is None:
         return []
@@ -229,30 +229,30 @@ def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:
 
 def _kernels(config: Config, row_of: dict[PartPath, int], names: Names) -> Json | None:
     """The kernels of each part, the longest first, and of each part the sum of those left out."""
-    if config.trace is None or not config.trace.uses:
+    if config.trace is None or not config.trace.kernels:
         return None
-    by_part: dict[PartPath, list[Use]] = {}
-    for use in config.trace.uses:
-        by_part.setdefault(use.part, []).append(use)
-    shown = [use for uses in by_part.values() for use in uses[:_MOST_KERNELS]]
-    shown.sort(key=lambda use: -use.total_ns)
-    rest = [(part, uses[_MOST_KERNELS:]) for part, uses in by_part.items()]
+    by_part: dict[PartPath, list[KernelStats]] = {}
+    for each in config.trace.kernels:
+        by_part.setdefault(each.part, []).append(each)
+    shown = [each for kernels in by_part.values() for each in kernels[:_MOST_KERNELS]]
+    shown.sort(key=lambda each: -each.total_ns)
+    rest = [(part, kernels[_MOST_KERNELS:]) for part, kernels in by_part.items()]
     return {
         "noun": "kernel" if config.on_device else "operator",
         "rows": [
             [row_of.get(u.part, -1), names[u.name], names[u.op], u.calls, u.total_ns] for u in shown
         ],
         "rest": [
-            [row_of.get(part, -1), len(uses), sum(u.calls for u in uses),
-             sum(u.total_ns for u in uses)]
-            for part, uses in rest
-            if uses
+            [row_of.get(part, -1), len(kernels), sum(u.calls for u in kernels),
+             sum(u.total_ns for u in kernels)]
+            for part, kernels in rest
+            if kernels
         ],
     }  # fmt: skip
 
 
 def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:
-    joined = join_bars(timeline, bars)
+    joined = downsample(timeline, bars)
     index = [names[name] for name in joined.names]
     return {
         "span": joined.span_ns,

@@ -59,9 +59,9 @@ def event_files(
     seconds = time_ns / 1e9
     cpu = [(layer.attn.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
     cuda = [(layer.attn.device_ns, layer.ffn.device_ns) for layer in layers]
-    told = [_text(report), *map(_event, session_summaries(session))]
+    summaries = [_text(report), *map(_event, session_summaries(session))]
     files = [
-        EventFile(folder / name, _records([*told, _event(measure_summary(session))], seconds)),
+        EventFile(folder / name, _records([*summaries, _event(measure_summary(session))], seconds)),
         EventFile(folder / "cpu" / name, _records(_curves(cpu), seconds)),
     ]
     if any(max(times) > 0 for times in cuda):

@@ -134,5 +134,5 @@ def _type_of(value: Setting) -> int:
 
 
 def _summary(tag: str, content: HParamsPluginData) -> Summary:
-    told: SummaryMetadata = metadata.create_summary_metadata(content)
-    return Summary(value=[Summary.Value(tag=tag, metadata=told, tensor=metadata.NULL_TENSOR)])
+    about: SummaryMetadata = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])

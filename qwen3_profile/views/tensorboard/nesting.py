@@ -63,7 +63,7 @@ class Nesting:
     place: of each of our labels.
     op: of each call of the runtime or driver, the innermost op or label around it, or None.
     cut: Python frames that cut across another range of their thread, to be left out.
-    lane: of each device event that cuts across another of its stream, which track beside it, 1 or
+    lane: of each device event that cuts across another of its stream, which track next to it, 1 or
         more; the ends of arrows that lead to it have the same.
     """
 

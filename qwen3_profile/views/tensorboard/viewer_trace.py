@@ -1,4 +1,4 @@
-"""Raw Kineto files of one config in; out, one trace for TensorBoard's PyTorch tab and Perfetto."""
+"""One trace for TensorBoard's PyTorch tab and Perfetto, from the raw files of a config."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Checked(msgspec.Struct, gc=False):
 
 
 def _check(text: bytes, where: str) -> None:
-    """Holds `text` against what makes the dashboard fail, read anew as it will read it."""
+    """Holds `text` against what makes the dashboard fail, read again as it will read it."""
     try:
         document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         events = msgspec.json.decode(document[EVENTS_KEY], type=list[_Checked])

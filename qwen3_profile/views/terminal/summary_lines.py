@@ -25,9 +25,9 @@ def total_lines(totals: Totals) -> str:
     if totals.bare_ns and totals.profiled_ns:
         ratio = median(totals.profiled_ns) / median(totals.bare_ns)
         what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
-        told = f"with both; disturbance: {ratio:.2f} times"
+        meaning = f"with both; disturbance: {ratio:.2f} times"
         lines.append(_total("total_time", totals.bare_ns, f"one {what}, no profiler, no labels"))
-        lines.append(_total("profiled_time", totals.profiled_ns, told))
+        lines.append(_total("profiled_time", totals.profiled_ns, meaning))
     if totals.tokens_per_second:
         lines.append(_rates(totals.tokens_per_second, phase))
     if is_on_device(totals.passes):

@@ -120,8 +120,8 @@ def _foreign_model(record: TimingRecord) -> str:
     count = len(layers(record.times.forward))
     layers_of = f"{count} layer{'' if count == 1 else 's'}"
     rank = "" if record.facts.rank is None else f", rank {record.facts.rank}"
-    told = record.phase_source.removeprefix("annotation: ")
-    phase = "phase unknown" if told == "unknown" else f"{record.phase} by {told}"
+    source = record.phase_source.removeprefix("annotation: ")
+    phase = "phase unknown" if source == "unknown" else f"{record.phase} by {source}"
     return f"{record.facts.model_class}, {layers_of} by its modules{rank}, {phase}"
 
 
@@ -148,11 +148,15 @@ def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
     backward = backward_of(forward)
     if backward is None:
         return ()
-    told = (
+    meaning = (
         "backward, by the labels of the forward: calls are autograd's nodes, other is what belongs "
         "to no label, share is of the backward"
     )
-    return (wrap(told), _layer_table(backward, on_device, "_bwd"), part_table(backward, on_device))
+    return (
+        wrap(meaning),
+        _layer_table(backward, on_device, "_bwd"),
+        part_table(backward, on_device),
+    )
 
 
 def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:

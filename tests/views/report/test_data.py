@@ -44,13 +44,13 @@ from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
 from qwen3_profile.views.report.build import build_report, report_path
-from qwen3_profile.views.report.kernel_rows import Use
+from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.page import MOST_BYTES, content_policy, render_page
 from qwen3_profile.views.report.page_json import document as page_data
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass, shown_pass
 from qwen3_profile.views.report.timeline import Bars, Lane, Queue, Timeline
-from qwen3_profile.views.report.timeline_merge import join_bars
+from qwen3_profile.views.report.timeline_merge import downsample
 
 DECODE = DATA / "qwen3-0.6b_decode_b1_ctx128.json.gz"
 EXPERTS = DATA / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
@@ -113,7 +113,7 @@ def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
     """Part by part, and what has no label."""
     device_ns: Counter[object] = Counter()
     events: Counter[object] = Counter()
-    for use in trace.uses:
+    for use in trace.kernels:
         device_ns[use.part] += use.total_ns
         events[use.part] += use.calls
     leaves = [row for row in part_tree(found.times.forward) if row.is_leaf]
@@ -181,13 +181,13 @@ class TestOnRealTraces:
 def test_a_kernel_stands_under_its_part_with_the_innermost_operator() -> None:
     _, trace = lone(*one_layer())
     part = ("prefill", "layers", "attn", "q_proj")
-    assert trace.uses == (Use(part, "k1", "aten::mm", 1, 20),)
+    assert trace.kernels == (KernelStats(part, "k1", "aten::mm", 1, 20),)
 
 
 def test_kernels_of_one_name_by_two_operators_are_two_rows() -> None:
     events = [*one_layer("same"), cpu_op("aten::add", 42, 48), launch(2, 43, 44)]
     _, trace = lone(*events, kernel(2, 75, 80, name="same"))
-    assert [(use.name, use.op, use.total_ns) for use in trace.uses] == [
+    assert [(use.name, use.op, use.total_ns) for use in trace.kernels] == [
         ("same", "aten::mm", 20), ("same", "aten::add", 5),
     ]  # fmt: skip
 
@@ -195,20 +195,20 @@ def test_kernels_of_one_name_by_two_operators_are_two_rows() -> None:
 def test_what_a_container_launches_itself_is_its_other() -> None:
     found, trace = lone(*one_layer(), launch(2, 12, 13), kernel(2, 30, 37))
     other = ("prefill", "layers", "attn", "other")
-    assert [use.part for use in trace.uses if use.name == "k2"] == [other]
+    assert [use.part for use in trace.kernels if use.name == "k2"] == [other]
     assert {row.path: row.times.device_ns for row in part_tree(found.times.forward)}[other] == 7
 
 
 def test_what_no_label_owns_is_a_part_of_its_own() -> None:
     _, trace = lone(*one_layer(), kernel(9, 92, 95, name="lost"))
-    assert [use.part for use in trace.uses if use.name == "lost"] == [()]
+    assert [use.part for use in trace.kernels if use.name == "lost"] == [()]
 
 
 def test_on_a_cpu_the_operators_that_a_part_called_itself() -> None:
     events = [event for event in one_layer() if '"cpu_op"' in event or "annotation" in event]
     found, trace = lone(*events)
     part = ("prefill", "layers", "attn", "q_proj")
-    assert trace.uses == (Use(part, "aten::linear", "", 1, 34),)
+    assert trace.kernels == (KernelStats(part, "aten::linear", "", 1, 34),)
     config = gather([found], trace)
     assert not config.on_device
     assert [lane.kind for lane in trace.timeline.lanes] == ["labels"] * 4
@@ -254,11 +254,11 @@ def line_of(lane: Bars) -> Timeline:
 
 def test_neighbours_of_one_part_are_joined_first() -> None:
     line = line_of(bars([0, 10, 20, 1000], [10, 10, 10, 10], [1, 1, 2, 2]))
-    (lane,) = join_bars(line, 3).lanes
+    (lane,) = downsample(line, 3).lanes
     assert lane.bars.start_ns.tolist() == [0, 20, 1000]
     assert lane.bars.count.tolist() == [2, 1, 1]
     assert lane.bars.part.tolist() == [1, 2, 2]
-    (lane,) = join_bars(line, 1).lanes
+    (lane,) = downsample(line, 1).lanes
     assert (lane.bars.part.tolist(), lane.bars.work_ns.tolist()) == ([-1], [40])
 
 
@@ -269,7 +269,7 @@ def test_neighbours_of_one_part_are_joined_first() -> None:
 def test_joined_bars_stand_for_all(steps: list[tuple[int, int, int]], limit: int) -> None:
     starts = np.cumsum([gap for gap, _, _ in steps]).tolist()
     line = line_of(bars(starts, [dur for _, dur, _ in steps], [part for _, _, part in steps]))
-    joined = join_bars(line, limit)
+    joined = downsample(line, limit)
     before, after = line.lanes[0].bars, joined.lanes[0].bars
     assert after.count.sum() == len(before)
     assert after.work_ns.sum() == before.dur_ns.sum()

@@ -175,7 +175,7 @@ def test_the_layers_are_the_records(page: Page, decode: Sample) -> None:
 
 
 def test_the_kernels_are_the_traces(page: Page, decode: Sample) -> None:
-    uses = decode.trace.uses[:10]
+    uses = decode.trace.kernels[:10]
     assert values(page, "kernels-table", 3)[:10] == [use.total_ns for use in uses]
     assert values(page, "kernels-table", 2)[:10] == [use.calls for use in uses]
     assert texts(page, "kernels-table", 6)[:10] == [use.op for use in uses]
@@ -185,7 +185,7 @@ def test_the_kernels_are_the_traces(page: Page, decode: Sample) -> None:
 
 def test_kernels_of_one_part(page: Page, decode: Sample) -> None:
     page.page.select_option("#kernels-part", label="attn / rope")
-    mine = [use for use in decode.trace.uses if use.part[-1:] == ("rope",)]
+    mine = [use for use in decode.trace.kernels if use.part[-1:] == ("rope",)]
     assert sum(value or 0 for value in values(page, "kernels-table", 3)) == sum(
         use.total_ns for use in mine
     )
