@@ -59,6 +59,15 @@ def part_tree(forward: Part) -> tuple[PartRow, ...]:
     return tuple(_rows(forward, (), unfold_backward=True))
 
 
+def family_times(rows: Sequence[PartRow]) -> dict[str, Times]:
+    """The sums of the parts of each family, without overlap."""
+    found: dict[str, Times] = {}
+    for row in rows:
+        if row.is_leaf:
+            found[row.family] = found.get(row.family, Times()) + row.times
+    return found
+
+
 def family_of(path: PartPath) -> str:
     """What kind of part a path ends in."""
     if labels.COLLECTIVES in path:

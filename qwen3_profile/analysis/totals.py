@@ -43,6 +43,18 @@ class Totals:
     overheads: tuple[float, ...]
 
     @property
+    def overhead(self) -> float | None:
+        """How many times as long a pass took with profiler and labels: the median record."""
+        return median(self.overheads) if self.overheads else None
+
+    @property
+    def overhead_of_medians(self) -> float | None:
+        """The same of the median passes. It may differ, since it pairs no pass with its own."""
+        if not self.bare_ns or not self.profiled_ns:
+            return None
+        return median(self.profiled_ns) / median(self.bare_ns)
+
+    @property
     def graph_speedup(self) -> GraphSpeedup | None:
         """What replaying the pass as a graph gained; None where it was not."""
         if not self.eager_ns or not self.bare_ns:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from qwen3_profile.analysis.layer_times import CPU, CUDA
+from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
-from qwen3_profile.analysis.part_rows import LAYERS
+from qwen3_profile.analysis.part_rows import LAYERS, family_times
 from qwen3_profile.analysis.verdict import (
     is_disturbed,
     keeps_ahead,
@@ -46,14 +47,13 @@ def time_answer(config: Config) -> Sentences:
 
 def parts_answer(config: Config) -> Sentences:
     """Where did the time go?"""
-    kind, column = ("CUDA", "device_ns") if config.on_device else ("CPU", "cpu_ns")
-    total = getattr(config.shown.times.forward.total, column)
+    kind = "CUDA" if config.on_device else "CPU"
+    total = ns_of(config.shown.times.forward.total, config.on_device)
     if not total:
         return (f"No {kind} time was recorded.",)
     families: Counter[str] = Counter()
-    for row in config.rows:
-        if row.is_leaf:
-            families[row.family] += getattr(row.times, column)
+    for family, times in family_times(config.rows).items():
+        families[family] = ns_of(times, config.on_device)
     shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
     largest = largest_parts(config.shown.times.forward, config.on_device)
     return (f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}.", largest)
@@ -200,10 +200,9 @@ def _eager(config: Config) -> Iterable[str]:
 
 def _overhead(config: Config) -> Iterable[str]:
     """How much profiler and labels slowed the traced passes."""
-    ratios = config.totals.overheads
-    if not ratios:
+    ratio = config.totals.overhead
+    if ratio is None:
         return
-    ratio = median(ratios)
     more = "; the CPU times below are of such passes" if is_disturbed(ratio) else ""
     yield f"With profiler and labels it took {ratio:.2f} times as long{more}."
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
 from qwen3_profile.analysis.layer_times import layer_blocks, sum_layers
 from qwen3_profile.analysis.odd_layers import (
     FEWEST_EQUALS,
@@ -19,14 +20,15 @@ from qwen3_profile.analysis.odd_layers import (
     LEAST_OF_LAYER,
     MOST_MADS,
 )
+from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
+from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
 from qwen3_profile.views.report import answers, titles
-from qwen3_profile.views.report.comparisons import comparisons, row_bytes
 from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
@@ -78,7 +80,9 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             {"label": label, **_config(config, names, each)}
             for label, config in zip(labels, configs, strict=True)
         ],
-        "comparisons": comparisons(configs),
+        "comparisons": [
+            _comparison(each) for each in compare_executions([config.records for config in configs])
+        ],
         "names": names.texts,
     }
 
@@ -123,11 +127,26 @@ def _config(config: Config, names: Names, bars: int) -> Json:
     }
 
 
+def _comparison(compared: ExecutionComparison) -> Json:
+    executions = compared.executions
+    return {
+        "configs": list(compared.places),
+        "on_device": compared.on_device,
+        "names": [each.name for each in executions],
+        "rows": [
+            {"part": part, "cells": [asdict(e.parts.get(part, Cost())) for e in executions]}
+            for part in compared.parts
+        ],
+        "whole": [asdict(each.whole) for each in executions],
+        "bare": [each.bare_ns for each in executions],
+    }
+
+
 def _rows(config: Config) -> list[Json]:
     """The parts, parents before their children; with the bytes that they move, if these are known
     of any.
     """
-    moved = row_bytes(config)
+    accessed = row_bytes(config.shown.times, config.rows)
     return [
         {
             "name": row.name,
@@ -135,7 +154,7 @@ def _rows(config: Config) -> list[Json]:
             "leaf": row.is_leaf,
             "family": FAMILIES.index(row.family),
             **row.times._asdict(),
-            **({"bytes": moved[at]} if moved else {}),
+            **({"bytes": accessed[at]} if accessed else {}),
         }
         for at, row in enumerate(config.rows)
     ]

@@ -22,8 +22,7 @@ def total_lines(totals: Totals) -> str:
     """The wall-clock without and with the profiler, and the device's sums; each with its range."""
     lines = []
     phase = totals.passes[0].phase
-    if totals.bare_ns and totals.profiled_ns:
-        ratio = median(totals.profiled_ns) / median(totals.bare_ns)
+    if (ratio := totals.overhead_of_medians) is not None:
         what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
         meaning = f"with both; disturbance: {ratio:.2f} times"
         lines.append(_total("total_time", totals.bare_ns, f"one {what}, no profiler, no labels"))
