@@ -10,31 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from make.compiled import KERNEL_BYTES, KERNEL_NS, compiled_record
+from make.samples import counted_record as counted
 from make.samples import decode_record, graph_record, record
 
 from qwen3_profile.analysis.part_costs import Cost, part_costs, whole_cost
 from qwen3_profile.config import RunConfig
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
+from qwen3_profile.run_folder.bytes_moved import Moved
 from qwen3_profile.views.terminal.comparisons import render_executions
 from qwen3_profile.views.terminal.tables import render
-
-# What the operators of `counted` move in each layer, and outside.
-MOVED = {"attn.q_proj": 200_000, "attn.rope": 30_000, "ffn.down_proj": 400_000}
-
-
-def counted(labels: dict[str, Moved] | None = None, *, cuda: bool = True) -> TimingRecord:
-    """An eager record whose operators were counted; by default every part that has device events.
-
-    In `record` each part takes 100 ns on the device in each of two layers.
-    """
-    whole = record(cuda=cuda)
-    if labels is None:
-        names = {part.name for part in whole.times.forward.each() if not part.parts}
-        labels = {name: Moved(1, 10_000) for name in sorted(names)}
-        for part, size in MOVED.items():
-            labels |= {f"layer.{layer}.{part}": Moved(1, size) for layer in (0, 1)}
-    return replace(whole, times=replace(whole.times, traffic=Traffic(labels)))
 
 
 def rows(page: str) -> dict[tuple[str, str], list[str]]:
@@ -42,11 +26,13 @@ def rows(page: str) -> dict[tuple[str, str], list[str]]:
     found = {}
     part = ""
     for line in page.splitlines():
-        head, way, *cells = re.split(r"\s{2,}| (?=eager|compiled|cuda_graph)", line.strip() + "  ")
+        head, execution, *cells = re.split(
+            r"\s{2,}| (?=eager|compiled|cuda_graph)", line.strip() + "  "
+        )
         if line.startswith(" " * 10):
-            head, way, cells = part, head, [way, *cells]
+            head, execution, cells = part, head, [execution, *cells]
         part = head
-        found[part, way] = [cell for cell in cells if cell]
+        found[part, execution] = [cell for cell in cells if cell]
     return found
 
 

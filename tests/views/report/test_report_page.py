@@ -14,9 +14,8 @@ import pytest
 from make.chromium import SCREENSHOTS, Page, opened, started
 from make.commands import Done
 from make.compiled import compiled_record
-from make.samples import decode_record, record
+from make.samples import counted_record, decode_record, record
 from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
-from test_executions_flag import counted
 
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record
@@ -459,7 +458,7 @@ def test_hostile_names_do_nothing(browser: Any, folder: Path, name: str) -> None
 
 
 def test_executions_stand_side_by_side(browser: Any, folder: Path) -> None:
-    three = render_page([gather([each], None) for each in (counted(), compiled_record())])
+    three = render_page([gather([each], None) for each in (counted_record(), compiled_record())])
     with opened(browser, put(folder, "executions", three)) as found:
         found.page.wait_for_selector(READY)
         rows = list(zip(*(texts(found, "ways-table", at) for at in range(7)), strict=True))
