@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3_profile.analysis.layer_times import layer_blocks
+from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.cli.console import interrupt_held, keep_all_objects, run_command, show
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import Invocation
@@ -41,9 +43,8 @@ from qwen3_profile.views.report.build import measured_config
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
-from qwen3_profile.views.terminal.attention import render_backends
-from qwen3_profile.views.terminal.executions import render_executions
-from qwen3_profile.views.terminal.tables import median_record, render
+from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
+from qwen3_profile.views.terminal.tables import render
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +86,7 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, groups, shown)
         yield code
-    for compared in (render_backends(groups), render_executions(groups)):
+    for compared in (render_attention(groups), render_executions(groups)):
         if compared:
             show(f"{compared}\n")
 
@@ -141,14 +142,15 @@ def _write_curves(
 ) -> None:
     """Times by layer and the tables, for TensorBoard's own tabs, which need no network."""
     # Protocol buffers take a third of a second to import, which only this needs.
-    from qwen3_profile.views.tensorboard.event_files import layer_times, write_scalars
+    from qwen3_profile.views.tensorboard.event_files import write_scalars
     from qwen3_profile.views.tensorboard.hparams import session_of
     from qwen3_profile.views.tensorboard.markdown import render_markdown
 
+    shown = median_record(records)
     alone = len(invocation.configs) == 1 and not result.config.decode_steps
     write_scalars(
         folder,
-        layer_times(median_record(records)),
+        layer_blocks(shown.times.forward, shown.steps),
         render_markdown(records),
         session_of(records),
         time_ns=time.time_ns(),

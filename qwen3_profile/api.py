@@ -40,6 +40,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
@@ -55,7 +56,7 @@ from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.report.build import measured_config
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
-from qwen3_profile.views.terminal.tables import median_record, render
+from qwen3_profile.views.terminal.tables import render
 
 if TYPE_CHECKING:
     from torch import nn

@@ -54,9 +54,9 @@ def _export(options: ExportRequest) -> int:
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
     if ranks:
-        from qwen3_profile.views.terminal.rank_spread import render_spread
+        from qwen3_profile.views.terminal.ranks import render_ranks
 
-        show(f"{render_spread(ranks)}\n")
+        show(f"{render_ranks(ranks)}\n")
     else:
         for text in (*_tables(groups), *_comparisons(groups)):
             show(f"{text}\n")
@@ -74,10 +74,9 @@ def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     """The tables of configs that differ in one thing only."""
     if len(groups) < 2:
         return
-    from qwen3_profile.views.terminal.attention import render_backends
-    from qwen3_profile.views.terminal.executions import render_executions
+    from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
 
-    yield from filter(None, (render_backends(groups), render_executions(groups)))
+    yield from filter(None, (render_attention(groups), render_executions(groups)))
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:

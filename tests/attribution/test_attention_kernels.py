@@ -26,7 +26,7 @@ from qwen3_profile.errors import ConfigError
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.attention import render_backends
+from qwen3_profile.views.terminal.comparisons import render_attention
 from qwen3_profile.views.terminal.tables import attention_name
 
 ASKED = "aten::scaled_dot_product_attention"
@@ -232,7 +232,7 @@ def rows_of(page: str) -> Iterator[list[str]]:
 
 def test_table_compares_with_the_first() -> None:
     sdpa = [of_attention("sdpa", ns, "flash") for ns in (30_000_000, 10_000_000, 20_000_000)]
-    page = render_backends([sdpa, [of_attention("eager", 50_000_000)]])
+    page = render_attention([sdpa, [of_attention("eager", 50_000_000)]])
     assert list(rows_of(page)) == [
         ["sdpa (flash)", "2.000", "0.200", "34.000", "3.400", "20.000", "1.00"],
         ["eager", "2.000", "0.200", "34.000", "3.400", "50.000", "2.50"],
@@ -261,7 +261,7 @@ def of_training(name: str, total_ns: int) -> TimingRecord:
 
 
 def test_of_a_training_step_the_backward_of_attention_is_compared() -> None:
-    page = render_backends([[of_training("sdpa", 10_000_000)], [of_training("eager", 15_000_000)]])
+    page = render_attention([[of_training("sdpa", 10_000_000)], [of_training("eager", 15_000_000)]])
     assert list(rows_of(page)) == [
         ["sdpa", "3.000", "0.200", "5.000", "0.400", "10.000", "1.00"],
         ["eager", "3.000", "0.200", "5.000", "0.400", "15.000", "1.50"],
@@ -276,8 +276,8 @@ def test_only_what_differs_in_nothing_else_is_compared() -> None:
     longer = of_attention("eager", 1, num_runs=9)
     elsewhere = replace(eager, facts=replace(eager.facts, run="run2"))
     decode = replace(eager, phase="decode")
-    assert render_backends([[sdpa], [longer], [elsewhere], [decode]]) == ""
-    assert len(list(rows_of(render_backends([[sdpa], [longer], [eager]])))) == 2
+    assert render_attention([[sdpa], [longer], [elsewhere], [decode]]) == ""
+    assert len(list(rows_of(render_attention([[sdpa], [longer], [eager]])))) == 2
 
 
 def test_heading_names_the_choice() -> None:

@@ -11,13 +11,13 @@ from test_instrument import label_counts, prefill_and_decode, recorded, tiny
 from torch import nn
 
 from qwen3_profile import label_parts, labels
+from qwen3_profile.analysis.part_rows import family_of
 from qwen3_profile.label_parts import PARTS, Gap, Part
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.inductor import node_labels
 from qwen3_profile.measure.inductor.module_labels import module_labels
 from qwen3_profile.measure.inductor.node_labels import Frame, Node, label_nodes
 from qwen3_profile.passes.compiled.scopes import scope_names
-from qwen3_profile.views.report.rows import family_of
 
 ROW = Part("qk_scale", "attn", functions=("scale_qk",))
 BLOCK = (

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from make.samples import decode_record, graph_record, record
 
+from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.records.graph_savings import savings, savings_json
-from qwen3_profile.views.terminal.graph import graph_table
+from qwen3_profile.views.terminal.executions import graph_table
 
 
 def part(name: str, device_ns: int, gap_ns: int = 0, parts: tuple[Part, ...] = ()) -> Part:
@@ -61,7 +62,7 @@ def test_the_record_has_both() -> None:
 
 def test_the_table_names_each_part_once() -> None:
     shown = graph_record()
-    lines = graph_table([shown], shown).splitlines()
+    lines = graph_table(totals_of([shown]), shown).splitlines()
     assert lines[0] == (
         "eager and graph: a bare pass takes 0.080 ms eagerly and 0.040 ms as a graph, 2.00 times "
         "as fast"
@@ -74,7 +75,7 @@ def test_the_table_names_each_part_once() -> None:
 
 def test_a_record_without_a_graph_has_no_table() -> None:
     shown = record()
-    assert graph_table([shown], shown) == ""
+    assert graph_table(totals_of([shown]), shown) == ""
 
 
 def test_a_traced_step_stands_beside_its_own_eager_one() -> None:

@@ -24,7 +24,7 @@ from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records.record import RunFacts, TimingRecord
 from qwen3_profile.trace import read_trace
-from qwen3_profile.views.terminal.rank_spread import render_spread
+from qwen3_profile.views.terminal.ranks import render_ranks
 
 TRACES = SHARED
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))
@@ -152,7 +152,7 @@ def test_ranks_that_are_missing_are_told(
 ) -> None:
     for at, rank in enumerate(ranks):
         rank_file(tmp_path, f"rank{at}.json", rank=rank)
-    assert render_spread(collect_ranks(trace_files(tmp_path))).startswith(told)
+    assert render_ranks(collect_ranks(trace_files(tmp_path))).startswith(told)
 
 
 def test_a_part_that_a_rank_has_not_counts_as_nothing(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_part_that_a_rank_has_not_counts_as_nothing(tmp_path: Path) -> None:
     events = [label("prefill", 0, 1000), label("layer.0", 0, 1000), launch(1, 5, 6),
               kernel(1, 10, 2_000_010)]  # fmt: skip
     ranks = collect_ranks([both, write(tmp_path / "rank1.json", document(*events))])
-    (line,) = [x for x in render_spread(ranks).splitlines() if x.split()[:1] == ["o_proj"]]
+    (line,) = [x for x in render_ranks(ranks).splitlines() if x.split()[:1] == ["o_proj"]]
     assert line.split() == ["o_proj", "0", "0", "0.000", "0"]
 
 
@@ -247,7 +247,7 @@ def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
 
 def render_spread_of(record: TimingRecord) -> str:
     rank = RankTrace(Path("t.json"), 0, None, 0, 0, 0, 0, (record,))
-    return render_spread((rank, rank))
+    return render_ranks((rank, rank))
 
 
 def test_a_lone_trace_without_passes_is_refused(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_what_is_odd_on_several_ranks_is_told_once(tmp_path: Path) -> None:
     for rank in range(3):
         lost = [kernel(99, 600, 650 + rank)] if rank else []
         write(tmp_path / f"rank{rank}.json", document(*pass_events(50), *lost))
-    shown = " ".join(render_spread(collect_ranks(trace_files(tmp_path))).split())
+    shown = " ".join(render_ranks(collect_ranks(trace_files(tmp_path))).split())
     assert shown.count("no launch record") == 1
     assert "warning: rank 1: 1 of 5 device events cannot be given to a label" in shown
     assert shown.endswith(", and 1 more rank has such")

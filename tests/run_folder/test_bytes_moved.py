@@ -16,6 +16,7 @@ from make.samples import record
 from test_data import data_of
 
 from qwen3_profile import trace_forward
+from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
 from qwen3_profile.measure.model.load import load_model
@@ -28,7 +29,6 @@ from qwen3_profile.run_folder.bytes_moved import (
     write_traffic,
 )
 from qwen3_profile.run_folder.bytes_moved import gather as gather_moved
-from qwen3_profile.views.report.comparisons import row_bytes
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import gather
 
@@ -88,18 +88,30 @@ def test_several_passes_move_their_sum_if_all_are_known() -> None:
 def test_rows_of_the_report_hold_those_below_them() -> None:
     whole = record()
     config = gather([replace(whole, times=replace(whole.times, traffic=ONE))], None)
-    found = dict(zip((row.path[1:] for row in config.rows), row_bytes(config), strict=True))
+    found = dict(
+        zip(
+            (row.path[1:] for row in config.rows),
+            row_bytes(config.shown.times, config.rows),
+            strict=True,
+        )
+    )
     assert found["layers", "attn", "q_proj"] == 100
     assert found["layers", "attn"] == 100
     assert (found["layers",], found[()]) == (130, 130)
     # Something ran there that was not counted.
     assert found["lm_head",] is None
-    assert row_bytes(gather([whole], None)) == ()
+    assert row_bytes(whole.times, config.rows) == ()
 
 
 def test_rows_of_fused_kernels_have_their_bytes() -> None:
     config = gather([compiled_record()], None)
-    found = dict(zip((row.path[1:] for row in config.rows), row_bytes(config), strict=True))
+    found = dict(
+        zip(
+            (row.path[1:] for row in config.rows),
+            row_bytes(config.shown.times, config.rows),
+            strict=True,
+        )
+    )
     assert found["layers", "attn", "q_norm+rope"] == KERNEL_BYTES
     assert found["residual_ffn+input_layernorm",] == KERNEL_BYTES
     # The six kernels, and the choice of a token outside of the graph.

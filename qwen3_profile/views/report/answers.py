@@ -1,23 +1,30 @@
-"""One config of a report in, the sentences that answer its six questions out."""
+"""The sentences that answer the six questions of a report on one config."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from statistics import median
 
-from qwen3_profile.attribution.findings import NOTE
+from qwen3_profile.analysis.layer_times import CPU, CUDA
+from qwen3_profile.analysis.median_pass import ns_of
+from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
+from qwen3_profile.analysis.part_rows import LAYERS, family_times
+from qwen3_profile.analysis.verdict import (
+    is_disturbed,
+    keeps_ahead,
+    largest_parts,
+    noise,
+    severe_findings,
+    unattributed_share,
+)
 from qwen3_profile.records.percentiles import token_times
-from qwen3_profile.records.summary import NOISY, is_noisy, spread
+from qwen3_profile.records.quantiles import median
+from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.views.report.layers import CUDA, FEWEST_EQUALS, Outlier
-from qwen3_profile.views.report.rows import LAYERS
 from qwen3_profile.views.report.section_data import Config
-from qwen3_profile.views.terminal.verdict import largest_parts
 
 _NS_PER_MS = 1e6
 _NAMED = 3
-_RARELY = 0.1
 _NO_TRACE = "The raw trace is not at hand, and records hold sums alone."
 _FAMILY = {
     "attention": "attention",
@@ -34,20 +41,19 @@ Sentences = tuple[str, ...]
 
 def time_answer(config: Config) -> Sentences:
     """How long did it take, and can I trust it?"""
-    told = (_bare, _eager, _disturbance, _unattributed)
-    return (*(line for each in told for line in each(config)), _findings(config))
+    asked = (_bare, _eager, _overhead, _unattributed)
+    return (*(line for each in asked for line in each(config)), _findings(config))
 
 
 def parts_answer(config: Config) -> Sentences:
     """Where did the time go?"""
-    kind, column = ("CUDA", "device_ns") if config.on_device else ("CPU", "cpu_ns")
-    total = getattr(config.shown.times.forward.total, column)
+    kind = "CUDA" if config.on_device else "CPU"
+    total = ns_of(config.shown.times.forward.total, config.on_device)
     if not total:
         return (f"No {kind} time was recorded.",)
     families: Counter[str] = Counter()
-    for row in config.rows:
-        if row.is_leaf:
-            families[row.family] += getattr(row.times, column)
+    for family, times in family_times(config.rows).items():
+        families[family] = ns_of(times, config.on_device)
     shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
     largest = largest_parts(config.shown.times.forward, config.on_device)
     return (f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}.", largest)
@@ -59,8 +65,8 @@ def layers_answer(config: Config) -> Sentences:
     count = len(times.layers)
     if not count:
         return ("This pass has no layers that its trace would show.",)
-    kind, values = ("CUDA", times.device_ns) if config.on_device else ("CPU", times.cpu_ns)
-    by_layer = values.sum(axis=1)
+    kind = "CUDA" if config.on_device else "CPU"
+    by_layer = times.of(CUDA if config.on_device else CPU).sum(axis=1)
     most = int(by_layer.argmax())
     if count == 1:
         return (f"The only layer takes {ms(int(by_layer[0]))} ms of {kind} time.",)
@@ -100,13 +106,13 @@ def waits_answer(config: Config) -> Sentences:
 
 def kernels_answer(config: Config) -> Sentences:
     """Which kernels? Of a pass without a device, which operators."""
-    if config.trace is None or not config.trace.uses:
+    if config.trace is None or not config.trace.kernels:
         return (_NO_TRACE,)
-    uses = config.trace.uses
-    total = sum(use.total_ns for use in uses)
-    kinds = _many(len({use.name for use in uses}), "kind")
-    events = sum(use.calls for use in uses)
-    top = uses[0]
+    kernels = config.trace.kernels
+    total = sum(each.total_ns for each in kernels)
+    kinds = _many(len({each.name for each in kernels}), "kind")
+    events = sum(each.calls for each in kernels)
+    top = kernels[0]
     share = f" ({top.total_ns / total:.1%})" if total else ""
     where = f"in {top.part[-1]}" if top.part else "outside all labels"
     calls = f"in {_many(top.calls, 'call')}"
@@ -138,7 +144,7 @@ def timeline_answer(config: Config) -> Sentences:
     empty = queue.empty_ns / timeline.span_ns
     meaning = (
         "the CPU keeps ahead of the device"
-        if empty < _RARELY
+        if keeps_ahead(empty)
         else "then the device has nothing to do"
     )
     return (
@@ -155,10 +161,11 @@ def ms(ns: float) -> str:
 def _bare(config: Config) -> Iterable[str]:
     """The time without the profiler, and how much it varies."""
     unit = _UNITS.get(config.shown.phase, "forward pass")
-    steps = [float(ns) for record in config.records for ns in record.step_times_ns]
-    bare = steps or [each.total_ns for each in config.passes if each.total_ns is not None]
+    totals = config.totals
+    steps = totals.steps_ns
+    bare = steps or totals.bare_ns
     if not bare:
-        cpu_ns = median(each.times.forward.total.cpu_ns for each in config.passes)
+        cpu_ns = median(each.times.forward.total.cpu_ns for each in totals.passes)
         yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, under the profiler."
         yield "A lone trace does not tell how long it takes without."
         return
@@ -171,11 +178,9 @@ def _bare(config: Config) -> Iterable[str]:
             f"{first}: the median of {len(bare):,} bare passes, which lie between "
             f"{ms(stats['min'])} and {ms(stats['max'])} ms."
         )
-    if is_noisy(stats):
-        share = stats["iqr"] / stats["median"]
-        yield f"That is noisy: its IQR is {share:.1%} of the median, over {NOISY:.0%}."
-    rates = [rate for r in config.records if (rate := r.tokens_per_second) is not None]
-    if rates:
+    if noisy := noise(bare):
+        yield f"That is noisy: {noisy}."
+    if rates := totals.tokens_per_second:
         of = "that it chooses" if steps else "of its input"
         yield f"{median(rates):,.1f} tokens per second {of}, all sequences together."
     if steps:
@@ -184,23 +189,21 @@ def _bare(config: Config) -> Iterable[str]:
 
 
 def _eager(config: Config) -> Iterable[str]:
-    """Of replays of a graph, the eager passes beside them."""
-    eager = [each.eager.bare_ns for each in config.passes if each.eager is not None]
-    graph = [each.total_ns for each in config.passes if each.total_ns is not None]
-    if eager and graph:
-        ratio = median(eager) / median(graph)
+    """Of replays of a graph, the eager passes next to them."""
+    speedup = config.totals.graph_speedup
+    if speedup is not None:
         yield (
-            f"It was replayed as a CUDA graph. The same pass run eagerly takes {ms(median(eager))} "
-            f"ms, {ratio:.2f} times as long."
+            "It was replayed as a CUDA graph. The same pass run eagerly takes "
+            f"{ms(speedup.eager_ns)} ms, {speedup.ratio:.2f} times as long."
         )
 
 
-def _disturbance(config: Config) -> Iterable[str]:
-    ratios = [r for r in (each.disturbance for each in config.records) if r is not None]
-    if not ratios:
+def _overhead(config: Config) -> Iterable[str]:
+    """How much profiler and labels slowed the traced passes."""
+    ratio = config.totals.overhead
+    if ratio is None:
         return
-    ratio = median(ratios)
-    more = "; the CPU times below are of such passes" if ratio > 1 + NOISY else ""
+    more = "; the CPU times below are of such passes" if is_disturbed(ratio) else ""
     yield f"With profiler and labels it took {ratio:.2f} times as long{more}."
 
 
@@ -211,17 +214,15 @@ def _unattributed(config: Config) -> Iterable[str]:
     if not times.unattributed_ns:
         yield "Every device event belongs to a label."
         return
-    share = times.unattributed_ns / times.device_ns if times.device_ns else 0.0
     reasons = ", ".join(item.reason for item in times.unattributed)
     yield (
-        f"{ms(times.unattributed_ns)} ms of the device's time ({share:.1%}) belong to no label: "
-        f"{reasons}."
+        f"{ms(times.unattributed_ns)} ms of the device's time ({unattributed_share(times):.1%}) "
+        f"belong to no label: {reasons}."
     )
 
 
 def _findings(config: Config) -> str:
-    found = dict.fromkeys(f for each in config.passes for f in each.findings)
-    severe = [finding for finding in found if finding.severity != NOTE]
+    severe = severe_findings(config.passes)
     if severe:
         verb = "is" if len(severe) == 1 else "are"
         return f"There {verb} {_many(len(severe), 'finding')} in the traces, listed below."
@@ -231,23 +232,19 @@ def _findings(config: Config) -> str:
 def _standing_out(config: Config) -> str:
     if len(config.layers.layers) < FEWEST_EQUALS:
         return ""
-    by_layer: dict[int, list[Outlier]] = {}
-    wanted = [o for o in config.outliers if config.on_device or o.kind != CUDA]
-    for outlier in wanted:
-        by_layer.setdefault(outlier.layer, []).append(outlier)
-    if not by_layer:
+    odd = odd_layers(config.outliers, config.on_device)
+    if not odd:
         return "No layer stands out from its equals."
-    layers = list(by_layer)
-    first = by_layer[layers[0]][0]
+    first = next(iter(odd.values()))
     what = "as a whole" if first.path[-1] == LAYERS else f"in {first.path[-1]}"
     kind = "CUDA" if first.kind == CUDA else "CPU"
     times = f", {first.ns / first.median_ns:.1f} times the median" if first.median_ns else ""
     others = ""
-    if len(layers) > 1:
-        verb = "stands" if len(layers) == 2 else "stand"
-        others = f" {_many(len(layers) - 1, 'more layer')} {verb} out too."
+    if len(odd) > 1:
+        verb = "stands" if len(odd) == 2 else "stand"
+        others = f" {_many(len(odd) - 1, 'more layer')} {verb} out too."
     return (
-        f"Layer {layers[0]} stands out most, {what}: {ms(first.ns)} ms of {kind} time{times} of "
+        f"Layer {first.layer} stands out most, {what}: {ms(first.ns)} ms of {kind} time{times} of "
         f"its equals.{others}"
     )
 

@@ -1,4 +1,4 @@
-"""Records and the place that they were read from in, the text of their report out.
+"""Builds the report on records, from them and the place that they were read from.
 
     page = build_report(Path("traces/run1"), read_saved(Path("traces/run1")))
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from qwen3_profile.analysis.median_pass import shown_record
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.read import attribute_replays, read_captured
 from qwen3_profile.passes.labelled import attribute_measured
@@ -28,7 +29,7 @@ from qwen3_profile.run_folder.run_json import (
 )
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.report.page import render_page
-from qwen3_profile.views.report.section_data import Config, gather, shown_record
+from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 
 Group = Sequence[TimingRecord]
@@ -86,8 +87,8 @@ def measured_config(folder: Path, run: Run, records: Group) -> Config:
 
 
 def report_path(path: Path) -> Path:
-    """Where the report on what lies at `path` goes, where nobody says it: beside the traces of a
-    folder, and of a lone file into the present folder.
+    """Where the report on what lies at `path` goes, where nobody says it: next to the traces of a
+    folder, and of a standalone file into the present folder.
     """
     if path.is_dir():
         return path / REPORT_FILE

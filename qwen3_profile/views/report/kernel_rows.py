@@ -1,6 +1,4 @@
-"""The attribution of one forward pass in, its kernels by part out, with the operators that
-launched them.
-"""
+"""The kernels of one forward pass by part, with the operators that launched them."""
 
 from __future__ import annotations
 
@@ -9,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qwen3_profile.analysis.part_rows import PartPath, own_path, place_of
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
-from qwen3_profile.views.report.rows import PartPath, own_path, place_of
 
 UNATTRIBUTED: PartPath = ()
 NO_OP = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class KernelStats:
     """A kernel, or a copy, as one operator launched it in one part, all layers together; or an
     operator that a part called.
 
@@ -35,8 +33,8 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Places:
-    """Where the scopes of an attribution stand in a report.
+class ScopeRows:
+    """The row of a report in which each scope of an attribution stands.
 
     paths: what `path` indexes.
     path: int32[s], of the scope, or of the row around it where it has none of its own.
@@ -51,23 +49,23 @@ class Places:
     has_row: Bool
 
 
-def find_places(
-    found: Attribution, step: int, known: Sequence[PartPath], *, inside: bool = False
-) -> Places:
-    """The places of the scopes of one step; those of others have none, -1.
+def find_rows(
+    attribution: Attribution, step: int, known: Sequence[PartPath], *, inside: bool = False
+) -> ScopeRows:
+    """The rows of the scopes of one step; those of others have none, -1.
 
     Args:
-        known: the paths of the pass's rows, as `rows.part_tree` gives them.
+        known: the paths of the pass's rows, as `part_tree` gives them.
         inside: the pass is no scope itself; all scopes lie in it.
     """
-    scopes, paths = found.scopes, {path: at for at, path in enumerate(known)}
+    scopes, paths = attribution.scopes, {path: at for at, path in enumerate(known)}
     count, rows = len(scopes), set(known)
     place, own, layer = (np.full(count, -1, np.int32) for _ in range(3))
     has_row = np.zeros(count, bool)
     chains: dict[int, tuple[str, ...]] = {}
     parent, name = scopes.parent.tolist(), scopes.name.tolist()
     root = known[0][0]
-    for i in np.flatnonzero(found.scope_step == step).tolist():
+    for i in np.flatnonzero(attribution.scope_step == step).tolist():
         above = chains.get(parent[i], ()) if parent[i] != NO_SCOPE else (root,) * inside
         text = scopes.names[name[i]]
         if not above and text != root:
@@ -79,23 +77,23 @@ def find_places(
             path = path[:-1]
         place[i] = paths[path]
         own[i] = paths[own_path(path, rows)] if has_row[i] else place[i]
-    return Places(tuple(known), place, own, layer, has_row)
+    return ScopeRows(tuple(known), place, own, layer, has_row)
 
 
-def owners(found: Attribution, events: Int64, places: Places) -> tuple[Int32, Int32]:
-    """The part, an index into `places.paths`, and the layer of device events; -1 for none."""
-    owner = found.owner[events]
+def owners(attribution: Attribution, events: Int64, rows: ScopeRows) -> tuple[Int32, Int32]:
+    """The part, an index into `rows.paths`, and the layer of device events; -1 for none."""
+    owner = attribution.owner[events]
     labelled = owner >= 0
     part, layer = (np.full(len(events), -1, np.int32) for _ in range(2))
-    part[labelled] = places.own[owner[labelled]]
-    layer[labelled] = places.layer[owner[labelled]]
+    part[labelled] = rows.own[owner[labelled]]
+    layer[labelled] = rows.layer[owner[labelled]]
     return part, layer
 
 
-def launching_ops(found: Attribution, step: int, events: Int64) -> Int32:
+def launching_ops(attribution: Attribution, step: int, events: Int64) -> Int32:
     """int32[len(events)]: the innermost operator around each launch, as an index of trace.names."""
-    trace, tree = found.trace, _operators(found, step)
-    launch = found.launch[events]
+    trace, tree = attribution.trace, _operators(attribution, step)
+    launch = attribution.launch[events]
     linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     at = launch[linked]
     inside = tree.innermost(trace.launches.track[at], trace.launches.start_ns[at])
@@ -105,57 +103,59 @@ def launching_ops(found: Attribution, step: int, events: Int64) -> Int32:
     return op
 
 
-def kernel_uses(
-    found: Attribution, events: Int64, part: Int32, op: Int32, places: Places
-) -> tuple[Use, ...]:
+def kernel_stats(
+    attribution: Attribution, events: Int64, part: Int32, op: Int32, rows: ScopeRows
+) -> tuple[KernelStats, ...]:
     """Sums device events of the same part, name and operator; the longest first."""
-    device = found.trace.device
+    device = attribution.trace.device
     keys = np.stack((part, device.name[events], op))
-    return _sum_uses(found, keys, device.dur_ns[events], places)
+    return _sum_stats(attribution, keys, device.dur_ns[events], rows)
 
 
-def operator_uses(found: Attribution, step: int, places: Places) -> tuple[Use, ...]:
+def operator_stats(attribution: Attribution, step: int, rows: ScopeRows) -> tuple[KernelStats, ...]:
     """Sums the operators that each part called itself, with all that these call; the longest
     first.
     """
-    tree = _operators(found, step)
-    scope = found.scopes.innermost(tree.track, tree.start_ns)
+    tree = _operators(attribution, step)
+    scope = attribution.scopes.innermost(tree.track, tree.start_ns)
     inner = tree.parent != NO_SCOPE
     outermost = ~inner
     outermost[inner] = scope[inner] != scope[tree.parent[inner]]
     mine = np.flatnonzero(outermost & (scope != NO_SCOPE))
-    mine = mine[places.own[scope[mine]] >= 0]
+    mine = mine[rows.own[scope[mine]] >= 0]
     none = np.full(len(mine), NO_OP, np.int32)
-    keys = np.stack((places.own[scope[mine]], tree.name[mine], none))
-    return _sum_uses(found, keys, tree.end_ns[mine] - tree.start_ns[mine], places)
+    keys = np.stack((rows.own[scope[mine]], tree.name[mine], none))
+    return _sum_stats(attribution, keys, tree.end_ns[mine] - tree.start_ns[mine], rows)
 
 
-def _operators(found: Attribution, step: int) -> ScopeTree:
+def _operators(attribution: Attribution, step: int) -> ScopeTree:
     """The operators of a step, without labels that torch writes as such."""
-    trace = found.trace
-    host, span = trace.host, found.steps[step]
+    trace = attribution.trace
+    host, span = trace.host, attribution.steps[step]
     ops = (host.category == Category.CPU_OP) & ~select_labels(trace)
     ops &= (host.start_ns < span.end_ns) & (host.end_ns >= span.start_ns)
     return build_scopes(trace, ops, name_gaps=False)
 
 
-def _sum_uses(found: Attribution, keys: Int32, dur_ns: Int64, places: Places) -> tuple[Use, ...]:
+def _sum_stats(
+    attribution: Attribution, keys: Int32, dur_ns: Int64, rows: ScopeRows
+) -> tuple[KernelStats, ...]:
     """keys: int32[3, n], of each event its part, name and operator."""
     if not keys.shape[1]:
         return ()
-    names = found.trace.names
+    names = attribution.trace.names
     kinds, inverse, calls = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
     total_ns = np.zeros(kinds.shape[1], np.int64)
     np.add.at(total_ns, inverse.reshape(-1), dur_ns)
-    rows = zip(*kinds.tolist(), calls.tolist(), total_ns.tolist(), strict=True)
-    uses = [
-        Use(
-            part=places.paths[where] if where >= 0 else UNATTRIBUTED,
+    sums = zip(*kinds.tolist(), calls.tolist(), total_ns.tolist(), strict=True)
+    found = [
+        KernelStats(
+            part=rows.paths[where] if where >= 0 else UNATTRIBUTED,
             name=names[name],
             op=names[by] if by != NO_OP else "",
             calls=count,
             total_ns=ns,
         )
-        for where, name, by, count, ns in rows
+        for where, name, by, count, ns in sums
     ]
-    return tuple(sorted(uses, key=lambda use: (-use.total_ns, use.name, use.part, use.op)))
+    return tuple(sorted(found, key=lambda each: (-each.total_ns, each.name, each.part, each.op)))

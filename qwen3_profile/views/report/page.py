@@ -1,4 +1,4 @@
-"""Configs in, the text of a report's page out: one HTML file that asks no host for anything.
+"""The page of a report: one HTML file that asks no host for anything.
 
 Its policy lets nothing load and nothing run but what the page itself holds, known by its hash. What
 a trace says is data: it lies in a JSON block, and the page's code shows it as text alone.
@@ -25,7 +25,7 @@ _ASSETS = "assets"
 _STYLE = "page.css"
 # In the order in which they run.
 _SCRIPTS = (
-    "echarts.min.js", "text.js", "draw.js", "tables.js", "ways.js", "times.js", "parts.js",
+    "echarts.min.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js", "parts.js",
     "layers.js", "timeline.js", "page.js",
 )  # fmt: skip
 # Tried one after the other until the page is small enough.

@@ -1,4 +1,4 @@
-"""Configs in, the data of a report's page out: the one place that knows its JSON.
+"""The data of a report's page, and the one place that knows its JSON.
 
 Every time is an integer of nanoseconds, so that what the page shows can be held against the
 records; names of kernels and operators are in one list, `names`, and elsewhere their index.
@@ -12,21 +12,27 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
+from qwen3_profile.analysis.layer_times import layer_blocks, sum_layers
+from qwen3_profile.analysis.odd_layers import (
+    FEWEST_EQUALS,
+    LEAST_EXCESS,
+    LEAST_OF_LAYER,
+    MOST_MADS,
+)
+from qwen3_profile.analysis.part_costs import Cost
+from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
+from qwen3_profile.analysis.row_bytes import row_bytes
+from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.passes.pass_times import layers
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
-from qwen3_profile.views.report import answers
-from qwen3_profile.views.report import titles as identity
-from qwen3_profile.views.report.comparisons import comparisons, row_bytes
-from qwen3_profile.views.report.kernel_rows import Use
-from qwen3_profile.views.report.layers import FEWEST_EQUALS, LEAST_EXCESS, LEAST_OF_LAYER, MOST_MADS
-from qwen3_profile.views.report.rows import FAMILIES, PartPath
+from qwen3_profile.views.report import answers, titles
+from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
-from qwen3_profile.views.report.timeline_merge import join_bars
-from qwen3_profile.views.terminal.verdict import MOSTLY_BUSY, MOSTLY_IDLE
+from qwen3_profile.views.report.timeline_merge import downsample
 
 Json = dict[str, Any]
 
@@ -57,11 +63,11 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         bars: of all time lines together, at most about so many; those that have more are joined.
     """
     names = Names()
-    labels = identity.short_labels(configs)
+    labels = titles.short_labels(configs)
     each = bars // max(1, sum(config.trace is not None for config in configs))
     return {
         "version": __version__,
-        "title": identity.title(configs),
+        "title": titles.title(configs),
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
         "rule": (
@@ -74,7 +80,9 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             {"label": label, **_config(config, names, each)}
             for label, config in zip(labels, configs, strict=True)
         ],
-        "comparisons": comparisons(configs),
+        "comparisons": [
+            _comparison(each) for each in compare_executions([config.records for config in configs])
+        ],
         "names": names.texts,
     }
 
@@ -83,13 +91,13 @@ def _config(config: Config, names: Names, bars: int) -> Json:
     shown, asked = config.shown, config.shown.config
     row_of = {row.path: at for at, row in enumerate(config.rows)}
     return {
-        "full": ", ".join(filter(None, identity.words(config))),
+        "full": ", ".join(filter(None, titles.words(config))),
         "run": shown.facts.run,
         "phase": shown.phase,
         "batch_size": asked.batch_size if asked else None,
         "input_len": asked.input_len if asked else None,
-        "headline": identity.headline(config),
-        "shown": identity.shown_pass(config),
+        "headline": titles.headline(config),
+        "shown": titles.shown_pass(config),
         "on_device": config.on_device,
         "answers": {
             "time": answers.time_answer(config),
@@ -106,11 +114,9 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "disturbance": [record.disturbance for record in config.records],
         "steps_ns": [list(record.step_times_ns) for record in config.records],
         "contexts": _contexts(config),
-        "findings": [
-            _finding(f) for f in dict.fromkeys(f for each in config.passes for f in each.findings)
-        ],
+        "findings": [_finding(finding) for finding in all_findings(config.passes)],
         "warnings": list(shown.facts.warnings),
-        "environment": [(name, _cut(text)) for name, text in identity.environment(config)],
+        "environment": [(name, _cut(text)) for name, text in titles.environment(config)],
         "share": _share(config),
         "rows": _rows(config),
         "savings": _savings(config),
@@ -121,19 +127,34 @@ def _config(config: Config, names: Names, bars: int) -> Json:
     }
 
 
+def _comparison(compared: ExecutionComparison) -> Json:
+    executions = compared.executions
+    return {
+        "configs": list(compared.places),
+        "on_device": compared.on_device,
+        "names": [each.name for each in executions],
+        "rows": [
+            {"part": part, "cells": [asdict(e.parts.get(part, Cost())) for e in executions]}
+            for part in compared.parts
+        ],
+        "whole": [asdict(each.whole) for each in executions],
+        "bare": [each.bare_ns for each in executions],
+    }
+
+
 def _rows(config: Config) -> list[Json]:
     """The parts, parents before their children; with the bytes that they move, if these are known
     of any.
     """
-    moved = row_bytes(config)
+    accessed = row_bytes(config.shown.times, config.rows)
     return [
         {
             "name": row.name,
-            "depth": len(row.path) - 1,
+            "depth": row.depth,
             "leaf": row.is_leaf,
             "family": FAMILIES.index(row.family),
             **row.times._asdict(),
-            **({"bytes": moved[at]} if moved else {}),
+            **({"bytes": accessed[at]} if accessed else {}),
         }
         for at, row in enumerate(config.rows)
     ]
@@ -142,7 +163,7 @@ def _rows(config: Config) -> list[Json]:
 def _totals(config: Config) -> list[Json]:
     """One row for each headline time, with its value in every pass."""
     passes = config.passes
-    steps = [ns for record in config.records for ns in record.step_times_ns]
+    steps = config.totals.steps_ns
     bare = "the traced steps, bare" if steps else "bare: no profiler, no labels"
     rows: list[tuple[str, str, Sequence[float | None]]] = [
         ("tpot", "bare: every step of every run", steps),
@@ -174,12 +195,11 @@ def _contexts(config: Config) -> list[Json]:
     for each in config.passes:
         if not each.traced:
             continue
-        step, blocks = each.traced[0], layers(each.times.forward)
+        step, whole = each.traced[0], sum_layers(layer_blocks(each.times.forward))
         line: Json = {"context": step.context_len, "run": each.run_index, "bare": step.bare_ns}
-        for block in ("attn", "ffn"):
-            parts = [part for b in blocks if (part := b.find(f"{b.name}.{block}"))]
-            line[block] = sum(part.total.cpu_ns for part in parts)
-            line[f"{block}_cuda"] = sum(part.total.device_ns for part in parts)
+        for block, times in (("attn", whole.attn), ("ffn", whole.ffn)):
+            line[block] = int(times.cpu_ns)
+            line[f"{block}_cuda"] = int(times.device_ns)
         found.append(line)
     return sorted(found, key=lambda line: (line["context"], line["run"]))
 
@@ -198,7 +218,7 @@ def _share(config: Config) -> Json | None:
 
 
 def _savings(config: Config) -> list[Json]:
-    """Of the replay of a graph, what each part took in the eager pass beside it."""
+    """Of the replay of a graph, what each part took in the eager pass next to it."""
     eager = config.shown.eager
     if eager is None:
         return []
@@ -228,30 +248,30 @@ def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:
 
 def _kernels(config: Config, row_of: dict[PartPath, int], names: Names) -> Json | None:
     """The kernels of each part, the longest first, and of each part the sum of those left out."""
-    if config.trace is None or not config.trace.uses:
+    if config.trace is None or not config.trace.kernels:
         return None
-    by_part: dict[PartPath, list[Use]] = {}
-    for use in config.trace.uses:
-        by_part.setdefault(use.part, []).append(use)
-    shown = [use for uses in by_part.values() for use in uses[:_MOST_KERNELS]]
-    shown.sort(key=lambda use: -use.total_ns)
-    rest = [(part, uses[_MOST_KERNELS:]) for part, uses in by_part.items()]
+    by_part: dict[PartPath, list[KernelStats]] = {}
+    for each in config.trace.kernels:
+        by_part.setdefault(each.part, []).append(each)
+    shown = [each for kernels in by_part.values() for each in kernels[:_MOST_KERNELS]]
+    shown.sort(key=lambda each: -each.total_ns)
+    rest = [(part, kernels[_MOST_KERNELS:]) for part, kernels in by_part.items()]
     return {
         "noun": "kernel" if config.on_device else "operator",
         "rows": [
             [row_of.get(u.part, -1), names[u.name], names[u.op], u.calls, u.total_ns] for u in shown
         ],
         "rest": [
-            [row_of.get(part, -1), len(uses), sum(u.calls for u in uses),
-             sum(u.total_ns for u in uses)]
-            for part, uses in rest
-            if uses
+            [row_of.get(part, -1), len(kernels), sum(u.calls for u in kernels),
+             sum(u.total_ns for u in kernels)]
+            for part, kernels in rest
+            if kernels
         ],
     }  # fmt: skip
 
 
 def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:
-    joined = join_bars(timeline, bars)
+    joined = downsample(timeline, bars)
     index = [names[name] for name in joined.names]
     return {
         "span": joined.span_ns,

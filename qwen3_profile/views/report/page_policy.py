@@ -1,4 +1,4 @@
-"""A page in; out, the Content-Security-Policy under which it runs and asks nobody for anything.
+"""The Content-Security-Policy under which a page runs and asks nobody for anything.
 
 Reports come from files, and a file may be anybody's: a server of ours lets it run what it holds
 itself, known by its hash, and reach no host, not even the one that it came from.

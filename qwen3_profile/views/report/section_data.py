@@ -1,22 +1,18 @@
-"""The records of one config in, what each section of a report speaks of out, gathered once."""
+"""What the sections of a report on one config speak of, gathered once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_profile.analysis.layer_times import LayerTimes, layer_times
+from qwen3_profile.analysis.median_pass import median_record
+from qwen3_profile.analysis.odd_layers import Outlier, find_outliers, some_passes
+from qwen3_profile.analysis.part_rows import PartRow, part_tree
+from qwen3_profile.analysis.totals import Totals, totals_of
+from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.report.layers import (
-    LayerTimes,
-    Outlier,
-    find_outliers,
-    layer_times,
-    some_passes,
-)
-from qwen3_profile.views.report.rows import PartRow, part_tree
 from qwen3_profile.views.report.shown_pass import ShownPass
-from qwen3_profile.views.terminal.tables import median_record
-from qwen3_profile.views.terminal.verdict import DeviceShare, device_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +20,14 @@ class Config:
     """One config and phase as a report shows it.
 
     records: as they were given; of each measured run one.
-    passes: the same, one forward pass each. shown: the median one, which every table is of.
+    totals: their headline times. shown: the median pass, which every table is of.
     compared: how many passes were looked at for layers that stand out.
     share: None where no device was recorded.
     trace: what the raw trace of `shown` adds; None where it is not at hand.
     """
 
     records: tuple[TimingRecord, ...]
-    passes: tuple[TimingRecord, ...]
+    totals: Totals
     shown: TimingRecord
     rows: tuple[PartRow, ...]
     layers: LayerTimes
@@ -41,13 +37,13 @@ class Config:
     trace: ShownPass | None
 
     @property
+    def passes(self) -> tuple[TimingRecord, ...]:
+        """The records, one forward pass each."""
+        return self.totals.passes
+
+    @property
     def on_device(self) -> bool:
         return self.share is not None
-
-
-def shown_record(records: Sequence[TimingRecord]) -> TimingRecord:
-    """The forward pass of a config that a report shows: the median one, as in the terminal."""
-    return median_record([single for record in records for single in record.one_by_one()])
 
 
 def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
@@ -57,7 +53,8 @@ def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
         records: of one config and phase, at least one.
         trace: of `shown_record(records)`.
     """
-    passes = tuple(single for record in records for single in record.one_by_one())
+    totals = totals_of(records)
+    passes = totals.passes
     shown = median_record(passes)
     rows = part_tree(shown.times.forward)
     layers = layer_times(shown.times.forward, rows)
@@ -65,7 +62,7 @@ def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
     compared = [layer_times(each.times.forward, part_tree(each.times.forward)) for each in chosen]
     return Config(
         records=tuple(records),
-        passes=passes,
+        totals=totals,
         shown=shown,
         rows=rows,
         layers=layers,

@@ -1,4 +1,4 @@
-"""A record and the trace that it is from in, what a report shows of its device events out.
+"""What a report shows of the device events of one forward pass.
 
 Records hold sums alone; kernels and the time line come from the raw trace, which is read again for
 the one forward pass that a report shows of each config.
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.labelled import attribute_labels
@@ -20,16 +21,15 @@ from qwen3_profile.passes.ranges import attribute_whole
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.report.kernel_rows import (
-    Use,
-    find_places,
-    kernel_uses,
+    KernelStats,
+    find_rows,
+    kernel_stats,
     launching_ops,
-    operator_uses,
+    operator_stats,
     owners,
 )
-from qwen3_profile.views.report.rows import part_tree
 from qwen3_profile.views.report.timeline import Timeline, make_timeline
-from qwen3_profile.views.report.timeline_merge import join_bars
+from qwen3_profile.views.report.timeline_merge import downsample
 
 # More bars than these no screen shows, and no page has room for.
 MOST_BARS = 20_000
@@ -39,11 +39,11 @@ MOST_BARS = 20_000
 class ShownPass:
     """What the raw trace of one forward pass adds to its record.
 
-    uses: all kernels of the pass by part, name and launching operator, the longest first; of a
+    kernels: all kernels of the pass by part, name and launching operator, the longest first; of a
         pass without a device the operators.
     """
 
-    uses: tuple[Use, ...]
+    kernels: tuple[KernelStats, ...]
     timeline: Timeline
 
 
@@ -80,17 +80,17 @@ def shown_pass(path: Path, record: TimingRecord, found: Attribution, ranges: int
     if record.times.start_ns not in starts:
         raise _not_its_trace(path)
     step = starts.index(record.times.start_ns)
-    rows = [row.path for row in part_tree(record.times.forward)]
-    places = find_places(found, step, rows, inside=record.phase == labels.WHOLE_TRACE)
+    paths = [row.path for row in part_tree(record.times.forward)]
+    rows = find_rows(found, step, paths, inside=record.phase == labels.WHOLE_TRACE)
     events = np.flatnonzero(found.device_step == step)
     op = launching_ops(found, step, events)
-    part, _ = owners(found, events, places)
-    timeline = make_timeline(found, step, events, op, places, ranges)
+    part, _ = owners(found, events, rows)
+    timeline = make_timeline(found, step, events, op, rows, ranges)
     if len(events):
-        uses = kernel_uses(found, events, part, op, places)
+        kernels = kernel_stats(found, events, part, op, rows)
     else:
-        uses = operator_uses(found, step, places)
-    return ShownPass(uses=uses, timeline=join_bars(timeline, MOST_BARS))
+        kernels = operator_stats(found, step, rows)
+    return ShownPass(kernels=kernels, timeline=downsample(timeline, MOST_BARS))
 
 
 def _not_its_trace(path: Path) -> TraceError:

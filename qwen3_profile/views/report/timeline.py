@@ -1,4 +1,4 @@
-"""The attribution of one forward pass in, its time line out: labels over the device's lanes."""
+"""The time line of one forward pass: its labels over the lanes of the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
 from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Int32, Int64
-from qwen3_profile.views.report.kernel_rows import Places, owners
+from qwen3_profile.views.report.kernel_rows import ScopeRows, owners
 
 LABELS, STREAM = "labels", "stream"
 NO_NAME = -1
@@ -97,51 +97,57 @@ class Timeline:
 
 
 def make_timeline(
-    found: Attribution, step: int, events: Int64, op: Int32, places: Places, scopes: int
+    attribution: Attribution, step: int, events: Int64, op: Int32, rows: ScopeRows, scopes: int
 ) -> Timeline:
     """The time line of one step.
 
     Args:
-        events: the device events of the step. op: for each, as `uses.launching_ops` has it.
+        events: the device events of the step. op: for each, as `launching_ops` has it.
         scopes: how many of the scopes, the first ones, lie on the time line; later ones were only
             made to hold sums.
     """
-    inside = np.flatnonzero((places.path >= 0) & (np.arange(len(places.path)) < scopes))
-    zero = int(found.scopes.start_ns[inside].min()) if len(inside) else found.steps[step].start_ns
-    lanes = [*_label_lanes(found, inside, places, zero)]
-    lanes += _device_lanes(found, events, op, places, zero)
-    names, lanes = _only_used((*found.trace.names, *found.scopes.names), lanes)
+    inside = np.flatnonzero((rows.path >= 0) & (np.arange(len(rows.path)) < scopes))
+    zero = (
+        int(attribution.scopes.start_ns[inside].min())
+        if len(inside)
+        else attribution.steps[step].start_ns
+    )
+    lanes = [*_label_lanes(attribution, inside, rows, zero)]
+    lanes += _device_lanes(attribution, events, op, rows, zero)
+    names, lanes = _only_used((*attribution.trace.names, *attribution.scopes.names), lanes)
     ends = [int((lane.bars.start_ns + lane.bars.dur_ns).max()) for lane in lanes if len(lane.bars)]
     span_ns = max(ends, default=0)
     return Timeline(
         span_ns=span_ns,
         names=names,
         lanes=tuple(lanes),
-        queue=_queue(found, events, zero, span_ns),
+        queue=_queue(attribution, events, zero, span_ns),
         events=sum(int(lane.bars.count.sum()) for lane in lanes),
     )
 
 
-def _label_lanes(found: Attribution, inside: Int64, places: Places, zero: int) -> Iterable[Lane]:
+def _label_lanes(
+    attribution: Attribution, inside: Int64, rows: ScopeRows, zero: int
+) -> Iterable[Lane]:
     """A lane for each thread and depth."""
-    scopes = found.scopes
+    scopes = attribution.scopes
     depth = _depths(scopes.parent, inside)
     for track in np.unique(scopes.track[inside]).tolist():
         on_track = inside[scopes.track[inside] == track]
-        thread = found.trace.tracks[track].tid
+        thread = attribution.trace.tracks[track].tid
         for level in range(int(depth[on_track].max()) + 1):
             mine = on_track[depth[on_track] == level]
             mine = mine[np.argsort(scopes.start_ns[mine], kind="stable")]
             dur_ns = scopes.end_ns[mine] - scopes.start_ns[mine]
             none = np.full(len(mine), -1, np.int32)
             # Behind the trace's own names come those of its scopes.
-            name = scopes.name[mine] + len(found.trace.names)
+            name = scopes.name[mine] + len(attribution.trace.names)
             bars = Bars(
                 start_ns=scopes.start_ns[mine] - zero,
                 dur_ns=dur_ns,
-                name=np.where(places.has_row[mine], NO_NAME, name).astype(np.int32),
-                part=places.path[mine],
-                layer=places.layer[mine],
+                name=np.where(rows.has_row[mine], NO_NAME, name).astype(np.int32),
+                part=rows.path[mine],
+                layer=rows.layer[mine],
                 op=none,
                 launch_ns=none.astype(np.int64),
                 count=np.ones(len(mine), np.int32),
@@ -160,33 +166,37 @@ def _depths(parent: Int32, inside: Int64) -> Int32:
 
 
 def _device_lanes(
-    found: Attribution, events: Int64, op: Int32, places: Places, zero: int
+    attribution: Attribution, events: Int64, op: Int32, rows: ScopeRows, zero: int
 ) -> list[Lane]:
     """A lane for each stream, the busiest first; the rest on one lane."""
-    trace = found.trace
+    trace = attribution.trace
     track = trace.device.track[events]
     work = np.zeros(len(trace.tracks), np.int64)
     np.add.at(work, track, trace.device.dur_ns[events])
     by_work = sorted(set(track.tolist()), key=lambda number: (-int(work[number]), number))
     single, rest = by_work[:_MOST_STREAMS], by_work[_MOST_STREAMS:]
-    groups = [(_stream_title(found, number), [number]) for number in sorted(single)]
+    groups = [(_stream_title(attribution, number), [number]) for number in sorted(single)]
     if rest:
         groups.append((f"{len(rest)} more streams", rest))
     lanes = []
     for title, tracks in groups:
         mine = np.flatnonzero(np.isin(track, tracks))
         mine = mine[np.argsort(trace.device.start_ns[events[mine]], kind="stable")]
-        lanes.append(Lane(STREAM, title, _device_bars(found, events[mine], op[mine], places, zero)))
+        lanes.append(
+            Lane(STREAM, title, _device_bars(attribution, events[mine], op[mine], rows, zero))
+        )
     return lanes
 
 
-def _device_bars(found: Attribution, events: Int64, op: Int32, places: Places, zero: int) -> Bars:
-    device = found.trace.device
-    part, layer = owners(found, events, places)
-    launch = found.launch[events]
+def _device_bars(
+    attribution: Attribution, events: Int64, op: Int32, rows: ScopeRows, zero: int
+) -> Bars:
+    device = attribution.trace.device
+    part, layer = owners(attribution, events, rows)
+    launch = attribution.launch[events]
     linked = launch != NO_LAUNCH_EVENT
     launch_ns = np.full(len(events), NOT_LAUNCHED, np.int64)
-    launch_ns[linked] = (found.trace.launches.start_ns[launch[linked]] - zero).clip(0)
+    launch_ns[linked] = (attribution.trace.launches.start_ns[launch[linked]] - zero).clip(0)
     return Bars(
         start_ns=device.start_ns[events] - zero,
         dur_ns=device.dur_ns[events],
@@ -200,8 +210,8 @@ def _device_bars(found: Attribution, events: Int64, op: Int32, places: Places, z
     )
 
 
-def _stream_title(found: Attribution, track: int) -> str:
-    place = found.trace.tracks[track]
+def _stream_title(attribution: Attribution, track: int) -> str:
+    place = attribution.trace.tracks[track]
     return f"device {place.pid} stream {place.tid.removeprefix('stream ')}"
 
 
@@ -226,12 +236,12 @@ def _renumber(values: Int32, used: Int32) -> Int32:
     return np.where(values >= 0, np.searchsorted(used, values), values).astype(np.int32)
 
 
-def _queue(found: Attribution, events: Int64, zero: int, span_ns: int) -> Queue:
-    device, launch = found.trace.device, found.launch[events]
+def _queue(attribution: Attribution, events: Int64, zero: int, span_ns: int) -> Queue:
+    device, launch = attribution.trace.device, attribution.launch[events]
     mine = events[launch != NO_LAUNCH_EVENT]
     if not len(mine) or not span_ns:
         return Queue((), (), False, 0, span_ns)
-    launched = found.trace.launches.start_ns[launch[launch != NO_LAUNCH_EVENT]] - zero
+    launched = attribution.trace.launches.start_ns[launch[launch != NO_LAUNCH_EVENT]] - zero
     # Two clocks may disagree by a little, and an event end before its launch began.
     ended = np.maximum(device.end_ns[mine] - zero, launched)
     at = np.concatenate((ended, launched)).clip(0, span_ns)

@@ -1,4 +1,4 @@
-"""A time line in, the same with fewer bars out, for a page has no room for all.
+"""Draws a time line with fewer bars, for a page has no room for all.
 
 None is left out: neighbours on one lane become one bar, which says how many it stands for and how
 long they worked.
@@ -14,7 +14,7 @@ from qwen3_profile.trace.columns import Bool, Int32, Int64
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 
 
-def join_bars(timeline: Timeline, limit: int) -> Timeline:
+def downsample(timeline: Timeline, limit: int) -> Timeline:
     """The same with at most about `limit` bars: the closest neighbours of one part joined first."""
     if timeline.bars <= limit:
         return timeline

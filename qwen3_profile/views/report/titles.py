@@ -1,4 +1,4 @@
-"""Configs in, what they are called out: by what they differ, what ran, and where."""
+"""What configs are called in a report: by what they differ, what ran, and where."""
 
 from __future__ import annotations
 

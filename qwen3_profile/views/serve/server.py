@@ -1,4 +1,4 @@
-"""A site in, a server of it for the browsers of this machine alone out.
+"""The server of a run's pages for the browsers of this machine alone.
 
 It listens on 127.0.0.1, and answers only who asks for it by that name: a page from elsewhere whose
 name leads here cannot read a trace through the user's browser.
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.views.serve.site import Answer, Site, told
+from qwen3_profile.views.serve.site import Answer, Site, line
 
 _HOST = "127.0.0.1"
 
@@ -53,7 +53,7 @@ class ViewServer(ThreadingHTTPServer):
         return "\n".join(lines)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """That a browser has left ends nothing; anything else is told as Python does."""
+        """That a browser has left ends nothing; anything else is reported as Python does."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -77,11 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> Answer:
         host, port = self.headers.get("Host", ""), self.server.server_port
         if host not in (f"{_HOST}:{port}", f"localhost:{port}"):
-            return told(HTTPStatus.MISDIRECTED_REQUEST, f"ask for {self.server.address}")
+            return line(HTTPStatus.MISDIRECTED_REQUEST, f"ask for {self.server.address}")
         try:
             return self.server.site.answer(urlsplit(self.path).path, host)
         except (OSError, ValueError):
-            return told(HTTPStatus.NOT_FOUND, "it is not there any more")
+            return line(HTTPStatus.NOT_FOUND, "it is not there any more")
 
     def _send(self, answer: Answer, *, with_body: bool) -> None:
         self.send_response(answer.status)

@@ -1,4 +1,4 @@
-"""A run's folder in; out, what a browser may be given of it, address by address.
+"""What a browser may be given of a run's folder, address by address.
 
     /                     the report
     /timeline/NAME        Perfetto, with the trace of that name
@@ -69,7 +69,7 @@ class Site:
     perfetto: dict[str, Path]
 
     def answer(self, address: str, host: str) -> Answer:
-        """What lies at `address`, which begins with a slash; files are read anew each time.
+        """What lies at `address`, which begins with a slash; files are read again each time.
 
         Args:
             host: by which name the browser knows this server.
@@ -78,18 +78,18 @@ class Site:
         if address == "/":
             return self._report()
         if not slash:
-            return told(HTTPStatus.NOT_FOUND, "there is nothing here")
+            return line(HTTPStatus.NOT_FOUND, "there is nothing here")
         if kind == "trace" and name in self.traces:
             return Answer(HTTPStatus.OK, "application/gzip", self.traces[name].read_bytes())
         if kind == "timeline" and name in self.traces and self.perfetto:
             return _timeline(f"http://{host}/trace/{name}")
         if kind == "perfetto" and name in self.perfetto:
             return _perfetto(self.perfetto[name])
-        return told(HTTPStatus.NOT_FOUND, "there is nothing here")
+        return line(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     def _report(self) -> Answer:
         if not is_file_in(self.report, self.report.parent):
-            return told(HTTPStatus.NOT_FOUND, missing_report(self.report.parent))
+            return line(HTTPStatus.NOT_FOUND, missing_report(self.report.parent))
         page = self.report.read_bytes()
         policy = f"{page_policy(page)}; sandbox {SANDBOX}"
         return Answer(HTTPStatus.OK, _HTML, page, (("Content-Security-Policy", policy),))
@@ -118,9 +118,9 @@ def is_file_in(path: Path, folder: Path) -> bool:
     return path.is_file() and path.resolve().parent == folder.resolve()
 
 
-def told(status: HTTPStatus, line: str) -> Answer:
+def line(status: HTTPStatus, text: str) -> Answer:
     """An answer of one line."""
-    return Answer(status, _TEXT, f"{line}\n".encode(errors="backslashreplace"))
+    return Answer(status, _TEXT, f"{text}\n".encode(errors="backslashreplace"))
 
 
 def _by_worker(paths: Iterable[Path]) -> dict[str, Path]:

@@ -1,8 +1,8 @@
-"""Times per layer and a report in; out, the event files of TensorBoard's own tabs.
+"""The event files of TensorBoard's own tabs, which show with no plugin and no network.
 
-These show with no plugin and no network: two curves over the layers, one folder for the CPU's
-times and one for the device's, so that one chart holds both, the report as text, and the totals
-beside the settings, by which the HParams tab compares runs.
+Two curves over the layers, one folder for the CPU's times and one for the device's, so that one
+chart holds both, the page of the config as text, and the totals next to the settings, by which the
+HParams tab compares runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.passes.pass_times import layers
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.analysis.layer_times import LayerBlocks
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.tensorboard.hparams import Session, measure_summary, session_summaries
 
@@ -33,16 +31,6 @@ _FILE_VERSION = "brain.Event:2"
 
 
 @dataclass(frozen=True, slots=True)
-class LayerTimes:
-    """One layer's times, each in nanoseconds: whole, or a mean over runs."""
-
-    attn_ns: float
-    attn_cuda_ns: float
-    ffn_ns: float
-    ffn_cuda_ns: float
-
-
-@dataclass(frozen=True, slots=True)
 class EventFile:
     """path: below the run's folder. data: the whole file."""
 
@@ -50,13 +38,8 @@ class EventFile:
     data: bytes
 
 
-def layer_times(record: TimingRecord) -> tuple[LayerTimes, ...]:
-    """The times of each layer of a record, means per forward pass."""
-    return tuple(_times_of(layer, record.steps) for layer in layers(record.times.forward))
-
-
 def event_files(
-    layers: Sequence[LayerTimes], report: str, session: Session, *, time_ns: int, group: str = ""
+    layers: Sequence[LayerBlocks], report: str, session: Session, *, time_ns: int, group: str = ""
 ) -> tuple[EventFile, ...]:
     """The event files of one config.
 
@@ -74,11 +57,11 @@ def event_files(
     folder = PurePosixPath(group)
     name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
     seconds = time_ns / 1e9
-    cpu = [(layer.attn_ns, layer.ffn_ns) for layer in layers]
-    cuda = [(layer.attn_cuda_ns, layer.ffn_cuda_ns) for layer in layers]
-    told = [_text(report), *map(_event, session_summaries(session))]
+    cpu = [(layer.attn.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
+    cuda = [(layer.attn.device_ns, layer.ffn.device_ns) for layer in layers]
+    summaries = [_text(report), *map(_event, session_summaries(session))]
     files = [
-        EventFile(folder / name, _records([*told, _event(measure_summary(session))], seconds)),
+        EventFile(folder / name, _records([*summaries, _event(measure_summary(session))], seconds)),
         EventFile(folder / "cpu" / name, _records(_curves(cpu), seconds)),
     ]
     if any(max(times) > 0 for times in cuda):
@@ -88,7 +71,7 @@ def event_files(
 
 def write_scalars(
     run_dir: Path,
-    layers: Sequence[LayerTimes],
+    layers: Sequence[LayerBlocks],
     report: str,
     session: Session,
     *,
@@ -107,15 +90,6 @@ def write_scalars(
         write_atomic(path, file.data)
         paths.append(path)
     return tuple(paths)
-
-
-def _times_of(layer: Part, steps: int) -> LayerTimes:
-    found: list[float] = []
-    for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}")
-        times = part.total if part is not None else Times()
-        found += [times.cpu_ns / steps, times.device_ns / steps]
-    return LayerTimes(*found)
 
 
 def _curves(times_ns: Iterable[tuple[float, float]]) -> list[Event]:

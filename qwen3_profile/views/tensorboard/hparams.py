@@ -1,4 +1,4 @@
-"""The records of a config in, what TensorBoard's HParams tab compares runs by out.
+"""What TensorBoard's HParams tab compares runs by.
 
 A session is its settings and the measures that belong to it: three summaries without a value, and
 a scalar for each measure. All lie in the run's own event file, so that no further run is listed.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -18,6 +17,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionStartInfo,
 )
 
+from qwen3_profile.analysis.median_pass import is_on_device
+from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 
 # Scalars are shown in groups, by what stands before the slash.
@@ -109,7 +110,7 @@ def _measures(records: Sequence[TimingRecord]) -> list[tuple[str, float]]:
         found.append(("total_time_ms", median(bare) / _NS_PER_MS))
     if ratios:
         found.append(("disturbance", median(ratios)))
-    if any(record.times.device_events for record in records):
+    if is_on_device(records):
         for name, field in (
             ("cuda_total_ms", "device_ns"),
             ("cuda_busy_ms", "busy_ns"),
@@ -133,5 +134,5 @@ def _type_of(value: Setting) -> int:
 
 
 def _summary(tag: str, content: HParamsPluginData) -> Summary:
-    told: SummaryMetadata = metadata.create_summary_metadata(content)
-    return Summary(value=[Summary.Value(tag=tag, metadata=told, tensor=metadata.NULL_TENSOR)])
+    about: SummaryMetadata = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])

@@ -1,4 +1,4 @@
-"""The records of one config in, Markdown for TensorBoard's Text tab out.
+"""The page of one config as Markdown, for TensorBoard's Text tab.
 
 Times are in milliseconds, of the median run, as in the terminal.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.passes.pass_times import layers, short_name
+from qwen3_profile.analysis.layer_times import layer_blocks
+from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.totals import totals_of
+from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.cells import device, milliseconds, shared
-from qwen3_profile.views.terminal.part_table import part_rows
-from qwen3_profile.views.terminal.summary_lines import totals
-from qwen3_profile.views.terminal.tables import median_record
-from qwen3_profile.views.terminal.verdict import sentences
+from qwen3_profile.views.terminal.cells import device, milliseconds
+from qwen3_profile.views.terminal.part_table import COLUMNS, HEAD, part_cells
+from qwen3_profile.views.terminal.summary_lines import total_lines
 
-_BLOCKS = ("attn", "ffn")
+_LAYERS = ("layer", "attn", "attn_cuda", "ffn", "ffn_cuda")
+_PARTS = tuple(column for column in COLUMNS if column.in_markdown)
 _INDENT = "\N{EM SPACE}"
 
 
@@ -26,14 +28,14 @@ def render_markdown(records: Sequence[TimingRecord]) -> str:
     Args:
         records: of one config and phase, at least one.
     """
-    singles = [single for record in records for single in record.one_by_one()]
-    shown = median_record(singles)
+    totals = totals_of(records)
+    shown = median_record(totals.passes)
     forward = shown.times.forward
-    on_device = any(record.times.device_events for record in records)
+    on_device = is_on_device(records)
     blocks = (
         f"### {_title(shown)}",
-        "\n".join(f"- {line}" for line in sentences(singles, shown)),
-        f"```\n{totals(singles, on_device)}\n```",
+        "\n".join(f"- {line}" for line in sentences(totals.passes, shown)),
+        f"```\n{total_lines(totals)}\n```",
         _layer_table(forward, on_device),
         _part_table(forward, on_device),
     )
@@ -51,31 +53,21 @@ def _title(record: TimingRecord) -> str:
 
 
 def _layer_table(forward: Part, on_device: bool) -> str:
-    names = [f"{block}{kind}" for block in _BLOCKS for kind in ("", "_cuda")]
     rows = []
-    for layer in layers(forward):
-        cells = [short_name(layer)]
-        for block in _BLOCKS:
-            part = layer.find(f"{layer.name}.{block}")
-            times = part.total if part is not None else Times()
-            cells += [milliseconds(times.cpu_ns), device(times, on_device)]
+    for layer in layer_blocks(forward):
+        cells = [layer.name]
+        for times in (layer.attn, layer.ffn):
+            cells += [milliseconds(times.cpu_ns), device(times.device_ns, on_device)]
         rows.append(cells)
-    return _table(["layer", *names], rows) if rows else ""
+    return _table(_LAYERS, rows) if rows else ""
 
 
 def _part_table(forward: Part, on_device: bool) -> str:
-    whole = shared(forward.total, on_device)
     rows = [
-        [
-            _INDENT * row.indent + row.name,
-            str(row.times.calls or ""),
-            milliseconds(row.times.cpu_ns),
-            device(row.times, on_device),
-            f"{shared(row.times, on_device) / whole:.1%}" if whole else "",
-        ]
-        for row in part_rows(forward)
+        [_INDENT * row.depth + row.name, *cells]
+        for row, cells in part_cells(forward, on_device, _PARTS)
     ]
-    return _table(["part, all layers", "calls", "cpu", "cuda", "share"], rows)
+    return _table([HEAD, *(column.name for column in _PARTS)], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The events of one raw file in; out, what lies in what, thread by thread.
+"""What lies in what in one raw file, thread by thread and stream by stream.
 
 Four rules of the normalised trace need it: which module a label lies in, which op a call of the
 runtime was made by, which Python frames cut across the label that they should lie in, and which
@@ -8,13 +8,13 @@ device events cut across another one of their stream.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeVar
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.views.tensorboard.lanes import lanes
 from qwen3_profile.views.tensorboard.raw_events import RawEvent, RawFile
 
 LAUNCH_FLOW = "ac2g"
@@ -29,6 +29,7 @@ _FUNCTION, _MODULE, _OP = range(3)
 _MODULE_PREFIX = "nn.Module: "
 # The indices of the events on each (pid, tid), in the file's order.
 _Threads = defaultdict[tuple[int | str, int | str], list[int]]
+_Time = TypeVar("_Time", int, Decimal)
 
 
 class ModuleTree:
@@ -62,7 +63,7 @@ class Nesting:
     place: of each of our labels.
     op: of each call of the runtime or driver, the innermost op or label around it, or None.
     cut: Python frames that cut across another range of their thread, to be left out.
-    lane: of each device event that cuts across another of its stream, which track beside it, 1 or
+    lane: of each device event that cuts across another of its stream, which track next to it, 1 or
         more; the ends of arrows that lead to it have the same.
     """
 
@@ -105,6 +106,28 @@ def nest(raw: RawFile, tree: ModuleTree) -> Nesting:
     return nesting
 
 
+def lanes(ranges: Sequence[tuple[_Time, _Time]]) -> list[int]:
+    """The lane of each range, counted from 0: the first one on which it cuts across no other.
+
+    Perfetto draws ranges that lie in each other, and drops one of two that overlap otherwise.
+    Kernels of one stream do where the next one starts before the last one has drained.
+
+    Args:
+        ranges: (start, end); of equal ones the outer one first.
+    """
+    found = [0] * len(ranges)
+    open_ends: list[list[_Time]] = []
+    for index in sorted(range(len(ranges)), key=lambda i: (ranges[i][0], -ranges[i][1], i)):
+        start, end = ranges[index]
+        lane = next((n for n, ends in enumerate(open_ends) if _fits(start, end, ends)), None)
+        if lane is None:
+            lane = len(open_ends)
+            open_ends.append([])
+        open_ends[lane].append(end)
+        found[index] = lane
+    return found
+
+
 def _device_lanes(raw: RawFile, streams: _Threads) -> dict[int, int]:
     found: dict[int, int] = {}
     for stream in streams.values():
@@ -125,11 +148,11 @@ def _sweep(raw: RawFile, thread: Iterable[int], tree: ModuleTree, nesting: Nesti
             stack.pop()
         if event.cat in LAUNCH_CATEGORIES:
             nesting.op[index] = stack[-1].op if stack else None
-        elif _fits(raw, index, stack, nesting):
+        elif _lies_inside(raw, index, stack, nesting):
             stack.append(_opened(raw, index, stack[-1] if stack else None, tree, nesting))
 
 
-def _fits(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting) -> bool:
+def _lies_inside(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting) -> bool:
     """Whether the event lies in the innermost open range, once what yields to it is out.
 
     Viewers drop one of two ranges that cut across each other: here it is the Python function, and
@@ -174,3 +197,10 @@ def _opened(
         op=index if is_op else around.op if around else None,
         module=module,
     )
+
+
+def _fits(start: _Time, end: _Time, ends: list[_Time]) -> bool:
+    """Whether a range lies in what is open on a lane; what ended before it is taken off `ends`."""
+    while ends and ends[-1] <= start:
+        ends.pop()
+    return not ends or end <= ends[-1]

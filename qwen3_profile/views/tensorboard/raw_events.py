@@ -1,4 +1,4 @@
-"""One raw Kineto file in; out, its events as the few fields that rules ask for, beside their text.
+"""The events of one raw Kineto file: their text, and the few fields that rules ask for.
 
 The text of an event is what is written on, byte for byte, unless a rule changes it: a number that
 went through a float is no longer the number that was recorded.

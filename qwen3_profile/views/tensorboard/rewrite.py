@@ -1,4 +1,4 @@
-"""Raw Kineto files of one config in; out, the events of one trace that both viewers show whole.
+"""The rules by which raw Kineto files become the events of one trace that both viewers show whole.
 
 torch-tb-profiler 0.4.3, the last release, was made for the traces of 2022, and Perfetto drops
 ranges that overlap. So, and only so, an event differs from the raw file's:

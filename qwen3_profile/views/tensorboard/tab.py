@@ -1,4 +1,4 @@
-"""TensorBoard's context in, a tab of its own out: the runs below the log directory, their reports.
+"""A tab of TensorBoard with the runs below its log directory, and their reports.
 
 TensorBoard finds the class by the entry point `tensorboard_plugins`, and imports this module at its
 start. The page is `tab/index.js`; a report is shown in a frame, in which it can run its own code

@@ -1,4 +1,4 @@
-"""TensorBoard's log directory in, the runs of ours below it and their reports out.
+"""The runs of ours below TensorBoard's log directory, and their reports.
 
 A run is known by its name alone, which is looked up among those that were found: no part of a
 request ever becomes part of a path. Links are not followed, neither to folders nor to reports.

@@ -1,4 +1,4 @@
-"""Raw Kineto files of one config in; out, one trace for TensorBoard's PyTorch tab and Perfetto."""
+"""One trace for TensorBoard's PyTorch tab and Perfetto, from the raw files of a config."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import msgspec
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.assign import Relabel
-from qwen3_profile.views.tensorboard.device_tracks import device_tracks
 from qwen3_profile.views.tensorboard.raw_events import BASE_KEY, EVENTS_KEY, RawFile, read_raw
 from qwen3_profile.views.tensorboard.rewrite import normalise
+from qwen3_profile.views.tensorboard.tracks import device_tracks
 
 # The categories of which the dashboard makes nodes of a thread, whose number has to be one.
 _ON_THREADS = frozenset({"cpu_op", "python_function", "runtime", "user_annotation"})
@@ -75,7 +75,7 @@ class _Checked(msgspec.Struct, gc=False):
 
 
 def _check(text: bytes, where: str) -> None:
-    """Holds `text` against what makes the dashboard fail, read anew as it will read it."""
+    """Holds `text` against what makes the dashboard fail, read again as it will read it."""
     try:
         document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         events = msgspec.json.decode(document[EVENTS_KEY], type=list[_Checked])

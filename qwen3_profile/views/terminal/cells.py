@@ -1,15 +1,38 @@
-"""Times in, the cells of a table out: what all tables of the terminal have in common."""
+"""How times, counts and names are written in the terminal, and the lines of its tables."""
 
 from __future__ import annotations
 
 import textwrap
-
-from qwen3_profile.attribution.parts import Times
+from dataclasses import dataclass
 
 WIDTH = 100
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
 _NOT_KNOWN = "n/a"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How wide the columns of a table are. Those that are flush left have a negative width."""
+
+    widths: tuple[int, ...]
+
+    def line(self, *cells: str) -> str:
+        """A line of these cells, of which the last columns may have none.
+
+        Names of kernels that compute many parts are too long: such a one has a line of its own.
+        """
+        head, width = cells[0], abs(self.widths[0])
+        if len(head) >= width and len(cells) > 1:
+            return f"{head}\n{self.line('', *cells[1:])}"
+        pairs = zip(cells, self.widths, strict=False)
+        return "".join(
+            f"{cell:>{width}}" if width > 0 else f"{cell:<{-width}}" for cell, width in pairs
+        ).rstrip()
+
+    def rule(self) -> str:
+        """A line across all columns."""
+        return "-" * sum(map(abs, self.widths))
 
 
 def milliseconds(ns: float) -> str:
@@ -52,11 +75,6 @@ def wrap(line: str) -> str:
     return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def shared(times: Times, on_device: bool) -> int:
-    """The time in ns that shares are of: of the device where there is one, else of the CPU."""
-    return times.device_ns if on_device else times.cpu_ns
-
-
-def device(times: Times, on_device: bool) -> str:
+def device(ns: float, on_device: bool) -> str:
     """The cell of a device time; a dash where no device was recorded."""
-    return milliseconds(times.device_ns) if on_device else "-"
+    return milliseconds(ns) if on_device else "-"

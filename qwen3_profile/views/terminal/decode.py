@@ -1,75 +1,72 @@
-"""The records of a generation in, its times per token and its table of time against context out."""
+"""What is shown of a generation: its times per token, and its layers against the context."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
 
-from qwen3_profile.attribution.parts import Part
-from qwen3_profile.passes.pass_times import layers
+from qwen3_profile.analysis.layer_times import layer_blocks, mean_layer
+from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.terminal.cells import Table
 
 _NS_PER_MS = 1e6
+_CONTEXTS = Table((9, 13, 13, 13, 13, 13))
 
 
-def token_line(records: Sequence[TimingRecord]) -> str:
+def token_line(totals: Totals) -> str:
     """What a generation waits for: of a prefill the first token, of a decode each further one.
 
     TTFT is the median over the runs, TPOT over every step of every run, traced or not. Empty for a
     prefill that no token follows.
     """
-    steps_ns = [ns for record in records for ns in record.step_times_ns]
-    if not steps_ns:
-        return _first_token_line(records)
-    times = token_times(steps_ns)
+    if not totals.steps_ns:
+        return _first_token_line(totals)
+    times = token_times(totals.steps_ns)
     return (
         f"TPOT          {_ms(times.median):>12}  p90 {_ms(times.p90)}, p99 {_ms(times.p99)}  "
-        f"over {len(steps_ns)} bare steps"
+        f"over {len(totals.steps_ns)} bare steps"
     )
 
 
-def _first_token_line(records: Sequence[TimingRecord]) -> str:
-    config = records[0].config
-    bare_ns = [record.total_ns for record in records if record.total_ns is not None]
-    if config is None or not config.decode_steps or not bare_ns:
+def _first_token_line(totals: Totals) -> str:
+    config = totals.passes[0].config
+    if config is None or not config.decode_steps or not totals.bare_ns:
         return ""
-    return f"TTFT          {_ms(median(bare_ns)):>12}  total_time; the choice of the token is in it"
+    ttft = _ms(median(totals.bare_ns))
+    return f"TTFT          {ttft:>12}  total_time; the choice of the token is in it"
 
 
-def context_table(records: Sequence[TimingRecord]) -> str:
+def context_table(passes: Sequence[TimingRecord]) -> str:
     """Each traced step against its context; times of one layer are means over the layers.
 
     Args:
-        records: of one decode, with one traced step each; empty text where there are none.
+        passes: of one decode, with one traced step each; empty text where there are none.
     """
     by_context: dict[int, list[TimingRecord]] = defaultdict(list)
-    for record in records:
-        for step in record.traced:
-            by_context[step.context_len].append(record)
+    for each in passes:
+        for step in each.traced:
+            by_context[step.context_len].append(each)
     if not by_context:
         return ""
-    lines = [
-        "a layer, the mean of all, by context (medians over the runs)",
-        f"{'context':>9}{'step':>13}{'attn':>13}{'attn_cuda':>13}{'ffn':>13}{'ffn_cuda':>13}",
-    ]
-    for context, same in sorted(by_context.items()):
-        step_ns = median(record.total_ns or 0.0 for record in same)
-        cells = [_ms(step_ns)]
-        for block in ("attn", "ffn"):
-            cells.append(_ms(median(_mean(r.times.forward, block, "cpu_ns") for r in same)))
-            on_device = median(_mean(r.times.forward, block, "device_ns") for r in same)
-            cells.append(_ms(on_device) if on_device else "-")
-        lines.append(f"{context:>9}" + "".join(f"{cell:>13}" for cell in cells))
-    return "\n".join(lines)
+    return "\n".join(
+        (
+            "a layer, the mean of all, by context (medians over the runs)",
+            _CONTEXTS.line("context", "step", "attn", "attn_cuda", "ffn", "ffn_cuda"),
+            *(_context_line(context, same) for context, same in sorted(by_context.items())),
+        )
+    )
 
 
-def _mean(forward: Part, block: str, column: str) -> float:
-    every = layers(forward)
-    parts = (layer.find(f"{layer.name}.{block}") for layer in every)
-    total = sum(int(getattr(part.total, column)) for part in parts if part)
-    return total / max(1, len(every))
+def _context_line(context: int, passes: Sequence[TimingRecord]) -> str:
+    layers = [mean_layer("", layer_blocks(each.times.forward)) for each in passes]
+    cells = [_ms(median(each.total_ns or 0.0 for each in passes))]
+    for times in ([each.attn for each in layers], [each.ffn for each in layers]):
+        device_ns = median(each.device_ns for each in times)
+        cells += [_ms(median(each.cpu_ns for each in times)), _ms(device_ns) if device_ns else "-"]
+    return _CONTEXTS.line(str(context), *cells)
 
 
 def _ms(ns: float) -> str:

@@ -1,4 +1,4 @@
-"""A ledger in, its page of text for the terminal out."""
+"""The page of a ledger: totals that add up, the largest rows and kernels, and the findings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from qwen3_profile import labels
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.records.ledger import Ledger, Row
-from qwen3_profile.views.terminal.cells import fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
 
 _MOST_ROWS = 30
+_PATH = 42
+_ROWS = Table((-_PATH, 8, 13, 14, 9, 13))
+_ROW_HEAD = Table((-40, *_ROWS.widths[1:]))
+_KERNELS = Table((-40, -28, 8, 15, 9))
 
 
 def render_ledger(ledger: Ledger) -> str:
@@ -33,8 +37,8 @@ def _totals(ledger: Ledger) -> str:
         return "\n".join([*lines, "no device events in this trace"])
     lines.append(_total("device time", whole, ledger.device_events, whole))
     lines.append(_total(f"  in {ledger.scopes}", attributed, events, whole))
-    for rest in ledger.unattributed:
-        lines.append(_total(f"  {rest.reason}", rest.ns, rest.events, whole))
+    for each in ledger.unattributed:
+        lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
     lines.append("")
     lines.append(_total("linked to a launch", ledger.linked_ns, ledger.linked_events, whole))
     lines.append(_total("busy, all devices", ledger.device_busy_ns, None, whole))
@@ -54,14 +58,17 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     if not rows:
         return ""
     shown = by_device[:_MOST_ROWS]
-    lines = [
-        f"{'scope':<40}{'calls':>8}{'cpu self':>13}{'device self':>14}{'share':>9}{'idle':>13}"
-    ]
+    lines = [_ROW_HEAD.line("scope", "calls", "cpu self", "device self", "share", "idle")]
     for row in shown:
-        share = f"{row.device_self_ns / whole:.1%}" if whole else "-"
         lines.append(
-            f"{_fit('/'.join(row.path), 42):<42}{row.calls:>8}{milliseconds(row.cpu_self_ns):>13}"
-            f"{milliseconds(row.device_self_ns):>14}{share:>9}{milliseconds(row.gap_ns):>13}"
+            _ROWS.line(
+                _fit("/".join(row.path), _PATH),
+                str(row.calls),
+                milliseconds(row.cpu_self_ns),
+                milliseconds(row.device_self_ns),
+                _share(row.device_self_ns, whole),
+                milliseconds(row.gap_ns),
+            )
         )
     rest = by_device[_MOST_ROWS:]
     if rest:
@@ -81,17 +88,22 @@ def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
     if not sums:
         return ""
     by_device = sorted(sums.items(), key=lambda item: -item[1][1])
-    lines = [f"{'kernel':<40}{'in':<28}{'events':>8}{'device self':>15}{'share':>9}"]
+    lines = [_KERNELS.line("kernel", "in", "events", "device self", "share")]
     for (name, where), (events, ns) in by_device[:_MOST_ROWS]:
-        share = f"{ns / whole:.1%}" if whole else "-"
         lines.append(
-            f"{fit(name, 40):<40}{fit(where, 28):<28}{events:>8}{milliseconds(ns):>15}{share:>9}"
+            _KERNELS.line(
+                fit(name, 40), fit(where, 28), str(events), milliseconds(ns), _share(ns, whole)
+            )
         )
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(ns for _, (_, ns) in rest)
         lines.append(f"and {len(rest)} more with {milliseconds(left)} ms of device time")
     return "\n".join(lines)
+
+
+def _share(ns: int, whole: int) -> str:
+    return f"{ns / whole:.1%}" if whole else "-"
 
 
 def _fit(path: str, width: int) -> str:

@@ -1,44 +1,50 @@
-"""A forward pass in, its table of parts out: what each takes, summed over the layers."""
+"""The table of parts: what each takes, summed over the layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from qwen3_profile import labels
-from qwen3_profile.attribution.parts import Part, Times, sum_times
-from qwen3_profile.passes.pass_times import layers, short_name
-from qwen3_profile.views.terminal.cells import device, milliseconds, shared
+from qwen3_profile.analysis.median_pass import ns_of
+from qwen3_profile.analysis.part_rows import PartRow, part_rows
+from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.views.terminal.cells import Table, device, milliseconds
 
-_HEAD = 29  # a longer name, of a kernel that computes many parts, has a line of its own
+HEAD = "part, all layers"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a table: the times of one name, summed over the layers."""
+class Column:
+    """A column of times of a part.
+
+    cell: of the part's times, of the pass's, and of whether a device was recorded.
+    in_markdown: whether TensorBoard's Text tab has it too, where there is less room.
+    """
 
     name: str
-    times: Times
-    indent: int = 0
+    width: int
+    cell: Callable[[Times, Times, bool], str]
+    in_markdown: bool = True
+
+
+COLUMNS = (
+    Column("calls", 9, lambda part, _, __: str(part.calls or "")),
+    Column("cpu", 13, lambda part, _, __: milliseconds(part.cpu_ns)),
+    Column("cuda", 13, lambda part, _, on_device: device(part.device_ns, on_device)),
+    Column(
+        "events", 9, lambda part, _, on_device: str(part.device_events) if on_device else "-", False
+    ),
+    Column("idle", 13, lambda part, _, on_device: device(part.gap_ns, on_device), False),
+    Column("share", 9, lambda part, whole, on_device: _share(part, whole, on_device)),
+)
+_TABLE = Table((-29, *(column.width for column in COLUMNS)))
 
 
 def part_table(forward: Part, on_device: bool) -> str:
     """A row per part, below the one that it is part of, and what the columns mean."""
-    whole = shared(forward.total, on_device)
-    lines = [_columns("part, all layers", "calls", "cpu", "cuda", "events", "idle", "share")]
-    for row in part_rows(forward):
-        times = row.times
-        lines.append(
-            _columns(
-                "  " * row.indent + row.name,
-                str(times.calls) if times.calls else "",
-                milliseconds(times.cpu_ns),
-                device(times, on_device),
-                str(times.device_events) if on_device else "-",
-                milliseconds(times.gap_ns) if on_device else "-",
-                f"{shared(times, on_device) / whole:.1%}" if whole else "",
-            )
-        )
+    lines = [_TABLE.line(HEAD, *(column.name for column in COLUMNS))]
+    for row, cells in part_cells(forward, on_device):
+        lines.append(_TABLE.line("  " * row.depth + row.name, *cells))
     lines.append(
         "share: of the forward pass's cuda; idle: how long the device waited for these events"
         if on_device
@@ -47,42 +53,14 @@ def part_table(forward: Part, on_device: bool) -> str:
     return "\n".join(lines)
 
 
-def _columns(*cells: str) -> str:
-    widths = (9, 13, 13, 9, 13, 9)
-    head, *rest = cells
-    tail = "".join(f"{cell:>{width}}" for cell, width in zip(rest, widths, strict=True))
-    if len(head) >= _HEAD:
-        return f"{head}\n{'':<{_HEAD}}{tail}"
-    return f"{head:<{_HEAD}}{tail}"
+def part_cells(
+    forward: Part, on_device: bool, columns: tuple[Column, ...] = COLUMNS
+) -> Iterator[tuple[PartRow, list[str]]]:
+    """Each part of the table, and its cells."""
+    for row in part_rows(forward):
+        yield row, [column.cell(row.times, forward.total, on_device) for column in columns]
 
 
-def part_rows(forward: Part) -> list[Row]:
-    """The forward pass, what lies outside the layers, and each part summed over the layers."""
-    rows = [Row(forward.name, forward.total)]
-    all_layers = layers(forward)
-    inside = set(all_layers)
-    placed = False
-    for part in forward.parts:
-        if part not in inside:
-            rows.append(Row(short_name(part), part.total, 1))
-        elif not placed:
-            rows += _summed_rows(all_layers, "layers", 1)
-            placed = True
-    return [*rows, Row(labels.OTHER, _uncalled(forward.own), 1)]
-
-
-def _summed_rows(parts: Sequence[Part], name: str, indent: int) -> list[Row]:
-    """The same part of all layers, and below it the sums of its children."""
-    rows = [Row(name, sum_times(part.total for part in parts), indent)]
-    names = dict.fromkeys(short_name(child) for part in parts for child in part.parts)
-    for child_name in names:
-        same = [c for part in parts for c in part.parts if short_name(c) == child_name]
-        rows += _summed_rows(same, child_name, indent + 1)
-    if names:
-        own = sum_times(part.own for part in parts)
-        rows.append(Row(labels.OTHER, _uncalled(own), indent + 1))
-    return rows
-
-
-def _uncalled(times: Times) -> Times:
-    return Times(0, *(getattr(times, field) for field in Times._fields[1:]))
+def _share(part: Times, whole: Times, on_device: bool) -> str:
+    whole_ns = ns_of(whole, on_device)
+    return f"{ns_of(part, on_device) / whole_ns:.1%}" if whole_ns else ""

@@ -1,32 +1,47 @@
-"""The records of one config in, the lines of their totals out: medians over the runs."""
+"""The lines below the tables of a config: its totals over the runs, and what is to be doubted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from statistics import median
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.median_pass import is_on_device
+from qwen3_profile.analysis.totals import Totals
+from qwen3_profile.analysis.verdict import all_findings, noise
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
-from qwen3_profile.views.terminal.cells import milliseconds
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+
+_FIGURE = re.compile(r"\d[\d.,]*")
 
 
-def totals(records: Sequence[TimingRecord], on_device: bool) -> str:
+def total_lines(totals: Totals) -> str:
     """The wall-clock without and with the profiler, and the device's sums; each with its range."""
     lines = []
-    bare = [record.total_ns for record in records if record.total_ns is not None]
-    traced = [record.profiled_ns for record in records if record.profiled_ns is not None]
-    if bare and traced:
-        ratio = median(traced) / median(bare)
-        what = "training step" if records[0].phase == labels.TRAIN_STEP else "forward pass"
-        lines.append(_total("total_time", bare, f"one {what}, no profiler, no labels"))
-        lines.append(_total("profiled_time", traced, f"with both; disturbance: {ratio:.2f} times"))
-    rates = [rate for record in records if (rate := record.tokens_per_second) is not None]
-    if rates:
-        lines.append(_rates(rates, records[0].phase))
-    if on_device:
-        lines += _device_totals(records)
+    phase = totals.passes[0].phase
+    if (ratio := totals.overhead_of_medians) is not None:
+        what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
+        meaning = f"with both; disturbance: {ratio:.2f} times"
+        lines.append(_total("total_time", totals.bare_ns, f"one {what}, no profiler, no labels"))
+        lines.append(_total("profiled_time", totals.profiled_ns, meaning))
+    if totals.tokens_per_second:
+        lines.append(_rates(totals.tokens_per_second, phase))
+    if is_on_device(totals.passes):
+        lines += _device_totals(totals.passes)
     return "\n".join(lines)
+
+
+def warning_lines(totals: Totals) -> str:
+    """Noise, and the findings of the traces; "" where there are none."""
+    lines: list[str] = []
+    noisy = noise(totals.bare_ns)
+    if noisy:
+        lines.append(f"warning: total_time is noisy: {noisy}")
+    lines += map(_finding_line, _alike(all_findings(totals.passes)))
+    return "\n".join(map(wrap, lines))
 
 
 def _rates(rates: Sequence[float], phase: str) -> str:
@@ -36,23 +51,22 @@ def _rates(rates: Sequence[float], phase: str) -> str:
     return f"{'tokens/s':<14}{median(rates):>12.1f}  {span:<24}  {of}, all sequences"
 
 
-def _device_totals(records: Sequence[TimingRecord]) -> list[str]:
+def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
     def values(read: Callable[[TimingRecord], int]) -> list[int]:
-        return [read(record) for record in records]
+        return [read(each) for each in passes]
 
-    events = int(median(values(lambda record: record.times.device_events)))
-    spare = values(lambda record: record.times.unattributed_ns)
-    lines = [
-        _total("cuda_total", values(lambda r: r.times.device_ns), f"{events} device events"),
-        _total("cuda_busy", values(lambda r: r.times.busy_ns), "the union of their intervals"),
-        _total("cuda_gap", values(lambda r: r.times.gap_ns), "the device had nothing to do"),
-        _total("unattributed", spare, _reasons(records)),
+    events = int(median(values(lambda each: each.times.device_events)))
+    unattributed = values(lambda each: each.times.unattributed_ns)
+    return [
+        _total("cuda_total", values(lambda e: e.times.device_ns), f"{events} device events"),
+        _total("cuda_busy", values(lambda e: e.times.busy_ns), "the union of their intervals"),
+        _total("cuda_gap", values(lambda e: e.times.gap_ns), "the device had nothing to do"),
+        _total("unattributed", unattributed, _reasons(passes)),
     ]
-    return lines
 
 
-def _reasons(records: Sequence[TimingRecord]) -> str:
-    found = dict.fromkeys(item.reason for r in records for item in r.times.unattributed)
+def _reasons(passes: Sequence[TimingRecord]) -> str:
+    found = dict.fromkeys(item.reason for each in passes for item in each.times.unattributed)
     return ", ".join(found) or "every device event has its label"
 
 
@@ -61,3 +75,19 @@ def _total(name: str, values: Sequence[float], meaning: str) -> str:
     low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
     span = f"[{low} .. {high}]"
     return f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  {meaning}"
+
+
+def _alike(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
+    """Findings that differ in nothing but their figures together."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.severity, _FIGURE.sub("", finding.message))
+        found.setdefault(key, []).append(finding)
+    return found.values()
+
+
+def _finding_line(alike: Sequence[Finding]) -> str:
+    """The worst of those that are alike, and how many others there are."""
+    worst = max(alike, key=lambda finding: finding.count)
+    others = f"; {len(alike) - 1} more like it" if len(alike) > 1 else ""
+    return f"{worst.severity}: {worst.message}{others}"

@@ -1,26 +1,29 @@
-"""The records of one config in, the tables of the terminal out. At most 100 columns, no colour.
+"""The page of one config: its heading, its layers, its parts, and what follows from them.
 
-All times are in milliseconds with three digits, so that a column can be compared at a glance.
+At most 100 columns, no colour. All times are in milliseconds with three digits, so that a column
+can be compared at a glance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from qwen3_profile.attribution.parts import Part, Times, sum_times
+from qwen3_profile.analysis.layer_times import LayerBlocks, layer_blocks, mean_layer, sum_layers
+from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
+from qwen3_profile.analysis.totals import totals_of
+from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.config import CUDA_GRAPH
-from qwen3_profile.passes.pass_times import backward_of, layers, short_name
+from qwen3_profile.passes.pass_times import backward_of, layers
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.views.terminal.cells import device, milliseconds, shared, wrap
-from qwen3_profile.views.terminal.compiled import compiled_name, compiled_table
+from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
-from qwen3_profile.views.terminal.graph import graph_table
+from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
 from qwen3_profile.views.terminal.part_table import part_table
-from qwen3_profile.views.terminal.summary_lines import totals
-from qwen3_profile.views.terminal.verdict import sentences
-from qwen3_profile.views.terminal.warnings import doubts
+from qwen3_profile.views.terminal.summary_lines import total_lines, warning_lines
 
+_LAYERS = Table((9, 14, 14, 14, 14, 14))
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
 _FOLDED_ROWS = 24
@@ -32,31 +35,25 @@ def render(records: Sequence[TimingRecord]) -> str:
     Args:
         records: of one config and phase, at least one; the tables show the median one.
     """
-    singles = [single for record in records for single in record.one_by_one()]
-    shown = median_record(singles)
+    totals = totals_of(records)
+    shown = median_record(totals.passes)
     forward, facts = shown.times.forward, shown.facts
-    on_device = any(record.times.device_events for record in records)
+    on_device = is_on_device(records)
     blocks = [
-        _heading(singles, shown),
+        _heading(totals.passes, shown),
         _layer_table(forward, on_device),
         part_table(forward, on_device),
         compiled_table(shown, on_device),
         *_backward_tables(forward, on_device),
-        graph_table(singles, shown),
-        totals(singles, on_device),
-        token_line(records),
-        context_table(singles),
+        graph_table(totals, shown),
+        total_lines(totals),
+        token_line(totals),
+        context_table(totals.passes),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
-        "\n".join(wrap(line) for line in sentences(singles, shown)),
-        doubts(singles),
+        "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
+        warning_lines(totals),
     ]
     return "\n\n".join(block for block in blocks if block)
-
-
-def median_record(records: Sequence[TimingRecord]) -> TimingRecord:
-    """The record whose forward pass is the median one (the lower of two), so that it adds up."""
-    ranked = sorted(records, key=lambda record: record.times.forward.total.cpu_ns)
-    return ranked[(len(ranked) - 1) // 2]
 
 
 def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
@@ -123,8 +120,8 @@ def _foreign_model(record: TimingRecord) -> str:
     count = len(layers(record.times.forward))
     layers_of = f"{count} layer{'' if count == 1 else 's'}"
     rank = "" if record.facts.rank is None else f", rank {record.facts.rank}"
-    told = record.phase_source.removeprefix("annotation: ")
-    phase = "phase unknown" if told == "unknown" else f"{record.phase} by {told}"
+    source = record.phase_source.removeprefix("annotation: ")
+    phase = "phase unknown" if source == "unknown" else f"{record.phase} by {source}"
     return f"{record.facts.model_class}, {layers_of} by its modules{rank}, {phase}"
 
 
@@ -151,71 +148,48 @@ def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
     backward = backward_of(forward)
     if backward is None:
         return ()
-    told = (
+    meaning = (
         "backward, by the labels of the forward: calls are autograd's nodes, other is what belongs "
         "to no label, share is of the backward"
     )
-    return (wrap(told), _layer_table(backward, on_device, "_bwd"), part_table(backward, on_device))
+    return (
+        wrap(meaning),
+        _layer_table(backward, on_device, "_bwd"),
+        part_table(backward, on_device),
+    )
 
 
 def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
-    all_layers = layers(forward)
-    if not all_layers:
+    every = layer_blocks(forward)
+    if not every:
         return ""
-    whole = shared(forward.total, on_device)
+    whole_ns = ns_of(forward.total, on_device)
     names = (f"{block}{suffix}{kind}" for block in ("attn", "ffn") for kind in ("", "_cuda"))
-    lines = [_columns("layer", *names, "share")]
-    for name, group in _groups(all_layers):
-        attn, ffn = (_mean_block(group, block) for block in ("attn", "ffn"))
-        share = len(group) * (shared(attn, on_device) + shared(ffn, on_device))
-        lines.append(_layer_line(name, attn, ffn, on_device, share / whole if whole else 0.0))
-    attn, ffn = (sum_times(_block(layer, b) for layer in all_layers) for b in ("attn", "ffn"))
-    share = shared(attn, on_device) + shared(ffn, on_device)
-    lines.append(_rule())
-    lines.append(_layer_line("all", attn, ffn, on_device, share / whole if whole else 0.0))
-    if len(all_layers) > _MOST_ROWS:
+    lines = [_LAYERS.line("layer", *names, "share")]
+    lines += [_layer_line(mean, on_device, whole_ns, count) for mean, count in _groups(every)]
+    lines.append(_LAYERS.rule())
+    lines.append(_layer_line(sum_layers(every), on_device, whole_ns))
+    if len(every) > _MOST_ROWS:
         lines.append("A row of several layers shows their mean; its share is theirs together.")
     return "\n".join(lines)
 
 
-def _groups(all_layers: Sequence[Part]) -> list[tuple[str, Sequence[Part]]]:
-    """Layers one by one, or in ranges of equal length where there are many."""
-    count = len(all_layers)
+def _groups(every: Sequence[LayerBlocks]) -> Iterator[tuple[LayerBlocks, int]]:
+    """Layers one by one, or the means of ranges of equal length where there are many."""
+    count = len(every)
     size = 1 if count <= _MOST_ROWS else -(-count // _FOLDED_ROWS)
-    groups = [all_layers[at : at + size] for at in range(0, count, size)]
-    return [(_range_name(group), group) for group in groups]
+    for at in range(0, count, size):
+        group = every[at : at + size]
+        first, last = group[0].name, group[-1].name
+        yield mean_layer(first if first == last else f"{first}-{last}", group), len(group)
 
 
-def _range_name(group: Sequence[Part]) -> str:
-    first, last = short_name(group[0]), short_name(group[-1])
-    return first if first == last else f"{first}-{last}"
-
-
-def _block(layer: Part, block: str) -> Times:
-    part = layer.find(f"{layer.name}.{block}")
-    return part.total if part is not None else Times()
-
-
-def _mean_block(group: Sequence[Part], block: str) -> Times:
-    total = sum_times(_block(layer, block) for layer in group)
-    return Times(*(getattr(total, field) // len(group) for field in Times._fields))
-
-
-def _layer_line(name: str, attn: Times, ffn: Times, on_device: bool, share: float) -> str:
-    return _columns(
-        name,
-        milliseconds(attn.cpu_ns),
-        device(attn, on_device),
-        milliseconds(ffn.cpu_ns),
-        device(ffn, on_device),
-        f"{share:.1%}",
+def _layer_line(layer: LayerBlocks, on_device: bool, whole_ns: int, count: int = 1) -> str:
+    return _LAYERS.line(
+        layer.name,
+        milliseconds(layer.attn.cpu_ns),
+        device(layer.attn.device_ns, on_device),
+        milliseconds(layer.ffn.cpu_ns),
+        device(layer.ffn.device_ns, on_device),
+        f"{count * layer.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}",
     )
-
-
-def _columns(*cells: str) -> str:
-    head, *rest = cells
-    return f"{head:>9}" + "".join(f"{cell:>14}" for cell in rest)
-
-
-def _rule() -> str:
-    return "-" * (9 + 14 * 5)

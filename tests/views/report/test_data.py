@@ -29,9 +29,12 @@ from make.kineto import (
     write,
 )
 from make.paths import DATA, SHARED
-from make.samples import decode_record, facts, lone_record, record, training_record
+from make.samples import decode_record, facts, lone_record, record
 
 import qwen3_profile.views.report
+from qwen3_profile.analysis.layer_times import layer_times
+from qwen3_profile.analysis.median_pass import median_record
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.labelled import attribute_labels
@@ -41,23 +44,13 @@ from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
 from qwen3_profile.views.report.build import build_report, report_path
-from qwen3_profile.views.report.kernel_rows import Use
-from qwen3_profile.views.report.layers import (
-    CPU,
-    CUDA,
-    LayerTimes,
-    find_outliers,
-    layer_times,
-    some_passes,
-)
+from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.page import MOST_BYTES, content_policy, render_page
 from qwen3_profile.views.report.page_json import document as page_data
-from qwen3_profile.views.report.rows import family_of, part_tree, place_of
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass, shown_pass
 from qwen3_profile.views.report.timeline import Bars, Lane, Queue, Timeline
-from qwen3_profile.views.report.timeline_merge import join_bars
-from qwen3_profile.views.terminal.tables import median_record
+from qwen3_profile.views.report.timeline_merge import downsample
 
 DECODE = DATA / "qwen3-0.6b_decode_b1_ctx128.json.gz"
 EXPERTS = DATA / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
@@ -120,7 +113,7 @@ def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
     """Part by part, and what has no label."""
     device_ns: Counter[object] = Counter()
     events: Counter[object] = Counter()
-    for use in trace.uses:
+    for use in trace.kernels:
         device_ns[use.part] += use.total_ns
         events[use.part] += use.calls
     leaves = [row for row in part_tree(found.times.forward) if row.is_leaf]
@@ -188,13 +181,13 @@ class TestOnRealTraces:
 def test_a_kernel_stands_under_its_part_with_the_innermost_operator() -> None:
     _, trace = lone(*one_layer())
     part = ("prefill", "layers", "attn", "q_proj")
-    assert trace.uses == (Use(part, "k1", "aten::mm", 1, 20),)
+    assert trace.kernels == (KernelStats(part, "k1", "aten::mm", 1, 20),)
 
 
 def test_kernels_of_one_name_by_two_operators_are_two_rows() -> None:
     events = [*one_layer("same"), cpu_op("aten::add", 42, 48), launch(2, 43, 44)]
     _, trace = lone(*events, kernel(2, 75, 80, name="same"))
-    assert [(use.name, use.op, use.total_ns) for use in trace.uses] == [
+    assert [(use.name, use.op, use.total_ns) for use in trace.kernels] == [
         ("same", "aten::mm", 20), ("same", "aten::add", 5),
     ]  # fmt: skip
 
@@ -202,20 +195,20 @@ def test_kernels_of_one_name_by_two_operators_are_two_rows() -> None:
 def test_what_a_container_launches_itself_is_its_other() -> None:
     found, trace = lone(*one_layer(), launch(2, 12, 13), kernel(2, 30, 37))
     other = ("prefill", "layers", "attn", "other")
-    assert [use.part for use in trace.uses if use.name == "k2"] == [other]
+    assert [use.part for use in trace.kernels if use.name == "k2"] == [other]
     assert {row.path: row.times.device_ns for row in part_tree(found.times.forward)}[other] == 7
 
 
 def test_what_no_label_owns_is_a_part_of_its_own() -> None:
     _, trace = lone(*one_layer(), kernel(9, 92, 95, name="lost"))
-    assert [use.part for use in trace.uses if use.name == "lost"] == [()]
+    assert [use.part for use in trace.kernels if use.name == "lost"] == [()]
 
 
 def test_on_a_cpu_the_operators_that_a_part_called_itself() -> None:
     events = [event for event in one_layer() if '"cpu_op"' in event or "annotation" in event]
     found, trace = lone(*events)
     part = ("prefill", "layers", "attn", "q_proj")
-    assert trace.uses == (Use(part, "aten::linear", "", 1, 34),)
+    assert trace.kernels == (KernelStats(part, "aten::linear", "", 1, 34),)
     config = gather([found], trace)
     assert not config.on_device
     assert [lane.kind for lane in trace.timeline.lanes] == ["labels"] * 4
@@ -261,11 +254,11 @@ def line_of(lane: Bars) -> Timeline:
 
 def test_neighbours_of_one_part_are_joined_first() -> None:
     line = line_of(bars([0, 10, 20, 1000], [10, 10, 10, 10], [1, 1, 2, 2]))
-    (lane,) = join_bars(line, 3).lanes
+    (lane,) = downsample(line, 3).lanes
     assert lane.bars.start_ns.tolist() == [0, 20, 1000]
     assert lane.bars.count.tolist() == [2, 1, 1]
     assert lane.bars.part.tolist() == [1, 2, 2]
-    (lane,) = join_bars(line, 1).lanes
+    (lane,) = downsample(line, 1).lanes
     assert (lane.bars.part.tolist(), lane.bars.work_ns.tolist()) == ([-1], [40])
 
 
@@ -276,7 +269,7 @@ def test_neighbours_of_one_part_are_joined_first() -> None:
 def test_joined_bars_stand_for_all(steps: list[tuple[int, int, int]], limit: int) -> None:
     starts = np.cumsum([gap for gap, _, _ in steps]).tolist()
     line = line_of(bars(starts, [dur for _, dur, _ in steps], [part for _, _, part in steps]))
-    joined = join_bars(line, limit)
+    joined = downsample(line, limit)
     before, after = line.lanes[0].bars, joined.lanes[0].bars
     assert after.count.sum() == len(before)
     assert after.work_ns.sum() == before.dur_ns.sum()
@@ -285,101 +278,6 @@ def test_joined_bars_stand_for_all(steps: list[tuple[int, int, int]], limit: int
     assert (after.start_ns + after.dur_ns).max() == ends.max()
     assert (np.diff(after.start_ns) >= 0).all()
     assert len(after) <= max(limit, 1) or len(after) < len(before)
-
-
-def table(cpu: Sequence[Sequence[int]], calls: Sequence[Sequence[int]] | None = None) -> LayerTimes:
-    values = np.array(cpu, np.int64)
-    paths = tuple(("prefill", "layers", name) for name in ("attn", "ffn"))
-    used = np.ones_like(values) if calls is None else np.array(calls, np.int64)
-    return LayerTimes(tuple(range(len(cpu))), paths, values, values * 0, used)
-
-
-def test_a_layer_stands_out_as_a_whole_and_in_its_part() -> None:
-    times = table([[100, 50]] * 6 + [[200, 50]])
-    found = find_outliers(times, [times])
-    assert {(o.layer, o.path[1:], o.kind, o.ns, o.median_ns) for o in found} == {
-        (6, ("layers",), CPU, 250, 150.0), (6, ("layers", "attn"), CPU, 200, 100.0),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("rows", "others"),
-    [
-        pytest.param([[100, 50]] * 4, [], id="alike"),
-        pytest.param([[100, 50]] * 6 + [[104, 50]], [], id="less than 5 % off"),
-        pytest.param([[90, 50], [95, 50], [100, 50], [105, 50], [110, 50], [120, 50]], [],
-                     id="within the usual spread"),
-        pytest.param([[1000, 10]] * 6 + [[1000, 18]], [], id="less than 1 % of a layer"),
-        pytest.param([[100, 50]] * 6 + [[200, 50]], [[[100, 50]] * 7] * 2, id="in one pass only"),
-        pytest.param([[100, 50]] * 3 + [[200, 50]], [], id="too few to tell"),
-    ],
-)  # fmt: skip
-def test_no_layer_stands_out(rows: list[list[int]], others: list[list[list[int]]]) -> None:
-    times = table(rows)
-    assert find_outliers(times, [times, *map(table, others)]) == ()
-
-
-def test_layers_are_compared_with_their_equals_only() -> None:
-    dense, sparse = [[100, 50]] * 6, [[100, 900]] * 6
-    calls = [[1, 1]] * 6 + [[1, 0]] * 6
-    times = table([*dense, *sparse], calls)
-    assert find_outliers(times, [times]) == ()
-
-
-def test_a_part_that_only_stands_out_on_the_device() -> None:
-    times = table([[100, 50]] * 7)
-    device = replace(times, device_ns=times.cpu_ns + np.array([[0, 0]] * 6 + [[0, 90]]))
-    assert {(o.layer, o.kind) for o in find_outliers(device, [device])} == {(6, CUDA)}
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"), [(1, [0]), (3, [0, 1, 2]), (25, list(range(25)))], ids=str
-)
-def test_few_passes_are_all_looked_at(count: int, expected: list[int]) -> None:
-    assert some_passes(count) == expected
-
-
-def test_many_passes_are_looked_at_evenly() -> None:
-    taken = some_passes(1000)
-    assert (len(taken), taken[0], taken[-1]) == (25, 0, 999)
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (("prefill",), (("prefill",), -1)),
-        (("prefill", "norm"), (("prefill", "norm"), -1)),
-        (("prefill", "layer.7", "layer.7.attn"), (("prefill", "layers", "attn"), 7)),
-        (("train_step", "backward", "layer.3"), (("train_step", "backward", "layers"), 3)),
-        (("prefill", "nccl"), (("prefill", "nccl"), -1)),
-    ],
-    ids=str,
-)
-def test_the_place_of_a_scope(names: tuple[str, ...], expected: object) -> None:
-    assert place_of(names) == expected
-
-
-@pytest.mark.parametrize(
-    ("path", "family"),
-    [
-        ("prefill", "other"), ("prefill lm_head", "head"), ("prefill norm", "norms"),
-        ("prefill embed_tokens", "embedding"), ("prefill layers", "other"),
-        ("prefill layers attn q_norm", "attention"), ("prefill layers ffn down_proj", "ffn"),
-        ("prefill layers input_layernorm", "norms"), ("prefill layers residual_attn", "attention"),
-        ("train_step backward layers ffn up_proj", "ffn"), ("prefill layers attn nccl", "other"),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_the_family_of_a_part(path: str, family: str) -> None:
-    assert family_of(tuple(path.split())) == family
-
-
-def test_a_training_step_has_rows_for_its_backward() -> None:
-    forward = training_record().times.forward
-    rows = {row.path: row for row in part_tree(forward)}
-    assert rows["train_step", "backward", "lm_head"].times.cpu_ns == 20
-    leaves = [row.times.cpu_ns for row in rows.values() if row.is_leaf]
-    assert sum(leaves) == forward.total.cpu_ns
 
 
 def measured(**changes: Any) -> Config:

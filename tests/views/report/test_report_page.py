@@ -14,20 +14,19 @@ import pytest
 from make.chromium import SCREENSHOTS, Page, opened, started
 from make.commands import Done
 from make.compiled import compiled_record
-from make.samples import decode_record, record
+from make.samples import counted_record, decode_record, record
 from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
-from test_executions_flag import counted
 
+from qwen3_profile.analysis.layer_times import layer_times
+from qwen3_profile.analysis.median_pass import median_record
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.load import read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.build import build_report
-from qwen3_profile.views.report.layers import layer_times
 from qwen3_profile.views.report.page import render_page
-from qwen3_profile.views.report.rows import part_tree
 from qwen3_profile.views.report.section_data import gather
 from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass
-from qwen3_profile.views.terminal.tables import median_record
 
 READY = "html[data-ready]"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
@@ -175,7 +174,7 @@ def test_the_layers_are_the_records(page: Page, decode: Sample) -> None:
 
 
 def test_the_kernels_are_the_traces(page: Page, decode: Sample) -> None:
-    uses = decode.trace.uses[:10]
+    uses = decode.trace.kernels[:10]
     assert values(page, "kernels-table", 3)[:10] == [use.total_ns for use in uses]
     assert values(page, "kernels-table", 2)[:10] == [use.calls for use in uses]
     assert texts(page, "kernels-table", 6)[:10] == [use.op for use in uses]
@@ -185,7 +184,7 @@ def test_the_kernels_are_the_traces(page: Page, decode: Sample) -> None:
 
 def test_kernels_of_one_part(page: Page, decode: Sample) -> None:
     page.page.select_option("#kernels-part", label="attn / rope")
-    mine = [use for use in decode.trace.uses if use.part[-1:] == ("rope",)]
+    mine = [use for use in decode.trace.kernels if use.part[-1:] == ("rope",)]
     assert sum(value or 0 for value in values(page, "kernels-table", 3)) == sum(
         use.total_ns for use in mine
     )
@@ -459,7 +458,7 @@ def test_hostile_names_do_nothing(browser: Any, folder: Path, name: str) -> None
 
 
 def test_executions_stand_side_by_side(browser: Any, folder: Path) -> None:
-    three = render_page([gather([each], None) for each in (counted(), compiled_record())])
+    three = render_page([gather([each], None) for each in (counted_record(), compiled_record())])
     with opened(browser, put(folder, "executions", three)) as found:
         found.page.wait_for_selector(READY)
         rows = list(zip(*(texts(found, "ways-table", at) for at in range(7)), strict=True))

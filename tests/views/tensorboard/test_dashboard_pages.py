@@ -18,15 +18,15 @@ from make.paths import DATA
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
+from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
 from qwen3_profile.views.tensorboard.event_files import (
     ATTN_TAG,
     FFN_TAG,
     REPORT_TAG,
-    LayerTimes,
     write_scalars,
 )
 from qwen3_profile.views.tensorboard.hparams import Session
+from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
 
 # Our own recording on an H100, torch 2.11: Qwen3-30B-A3B cut to 2 layers, 3 prefills of 2 x 256.
@@ -78,7 +78,13 @@ def dashboard(
     (logdir / "run1").mkdir()
     for trace in (finished.cwd / "traces/run1").glob("*.pt.trace.json.gz"):
         shutil.copy(trace, logdir / "run1")
-    write_scalars(logdir / "gpu", [LayerTimes(4, 3, 2, 1)], "# Report", SESSION, time_ns=10**18)
+    write_scalars(
+        logdir / "gpu",
+        [LayerBlocks("0", BlockTimes(4, 3), BlockTimes(2, 1))],
+        "# Report",
+        SESSION,
+        time_ns=10**18,
+    )
     with running(logdir, tmp_path_factory.mktemp("log") / "log") as dashboard:
         wait_until(lambda: _has_loaded(dashboard, {"cpu", "gpu", "run1"}), dashboard.log)
         yield dashboard

@@ -16,19 +16,22 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
+from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
 from qwen3_profile.errors import OutputError
 from qwen3_profile.views.tensorboard.event_files import (
     ATTN_TAG,
     FFN_TAG,
     REPORT_TAG,
-    LayerTimes,
     write_scalars,
 )
 from qwen3_profile.views.tensorboard.hparams import Session, session_of
 from qwen3_profile.views.tensorboard.markdown import render_markdown
 
 TIME_NS = 1_790_857_026_500_000_000
-LAYERS = (LayerTimes(3_000_000, 500_000, 1_000_000, 250_000), LayerTimes(2_500_000.5, 0, 0, 0))
+LAYERS = (
+    LayerBlocks("0", BlockTimes(3_000_000, 500_000), BlockTimes(1_000_000, 250_000)),
+    LayerBlocks("1", BlockTimes(2_500_000.5, 0), BlockTimes()),
+)
 SESSION = Session((("batch_size", 2), ("dtype", "bfloat16")), (("total_time_ms", 4.5),))
 REPORT = "| layer | attn |\n|---|---|\n| 0 | 3.0 ms — measured |\n"
 
@@ -71,7 +74,8 @@ def test_report_is_text(tmp_path: Path) -> None:
 
 
 def test_no_curves_of_a_device_that_did_nothing(tmp_path: Path) -> None:
-    paths = write_scalars(tmp_path, [LayerTimes(1, 0, 1, 0)], REPORT, SESSION, time_ns=TIME_NS)
+    layers = [LayerBlocks("0", BlockTimes(1, 0), BlockTimes(1, 0))]
+    paths = write_scalars(tmp_path, layers, REPORT, SESSION, time_ns=TIME_NS)
     assert [path.parent for path in paths] == [tmp_path, tmp_path / "cpu"]
 
 

@@ -21,7 +21,7 @@ from make.serving import serving
 
 from qwen3_profile import labels
 from qwen3_profile.views.serve.site import Site, perfetto_files, site_of
-from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
+from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 PERFETTO = dict(perfetto_files())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from make.samples import decode_record, record, training_record
 
+from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.config import RunConfig
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.decode import context_table, token_line
@@ -44,7 +45,7 @@ def rows(page: str) -> list[list[str]]:
     ],
 )
 def test_time_per_output_token(runs: int, figures: list[str]) -> None:
-    words = token_line([decode(index=i) for i in range(runs)]).split()
+    words = token_line(totals_of([decode(index=i) for i in range(runs)])).split()
     median, p90, p99, count = figures
     assert words[:6] == ["TPOT", median, "p90", p90, "p99", p99]
     assert words[6:] == ["over", count, "bare", "steps"]
@@ -74,7 +75,7 @@ def test_time_to_first_token(
 ) -> None:
     config = RunConfig(batch_size=2, input_len=256, decode_steps=decode_steps)
     runs = [replace(record(index=i, total_ns=ns), config=config) for i, ns in enumerate(totals_ns)]
-    assert token_line(runs).split()[:2] == shown
+    assert token_line(totals_of(runs)).split()[:2] == shown
     assert ("TTFT" in render(runs)) == bool(shown)
 
 
@@ -97,7 +98,7 @@ def test_a_row_is_the_median_of_the_runs() -> None:
 
 
 def test_a_prefill_has_neither() -> None:
-    assert token_line([record()]) == context_table([record()]) == ""
+    assert token_line(totals_of([record()])) == context_table([record()]) == ""
     page = render([record()])
     assert "TPOT" not in page
     assert "context" not in page

@@ -10,11 +10,12 @@ import pytest
 from make.kineto import forward_pass, kernel, split
 from make.samples import facts, lone_record, model_facts, record
 
+from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import milliseconds
-from qwen3_profile.views.terminal.tables import median_record, render
+from qwen3_profile.views.terminal.tables import render
 
 LEAF_NS = 1_000_000
 WIDTH = 100

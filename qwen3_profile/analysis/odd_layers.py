@@ -1,16 +1,16 @@
-"""The passes of one config in, the times of each layer by part out, and which layers stand out."""
+"""Which layers take longer, or shorter, than others of the same parts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.attribution.parts import Part
+from qwen3_profile.analysis.layer_times import CPU, CUDA, LayerTimes
+from qwen3_profile.analysis.part_rows import LAYERS, PartPath
 from qwen3_profile.trace.columns import Bool, Int64
-from qwen3_profile.views.report.rows import LAYERS, PartPath, PartRow, own_path, place_of
 
 # A layer stands out from its equals by more than so many scaled MADs from their median, by more
 # than this share of it, and by more than this share of what a whole layer takes.
@@ -23,31 +23,6 @@ _SCALE = 1.4826
 
 # Passes beyond these are not looked at for what stands out; these lie evenly among all.
 _MOST_PASSES = 25
-
-CPU, CUDA = "cpu", "cuda"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerTimes:
-    """What each layer takes, part by part, without overlap: a layer's columns add up to it.
-
-    layers: their numbers. paths: of the columns, as in the rows of the pass.
-    cpu_ns, device_ns: int64[layers, columns]. calls: int64[layers, columns]; 0 where a layer has
-        no such part.
-    """
-
-    layers: tuple[int, ...]
-    paths: tuple[PartPath, ...]
-    cpu_ns: Int64
-    device_ns: Int64
-    calls: Int64
-
-    def of(self, kind: str) -> Int64:
-        return self.cpu_ns if kind == CPU else self.device_ns
-
-    def below(self, path: PartPath) -> Bool:
-        """bool[columns]: which columns lie in the part `path`, or are it."""
-        return np.array([each[: len(path)] == path for each in self.paths], bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +39,6 @@ class Outlier:
     median_ns: float
 
 
-def layer_times(forward: Part, rows: Sequence[PartRow]) -> LayerTimes:
-    """The layers of one forward pass, and of its backward.
-
-    Args:
-        rows: of the pass; its leaves in the layers are the columns.
-    """
-    known = {row.path for row in rows}
-    paths = tuple(row.path for row in rows if row.is_leaf and LAYERS in row.path)
-    columns = {path: at for at, path in enumerate(paths)}
-    found = []
-    for names, part in forward.walk():
-        path, layer = place_of(names)
-        if layer >= 0 and own_path(path, known) in columns:
-            found.append((layer, columns[own_path(path, known)], part))
-    numbers = tuple(sorted({layer for layer, _, _ in found}))
-    line = {layer: at for at, layer in enumerate(numbers)}
-    cpu, device, calls = (np.zeros((len(numbers), len(paths)), np.int64) for _ in range(3))
-    for layer, column, part in found:
-        cpu[line[layer], column] += part.own.cpu_ns
-        device[line[layer], column] += part.own.device_ns
-        calls[line[layer], column] += part.total.calls
-    return LayerTimes(numbers, paths, cpu, device, calls)
-
-
 def find_outliers(shown: LayerTimes, passes: Sequence[LayerTimes]) -> tuple[Outlier, ...]:
     """Layers that stand out in the pass shown, and in the median of all passes; the most first.
 
@@ -101,6 +52,20 @@ def find_outliers(shown: LayerTimes, passes: Sequence[LayerTimes]) -> tuple[Outl
             usual = np.median([each.of(kind)[equals] for each in same], axis=0)
             found += _stand_out(shown, usual, equals, kind)
     return tuple(sorted(found, key=lambda each: -abs(each.ns - each.median_ns)))
+
+
+def odd_layers(outliers: Iterable[Outlier], on_device: bool) -> dict[int, Outlier]:
+    """By layer what stands out most in it, the most of all first.
+
+    Args:
+        outliers: the most first.
+        on_device: whether the device's times count too; where it did nothing they say nothing.
+    """
+    found: dict[int, Outlier] = {}
+    for outlier in outliers:
+        if on_device or outlier.kind != CUDA:
+            found.setdefault(outlier.layer, outlier)
+    return found
 
 
 def some_passes(count: int) -> list[int]:

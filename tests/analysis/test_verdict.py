@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from make.samples import record, training_record
 
+from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.views.terminal.verdict import sentences
 
 
 def part(name: str, own: int, *parts: Part) -> Part:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make.kineto import cpu_op, document, event, kernel, label, launch, step, us, write
 
-from qwen3_profile.views.tensorboard.device_tracks import QUEUE_TRACK
-from qwen3_profile.views.tensorboard.lanes import lanes
+from qwen3_profile.views.tensorboard.nesting import lanes
+from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 Event = dict[str, Any]

@@ -1,20 +1,17 @@
-"""A record in, what each part of the model cost in it out: of all layers, so that ways of running
-the same model can be held beside each other.
+"""What each part of the model cost in a pass, of all layers together, however it was executed.
 
-Eager, compiled and as a CUDA graph: the same weights and inputs. A fused kernel counts to its
-anchor here, so that every column adds up; how sure that is stands with the compiled tables.
+Eager, compiled and as a CUDA graph: the same weights and inputs. A fused kernel counts to the part
+that is most of it, so that the parts add up; how sure that is stands with the compiled tables.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.parts import Times
-from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
+from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.passes.compiled.kernel_times import bounds
 from qwen3_profile.passes.compiled.scopes import part_name
 from qwen3_profile.passes.pass_times import StepTimes
@@ -94,9 +91,12 @@ def parts_of(costs: Sequence[dict[str, Cost]]) -> list[str]:
     return sorted(found, key=lambda part: _LAST.index(part) if part in _LAST else -1)
 
 
-def whole_cost(record: TimingRecord, on_device: bool) -> Cost:
-    """The cost of all parts together."""
-    costs = part_costs(record, on_device).values()
+def whole_cost(record: TimingRecord, costs: Collection[Cost]) -> Cost:
+    """The cost of all parts together.
+
+    Args:
+        costs: of the parts of this record.
+    """
     kernels = [each.kernels for each in costs if each.kernels is not None]
     return Cost(
         ns=sum(each.ns for each in costs),
@@ -107,34 +107,12 @@ def whole_cost(record: TimingRecord, on_device: bool) -> Cost:
     )
 
 
-def median_bare_ns(records: Sequence[TimingRecord]) -> float:
-    """The median bare pass: of a decode over every step, of a prefill over the runs."""
-    steps_ns = [ns for record in records for ns in record.step_times_ns]
-    return median(steps_ns or [record.total_ns or 0.0 for record in records])
-
-
-def without_execution(config: RunConfig) -> RunConfig:
-    """`config` without what says how it is executed."""
-    return replace(
-        config, execution=EAGER, compile_mode=COMPILE_MODES[0], compile_scope=COMPILE_SCOPES[0]
-    )
-
-
-def execution_names(records: Sequence[TimingRecord]) -> list[str]:
-    """How each was executed, in a word; those executed alike are numbered."""
-    words = [record.facts.execution or EAGER for record in records]
-    return [
-        word if words.count(word) == 1 else f"{word} {words[: at + 1].count(word)}"
-        for at, word in enumerate(words)
-    ]
-
-
 def _timed(times: StepTimes, on_device: bool) -> Iterator[tuple[str, int, int, int]]:
     """(part, ns, idle ns, device events) of each part of each layer, and of each fused kernel."""
     for part in times.forward.each():
         name = row_name(part, times.forward)
         if name is not None:
-            yield name, _ns(part.own, on_device), part.own.gap_ns, part.own.device_events
+            yield name, ns_of(part.own, on_device), part.own.gap_ns, part.own.device_events
     for kernel in times.compiled.kernels if times.compiled else ():
         if kernel.is_fused:
             ns = kernel.device_ns if on_device else kernel.cpu_ns
@@ -142,10 +120,6 @@ def _timed(times: StepTimes, on_device: bool) -> Iterator[tuple[str, int, int, i
     if on_device and times.unattributed:
         events = sum(item.events for item in times.unattributed)
         yield UNATTRIBUTED, times.unattributed_ns, 0, events
-
-
-def _ns(times: Times, on_device: bool) -> int:
-    return times.device_ns if on_device else times.cpu_ns
 
 
 def _bytes(name: str, cost: Cost, moved: Moved | None, times: StepTimes) -> int | None:

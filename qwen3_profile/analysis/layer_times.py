@@ -1,0 +1,123 @@
+"""What each layer of a forward pass takes: block by block, and part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from qwen3_profile.analysis.part_rows import LAYERS, PartPath, PartRow, own_path, place_of
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.passes.pass_times import layers, short_name
+from qwen3_profile.trace.columns import Bool, Int64
+
+CPU, CUDA = "cpu", "cuda"
+
+
+class BlockTimes(NamedTuple):
+    """A block with all in it, in ns; a mean need not be whole."""
+
+    cpu_ns: float = 0
+    device_ns: float = 0
+
+    def ns(self, on_device: bool) -> float:
+        """The time that counts: the device's where there is one."""
+        return self.device_ns if on_device else self.cpu_ns
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlocks:
+    """The blocks of one layer, or of several together; zero where it has no such block."""
+
+    name: str
+    attn: BlockTimes
+    ffn: BlockTimes
+
+    def ns(self, on_device: bool) -> float:
+        return self.attn.ns(on_device) + self.ffn.ns(on_device)
+
+
+def layer_blocks(forward: Part, passes: int = 1) -> tuple[LayerBlocks, ...]:
+    """The layers of a forward pass, or of a backward, in order.
+
+    Args:
+        passes: `forward` is the sum of so many, and the times are means of one.
+    """
+    return tuple(
+        LayerBlocks(short_name(layer), _mean(layer, "attn", passes), _mean(layer, "ffn", passes))
+        for layer in layers(forward)
+    )
+
+
+def sum_layers(group: Sequence[LayerBlocks]) -> LayerBlocks:
+    """The times of all of these layers."""
+    return _together("all", group, 1)
+
+
+def mean_layer(name: str, group: Sequence[LayerBlocks]) -> LayerBlocks:
+    """The mean of these layers; zero where there are none."""
+    return _together(name, group, max(1, len(group)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerTimes:
+    """What each layer takes, part by part, without overlap: a layer's columns add up to it.
+
+    layers: their numbers. paths: of the columns, as in the rows of the pass.
+    cpu_ns, device_ns: int64[layers, columns]. calls: int64[layers, columns]; 0 where a layer has
+        no such part.
+    """
+
+    layers: tuple[int, ...]
+    paths: tuple[PartPath, ...]
+    cpu_ns: Int64
+    device_ns: Int64
+    calls: Int64
+
+    def of(self, kind: str) -> Int64:
+        return self.cpu_ns if kind == CPU else self.device_ns
+
+    def below(self, path: PartPath) -> Bool:
+        """bool[columns]: which columns lie in the part `path`, or are it."""
+        return np.array([each[: len(path)] == path for each in self.paths], bool)
+
+
+def layer_times(forward: Part, rows: Sequence[PartRow]) -> LayerTimes:
+    """The layers of one forward pass, and of its backward.
+
+    Args:
+        rows: of the pass; its leaves in the layers are the columns.
+    """
+    known = {row.path for row in rows}
+    paths = tuple(row.path for row in rows if row.is_leaf and LAYERS in row.path)
+    columns = {path: at for at, path in enumerate(paths)}
+    found = []
+    for names, part in forward.walk():
+        path, layer = place_of(names)
+        if layer >= 0 and own_path(path, known) in columns:
+            found.append((layer, columns[own_path(path, known)], part))
+    numbers = tuple(sorted({layer for layer, _, _ in found}))
+    line = {layer: at for at, layer in enumerate(numbers)}
+    cpu, device, calls = (np.zeros((len(numbers), len(paths)), np.int64) for _ in range(3))
+    for layer, column, part in found:
+        cpu[line[layer], column] += part.own.cpu_ns
+        device[line[layer], column] += part.own.device_ns
+        calls[line[layer], column] += part.total.calls
+    return LayerTimes(numbers, paths, cpu, device, calls)
+
+
+def _mean(layer: Part, block: str, passes: int) -> BlockTimes:
+    part = layer.find(f"{layer.name}.{block}")
+    if part is None:
+        return BlockTimes()
+    return BlockTimes(part.total.cpu_ns / passes, part.total.device_ns / passes)
+
+
+def _together(name: str, group: Sequence[LayerBlocks], parts: int) -> LayerBlocks:
+    attn, ffn = (
+        BlockTimes(sum(b.cpu_ns for b in blocks) / parts, sum(b.device_ns for b in blocks) / parts)
+        for blocks in ([each.attn for each in group], [each.ffn for each in group])
+    )
+    return LayerBlocks(name, attn, ffn)

@@ -1,0 +1,41 @@
+"""The bytes that each row of the parts table moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, place_of
+from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.pass_times import StepTimes
+from qwen3_profile.run_folder.bytes_moved import Moved
+
+
+def row_bytes(times: StepTimes, rows: Sequence[PartRow]) -> tuple[int | None, ...]:
+    """What each row moves, with the rows below it; None where that is not known.
+
+    Nothing at all where no pass was counted.
+
+    Args:
+        rows: of this pass, those of a backward among them.
+    """
+    if times.traffic is None:
+        return ()
+    accessed: dict[PartPath, Moved] = {}
+    known = {row.path for row in rows}
+    for path, each in _paths(times):
+        own = own_path(path, known)
+        for depth in range(1, len(own) + 1):
+            accessed[own[:depth]] = accessed.get(own[:depth], Moved()) + each
+    return tuple(
+        accessed[row.path].bytes if row.path in accessed else None if row.times.device_events else 0
+        for row in rows
+    )
+
+
+def _paths(times: StepTimes) -> Iterator[tuple[PartPath, Moved]]:
+    """The row in which each label lies, and each kernel, as the table has them."""
+    phase = times.forward.name
+    for label, moved in times.traffic.labels.items() if times.traffic else ():
+        yield place_of((phase, *scope_names((label,))))[0], moved
+    for kernel in times.compiled.kernels if times.compiled else ():
+        yield place_of((phase, *scope_names(kernel.labels)))[0], kernel.moved
