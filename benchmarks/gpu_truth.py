@@ -37,7 +37,7 @@ from qwen3_profile.measure.devices import resolve_device
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model.load import load_model, make_inputs
 from qwen3_profile.measure.profiler import Recorder
-from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
 from qwen3_profile.trace import read_trace
 
 _CASES = [
@@ -98,7 +98,7 @@ def _measure(
     recorder = Recorder(inputs.device)
     bare: list[dict[str, float]] = []
     there: list[dict[str, float]] = []
-    steps: list[StepTimes] = []
+    steps: list[PassTimes] = []
     averages: list[float] = []
     for index in range(rounds):
         forward, lead_in = _passes(model, inputs, phase)
@@ -139,7 +139,7 @@ def _traced(
     phase: str,
     index: int,
     measured: dict[str, list[Any]],
-) -> tuple[StepTimes, float]:
+) -> tuple[PassTimes, float]:
     def lead_in_unmeasured() -> None:
         lead_in()
         measured.clear()
@@ -207,7 +207,7 @@ def _result(
     block: str,
     bare: list[dict[str, float]],
     there: list[dict[str, float]],
-    steps: list[StepTimes],
+    steps: list[PassTimes],
     averages: list[float],
 ) -> Result:
     totals = [_block_total(step, block) for step in steps]
@@ -229,7 +229,7 @@ def _result(
     )
 
 
-def _block_total(step: StepTimes, block: str) -> Times:
+def _block_total(step: PassTimes, block: str) -> Times:
     found = (layer.find(f"{layer.name}.{block}") for layer in layers(step.forward))
     return sum_times(part.total for part in found if part is not None)
 

@@ -30,7 +30,7 @@ from playwright.sync_api import Page, sync_playwright
 from qwen3_profile.config import RunConfig
 from qwen3_profile.label_parts import required_parts
 from qwen3_profile.labels import layer_label
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord, TracedStep
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import Config, gather

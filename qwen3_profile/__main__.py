@@ -1,9 +1,8 @@
-"""`python -m qwen3_profile`: argv -> run, trace, split, print, save -> exit code."""
+"""`python -m qwen3_profile`: runs and traces what argv asks for, prints and saves it."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,6 @@ from qwen3_profile.errors import (
     tell,
     warn,
 )
-from qwen3_profile.passes.labelled import replay_labels
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_json
@@ -42,7 +40,7 @@ from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.report.build import measured_config
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import Config
-from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
+from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
 from qwen3_profile.views.terminal.tables import render
 
@@ -159,17 +157,9 @@ def _write_curves(
 
 
 def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
-    """The trace that TensorBoard and Perfetto show; in place last, for it is read but once.
-
-    Returns the run, with the trace's name in it.
-    """
-    raw = [folder / measurement.trace for measurement in result.measurements]
-    labels = [replay_labels(folder, result, measurement) for measurement in result.measurements]
-    data = gzip.compress(normalised_trace(raw, labels), compresslevel=6)
-    name = trace_name(result.worker, time.time_ns())
-    write_atomic(folder / name, data)
-    results = tuple(replace(r, trace=name) if r is result else r for r in run.configs)
-    run = replace(run, configs=results)
+    """The trace that TensorBoard and Perfetto show; the run, with the trace's name in it."""
+    shown = write_viewer_trace(folder, result)
+    run = replace(run, configs=tuple(shown if r is result else r for r in run.configs))
     write_run(folder, run)
     return run
 

@@ -29,11 +29,9 @@ What was saved is read without torch:
 
 from __future__ import annotations
 
-import gzip
 import html
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,17 +43,17 @@ from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import OutputError
-from qwen3_profile.passes.lone import collect_read_trace
+from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.load import by_config, read_saved
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.record import TimingRecord, records_of
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.report.build import measured_config
 from qwen3_profile.views.report.page import render_page
-from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace, trace_name
+from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.tables import render
 
 if TYPE_CHECKING:
@@ -123,7 +121,8 @@ class Profile:
         named = [replace(r, facts=replace(r.facts, run=run.name)) for r in self.records]
         page = render_page([measured_config(target, run, named)])
         write_atomic(target / REPORT_FILE, page.encode())
-        write_run(target, _with_viewer_trace(target, run))
+        (result,) = run.configs
+        write_run(target, replace(run, configs=(write_viewer_trace(target, result),)))
         return target
 
 
@@ -231,7 +230,7 @@ def to_records(
     """
     if isinstance(source, Trace):
         path = Path(source.info.path)
-        return collect_read_trace(path, source, accept_damaged=accept_damaged)
+        return records_of(read_loaded(path, source, accept_damaged=accept_damaged))
     groups = read_saved(Path(source), accept=accept_damaged)
     return tuple(record for group in groups for record in group)
 
@@ -242,12 +241,3 @@ def to_table(records: Sequence[TimingRecord]) -> str:
     for record in records:
         runs.setdefault(record.facts.run, []).append(record)
     return "\n\n".join(render(same) for mine in runs.values() for same in by_config(mine))
-
-
-def _with_viewer_trace(folder: Path, run: Run) -> Run:
-    """Writes the trace that TensorBoard and Perfetto show; the run, with its name in it."""
-    (result,) = run.configs
-    raw = [folder / measurement.trace for measurement in result.measurements]
-    name = trace_name(result.worker, time.time_ns())
-    write_atomic(folder / name, gzip.compress(normalised_trace(raw), compresslevel=6))
-    return replace(run, configs=(replace(result, trace=name),))

@@ -22,7 +22,7 @@ from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
-    from qwen3_profile.records.ranks import RankTrace
+    from qwen3_profile.records.load import Loaded
     from qwen3_profile.records.record import TimingRecord
 
 
@@ -37,26 +37,25 @@ def _export(options: ExportRequest) -> int:
         return _view(options)
     if options.ledger is not None:
         return _export_ledger(options, options.ledger)
-    from qwen3_profile.records.load import read_replays, read_saved
+    from qwen3_profile.records.load import load
     from qwen3_profile.records.store import check_store, save_csv, save_json
 
-    pair = _capture_pair(options)
-    ranks = () if pair else _read_ranks(options)
-    if pair:
-        groups = read_replays(*pair, options.accept_damaged)
-    elif ranks:
-        groups = [rank.records for rank in ranks if rank.records]
-    else:
-        groups = read_saved(options.path, options.config, options.accept_damaged)
+    loaded = load(
+        options.path,
+        config=options.config,
+        capture=options.capture,
+        accept=options.accept_damaged,
+    )
+    groups = loaded.groups
     path = options.records_path
     make_folder(path.parent)
     check_store(path, options.format)
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
-    if ranks:
+    if loaded.ranks:
         from qwen3_profile.views.terminal.ranks import render_ranks
 
-        show(f"{render_ranks(ranks)}\n")
+        show(f"{render_ranks(loaded.ranks)}\n")
     else:
         for text in (*_tables(groups), *_comparisons(groups)):
             show(f"{text}\n")
@@ -66,7 +65,7 @@ def _export(options: ExportRequest) -> int:
     save(path, [record for records in groups for record in records])
     show(f"records  {path}")
     if options.report is not None:
-        _write_report(options, groups, ranks, pair)
+        _write_report(options, loaded)
     return EXIT_OK
 
 
@@ -92,29 +91,22 @@ def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
         yield render(group)
 
 
-def _write_report(
-    options: ExportRequest,
-    groups: Sequence[Sequence[TimingRecord]],
-    ranks: Sequence[RankTrace],
-    pair: tuple[Path, Path] | None,
-) -> None:
+def _write_report(options: ExportRequest, loaded: Loaded) -> None:
     # Only who wants the page waits for its code.
     from qwen3_profile.views.report import build
 
     file = Path(options.report) if options.report else build.report_path(options.path)
-    if pair:
-        page = build.build_replay_report(*pair, groups, accept_damaged=options.accept_damaged)
-    elif ranks:
-        page = build.build_rank_report(ranks)
-    else:
-        page = build.build_report(options.path, groups)
+    page = build.build_report(options.path, loaded)
     make_folder(file.parent)
     write_atomic(file, page.encode())
     show(f"report   {file}")
 
 
 def _export_ledger(options: ExportRequest, file: Path) -> int:
-    path, capture = _capture_pair(options) or (options.path, None)
+    from qwen3_profile.records.load import find_pair
+
+    pair = find_pair(options.path, config=options.config, capture=options.capture)
+    path, capture = pair or (options.path, None)
     if path.is_dir():
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
     if options.config is not None:
@@ -142,23 +134,6 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
     return EXIT_OK
 
 
-def _capture_pair(options: ExportRequest) -> tuple[Path, Path] | None:
-    """(replay, capture), as the command line or a folder with both names them."""
-    if options.capture is not None:
-        if options.path.is_dir():
-            raise ConfigError("--capture", "goes with one trace file", "give that of the replays")
-        if options.config is not None:
-            raise ConfigError("--config", "goes with a run's folder, not with a trace file")
-        return options.path, options.capture
-    if not options.path.is_dir():
-        return None
-    from qwen3_profile.passes.cuda_graphs.read import capture_pair
-    from qwen3_profile.records.load import find_runs
-    from qwen3_profile.records.ranks import trace_files
-
-    return None if find_runs(options.path) else capture_pair(trace_files(options.path))
-
-
 def _view(options: ExportRequest) -> int:
     # Python's web server takes a tenth of the start, and only this needs it.
     from qwen3_profile.views.serve.server import ViewServer
@@ -169,21 +144,6 @@ def _view(options: ExportRequest) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
     return EXIT_OK
-
-
-def _read_ranks(options: ExportRequest) -> tuple[RankTrace, ...]:
-    """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
-    if not options.path.is_dir():
-        return ()
-    from qwen3_profile.records.load import find_runs
-    from qwen3_profile.records.ranks import collect_ranks, trace_files
-
-    if find_runs(options.path):
-        return ()
-    files = trace_files(options.path)
-    if files and options.config is not None:
-        raise ConfigError("--config", "goes with a run's folder, not with traces of ranks")
-    return collect_ranks(files, accept_damaged=options.accept_damaged) if files else ()
 
 
 def run() -> NoReturn:

@@ -78,15 +78,15 @@ def run(out: Path, name: str, argv: list[str]) -> None:
 
 
 def write_viewer_traces(folder: Path, out: Path) -> None:
-    from qwen3_profile.passes.labelled import replay_labels
+    from qwen3_profile.passes.known import MeasuredConfig
     from qwen3_profile.run_folder.run_json import read_run
     from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
     out.mkdir(parents=True)
     for result in read_run(folder).configs:
         raw = [folder / measurement.trace for measurement in result.measurements]
-        labels = [replay_labels(folder, result, each) for each in result.measurements]
-        (out / f"{result.worker}.json").write_bytes(normalised_trace(raw, labels))
+        text = normalised_trace(raw, MeasuredConfig(folder, result))
+        (out / f"{result.worker}.json").write_bytes(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]

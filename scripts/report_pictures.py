@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.load import load
 from qwen3_profile.views.report.build import build_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ _LAYER = "8"
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         file = Path(folder, "report.html")
-        file.write_text(build_report(SAMPLE, read_saved(SAMPLE)), encoding="utf-8")
+        file.write_text(build_report(SAMPLE, load(SAMPLE)), encoding="utf-8")
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )

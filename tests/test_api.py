@@ -29,6 +29,7 @@ import qwen3_profile
 from qwen3_profile import api, labels
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
 from qwen3_profile.measure import instrument
+from qwen3_profile.records.load import Loaded
 from qwen3_profile.views.report.build import build_report
 
 SIZES = {
@@ -236,7 +237,7 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
     exported = commands.export(tmp_path, "traces/mine")
     assert (exported.code, len(exported.records())) == (0, 2)
     report = (folder / "report.html").read_text()
-    assert report == build_report(folder, [saved])
+    assert report == build_report(folder, Loaded([saved]))
     assert len(list(folder.glob("*.pt.trace.json.gz"))) == 1
     with pytest.raises(OutputError, match="is already there"):
         found.save(folder)

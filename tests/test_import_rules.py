@@ -33,8 +33,6 @@ READING = [
 ENTRIES = ("cli", "api", "export", "__main__", "__init__")
 ABOVE = {name: READING[: at + 1] for at, name in enumerate(READING)}
 ABOVE["measure"] = [*ABOVE["run_folder"], "measure"]
-# Until records are built in one place from what a trace was read as.
-ABOVE["passes"] = [*ABOVE["passes"], "records"]
 ABOVE |= {name: [*READING, "measure", "cli", "api", name] for name in ENTRIES}
 
 
@@ -52,11 +50,15 @@ MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 @cache
-def imports(module: str) -> frozenset[str]:
-    """What a module imports, wherever in it; of the package, modules only."""
+def imports(module: str, *, runs: bool = False) -> frozenset[str]:
+    """What a module imports, wherever in it; of the package, modules only.
+
+    Args:
+        runs: without what it names for type checkers alone.
+    """
     found = set()
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    if place(module) in ENTRIES:  # their names for type checkers are no imports
+    if runs or place(module) in ENTRIES:
         tree.body = [node for node in tree.body if "TYPE_CHECKING:" not in ast.unparse(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -67,8 +69,8 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def ours(module: str) -> set[str]:
-    return {name for name in imports(module) if name in MODULES} - {module}
+def ours(module: str, *, runs: bool = False) -> set[str]:
+    return {name for name in imports(module, runs=runs) if name in MODULES} - {module}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -92,7 +94,7 @@ def test_no_module_imports_itself_on_a_detour() -> None:
 def depth(module: str, above: tuple[str, ...] = ()) -> int:
     """How many modules lie below one another from this one on, itself included."""
     assert module not in above, f"a circle: {' -> '.join((*above, module))}"
-    return 1 + max((depth(name, (*above, module)) for name in ours(module)), default=0)
+    return 1 + max((depth(name, (*above, module)) for name in ours(module, runs=True)), default=0)
 
 
 def longest_chain() -> int:

@@ -16,7 +16,7 @@ from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli import export_options
 from qwen3_profile.cli.run_options import build_parser
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.tables import render
 

@@ -14,7 +14,7 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.passes.compiled.kernel_times import bounds
 from qwen3_profile.passes.compiled.scopes import part_name
-from qwen3_profile.passes.pass_times import StepTimes
+from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved
@@ -107,7 +107,7 @@ def whole_cost(record: TimingRecord, costs: Collection[Cost]) -> Cost:
     )
 
 
-def _timed(times: StepTimes, on_device: bool) -> Iterator[tuple[str, int, int, int]]:
+def _timed(times: PassTimes, on_device: bool) -> Iterator[tuple[str, int, int, int]]:
     """(part, ns, idle ns, device events) of each part of each layer, and of each fused kernel."""
     for part in times.forward.each():
         name = row_name(part, times.forward)
@@ -122,7 +122,7 @@ def _timed(times: StepTimes, on_device: bool) -> Iterator[tuple[str, int, int, i
         yield UNATTRIBUTED, times.unattributed_ns, 0, events
 
 
-def _bytes(name: str, cost: Cost, moved: Moved | None, times: StepTimes) -> int | None:
+def _bytes(name: str, cost: Cost, moved: Moved | None, times: PassTimes) -> int | None:
     """What a part moves; None where nothing was counted, or nobody knows which of it ran there."""
     if moved is not None:
         return moved.bytes

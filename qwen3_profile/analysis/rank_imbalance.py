@@ -71,9 +71,9 @@ def rank_imbalance(ranks: Sequence[RankTrace]) -> RankImbalance:
         ranks=tuple(rank.rank for rank in ranks),
         world_size=max((rank.world_size or 0 for rank in ranks), default=0),
         without_ranges=sum(not rank.records for rank in ranks),
-        device=_spread([rank.device_ns for rank in ranks], ranks),
-        busy=_spread([rank.busy_ns for rank in ranks], ranks),
-        nccl=_spread([rank.nccl_ns for rank in ranks], ranks),
+        device=_spread([rank.totals.ns for rank in ranks], ranks),
+        busy=_spread([rank.totals.busy_ns for rank in ranks], ranks),
+        nccl=_spread([rank.totals.nccl_ns for rank in ranks], ranks),
         passes=tuple(_passes(ranks, phase) for phase in phases),
         findings=tuple(_findings(ranks)),
     )

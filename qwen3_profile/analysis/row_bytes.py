@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, place_of
 from qwen3_profile.passes.compiled.scopes import scope_names
-from qwen3_profile.passes.pass_times import StepTimes
+from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.run_folder.bytes_moved import Moved
 
 
-def row_bytes(times: StepTimes, rows: Sequence[PartRow]) -> tuple[int | None, ...]:
+def row_bytes(times: PassTimes, rows: Sequence[PartRow]) -> tuple[int | None, ...]:
     """What each row moves, with the rows below it; None where that is not known.
 
     Nothing at all where no pass was counted.
@@ -32,7 +32,7 @@ def row_bytes(times: StepTimes, rows: Sequence[PartRow]) -> tuple[int | None, ..
     )
 
 
-def _paths(times: StepTimes) -> Iterator[tuple[PartPath, Moved]]:
+def _paths(times: PassTimes) -> Iterator[tuple[PartPath, Moved]]:
     """The row in which each label lies, and each kernel, as the table has them."""
     phase = times.forward.name
     for label, moved in times.traffic.labels.items() if times.traffic else ():

@@ -13,7 +13,7 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, ns_of
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.passes.pass_times import StepTimes, collectives, short_name
+from qwen3_profile.passes.pass_times import PassTimes, collectives, short_name
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import NOISY, is_noisy, spread
@@ -126,7 +126,7 @@ def is_disturbed(overhead: float) -> bool:
     return overhead > 1 + NOISY
 
 
-def unattributed_share(times: StepTimes) -> float:
+def unattributed_share(times: PassTimes) -> float:
     """How much of the device's time belongs to no label."""
     return times.unattributed_ns / times.device_ns if times.device_ns else 0.0
 

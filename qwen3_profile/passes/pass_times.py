@@ -38,7 +38,7 @@ class Unattributed:
 
 
 @dataclass(frozen=True, slots=True)
-class StepTimes:
+class PassTimes:
     """What one step of a trace says.
 
     number: k of `ProfilerStep#k`. start_ns: of the step, in the trace's own time.
@@ -77,7 +77,7 @@ class StepTimes:
 
 def read_steps(
     attribution: Attribution, compiled: Sequence[CompiledTimes] = ()
-) -> tuple[StepTimes, ...]:
+) -> tuple[PassTimes, ...]:
     """The times of each step that holds a labelled forward pass.
 
     Args:
@@ -98,7 +98,7 @@ def read_steps(
     return tuple(replace(step, compiled=compiled[index]) for index, step in found)
 
 
-def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
+def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
     """The sums over several steps, at least one; number and start are the first one's."""
     rest_ns: Counter[str] = Counter()
     rest_events: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
         for item in step.unattributed:
             rest_ns[item.reason] += item.ns
             rest_events[item.reason] += item.events
-    return StepTimes(
+    return PassTimes(
         number=steps[0].number,
         start_ns=steps[0].start_ns,
         forward=merge_parts([step.forward for step in steps]),
@@ -122,7 +122,7 @@ def merge_steps(steps: Sequence[StepTimes]) -> StepTimes:
     )
 
 
-def _merge_compiled(steps: Sequence[StepTimes]) -> CompiledTimes | None:
+def _merge_compiled(steps: Sequence[PassTimes]) -> CompiledTimes | None:
     if all(step.compiled is None for step in steps):
         return None
     from qwen3_profile.passes.compiled.kernel_times import (
@@ -132,7 +132,7 @@ def _merge_compiled(steps: Sequence[StepTimes]) -> CompiledTimes | None:
     return merge_compiled([step.compiled for step in steps])
 
 
-def _merge_traffic(steps: Sequence[StepTimes]) -> Traffic | None:
+def _merge_traffic(steps: Sequence[PassTimes]) -> Traffic | None:
     if all(step.traffic is None for step in steps):
         return None
     from qwen3_profile.run_folder.bytes_moved import merge_traffic  # for steps of runs alone
@@ -207,7 +207,7 @@ def step_times(
     forward: Part,
     attention: AttentionKernel | None = None,
     mine: Int64 | None = None,
-) -> StepTimes:
+) -> PassTimes:
     """The times of the step of this index, whose labelled parts are `forward`.
 
     Args:
@@ -225,7 +225,7 @@ def step_times(
             unattributed.append(
                 Unattributed(reason.text, int(dur_ns[events].sum()), int(events.sum()))
             )
-    return StepTimes(
+    return PassTimes(
         number=attribution.steps[index].number,
         start_ns=attribution.steps[index].start_ns,
         forward=forward,

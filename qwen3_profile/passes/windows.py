@@ -1,4 +1,4 @@
-"""A long recording in, the times at which it may be cut out; and whether what was cut stands alone.
+"""Long traces window by window: where they may be cut, and whether each window stands alone.
 
 The trace of a long decode is gigabytes, and most of what is known of its events is needed for a
 moment only. So it is cut between steps, where nothing is under way: a range, a launch or a device
@@ -10,16 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_STEP, Attribution
-from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
-from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.attribution.scopes import Step, find_steps, may_be_step
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
+from qwen3_profile.attribution.checks import LONGEST_TRACE_NS, check_trace
+from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.scopes import (
+    Step,
+    build_scopes,
+    find_steps,
+    may_be_step,
+    select_labels,
+)
+from qwen3_profile.passes.labelled import split_parts
+from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
+from qwen3_profile.passes.reading import (
+    DeviceTotals,
+    Origin,
+    Reading,
+    demand_balance,
+    device_totals,
+    sum_totals,
+    used_devices,
+)
 from qwen3_profile.system.processes import map_in_turns
-from qwen3_profile.trace import Recording, Trace
+from qwen3_profile.trace import Category, Recording, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 
 _Result = TypeVar("_Result")
@@ -44,6 +62,59 @@ class Outline:
     device_events: int
     stray_events: int
     correlations: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What is seen of one window of a long trace; the rest as of a `Reading`."""
+
+    outline: Outline
+    device: str | None
+    totals: DeviceTotals
+    passes: tuple[PassTimes, ...]
+
+
+def read_windows(
+    path: Path, recording: Recording, *, accept_damaged: bool = False
+) -> Reading | None:
+    """A long trace with our labels; None where it is short, or must be seen as a whole.
+
+    Raises:
+        DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
+    """
+    if not is_long(recording) or recording.has(Category.PYTHON_FUNCTION) or recording.has_autograd:
+        return None
+    windows = map_windows(recording, _read_window)
+    passes = tuple(each for window in windows for each in window.passes)
+    if not any(layers(each.forward) for each in passes):
+        return None
+    outlines = [window.outline for window in windows]
+    if len({window.device for window in windows}) > 1 or not stand_apart(outlines):
+        return None
+    findings = outlines[0].findings
+    if not accept_damaged:
+        refuse_damage(str(path), findings)
+    demand_balance(path, passes)
+    return Reading(
+        path=path,
+        info=recording.info,
+        source="label",
+        device=windows[0].device,
+        totals=sum_totals(window.totals for window in windows),
+        passes=passes,
+        origins=(Origin(),) * len(passes),
+        findings=findings,
+    )
+
+
+def _read_window(trace: Trace, steps: tuple[Step, ...]) -> _Window:
+    attribution = attribute(trace, build_scopes(trace, select_labels(trace)), steps)
+    return _Window(
+        outline(attribution, check_trace(attribution)),
+        used_devices(trace),
+        device_totals(trace),
+        read_steps(split_parts(attribution)),
+    )
 
 
 def is_long(recording: Recording) -> bool:

@@ -1,4 +1,4 @@
-"""A saved run in, its timing records out. No torch: the saved traces are enough."""
+"""The timing records of a saved run. No torch: the saved traces are enough."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from qwen3_profile.attribution.findings import (
     check_uncounted,
     check_unlabelled,
 )
-from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.passes.labelled import labels_of_eager, read_passes
-from qwen3_profile.passes.pass_times import StepTimes, merge_steps
-from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
+from qwen3_profile.passes.known import MeasuredConfig
+from qwen3_profile.passes.pass_times import PassTimes, merge_passes
+from qwen3_profile.passes.read import read
+from qwen3_profile.passes.reading import Reading
+from qwen3_profile.records.record import (
+    EagerStep,
+    RunFacts,
+    TimingRecord,
+    TracedStep,
+    record_of,
+)
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
 from qwen3_profile.system.processes import map_files
-from qwen3_profile.trace import read_trace
 
 _NS_PER_S = 1e9
 
@@ -81,7 +87,7 @@ def collect_config(
     runs: dict[int, list[TracedStep]] = {}
     findings: dict[int, list[Finding]] = {}
     measured = map_files(
-        partial(_measured, folder, run, result, accept_damaged),
+        partial(_measured, MeasuredConfig(folder, result), run, accept_damaged),
         result.measurements,
         [folder / measurement.trace for measurement in result.measurements],
     )
@@ -106,18 +112,14 @@ def _record(
     mine = [each for each in result.measurements if each.run_index == run_index]
     is_decode = bool(result.step_times_ns)
     bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)
-    return TimingRecord(
-        id=f"{run.id}-c{result.index}-r{run_index}-{result.phase}",
+    times = merge_passes([step.times for step in steps])
+    facts = replace(facts, trace=mine[0].trace)
+    return replace(
+        record_of(run.id, result.index, run_index, times, findings, facts),
         timestamp=mine[0].started,
-        config_index=result.index,
-        run_index=run_index,
-        phase=result.phase,
         config=result.config,
         total_ns=mean(bare_ns),
         profiled_ns=mean(step.profiled_ns for step in steps),
-        times=merge_steps([step.times for step in steps]),
-        findings=findings,
-        facts=replace(facts, trace=mine[0].trace),
         traced=tuple(steps) if is_decode else (),
         eager=_mean_eager(steps),
         step_times_ns=bare_ns if is_decode else (),
@@ -133,60 +135,70 @@ def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
     return EagerStep(
         bare_ns=mean(each.bare_ns for each in eager),
         profiled_ns=mean(each.profiled_ns for each in eager),
-        times=merge_steps([each.times for each in eager]),
+        times=merge_passes([each.times for each in eager]),
     )
 
 
 def _measured(
-    folder: Path, run: Run, result: ConfigResult, accept_damaged: bool, measurement: Measurement
+    known: MeasuredConfig, run: Run, accept_damaged: bool, measurement: Measurement
 ) -> tuple[TracedStep, tuple[Finding, ...]]:
     """One traced forward pass, and what is odd in its trace."""
-    from qwen3_profile.passes.compiled.read import missing_graphs, read_compiled
-    from qwen3_profile.passes.cuda_graphs.assign import REFUSED
-
-    path = folder / measurement.trace
-    eager, relabel, known = None, None, None
-    if result.compiled is not None:
-        known = read_compiled(folder, result.compiled, result.phase, accept=accept_damaged)
-    if measurement.eager is not None:
-        trace = read_trace(path, accept_damaged=accept_damaged)
-        beside = measurement.eager
-        eager_path = folder / beside.trace
-        eager_trace = read_trace(eager_path, accept_damaged=accept_damaged)
-        steps, findings = read_passes(eager_path, eager_trace, accept_damaged)
-        times = _step_of(eager_path, steps, run, result, beside.step, accept_damaged)
-        eager = EagerStep(beside.bare_ns, beside.profiled_ns, times)
-        relabel = labels_of_eager(folder, path, trace, result.phase, beside, eager_trace)
-        findings += check_log(beside.profiler_messages)
-    else:
-        # The kernels of a compiled graph are told by their operators, all of them.
-        if known is None:
-            trace = read_for_records(path, accept_damaged=accept_damaged).trace()
-        else:
-            trace = read_trace(path, accept_damaged=accept_damaged)
-        findings = ()
-    steps, found = read_passes(path, trace, accept_damaged, relabel, known)
-    mine = _step_of(path, steps, run, result, measurement.step, accept_damaged)
-    mine = replace(mine, traffic=_traffic(folder, result, measurement))
+    folder, result = known.folder, known.result
+    reading = read(folder / measurement.trace, known, accept_damaged=accept_damaged)
+    times = _pass_of(reading, run, result, measurement.step, accept_damaged)
+    times = replace(times, traffic=_traffic(folder, result, measurement))
     traced = TracedStep(
         position=measurement.position,
         context_len=_context_len(result, measurement),
         bare_ns=measurement.bare_ns,
         profiled_ns=measurement.profiled_ns,
-        times=mine,
-        eager=eager,
+        times=times,
+        eager=_eager(reading, run, result, measurement, accept_damaged),
     )
-    refused = any(finding.code == REFUSED for finding in found)
     findings = (
-        *findings,
-        *found,
-        *missing_graphs(mine.compiled, _graphs_expected(run.model, result)),
-        *(() if refused else _missing_labels(mine, run.model, result)),
+        *_findings(reading, measurement),
+        *_missing(reading, times, run, result),
         *check_unlabelled(result.unlabelled),
         *check_uncounted(result.uncounted),
         *check_log(measurement.profiler_messages),
     )
     return traced, findings
+
+
+def _eager(
+    reading: Reading, run: Run, result: ConfigResult, measurement: Measurement, accept_damaged: bool
+) -> EagerStep | None:
+    """The eager pass beside the replay of a graph."""
+    beside = measurement.eager
+    if beside is None or reading.eager is None:
+        return None
+    times = _pass_of(reading.eager, run, result, beside.step, accept_damaged)
+    return EagerStep(beside.bare_ns, beside.profiled_ns, times)
+
+
+def _findings(reading: Reading, measurement: Measurement) -> tuple[Finding, ...]:
+    """What is odd in the trace of a pass, and of a replay in that of its eager pass before."""
+    eager: tuple[Finding, ...] = ()
+    if measurement.eager is not None and reading.eager is not None:
+        eager = (*reading.eager.findings, *check_log(measurement.eager.profiler_messages))
+    return (*eager, *reading.findings)
+
+
+def _missing(
+    reading: Reading, times: PassTimes, run: Run, result: ConfigResult
+) -> tuple[Finding, ...]:
+    """Compiled graphs and labels that the pass was to have, and has not."""
+    graphs: tuple[Finding, ...] = ()
+    if times.compiled is not None:
+        from qwen3_profile.passes.compiled.read import missing_graphs
+
+        graphs = missing_graphs(times.compiled, _graphs_expected(run.model, result))
+    if reading.source != "label":
+        from qwen3_profile.passes.cuda_graphs.assign import REFUSED
+
+        if any(finding.code == REFUSED for finding in reading.findings):
+            return graphs
+    return (*graphs, *_missing_labels(times, run.model, result))
 
 
 def _traffic(folder: Path, result: ConfigResult, measurement: Measurement) -> Traffic | None:
@@ -197,20 +209,16 @@ def _traffic(folder: Path, result: ConfigResult, measurement: Measurement) -> Tr
     return passes.get(0 if measurement.eager is not None else measurement.position)
 
 
-def _step_of(
-    path: Path,
-    steps: Sequence[StepTimes],
-    run: Run,
-    result: ConfigResult,
-    number: int,
-    accept_damaged: bool,
-) -> StepTimes:
+def _pass_of(
+    reading: Reading, run: Run, result: ConfigResult, number: int, accept_damaged: bool
+) -> PassTimes:
     """The one pass of the result's phase in `ProfilerStep#number`."""
-    mine = [s for s in steps if s.number == number and s.forward.name == result.phase]
+    path, phase = reading.path, result.phase
+    mine = [p for p in reading.passes if p.number == number and p.forward.name == phase]
     if len(mine) != 1:
         raise TraceError(
             str(path),
-            f"holds {len(mine)} {result.phase} passes in step {number}, not one",
+            f"holds {len(mine)} {phase} passes in step {number}, not one",
             "it is not the trace of this run; record the run again",
         )
     if run.device.startswith("cuda") and not mine[0].device_events and not accept_damaged:
@@ -232,7 +240,7 @@ def _graphs_expected(model: ModelFacts, result: ConfigResult) -> int:
 
 
 def _missing_labels(
-    step: StepTimes, model: ModelFacts, result: ConfigResult
+    step: PassTimes, model: ModelFacts, result: ConfigResult
 ) -> tuple[Finding, ...]:
     if result.compiled is not None and not result.labels:
         return ()  # a model that was compiled as a whole writes none

@@ -1,32 +1,68 @@
-"""A path that holds runs or a trace in, its records out, grouped by config and phase. No torch."""
+"""What lies at a path - a run, runs, a trace, ranks, replays - as records, by config and phase.
+
+No torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwen3_profile.errors import ConfigError, TraceError
-from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.passes.known import Capture
+from qwen3_profile.passes.read import read
+from qwen3_profile.records.record import TimingRecord, records_of
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
-from qwen3_profile.trace import read_trace
+
+if TYPE_CHECKING:
+    from qwen3_profile.records.ranks import RankTrace
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What `load` found, one group of records per config and phase.
+
+    ranks: of a folder with the trace of each rank, these; their records are the groups.
+    pair: the trace of replays and that of their capture, where there are such.
+    """
+
+    groups: list[tuple[TimingRecord, ...]]
+    ranks: tuple[RankTrace, ...] = ()
+    pair: tuple[Path, Path] | None = None
+
+
+def load(
+    path: Path, *, config: int | None = None, capture: Path | None = None, accept: bool = False
+) -> Loaded:
+    """All that `path` holds.
+
+    Args:
+        path: a run's folder, a folder of runs, a trace file, ours or not, a folder with the trace
+            of each rank, or with one of replays and one of their capture.
+        config: only the config of this index; None for all.
+        capture: of a trace of replays, the trace of their capture.
+        accept: read what is left of damaged traces.
+
+    Raises:
+        ConfigError: `config` or `capture` of what has none.
+        TraceError: there is no such file, or it is no trace, or holds none.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    pair = find_pair(path, config=config, capture=capture)
+    if pair is not None:
+        return Loaded(by_config(_read_pair(*pair, accept)), pair=pair)
+    ranks = _read_ranks(path, config, accept)
+    if ranks:
+        return Loaded([rank.records for rank in ranks if rank.records], ranks=ranks)
+    return Loaded(read_saved(path, config, accept))
 
 
 def read_saved(
     path: Path, config: int | None = None, accept: bool = False
 ) -> list[tuple[TimingRecord, ...]]:
-    """The records that `path` holds, one group per config and phase.
-
-    Args:
-        path: a run's folder, a folder of runs, or a trace file, ours or not.
-        config: only the config of this index; None for all.
-        accept: read what is left of damaged traces.
-
-    Raises:
-        ConfigError: `config` of a lone trace.
-        TraceError: there is no such file, or it is no trace, or holds none.
-        DamagedTraceError: a trace whose figures would be wrong.
-    """
+    """As `load`, of a run's folder, a folder of runs, or a trace file."""
     folder = path.resolve().parent.parent
     is_raw = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
     if path.is_dir() or is_raw:
@@ -44,24 +80,44 @@ def read_saved(
     return by_config(records or collect_trace(path, accept_damaged=accept))
 
 
-def read_replays(path: Path, capture: Path, accept: bool = False) -> list[tuple[TimingRecord, ...]]:
-    """The records of a trace of graph replays, with the labels or modules of its capture.
+def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:
+    """The records of a trace that came without its run: one per forward pass.
 
     Raises:
-        TraceError: a file is not there or not such a trace.
+        TraceError: not a trace, or one without a forward pass.
         DamagedTraceError: a trace whose figures would be wrong.
     """
-    from qwen3_profile.passes.cuda_graphs.read import (  # for these alone
-        collect_replays,
-        read_captured,
-    )
+    found = records_of(read(path, accept_damaged=accept_damaged))
+    if not found:
+        raise TraceError(
+            str(path),
+            "holds neither labels of qwen3_profile nor nn.Module ranges, which give layers",
+            "--ledger FILE accounts for its device time by the ranges that it has",
+        )
+    return found
 
-    for file in (path, capture):
-        if not file.exists():
-            raise TraceError(str(file), "is not there", "give the traces of replays and capture")
-    captured = read_captured(capture, accept_damaged=accept)
-    trace = read_trace(path, accept_damaged=accept)
-    return by_config(collect_replays(path, trace, captured, accept_damaged=accept))
+
+def find_pair(
+    path: Path, *, config: int | None = None, capture: Path | None = None
+) -> tuple[Path, Path] | None:
+    """The trace of replays and that of their capture, as the caller or a folder with both names
+    them; None where `path` is something else.
+
+    Raises:
+        ConfigError: `capture` or `config` of a folder or file that has none.
+    """
+    if capture is not None:
+        if path.is_dir():
+            raise ConfigError("--capture", "goes with one trace file", "give that of the replays")
+        if config is not None:
+            raise ConfigError("--config", "goes with a run's folder, not with a trace file")
+        return path, capture
+    if not path.is_dir() or find_runs(path):
+        return None
+    from qwen3_profile.passes.cuda_graphs.read import capture_pair
+    from qwen3_profile.records.ranks import trace_files
+
+    return capture_pair(trace_files(path))
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -80,6 +136,25 @@ def by_config(records: Sequence[TimingRecord]) -> list[tuple[TimingRecord, ...]]
     for record in records:
         groups.setdefault((record.config_index, record.phase), []).append(record)
     return [tuple(group) for group in groups.values()]
+
+
+def _read_pair(replay: Path, capture: Path, accept: bool) -> tuple[TimingRecord, ...]:
+    for file in (replay, capture):
+        if not file.exists():
+            raise TraceError(str(file), "is not there", "give the traces of replays and capture")
+    return records_of(read(replay, Capture(capture), accept_damaged=accept))
+
+
+def _read_ranks(path: Path, config: int | None, accept: bool) -> tuple[RankTrace, ...]:
+    """The ranks in a folder of traces that is no run of ours and holds none; else nothing."""
+    if not path.is_dir() or find_runs(path):
+        return ()
+    from qwen3_profile.records.ranks import collect_ranks, trace_files
+
+    files = trace_files(path)
+    if files and config is not None:
+        raise ConfigError("--config", "goes with a run's folder, not with traces of ranks")
+    return collect_ranks(files, accept_damaged=accept) if files else ()
 
 
 def _runs_in(path: Path) -> list[Path]:

@@ -10,11 +10,11 @@ from typing import Any
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.passes.compiled.scopes import FUSED, UNMATCHED, part_name
-from qwen3_profile.passes.pass_times import StepTimes, short_name
+from qwen3_profile.passes.pass_times import PassTimes, short_name
 from qwen3_profile.run_folder.bytes_moved import Moved, per_pass
 
 
-def moved_by_part(times: StepTimes) -> dict[str, Moved]:
+def moved_by_part(times: PassTimes) -> dict[str, Moved]:
     """What each part of all layers moves, a fused kernel counting to its anchor.
 
     A part in which something ran that no counted operation explains, as that of a kernel which
@@ -34,14 +34,14 @@ def moved_by_part(times: StepTimes) -> dict[str, Moved]:
     return found
 
 
-def total_bytes(times: StepTimes) -> int | None:
+def total_bytes(times: PassTimes) -> int | None:
     """What the whole pass moves; None where that of some of it is not known."""
     if times.traffic is None:
         return None
     return sum(moved_by_part(times).values(), Moved()).bytes
 
 
-def known_bytes(times: StepTimes) -> int | None:
+def known_bytes(times: PassTimes) -> int | None:
     """What the whole pass moves at least: the sum over the parts of which it is known; None where
     nothing was counted.
     """
@@ -61,7 +61,7 @@ def row_name(part: Part, forward: Part) -> str | None:
     return labels.OTHER if part.parts or part is forward else short_name(part)
 
 
-def traffic_json(times: StepTimes, steps: int) -> dict[str, Any]:
+def traffic_json(times: PassTimes, steps: int) -> dict[str, Any]:
     """Bytes and operations per forward pass; `times` is the sum of `steps` of them."""
     return {
         "bytes": per_pass(total_bytes(times), steps),

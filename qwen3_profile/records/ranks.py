@@ -1,4 +1,4 @@
-"""A folder of traces in, one of each process of a distributed run; each rank's records out."""
+"""The traces of a distributed run, one of each process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from qwen3_profile.attribution.attribute import union_ns
-from qwen3_profile.attribution.collectives import is_collective
-from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
-from qwen3_profile.passes.label_records import collect_windows
-from qwen3_profile.passes.lone import collect_read_trace
-from qwen3_profile.passes.windows import map_windows
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.passes.read import read
+from qwen3_profile.passes.reading import DeviceTotals
+from qwen3_profile.records.record import TimingRecord, records_of
 from qwen3_profile.system.processes import map_files
-from qwen3_profile.trace import Recording, Trace, TraceInfo
+from qwen3_profile.trace import TraceInfo
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
 _NAMED = tuple(
@@ -31,8 +27,7 @@ class RankTrace:
     """The trace of one process.
 
     rank: as the file says it, else as its name does. world_size: of how many, if the file says so.
-    device_ns, device_events: of all device events, in whatever part. busy_ns: the union of them.
-    nccl_ns: of the kernels of NCCL and RCCL among them.
+    totals: of all device events, in whatever part.
     records: of its forward passes; one of the whole trace where it shows none, by its ranges; none
         where it has no ranges either.
     """
@@ -40,10 +35,7 @@ class RankTrace:
     path: Path
     rank: int
     world_size: int | None
-    device_ns: int
-    device_events: int
-    busy_ns: int
-    nccl_ns: int
+    totals: DeviceTotals
     records: tuple[TimingRecord, ...]
 
 
@@ -82,51 +74,19 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
 def _read_file(accept_damaged: bool, path: Path) -> RankTrace | TraceError | str:
     """The trace of one rank, or why there is none: an error, or a text where it is left out."""
     try:
-        recording = read_for_records(path, accept_damaged=accept_damaged)
+        reading = read(path, accept_damaged=accept_damaged, by_ranges=True)
     except DamagedTraceError as error:
         return error
     except TraceError as error:
         return str(error)
-    if recording.span is None:
+    if reading.is_empty:
         return f"{path}: holds no events of a trace"
     try:
-        return _read(path, _rank(path, recording.info), recording, accept_damaged)
+        rank = _rank(path, reading.info)
     except TraceError as error:
         return error
-
-
-def _read(path: Path, rank: int, recording: Recording, accept_damaged: bool) -> RankTrace:
-    records = collect_windows(path, recording, rank=rank, accept_damaged=accept_damaged)
-    if records:
-        sums = map_windows(recording, lambda trace, _: _device_sums(trace))
-    else:
-        trace = recording.trace()
-        records = collect_read_trace(
-            path, trace, rank=rank, whole=True, accept_damaged=accept_damaged
-        )
-        sums = [_device_sums(trace)]
-    device_ns, device_events, busy_ns, nccl_ns = map(sum, zip(*sums, strict=True))
-    return RankTrace(
-        path=path,
-        rank=rank,
-        world_size=recording.info.world_size,
-        device_ns=device_ns,
-        device_events=device_events,
-        busy_ns=busy_ns,
-        nccl_ns=nccl_ns,
-        records=records,
-    )
-
-
-def _device_sums(trace: Trace) -> tuple[int, int, int, int]:
-    """Duration and number of the device events, the union of them, and the duration of NCCL's."""
-    device = trace.device
-    return (
-        int(device.dur_ns.sum()),
-        len(device),
-        union_ns(device.start_ns, device.end_ns),
-        int(device.dur_ns[is_collective(trace)].sum()),
-    )
+    totals, world_size = reading.totals, reading.info.world_size
+    return RankTrace(path, rank, world_size, totals, records_of(reading, rank))
 
 
 def _rank(path: Path, info: TraceInfo) -> int:

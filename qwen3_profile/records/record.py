@@ -1,31 +1,28 @@
-"""A step's parts and a run's facts in, a `TimingRecord` out; and its JSON, in the user's names."""
+"""Timing records: the times of forward passes with what is known of the run that they are of."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from qwen3_profile.attribution.findings import DAMAGE, Finding
-from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.passes.pass_times import StepTimes, collectives, layers
-from qwen3_profile.records.parts_json import pair_json, split_json
-from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.config import CUDA_GRAPH
+from qwen3_profile.passes.pass_times import PassTimes
+from qwen3_profile.passes.reading import Reading
 from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
-SCHEMA_VERSION = 1
-
 _NS_PER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a record says of the run beside its times; None where a lone trace does not tell.
+    """What a record says of the run beside its times; None where a standalone trace does not tell.
 
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
@@ -66,7 +63,7 @@ class EagerStep:
 
     bare_ns: float
     profiled_ns: float
-    times: StepTimes
+    times: PassTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class TracedStep:
     context_len: int
     bare_ns: int
     profiled_ns: int
-    times: StepTimes
+    times: PassTimes
     eager: EagerStep | None = None
 
 
@@ -104,16 +101,16 @@ class TimingRecord:
     """
 
     id: str
-    timestamp: str
     config_index: int
     run_index: int
     phase: str
-    config: RunConfig | None
-    total_ns: float | None
-    profiled_ns: float | None
-    times: StepTimes
+    times: PassTimes
     findings: tuple[Finding, ...]
     facts: RunFacts
+    timestamp: str = ""
+    config: RunConfig | None = None
+    total_ns: float | None = None
+    profiled_ns: float | None = None
     phase_source: str = "label"
     traced: tuple[TracedStep, ...] = ()
     step_times_ns: tuple[int, ...] = ()
@@ -165,170 +162,63 @@ class TimingRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record under the names of `timing_records.json`; times in seconds."""
-        return {
-            "timestamp": self.timestamp,
-            "batch_size": self.config.batch_size if self.config else None,
-            "input_len": self.config.input_len if self.config else None,
-            "total_time": _seconds(self.total_ns),
-            **split_json(self.times.forward, self.steps),
-            "schema_version": SCHEMA_VERSION,
-            "id": self.id,
-            "run": self.facts.run,
-            "config_index": self.config_index,
-            "run_index": self.run_index,
-            "phase": self.phase,
-            "phase_source": self.phase_source,
-            "steps": self.steps,
-            **_decode_json(self),
-            "profiled_time": _seconds(self.profiled_ns),
-            "disturbance": self.disturbance,
-            "tokens_per_second": self.tokens_per_second,
-            **_step_json(self.times, self.steps),
-            "dtype": self.config.dtype if self.config else None,
-            "num_runs": self.config.num_runs if self.config else None,
-            "warmup_runs": self.config.warmup_runs if self.config else None,
-            "decode_steps": self.config.decode_steps if self.config else None,
-            "cache": self.config.cache if self.config else None,
-            "inputs": self.config.inputs if self.config else None,
-            "tokens": _tokens_json(self),
-            **_eager_json(self),
-            **_facts_json(self.facts),
-            **_compiled_json(self),
-            **_traffic_json(self),
-            "attn_kernel": asdict(attention) if (attention := self.times.attention) else None,
-            "routing": [_routing_json(layer, self.facts.model) for layer in self.routing],
-            "damaged": any(finding.severity == DAMAGE for finding in self.findings),
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        from qwen3_profile.records.record_json import record_json  # only who writes it needs it
+
+        return record_json(self)
 
 
-def _seconds(ns: float | None) -> float | None:
-    return None if ns is None else ns / _NS_PER_S
+def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord, ...]:
+    """A record of each forward pass of a trace that came without its run.
+
+    Each model of the trace is a config of its own, and each of its passes a run.
+
+    Args:
+        rank: of the process that wrote it, where its file does not say so.
+    """
+    if not reading.passes:
+        return ()
+    path, info = reading.path, reading.info
+    facts = RunFacts(
+        run=path.name.partition(".")[0],
+        trace=path.name,
+        device=reading.device,
+        rank=info.rank if rank is None else rank,
+        world_size=info.world_size,
+        execution=CUDA_GRAPH if reading.source == "replay" else None,
+    )
+    # Traces of the same name are common; the time of the first pass tells them apart.
+    unique = f"{path.name}@{info.base_time_ns + reading.passes[0].start_ns}"
+    runs: Counter[int] = Counter()
+    found = []
+    for times, origin in zip(reading.passes, reading.origins, strict=True):
+        mine = replace(facts, model_class=origin.model_class)
+        at = (origin.model, runs[origin.model])
+        one = record_of(unique, *at, times, reading.findings, mine)
+        found.append(replace(one, phase_source=origin.phase_source))
+        runs[origin.model] += 1
+    return tuple(found)
 
 
-def _step_json(times: StepTimes, steps: int) -> dict[str, Any]:
-    """Seconds per forward pass; what is counted in ns or in events is of all `steps` of them."""
-    unit = steps * _NS_PER_S
-    nccl: Counter[str] = Counter()
-    for part in collectives(times.forward):
-        # Ranges of one name may lie in several others.
-        nccl[part.name] += part.own.device_ns
-    return {
-        "cuda_total": times.device_ns / unit,
-        "cuda_busy": times.busy_ns / unit,
-        "cuda_gap": times.gap_ns / unit,
-        "unattributed_cuda": times.unattributed_ns / unit,
-        "nccl_cuda": nccl.total() / unit,
-        "nccl": {name: ns / unit for name, ns in nccl.items()},
-        "unattributed": [asdict(item) for item in times.unattributed],
-        "ledger_ns": {
-            "device_time": times.device_ns,
-            "labels": times.forward.total.device_ns,
-            "unattributed": times.unattributed_ns,
-        },
-        "device_events": times.device_events,
-        "cross_thread_events": times.cross_thread_events,
-    }
+def record_of(
+    unique: str,
+    config_index: int,
+    run_index: int,
+    times: PassTimes,
+    findings: tuple[Finding, ...],
+    facts: RunFacts,
+) -> TimingRecord:
+    """The record of a forward pass of which no more than its trace is known.
 
-
-def _traffic_json(record: TimingRecord) -> dict[str, Any]:
-    """What the operators move, where it was counted."""
-    if record.times.traffic is None:
-        return {}
-    from qwen3_profile.records.part_bytes import traffic_json
-
-    return {"traffic": traffic_json(record.times, record.steps)}
-
-
-def _eager_json(record: TimingRecord) -> dict[str, Any]:
-    """What only replays of graphs have: the eager pass beside them, and what the graph saved."""
-    eager = record.eager
-    if eager is None:
-        return {}
-    from qwen3_profile.records.graph_savings import savings_json
-
-    return {
-        "eager": {
-            "total_time": _seconds(eager.bare_ns),
-            "profiled_time": _seconds(eager.profiled_ns),
-            **split_json(eager.times.forward, record.steps),
-            **_step_json(eager.times, record.steps),
-        },
-        "saved": {
-            "total_time": _seconds(eager.bare_ns - (record.total_ns or 0)),
-            "parts": savings_json(eager.times.forward, record.times.forward, record.steps),
-        },
-    }
-
-
-def _compiled_json(record: TimingRecord) -> dict[str, Any]:
-    compiled = record.times.compiled
-    if compiled is None:
-        return {}
-    from qwen3_profile.records.compiled_json import compiled_json
-
-    return {"compiled": compiled_json(compiled, record.steps)}
-
-
-def _decode_json(record: TimingRecord) -> dict[str, Any]:
-    """What only a generation has: TTFT, or TPOT, every step's bare time and the traced steps."""
-    if not record.traced:
-        generates = record.config is not None and record.config.decode_steps
-        return {"ttft": _seconds(record.total_ns)} if generates else {}
-    return {
-        "tpot": asdict(token_times([ns / _NS_PER_S for ns in record.step_times_ns])),
-        "step_times": [ns / _NS_PER_S for ns in record.step_times_ns],
-        "traced_steps": [_traced_json(step) for step in record.traced],
-    }
-
-
-def _traced_json(step: TracedStep) -> dict[str, Any]:
-    blocks = layers(step.times.forward)
-    return {
-        "position": step.position,
-        "context_len": step.context_len,
-        "total_time": step.bare_ns / _NS_PER_S,
-        "profiled_time": step.profiled_ns / _NS_PER_S,
-        "cuda_total": step.times.device_ns / _NS_PER_S,
-        "cuda_busy": step.times.busy_ns / _NS_PER_S,
-        "cuda_gap": step.times.gap_ns / _NS_PER_S,
-        "layers": [_blocks_json(layer) for layer in blocks],
-    }
-
-
-def _blocks_json(layer: Part) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}")
-        found |= pair_json(block, part.total if part else Times())
-    return found
-
-
-def _tokens_json(record: TimingRecord) -> dict[str, Any] | None:
-    """Real tokens of the input, places that are padding, and the real ones of each sequence."""
-    if record.config is None:
-        return None
-    lengths = record.facts.lengths
-    real = sum(lengths)
-    padded = record.config.batch_size * record.config.input_len - real
-    return {"real": real, "padded": padded, "lengths": list(lengths)}
-
-
-def _routing_json(layer: LayerRouting, model: ModelFacts | None) -> dict[str, Any]:
-    """One layer; random weights route otherwise than trained ones, so each entry says which."""
-    return {
-        **asdict(layer),
-        "imbalance": layer.imbalance,
-        "idle_experts": layer.idle_experts,
-        "weights": model.weights if model else None,
-    }
-
-
-def _facts_json(facts: RunFacts) -> dict[str, Any]:
-    found = asdict(facts)
-    found.pop("run")
-    found.pop("lengths")
-    if facts.model is not None and facts.model.shape is not None:
-        # Of the table of published shapes, and not of a model that was loaded.
-        found["model"]["shape"].pop("sources")
-    return found
+    Args:
+        unique: of the run or the trace; all ids of its records begin with it.
+    """
+    phase = times.forward.name
+    return TimingRecord(
+        id=f"{unique}-c{config_index}-r{run_index}-{phase}",
+        config_index=config_index,
+        run_index=run_index,
+        phase=phase,
+        times=times,
+        findings=findings,
+        facts=facts,
+    )

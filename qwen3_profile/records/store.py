@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from qwen3_profile.errors import OutputError
-from qwen3_profile.records.record import SCHEMA_VERSION, TimingRecord
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.records.summary import Summary, config_id
 from qwen3_profile.system.files import only_writer, write_atomic
 

@@ -23,8 +23,8 @@ from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import read_steps
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.comparisons import render_attention
 from qwen3_profile.views.terminal.tables import attention_name

@@ -14,7 +14,7 @@ from make.commands import Commands, Done
 from make.paths import ROOT
 from make.plain import Plain, plain
 
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 
 RUNS = {

@@ -19,7 +19,7 @@ from qwen3_profile.config import COMPILED, RunConfig
 from qwen3_profile.passes.compiled.kernel_times import compiled_times
 from qwen3_profile.passes.compiled.match import match_kernels
 from qwen3_profile.passes.compiled.scopes import place_kernels
-from qwen3_profile.passes.pass_times import StepTimes, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, read_steps
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
@@ -88,7 +88,7 @@ def passed(names: Sequence[str], *more: str, cuda: bool = True) -> list[str]:
     return [step(0, 0, 5000), label("prefill", 5, 4000), *graph_call, *more]
 
 
-def split_compiled(events: Sequence[str], *graphs: CompiledGraph) -> StepTimes:
+def split_compiled(events: Sequence[str], *graphs: CompiledGraph) -> PassTimes:
     """The one step of a trace whose kernels were launched one by one."""
     trace = read(*events)
     calls = match_kernels(trace, graphs)

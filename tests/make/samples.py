@@ -9,7 +9,7 @@ from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.config import RunConfig
 from qwen3_profile.measure.model.published_shapes import PUBLISHED
-from qwen3_profile.passes.pass_times import StepTimes, merge_steps, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, merge_passes, read_steps
 from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.run_json import (
@@ -73,7 +73,7 @@ def facts(num_layers: int, *, cuda: bool = True) -> RunFacts:
 
 def step_times(
     num_layers: int, *, cuda: bool = True, leaf_ns: int = LEAF_NS, phase: str = "prefill"
-) -> StepTimes:
+) -> PassTimes:
     (step,) = read_steps(split(*forward_pass(num_layers, cuda=cuda, leaf_ns=leaf_ns, phase=phase)))
     return step
 
@@ -158,7 +158,7 @@ def decode_record(
         config=config,
         total_ns=sum(step_times_ns) / len(step_times_ns),
         profiled_ns=sum(step.profiled_ns for step in traced) / len(traced),
-        times=merge_steps([step.times for step in traced]),
+        times=merge_passes([step.times for step in traced]),
         traced=traced,
         step_times_ns=step_times_ns,
     )

@@ -27,8 +27,8 @@ from make.kineto import (
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
-from qwen3_profile.passes.compiled.read import attribute_compiled, missing_graphs, read_compiled
-from qwen3_profile.passes.pass_times import StepTimes, read_steps
+from qwen3_profile.passes.compiled.read import attribute_compiled, load_compiled, missing_graphs
+from qwen3_profile.passes.pass_times import PassTimes, read_steps
 from qwen3_profile.run_folder.provenance import CompiledGraph, write_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 from qwen3_profile.trace import read_trace
@@ -75,17 +75,17 @@ def ran(graph: CompiledGraph = LAYERS) -> list[str]:
 
 def split(
     folder: Path, events: list[str], graphs: Sequence[CompiledGraph] = (LAYERS,)
-) -> tuple[StepTimes, tuple[Finding, ...]]:
+) -> tuple[PassTimes, tuple[Finding, ...]]:
     write(folder / "reference.json", document(*one_by_one(graphs)))
     write_provenance(folder / "p.json", tuple(graphs))
     path = write(folder / "replay.json", document(*events))
-    known = read_compiled(folder, COMPILED, "decode", accept=False)
+    known = load_compiled(folder, COMPILED, "decode", accept=False)
     matched = attribute_compiled(path, read_trace(path), known)
     (one,) = read_steps(matched.found, matched.times)
     return one, matched.findings
 
 
-def rows(times: StepTimes) -> dict[str, int]:
+def rows(times: PassTimes) -> dict[str, int]:
     return {"/".join(p): part.own.device_ns for p, part in times.forward.walk()}
 
 
@@ -192,7 +192,7 @@ def test_a_reference_that_does_not_match_gives_nothing(tmp_path: Path) -> None:
     write(tmp_path / "reference.json", document(*one_by_one()))
     write_provenance(tmp_path / "p.json", (other,))
     path = write(tmp_path / "replay.json", document(*replayed(replay(ran()))))
-    known = read_compiled(tmp_path, COMPILED, "decode", accept=False)
+    known = load_compiled(tmp_path, COMPILED, "decode", accept=False)
     matched = attribute_compiled(path, read_trace(path), known)
     (one,) = read_steps(matched.found, matched.times)
     assert rows(one)["decode/graph_replay"] == 6 * KERNEL_NS
@@ -212,7 +212,7 @@ def test_a_provenance_that_cannot_be_read(tmp_path: Path, text: bytes | None, to
     if text is not None:
         (tmp_path / "p.json").write_bytes(text)
     with pytest.raises(TraceError, match=r"p\.json") as error:
-        read_compiled(tmp_path, COMPILED, "prefill", accept=False)
+        load_compiled(tmp_path, COMPILED, "prefill", accept=False)
     assert told in str(error.value)
 
 

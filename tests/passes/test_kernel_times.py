@@ -10,13 +10,13 @@ from make.kineto import cpu_op, kernel, label, launch, step
 
 from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, bounds
 from qwen3_profile.passes.compiled.scopes import scope_names
-from qwen3_profile.passes.pass_times import StepTimes, merge_steps
+from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
 
 NAMES = [each.name for each in LAYERS.kernels]
 
 
-def rows(times: StepTimes) -> dict[str, int]:
+def rows(times: PassTimes) -> dict[str, int]:
     return {"/".join(p): part.total.device_ns for p, part in times.forward.walk()}
 
 
@@ -88,7 +88,7 @@ def test_a_layer_that_was_compiled_by_itself_is_the_one_whose_label_is_open() ->
 
 def test_steps_are_merged_row_by_row() -> None:
     one = split_compiled(passed(NAMES), LAYERS)
-    both = merge_steps([one, one]).compiled
+    both = merge_passes([one, one]).compiled
     assert one.compiled is not None
     assert both is not None
     assert (both.graphs, both.calls) == (2, 12)

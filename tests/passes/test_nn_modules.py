@@ -19,10 +19,10 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
-from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.nn_modules.passes import read_phase
 from qwen3_profile.passes.nn_modules.scopes import ModuleScopes, build_module_scopes
-from qwen3_profile.passes.pass_times import StepTimes, layers, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace
 
@@ -75,14 +75,14 @@ class Writer:
         return read(*self.events)
 
 
-def found(*trees: Tree) -> tuple[ModuleScopes, tuple[StepTimes, ...]]:
+def found(*trees: Tree) -> tuple[ModuleScopes, tuple[PassTimes, ...]]:
     writer = Writer()
     for tree in trees:
         writer.call(tree)
     return passes_of(writer.trace())
 
 
-def passes_of(trace: Trace) -> tuple[ModuleScopes, tuple[StepTimes, ...]]:
+def passes_of(trace: Trace) -> tuple[ModuleScopes, tuple[PassTimes, ...]]:
     modules = build_module_scopes(trace)
     assert modules is not None
     steps = read_steps(attribute(trace, modules.scopes, modules.steps))

@@ -11,8 +11,8 @@ from make.samples import run as sample_run
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import EXIT_DAMAGED, DamagedTraceError, TraceError
-from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run
 
 WORK = [launch(1, 5, 6), kernel(1, 10, 20), launch(2, 55, 56), kernel(2, 60, 75)]

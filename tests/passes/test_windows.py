@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from long_trace import write_trace
@@ -13,8 +12,10 @@ from make.kineto import document, driver, host, kernel, label, launch, step, wri
 
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.passes import lone, windows
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.passes import windows
+from qwen3_profile.passes.read import read
+from qwen3_profile.records import record
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.ranks import collect_ranks
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.system import processes as forks
@@ -59,9 +60,8 @@ ODD = {
 
 def records_of(path: Path) -> tuple[tuple[TimingRecord, ...], bool]:
     """The records, and whether the trace was looked at as a whole for them."""
-    whole = mock.Mock(side_effect=lone.collect_read_trace)
-    with mock.patch.object(lone, "collect_read_trace", whole):
-        return collect_trace(path, accept_damaged=True), whole.called
+    reading = read(path, accept_damaged=True)
+    return record.records_of(reading), reading.attribution is not None
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
-from qwen3_profile.passes.lone import collect_trace
 from qwen3_profile.passes.pass_times import collectives, read_steps
-from qwen3_profile.passes.ranges import collect_whole
+from qwen3_profile.passes.ranges import read_ranges
+from qwen3_profile.passes.reading import DeviceTotals
 from qwen3_profile.records.ledger import make_ledger
+from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
-from qwen3_profile.records.record import RunFacts, TimingRecord
+from qwen3_profile.records.record import TimingRecord, records_of
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.terminal.ranks import render_ranks
 
@@ -234,9 +235,9 @@ def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
     mine = [text for text in events if '"name": "prefill"' not in text]
     trace = read(*mine)
     ledger = make_ledger(trace)
-    found = collect_whole(Path("t.json"), trace, RunFacts(run="t", trace="t.json"), ())
-    assert len(found) == bool(ledger.rows)
-    for one in found:
+    found = read_ranges(Path("t.json"), trace, ())
+    assert (found is not None) == bool(ledger.rows)
+    for one in records_of(found) if found else ():
         assert one.times.balances
         assert one.times.device_ns == ledger.device_time_ns
         assert one.times.unattributed_ns == sum(each.ns for each in ledger.unattributed)
@@ -246,11 +247,11 @@ def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
 
 
 def render_spread_of(record: TimingRecord) -> str:
-    rank = RankTrace(Path("t.json"), 0, None, 0, 0, 0, 0, (record,))
+    rank = RankTrace(Path("t.json"), 0, None, DeviceTotals(0, 0, 0, 0), (record,))
     return render_ranks((rank, rank))
 
 
-def test_a_lone_trace_without_passes_is_refused(tmp_path: Path) -> None:
+def test_a_standalone_trace_without_passes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="--ledger FILE"):
         collect_trace(write(tmp_path / "t.json", document(*training_events(1_000_000))))
 

@@ -20,12 +20,12 @@ from make.samples import decode_record, facts, lone_record, record, training_rec
 
 from qwen3_profile.attribution.findings import WARNING, Finding
 from qwen3_profile.label_parts import required_parts
-from qwen3_profile.passes.pass_times import StepTimes, Unattributed, layers, read_steps, short_name
+from qwen3_profile.passes.pass_times import PassTimes, Unattributed, layers, read_steps, short_name
 
 # --- steps --------------------------------------------------------------------------------------
 
 
-def one_step(*events: str) -> StepTimes:
+def one_step(*events: str) -> PassTimes:
     (found,) = read_steps(split(*events))
     return found
 

@@ -20,7 +20,7 @@ from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
 from qwen3_profile.measure.model.load import load_model
-from qwen3_profile.passes.pass_times import merge_steps
+from qwen3_profile.passes.pass_times import merge_passes
 from qwen3_profile.run_folder.bytes_moved import (
     Moved,
     Traffic,
@@ -80,7 +80,7 @@ def test_several_passes_move_their_sum_if_all_are_known() -> None:
     assert merge_traffic([ONE, None]) is None
     assert merge_traffic([]) is None
     times = replace(record().times, traffic=ONE)
-    merged = merge_steps([times, times]).traffic
+    merged = merge_passes([times, times]).traffic
     assert merged is not None
     assert merged.total == Moved(6, 260)
 

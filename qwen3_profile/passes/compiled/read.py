@@ -1,4 +1,4 @@
-"""A trace of compiled passes and their provenance in; the attribution with each kernel's parts out.
+"""The passes of a trace that were compiled: each kernel by the parts that it computes.
 
 Kernels that were launched one by one are matched with the provenance by their calls on the host.
 Those of a replayed CUDA graph have none: they are matched with a pass of the same graph that was
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile.attribution.attribute import Attribution, attribute, is_graph_launch
-from qwen3_profile.attribution.findings import WARNING, Finding
+from qwen3_profile.attribution.checks import check_trace
+from qwen3_profile.attribution.findings import WARNING, Finding, refuse_damage
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.compiled.kernel_times import (
     CompiledTimes,
@@ -29,6 +30,8 @@ from qwen3_profile.passes.compiled.match import GraphCall, match_kernels
 from qwen3_profile.passes.compiled.scopes import UNMATCHED, PlacedCall, place_kernels
 from qwen3_profile.passes.cuda_graphs.assign import Replay, find_places, find_replays, label_each
 from qwen3_profile.passes.cuda_graphs.reference import Reference, step_reference
+from qwen3_profile.passes.labelled import split_reading
+from qwen3_profile.passes.reading import Reading
 from qwen3_profile.run_folder.provenance import CompiledGraph, read_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 from qwen3_profile.trace import Trace, read_trace
@@ -77,7 +80,7 @@ class Matched:
     findings: tuple[Finding, ...]
 
 
-def read_compiled(folder: Path, compiled: Compiled, phase: str, *, accept: bool) -> CompiledPass:
+def load_compiled(folder: Path, compiled: Compiled, phase: str, *, accept: bool) -> CompiledPass:
     """Reads the provenance of a config and, where its passes replay graphs, their reference.
 
     Args:
@@ -91,6 +94,23 @@ def read_compiled(folder: Path, compiled: Compiled, phase: str, *, accept: bool)
     name = compiled.references.get(phase)
     reference = _read_reference(folder / name, graphs, accept) if name else None
     return CompiledPass(graphs, reference)
+
+
+def read_compiled(
+    path: Path, trace: Trace, compiled: CompiledPass, *, accept_damaged: bool = False
+) -> Reading:
+    """The compiled passes of a trace.
+
+    Raises:
+        DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
+    """
+    matched = attribute_compiled(path, trace, compiled)
+    findings = (*check_trace(matched.found), *matched.findings)
+    if not accept_damaged:
+        refuse_damage(str(path), findings)
+    return split_reading(
+        path, "compiled", matched.found, matched.ranges, findings, compiled=matched.times
+    )
 
 
 def attribute_compiled(path: Path, trace: Trace, compiled: CompiledPass) -> Matched:

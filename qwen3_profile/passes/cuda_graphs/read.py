@@ -1,4 +1,4 @@
-"""The trace of a graph's replays and that of its capture in, records of the replays out.
+"""The passes of a trace of graph replays, by the trace of their capture.
 
     export decode_replay.json.gz --capture decode_capture.json.gz
 
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import Attribution, attribute, is_graph_launch
+from qwen3_profile.attribution.attribute import attribute, is_graph_launch
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import refuse_damage
 from qwen3_profile.attribution.scopes import (
@@ -30,7 +30,6 @@ from qwen3_profile.attribution.scopes import (
     select_labels,
 )
 from qwen3_profile.attribution.selection import select
-from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.passes.cuda_graphs.assign import Relabel, label_replays
 from qwen3_profile.passes.cuda_graphs.reference import (
@@ -40,10 +39,10 @@ from qwen3_profile.passes.cuda_graphs.reference import (
     step_reference,
 )
 from qwen3_profile.passes.nn_modules.passes import NO_PHASE_SOURCE, read_phase
-from qwen3_profile.passes.nn_modules.read import outside_passes, trace_facts, unique_name
+from qwen3_profile.passes.nn_modules.read import outside_passes
 from qwen3_profile.passes.nn_modules.scopes import build_module_scopes
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.passes.reading import Origin, Reading, reading_of
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.trace.columns import Bool, Category
 from qwen3_profile.trace.launch_args import event_names, read_geometry
@@ -115,62 +114,30 @@ def references_in(path: Path, trace: Trace, scopes: ScopeTree) -> tuple[Referenc
     return found
 
 
-def collect_replays(
+def read_replays(
     path: Path, trace: Trace, captured: Captured, *, accept_damaged: bool = False
-) -> tuple[TimingRecord, ...]:
-    """The records of the forward passes in a trace of replays, with the parts of the capture.
+) -> Reading:
+    """The forward passes in a trace of replays, with the parts of the capture.
 
     Raises:
         TraceError: nothing in it is the replay of a graph.
-        DamagedTraceError: a trace whose figures would be wrong.
+        DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
     """
     passes = _find_passes(path, trace, captured.references)
     found = attribute(trace, _scopes(passes), _steps(trace, passes))
     findings = check_trace(found)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    geometry = read_geometry(path, trace)
-    labelled, told = label_replays(found, geometry, captured.references)
+    labelled, told = label_replays(found, read_geometry(path, trace), captured.references)
     times = read_steps(labelled)
-    if len(times) != len(passes) or not all(step.balances for step in times):
+    if len(times) != len(passes) or not all(each.balances for each in times):
         raise DamagedTraceError(
             str(path), "its replays give no forward passes", "account for it with --ledger"
         )
-    facts = replace(
-        trace_facts(path, trace), execution=CUDA_GRAPH, model_class=captured.model_class
-    )
     outside = outside_passes(labelled)
     findings = (*findings, *told, *((outside,) if outside else ()))
-    unique = unique_name(path, trace.info, times)
-    return tuple(
-        TimingRecord(
-            id=f"{unique}-c0-r{index}-{each.phase}",
-            timestamp="",
-            config_index=0,
-            run_index=index,
-            phase=each.phase,
-            config=None,
-            total_ns=None,
-            profiled_ns=None,
-            times=step,
-            findings=findings,
-            facts=facts,
-            phase_source=each.source,
-        )
-        for index, (each, step) in enumerate(zip(passes, times, strict=True))
-    )
-
-
-def attribute_replays(path: Path, trace: Trace, captured: Captured) -> tuple[Attribution, int]:
-    """What the records of a trace of replays are sums of.
-
-    Returns:
-        The attribution, and how many of its scopes lie on a time line: the first ones, the passes.
-    """
-    passes = _find_passes(path, trace, captured.references)
-    found = attribute(trace, _scopes(passes), _steps(trace, passes))
-    labelled, _ = label_replays(found, read_geometry(path, trace), captured.references)
-    return labelled, len(found.scopes)
+    origins = [Origin(each.source, model_class=captured.model_class) for each in passes]
+    return reading_of(path, "replay", labelled, len(found.scopes), times, findings, origins)
 
 
 def ledger_of_replays(

@@ -1,9 +1,8 @@
-"""A trace that another program recorded with stacks in, one timing record per forward pass out."""
+"""The passes of a trace that another program recorded with stacks: its calls of nn.Modules."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,27 +10,21 @@ from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.passes.pass_times import StepTimes, read_steps
-from qwen3_profile.records.record import RunFacts, TimingRecord
-from qwen3_profile.trace import Trace, TraceInfo
-from qwen3_profile.trace.columns import occurring
+from qwen3_profile.passes.pass_times import read_steps
+from qwen3_profile.passes.reading import Origin, Reading, reading_of
+from qwen3_profile.trace import Trace
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.nn_modules.block_parts import Instance
     from qwen3_profile.passes.nn_modules.passes import Pass
-    from qwen3_profile.passes.nn_modules.scopes import ModuleScopes
 
 
-def collect_modules(
-    path: Path, trace: Trace, facts: RunFacts, findings: tuple[Finding, ...]
-) -> tuple[TimingRecord, ...]:
-    """The records of the forward passes that the trace's module calls show; none without such.
-
-    Each model of the trace is a config of its own, and each of its passes a run.
+def read_modules(path: Path, trace: Trace, findings: tuple[Finding, ...]) -> Reading | None:
+    """The forward passes that the trace's module calls show; None without such calls.
 
     Args:
-        facts: what the trace says of its run; goes into each record.
-        findings: what is odd in the trace; goes into each record.
+        path: names the trace.
+        findings: what is odd in the trace.
 
     Raises:
         DamagedTraceError: the passes cannot be told apart, so that no sum would be right.
@@ -42,95 +35,30 @@ def collect_modules(
 
     modules = build_module_scopes(trace)
     if modules is None:
-        return ()
-    attribution, _ = _attribute(trace, modules)
-    steps = read_steps(attribution)
-    if len(steps) != len(modules.passes) or not all(step.balances for step in steps):
+        return None
+    attribution = split_collectives(attribute(trace, modules.scopes, modules.steps))
+    passes = read_steps(attribution)
+    if len(passes) != len(modules.passes) or not all(each.balances for each in passes):
         raise DamagedTraceError(
             str(path), "its nn.Module ranges do not nest, so they give no forward passes",
             "account for its device time with --ledger",
         )  # fmt: skip
-    findings += tuple(
-        finding for finding in (outside_passes(attribution), _crossing(attribution)) if finding
-    )
-    unique = unique_name(path, trace.info, steps)
-    return _records(unique, facts, modules.passes, steps, findings)
+    told = (outside_passes(attribution), _crossing(attribution))
+    findings += tuple(finding for finding in told if finding)
+    ranges, origins = len(modules.scopes), _origins(modules.passes)
+    return reading_of(path, "module", attribution, ranges, passes, findings, origins)
 
 
-def attribute_modules(trace: Trace) -> tuple[Attribution, int] | None:
-    """What the records of a trace with nn.Module ranges are sums of; None where it has no such.
-
-    Returns:
-        The attribution, and how many of its scopes are ranges of the trace: the first ones.
-    """
-    from qwen3_profile.passes.nn_modules.scopes import build_module_scopes
-
-    modules = build_module_scopes(trace)
-    return None if modules is None else _attribute(trace, modules)
-
-
-def _attribute(trace: Trace, modules: ModuleScopes) -> tuple[Attribution, int]:
-    ranges = attribute(trace, modules.scopes, modules.steps)
-    return split_collectives(ranges), len(ranges.scopes)
-
-
-def _records(
-    unique: str,
-    facts: RunFacts,
-    passes: Sequence[Pass],
-    steps: Sequence[StepTimes],
-    findings: tuple[Finding, ...],
-) -> tuple[TimingRecord, ...]:
+def _origins(passes: Sequence[Pass]) -> tuple[Origin, ...]:
     models: dict[Instance, int] = {}
-    runs: dict[Instance, int] = {}
-    found = []
-    for item, step in zip(passes, steps, strict=True):
-        config = models.setdefault(item.model, len(models))
-        run = runs[item.model] = runs.get(item.model, -1) + 1
-        found.append(
-            TimingRecord(
-                id=f"{unique}-c{config}-r{run}-{item.phase}",
-                timestamp="",
-                config_index=config,
-                run_index=run,
-                phase=item.phase,
-                config=None,
-                total_ns=None,
-                profiled_ns=None,
-                times=step,
-                findings=findings,
-                facts=replace(facts, model_class=item.model[0]),
-                phase_source=item.phase_source,
-            )
+    return tuple(
+        Origin(
+            phase_source=each.phase_source,
+            model=models.setdefault(each.model, len(models)),
+            model_class=each.model[0],
         )
-    return tuple(found)
-
-
-def unique_name(path: Path, info: TraceInfo, steps: Sequence[StepTimes]) -> str:
-    """Traces of the same name are common; the time of the first step tells them apart."""
-    return f"{path.name}@{info.base_time_ns + steps[0].start_ns}"
-
-
-def trace_facts(path: Path, trace: Trace) -> RunFacts:
-    """What a lone trace says of the run that wrote it."""
-    return RunFacts(
-        run=path.name.partition(".")[0],
-        trace=path.name,
-        device=", ".join(_used_devices(trace)) or None,
-        rank=trace.info.rank,
-        world_size=trace.info.world_size,
+        for each in passes
     )
-
-
-def _used_devices(trace: Trace) -> tuple[str, ...]:
-    """The names of the devices that worked; a trace lists all that its host has."""
-    names = trace.info.devices
-    if not len(trace.device):
-        return tuple(dict.fromkeys(filter(None, names)))
-    pids = sorted({trace.tracks[track].pid for track in occurring(trace.device.track).tolist()})
-    used = [int(pid) for pid in pids if pid.isascii() and pid.isdecimal() and len(pid) < 6]
-    known = [names[number] for number in used if number < len(names)]
-    return tuple(dict.fromkeys(filter(None, known or names)))
 
 
 def outside_passes(attribution: Attribution) -> Finding | None:

@@ -1,6 +1,6 @@
 """Builds the report on records, from them and the place that they were read from.
 
-    page = build_report(Path("traces/run1"), read_saved(Path("traces/run1")))
+    page = build_report(Path("traces/run1"), load(Path("traces/run1")))
 
 A run that is being measured adds its configs one by one, and asks for the page after each:
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from qwen3_profile.analysis.median_pass import shown_record
 from qwen3_profile.errors import TraceError
-from qwen3_profile.passes.cuda_graphs.read import attribute_replays, read_captured
-from qwen3_profile.passes.labelled import attribute_measured
-from qwen3_profile.records.load import by_config, find_runs
+from qwen3_profile.passes.known import Capture, MeasuredConfig
+from qwen3_profile.passes.read import Needs, read
+from qwen3_profile.records.load import Loaded, by_config, find_runs
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE
@@ -27,7 +27,6 @@ from qwen3_profile.run_folder.run_json import (
     Run,
     read_run,
 )
-from qwen3_profile.trace import read_trace
 from qwen3_profile.views.report.page import render_page
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
@@ -35,55 +34,50 @@ from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 Group = Sequence[TimingRecord]
 
 
-def build_report(path: Path, groups: Sequence[Group]) -> str:
-    """The page on what `read_saved(path)` gave.
+def build_report(path: Path, loaded: Loaded) -> str:
+    """The page on what `load(path)` gave; ranks can be chosen one by one.
 
     Raises:
         TraceError: a raw trace is no longer what it was when the records were made.
         OutputError: there are too many configs for one page.
     """
+    if loaded.pair is not None:
+        return render_page(_replayed_configs(*loaded.pair, loaded.groups))
+    if loaded.ranks:
+        return render_page(_rank_configs(loaded.ranks))
     runs = [(folder, read_run(folder)) for folder in _runs_of(path)]
-    configs = []
-    for group in groups:
-        shown = shown_record(group)
-        of_run = next(((f, run) for f, run in runs if shown.id.startswith(f"{run.id}-c")), None)
-        if of_run is not None:
-            configs.append(measured_config(*of_run, group))
-        else:
-            configs.append(gather(group, read_shown_pass(path, shown)))
-    return render_page(configs)
+    return render_page([_config(path, runs, group) for group in loaded.groups])
 
 
-def build_rank_report(ranks: Sequence[RankTrace]) -> str:
-    """The page on the ranks of a distributed run, which can be chosen one by one."""
-    configs = [
+def _config(path: Path, runs: Sequence[tuple[Path, Run]], group: Group) -> Config:
+    """What the page shows of a group of records, which may be of one of the runs."""
+    shown = shown_record(group)
+    for folder, run in runs:
+        if shown.id.startswith(f"{run.id}-c"):
+            return measured_config(folder, run, group)
+    return gather(group, read_shown_pass(path, shown))
+
+
+def _rank_configs(ranks: Sequence[RankTrace]) -> list[Config]:
+    return [
         gather(group, read_shown_pass(rank.path, shown_record(group)))
         for rank in ranks
         for group in by_config(rank.records)
     ]
-    return render_page(configs)
 
 
-def build_replay_report(
-    path: Path, capture: Path, groups: Sequence[Group], *, accept_damaged: bool = False
-) -> str:
-    """The page on what `read_replays(path, capture)` gave."""
-    captured = read_captured(capture, accept_damaged=accept_damaged)
-    attributed = attribute_replays(path, read_trace(path, accept_damaged=True), captured)
-    shown = (shown_record(group) for group in groups)
-    configs = [
-        gather(group, shown_pass(path, record, *attributed))
-        for group, record in zip(groups, shown, strict=True)
-    ]
-    return render_page(configs)
+def _replayed_configs(path: Path, capture: Path, groups: Sequence[Group]) -> list[Config]:
+    # What is damaged was refused, or accepted, when the records were made.
+    reading = read(path, Capture(capture), accept_damaged=True, needs=Needs.OPERATORS)
+    return [gather(group, shown_pass(reading, shown_record(group))) for group in groups]
 
 
 def measured_config(folder: Path, run: Run, records: Group) -> Config:
     """One config of a run, with what the raw trace of the pass that is shown adds."""
     shown = shown_record(records)
     result, measurement = _measurement_of(run, shown)
-    attributed = attribute_measured(folder, result, measurement)
-    return gather(records, shown_pass(folder / measurement.trace, shown, *attributed))
+    known = MeasuredConfig(folder, result)
+    return gather(records, read_shown_pass(folder / measurement.trace, shown, known))
 
 
 def report_path(path: Path) -> Path:

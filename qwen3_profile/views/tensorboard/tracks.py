@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count, zip_longest
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ import msgspec
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, attribute
-from qwen3_profile.attribution.scopes import NO_SCOPE, build_scopes, select_labels
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.errors import TraceError
-from qwen3_profile.passes.cuda_graphs.assign import Relabel
-from qwen3_profile.trace import Track, read_trace
+from qwen3_profile.passes.known import Known
+from qwen3_profile.passes.read import Needs, read
+from qwen3_profile.trace import Track
 from qwen3_profile.views.tensorboard.nesting import lanes
 from qwen3_profile.views.tensorboard.raw_events import RawEvent
 
@@ -41,16 +42,16 @@ _MODULE_SORT_INDEX = 2**29 - 1
 
 
 def device_tracks(
-    paths: Sequence[Path], base_time_ns: int, relabels: Sequence[Relabel | None] = ()
+    paths: Sequence[Path], base_time_ns: int, known: Known | None = None
 ) -> Iterator[bytes]:
     """The JSON texts of the events of these tracks, and of the tracks' names.
 
     Args:
         paths: raw traces; of one without labels or without device events there is less.
         base_time_ns: what the times of the result count from.
-        relabels: of each trace that replays graphs, what gives their events the captured labels.
+        known: of the traces, by their run.
     """
-    found = (_attributed(path, relabel) for path, relabel in zip_longest(paths, relabels))
+    found = (_attributed(path, known) for path in paths)
     attributions = [each for each in found if each is not None]
     places = _Places({stream for each in attributions for stream in _streams(each).values()})
     for attribution in attributions:
@@ -111,11 +112,9 @@ def module_track(event: RawEvent, said: set[bytes]) -> Iterator[bytes]:
         )
 
 
-def _attributed(path: Path, relabel: Relabel | None) -> Attribution | None:
+def _attributed(path: Path, known: Known | None) -> Attribution | None:
     try:
-        trace = read_trace(path)
-        found = attribute(trace, build_scopes(trace, select_labels(trace), name_gaps=False))
-        return found if relabel is None else relabel(found)[0]
+        return read(path, known, needs=Needs.LABELS).attribution
     except TraceError:
         # The normaliser mends text that is no JSON; such a trace is shown without.
         return None

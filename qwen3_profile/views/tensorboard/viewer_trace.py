@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ import msgspec
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
-from qwen3_profile.passes.cuda_graphs.assign import Relabel
+from qwen3_profile.passes.known import Known, MeasuredConfig
+from qwen3_profile.run_folder.run_json import ConfigResult
+from qwen3_profile.system.files import write_atomic
 from qwen3_profile.views.tensorboard.raw_events import BASE_KEY, EVENTS_KEY, RawFile, read_raw
 from qwen3_profile.views.tensorboard.rewrite import normalise
 from qwen3_profile.views.tensorboard.tracks import device_tracks
@@ -26,13 +31,25 @@ def trace_name(worker: str, time_ns: int) -> str:
     return f"{worker}.{time_ns}.pt.trace.json.gz"
 
 
-def normalised_trace(paths: Sequence[Path], relabels: Sequence[Relabel | None] = ()) -> bytes:
+def write_viewer_trace(folder: Path, result: ConfigResult) -> ConfigResult:
+    """Writes the trace of one config of a run; in place last, for viewers read it but once.
+
+    Returns the result, with the trace's name in it.
+    """
+    paths = [folder / measurement.trace for measurement in result.measurements]
+    data = normalised_trace(paths, MeasuredConfig(folder, result))
+    name = trace_name(result.worker, time.time_ns())
+    write_atomic(folder / name, gzip.compress(data, compresslevel=6))
+    return replace(result, trace=name)
+
+
+def normalised_trace(paths: Sequence[Path], known: Known | None = None) -> bytes:
     """The JSON text of one trace of all `paths`, as `normalise` describes it.
 
     Args:
         paths: the raw files of one config, `.json` or `.json.gz`: one session of torch.profiler
             each, of one process, in the order in which they were recorded.
-        relabels: of each that replays graphs, what gives their events the captured labels.
+        known: of them, by their run.
 
     Raises:
         TraceError: a file is no trace or a damaged one, or the result is not what the viewers
@@ -42,7 +59,7 @@ def normalised_trace(paths: Sequence[Path], relabels: Sequence[Relabel | None] =
         raise ValueError("no raw file given")
     files = [read_raw(path) for path in paths]
     result = normalise(files)
-    drawn = device_tracks(paths, result.base_time_ns, relabels)
+    drawn = device_tracks(paths, result.base_time_ns, known)
     text = _document(_header(files, result.base_time_ns), chain(result.events, drawn))
     _check(text, ", ".join(str(path) for path in paths))
     return text

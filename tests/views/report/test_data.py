@@ -37,10 +37,9 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import OutputError, TraceError
-from qwen3_profile.passes.labelled import attribute_labels
-from qwen3_profile.passes.lone import collect_trace
+from qwen3_profile.passes.labelled import read_labels
 from qwen3_profile.passes.pass_times import read_steps
-from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.load import collect_trace, load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
 from qwen3_profile.views.report.build import build_report, report_path
@@ -78,7 +77,7 @@ def lone(*events: str) -> tuple[TimingRecord, ShownPass]:
     """The record of a trace of one pass, and what its trace adds."""
     (times,) = read_steps(split(*events))
     found = replace(lone_record(), phase=times.forward.name, times=times)
-    return found, shown_pass(Path("trace.json"), found, *attribute_labels(read(*events)))
+    return found, shown_pass(read_labels(Path("trace.json"), read(*events)), found)
 
 
 def config_of(*events: str) -> Config:
@@ -454,7 +453,7 @@ def test_traces_of_other_programs(name: str) -> None:
         pytest.skip("needs ../shared/traces")
     found, trace = shown(path)
     assert_kernels_add_up(found, trace)
-    assert len(build_report(path, read_saved(path)).encode()) < MOST_BYTES
+    assert len(build_report(path, load(path)).encode()) < MOST_BYTES
 
 
 @pytest.mark.parametrize("phase", ["decode", "prefill"])

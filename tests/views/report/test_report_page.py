@@ -20,8 +20,7 @@ from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
-from qwen3_profile.passes.lone import collect_trace
-from qwen3_profile.records.load import read_saved
+from qwen3_profile.records.load import collect_trace, load, read_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.build import build_report
 from qwen3_profile.views.report.page import render_page
@@ -72,7 +71,7 @@ def pages(folder: Path, decode: Sample, finished: Done) -> dict[str, str]:
     run = finished.cwd / "traces/run1"
     return {
         "decode": decode.address,
-        "experts": put(folder, "experts", build_report(EXPERTS, read_saved(EXPERTS))),
+        "experts": put(folder, "experts", build_report(EXPERTS, load(EXPERTS))),
         "cpu": (run / "report.html").as_uri(),
         "sweep": put(folder, "sweep", render_page([gather(group, None) for group in sweep()])),
     }

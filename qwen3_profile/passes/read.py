@@ -1,0 +1,107 @@
+"""Reads one trace: the only place that knows which kinds of trace there are."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from pathlib import Path
+
+from qwen3_profile.attribution.selection import read_for_records
+from qwen3_profile.passes.known import Capture, Known, MeasuredConfig
+from qwen3_profile.passes.labelled import read_label_ranges, read_labels
+from qwen3_profile.passes.nn_modules.read import read_modules
+from qwen3_profile.passes.ranges import read_ranges
+from qwen3_profile.passes.reading import Reading
+from qwen3_profile.passes.windows import read_windows
+from qwen3_profile.trace import Trace, read_trace
+
+
+class Needs(Enum):
+    """What is wanted of a trace."""
+
+    SUMS = auto()  # the passes
+    OPERATORS = auto()  # also the attribution, with every operator in its trace
+    LABELS = auto()  # the attribution by the labels as they lie in the trace alone, and no passes
+
+
+def read(
+    path: Path,
+    known: Known | None = None,
+    *,
+    accept_damaged: bool = False,
+    needs: Needs = Needs.SUMS,
+    by_ranges: bool = False,
+) -> Reading:
+    """The forward passes of a trace.
+
+    They are those that `known` tells of; else those with our labels; in a trace without layers of
+    ours those that its nn.Module ranges show.
+
+    Args:
+        known: what its run, or its capture, tells of the trace.
+        accept_damaged: read what is left of a damaged trace; the findings say so.
+        by_ranges: take a trace without passes as one, with whatever ranges it has.
+
+    Raises:
+        TraceError: not a trace, or not one of what is known.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    if isinstance(known, Capture):
+        from qwen3_profile.passes.cuda_graphs.read import read_captured, read_replays
+
+        captured = read_captured(known.path, accept_damaged=accept_damaged)
+        trace = read_trace(path, accept_damaged=accept_damaged)
+        return read_replays(path, trace, captured, accept_damaged=accept_damaged)
+    if known is not None:
+        found = _read_measured(path, known, accept_damaged, needs)
+        if found is not None:
+            return found
+    if needs is Needs.LABELS:
+        return read_label_ranges(path, read_trace(path, accept_damaged=accept_damaged))
+    if needs is Needs.OPERATORS:
+        trace = read_trace(path, accept_damaged=accept_damaged)
+    else:
+        recording = read_for_records(path, accept_damaged=accept_damaged)
+        found = read_windows(path, recording, accept_damaged=accept_damaged)
+        if found is not None:
+            return found
+        trace = recording.trace()
+    return read_loaded(path, trace, accept_damaged=accept_damaged, by_ranges=by_ranges)
+
+
+def read_loaded(
+    path: Path, trace: Trace, *, accept_damaged: bool = False, by_ranges: bool = False
+) -> Reading:
+    """As `read`, of a trace that was loaded, and of which nothing else is known.
+
+    Args:
+        path: names the trace.
+    """
+    found = read_labels(path, trace, accept_damaged=accept_damaged)
+    if found.has_layers:
+        return found
+    modules = read_modules(path, trace, found.findings)
+    if modules is None and by_ranges and not found.passes:
+        return read_ranges(path, trace, found.findings) or found
+    return modules or found
+
+
+def _read_measured(
+    path: Path, known: MeasuredConfig, accept_damaged: bool, needs: Needs
+) -> Reading | None:
+    """A trace of a run that is more than one with our labels; None where it is not."""
+    beside = known.eager(path)
+    if beside is not None:
+        from qwen3_profile.passes.cuda_graphs.eager_pass import MeasuredReplay
+
+        replay = MeasuredReplay(path, known.folder, known.result.phase, beside)
+        if needs is Needs.LABELS:
+            return replay.read_ranges(accept_damaged=accept_damaged)
+        return replay.read(accept_damaged=accept_damaged, with_eager=needs is Needs.SUMS)
+    if not known.is_compiled or needs is Needs.LABELS:
+        return None
+    from qwen3_profile.passes.compiled.read import read_compiled
+
+    compiled = known.compiled(accept_damaged=accept_damaged)
+    # The kernels of a compiled graph are told by their operators, all of them.
+    trace = read_trace(path, accept_damaged=accept_damaged)
+    return read_compiled(path, trace, compiled, accept_damaged=accept_damaged)
