@@ -127,7 +127,7 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         recording = read_asked_for(path, accept_damaged=accept)
         ledger = make_long_ledger(recording, scopes, kernels=options.kernels)
     if not accept:
-        refuse_damage(ledger.path, ledger.findings)
+        refuse_damage(ledger.info.path, ledger.findings)
     make_folder(file.parent)
     write_atomic(file, ledger.to_bytes())
     show(f"{render_ledger(ledger)}\n\nledger  {file}")

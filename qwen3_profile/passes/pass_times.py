@@ -19,8 +19,8 @@ from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
 from qwen3_profile.attribution.merging import merge_parts
 from qwen3_profile.attribution.packed_parts import PackedParts
-from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.scopes import NO_SCOPE
+from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.attribution.scopes import NO_SCOPE, Step
 from qwen3_profile.trace.columns import Bool, Int64, which
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def read_steps(
     attention = find_attention(attribution)
     events = _events_by_step(attribution)
     found = tuple(
-        (index, step_times(attribution, index, root, attention[index], events[index]))
-        for index in range(count)
+        (index, _times(attribution, step, root, events[index], attention[index]))
+        for index, step in enumerate(attribution.steps)
         for root in roots[index]
     )
     if not compiled:
@@ -201,20 +201,30 @@ def _events_by_step(attribution: Attribution) -> list[Int64]:
     return [order[a:b] for a, b in zip(begin, end, strict=True)]
 
 
-def step_times(
-    attribution: Attribution,
-    index: int,
-    forward: Part,
-    attention: AttentionKernel | None = None,
-    mine: Int64 | None = None,
-) -> PassTimes:
-    """The times of the step of this index, whose labelled parts are `forward`.
+def whole_times(attribution: Attribution, forward: Part) -> PassTimes:
+    """The times of a whole trace, as if it were one pass with the parts of `forward`."""
+    span = attribution.trace.span
+    first_ns = 0 if span is None else span.first_ns
+    events = np.arange(len(attribution.trace.device))
+    return _times(attribution, Step(0, first_ns, first_ns), forward, events)
 
-    Args:
-        mine: the positions of its device events, if they are known.
-    """
-    if mine is None:
-        mine = np.flatnonzero(attribution.device_step == index)
+
+def enclosing(name: str, parts: Sequence[Part]) -> Part:
+    """A part that holds `parts` and nothing else."""
+    # Of clocks that disagree no sum fits; numpy's do not mind.
+    sums = np.array([part.total for part in parts], np.int64).reshape(-1, len(Times._fields))
+    total = Times._make(sums.sum(axis=0).tolist())
+    return Part(name, total._replace(calls=1), Times(calls=1), parts)
+
+
+def _times(
+    attribution: Attribution,
+    step: Step,
+    forward: Part,
+    mine: Int64,
+    attention: AttentionKernel | None = None,
+) -> PassTimes:
+    """The times of `step`, whose labelled parts are `forward` and whose device events `mine`."""
     device = attribution.trace.device
     start_ns, dur_ns = device.start_ns[mine], device.dur_ns[mine]
     owner = attribution.owner[mine]
@@ -226,8 +236,8 @@ def step_times(
                 Unattributed(reason.text, int(dur_ns[events].sum()), int(events.sum()))
             )
     return PassTimes(
-        number=attribution.steps[index].number,
-        start_ns=attribution.steps[index].start_ns,
+        number=step.number,
+        start_ns=step.start_ns,
         forward=forward,
         device_ns=int(dur_ns.sum()),
         device_events=len(mine),

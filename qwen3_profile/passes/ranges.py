@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold
-from qwen3_profile.attribution.parts import Part, Times, sum_times
 from qwen3_profile.attribution.scopes import ScopeTree, build_scopes, whole_trace
 from qwen3_profile.attribution.selection import select
-from qwen3_profile.passes.pass_times import PassTimes, step_times
+from qwen3_profile.passes.pass_times import enclosing, whole_times
 from qwen3_profile.passes.reading import Origin, Reading, reading_of
 from qwen3_profile.trace import Trace
 
@@ -33,18 +32,12 @@ def read_ranges(path: Path, trace: Trace, findings: tuple[Finding, ...]) -> Read
         return None
     scopes = _without_dots(build_scopes(trace, selected, name_gaps=False))
     attribution = split_collectives(attribute(trace, scopes, whole_trace(trace)))
-    passes, origins = [_times(attribution)], [Origin(phase_source="unknown")]
-    return reading_of(path, "range", attribution, len(scopes), passes, findings, origins)
+    # The ranges of all threads side by side; what is in none is unattributed.
+    times = whole_times(attribution, enclosing(labels.WHOLE_TRACE, fold(attribution)))
+    origins = [Origin(phase_source="unknown")]
+    return reading_of(path, "range", attribution, len(scopes), [times], findings, origins)
 
 
 def _without_dots(scopes: ScopeTree) -> ScopeTree:
     """Dots part the names of our grammar; in a name of others they part nothing."""
     return replace(scopes, names=tuple(name.replace(".", "_") for name in scopes.names))
-
-
-def _times(attribution: Attribution) -> PassTimes:
-    """The ranges of all threads side by side; what is in none is unattributed."""
-    parts = fold(attribution)
-    total = sum_times(part.total for part in parts)._replace(calls=1)
-    forward = Part(labels.WHOLE_TRACE, total, Times(calls=1), parts)
-    return step_times(attribution, 0, forward)

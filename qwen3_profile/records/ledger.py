@@ -1,4 +1,4 @@
-"""One trace in, its ledger out: every nanosecond of device time in one row, or with its reason.
+"""The ledger of one trace: every nanosecond of device time in one row, or with its reason.
 
 Works on any Kineto trace. Scopes are the trace's own: `labels` are record_function ranges,
 `modules` the `nn.Module: X_n` ranges of a profiler that recorded stacks, `both` nests the two.
@@ -6,123 +6,100 @@ Works on any Kineto trace. Scopes are the trace's own: `labels` are record_funct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qwen3_profile.attribution.attribute import Reason
+from qwen3_profile.attribution.attribute import (
+    NO_LAUNCH_EVENT,
+    Attribution,
+    Reason,
+    attribute,
+    attribute_again,
+    device_number,
+    union_ns,
+)
+from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.attribution.kernels import KernelRow
+from qwen3_profile.attribution.fold import fold, fold_groups
+from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
+from qwen3_profile.attribution.merging import merge_parts
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps
 from qwen3_profile.attribution.selection import select, select_framework
-from qwen3_profile.passes.windows import is_long, map_windows
-from qwen3_profile.records.account import Account, add_accounts, all_roots, make_account
+from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
+from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
 from qwen3_profile.trace import Recording, TraceInfo
-from qwen3_profile.trace.columns import Trace
+from qwen3_profile.trace.columns import Trace, occurring
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.cuda_graphs.assign import Relabel
 
 SCHEMA_VERSION = 1
 
+_ALL_TRACKS, _NO_TRACK = "whole trace", "0"
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What belongs to one path of scope names. Times in ns; all but the self ones with children.
-
-    graph_events: of `device_events`, those that were launched as part of a graph.
-    """
-
-    path: tuple[str, ...]
-    calls: int
-    cpu_ns: int
-    cpu_self_ns: int
-    device_ns: int
-    device_self_ns: int
-    device_events: int
-    graph_events: int
-    gap_ns: int
-    launch_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Device time that belongs to no scope."""
-
-    reason: str
-    ns: int
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """The union of the device intervals of one device."""
-
-    device: str
-    ns: int
+Row = tuple[tuple[str, ...], Part]
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """The whole account of a trace.
 
-    versions: of CUDA or HIP, as the file has them; Kineto does not write torch's.
-    rank, world_size: which process of how many wrote the trace, if it says so.
-    device_time_ns is the sum of the rows' device_self_ns and of unattributed, exactly.
-    device_busy_ns: the union over all devices; busy_by_device: of each one's streams.
+    times: of the whole trace; the parts of its forward are the tracks, by their number, and theirs
+        the scopes. What these and `unattributed` sum up to is all device time, exactly.
+    framework: in the same way, what frameworks wrote of themselves; its time is in `times` as well.
+    busy_ns: the union of device intervals, by the device's number and name.
     linked_ns, linked_events: of device events whose launch is in the trace.
-    framework: rows of what frameworks wrote of themselves; their time is in `rows` or
-        `unattributed` as well.
-    kernels: which kernels, copies and fills the device time of rows and rest is; None where
-        nobody asked.
+    kernels: which kernels, copies and fills the device time is; None where nobody asked.
     """
 
-    path: str
-    base_time_ns: int
-    devices: tuple[str, ...]
-    versions: tuple[tuple[str, int], ...]
-    rank: int | None
-    world_size: int | None
+    info: TraceInfo
     scopes: str
-    device_time_ns: int
-    device_events: int
-    device_busy_ns: int
-    busy_by_device: tuple[Busy, ...]
+    times: PassTimes
+    framework: Part
+    busy_ns: dict[tuple[int, str], int]
     linked_ns: int
     linked_events: int
-    unattributed: tuple[Rest, ...]
-    cross_thread_events: int
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
-    rows: tuple[Row, ...]
-    framework: tuple[Row, ...]
     kernels: tuple[KernelRow, ...] | None = None
 
     @property
-    def balances(self) -> bool:
-        """Rows and rest are the sum of all device events, to the nanosecond."""
-        attributed = sum(row.device_self_ns for row in self.rows)
-        return attributed + sum(rest.ns for rest in self.unattributed) == self.device_time_ns
+    def rows(self) -> tuple[Row, ...]:
+        """What belongs to each path of scope names."""
+        return _rows(self.times.forward)
+
+    @property
+    def framework_rows(self) -> tuple[Row, ...]:
+        return _rows(self.framework)
 
     def to_json(self) -> dict[str, Any]:
         """The ledger as its file holds it."""
-        found = asdict(self)
-        if self.kernels is None:
-            del found["kernels"]
-        keys = ("path", "base_time_ns", "devices", "rank", "world_size")
-        trace = {key: found.pop(key) for key in keys}
-        trace["versions"] = dict(found.pop("versions"))
-        busy = {"all": found.pop("device_busy_ns")}
-        busy |= {item["device"]: item["ns"] for item in found.pop("busy_by_device")}
-        return {
+        times, info = self.times, self.info
+        found = {
             "schema_version": SCHEMA_VERSION,
-            "trace": {"name": trace.pop("path"), **trace},
-            "device_busy_ns": busy,
-            **found,
+            "trace": _trace_json(info),
+            "device_busy_ns": {"all": times.busy_ns}
+            | {name: ns for (_, name), ns in self.busy_ns.items()},
+            "scopes": self.scopes,
+            "device_time_ns": times.device_ns,
+            "device_events": times.device_events,
+            "linked_ns": self.linked_ns,
+            "linked_events": self.linked_events,
+            "unattributed": [asdict(item) for item in times.unattributed],
+            "cross_thread_events": times.cross_thread_events,
+            "findings": [asdict(finding) for finding in self.findings],
+            "steps": [asdict(step) for step in self.steps],
+            "rows": [_row_json(*row) for row in self.rows],
+            "framework": [_row_json(*row) for row in self.framework_rows],
         }
+        if self.kernels is not None:
+            found["kernels"] = [asdict(row) for row in self.kernels]
+        return found
 
     def to_bytes(self) -> bytes:
         """The text of the ledger's file, one row to a line."""
@@ -151,9 +128,7 @@ def make_ledger(
         kernels: also which kernels it is.
         relabel: gives device events to other scopes, and tells what is to be doubted of that.
     """
-    steps = find_steps(trace)
-    account = _account(trace, scopes, steps, relabel, kernels=kernels)
-    return _ledger(trace.info, scopes, account)
+    return _ledger(trace, scopes, find_steps(trace), relabel, kernels=kernels)[0]
 
 
 def make_long_ledger(
@@ -161,77 +136,118 @@ def make_long_ledger(
 ) -> Ledger:
     """As `make_ledger`, of a trace that may be too long to be looked at in one piece."""
     if is_long(recording) and not kernels:
-        accounts = map_windows(recording, lambda trace, steps: _account(trace, scopes, steps))
-        account = add_accounts(accounts) if len(accounts) > 1 else None
-        if account is not None:
-            return _ledger(recording.info, scopes, account)
+        windows = map_windows(recording, lambda trace, steps: _ledger(trace, scopes, steps))
+        if len(windows) > 1 and stand_apart([outlined for _, outlined in windows]):
+            return _merge_ledgers([each for each, _ in windows])
     return make_ledger(recording.trace(), scopes, kernels=kernels)
 
 
-def _account(
+def _ledger(
     trace: Trace,
     scopes: str,
     steps: tuple[Step, ...],
     relabel: Relabel | None = None,
     *,
     kernels: bool = False,
-) -> Account:
-    return make_account(
-        trace,
-        build_scopes(trace, select(trace, scopes), name_gaps=False),
-        build_scopes(trace, select_framework(trace), name_gaps=False),
-        steps,
-        relabel,
-        kernels=kernels,
-    )
-
-
-def _ledger(info: TraceInfo, scopes: str, account: Account) -> Ledger:
-    return Ledger(
-        path=info.path,
-        base_time_ns=info.base_time_ns,
-        devices=info.devices,
-        versions=info.versions,
-        rank=info.rank,
-        world_size=info.world_size,
+) -> tuple[Ledger, Outline]:
+    """The ledger of a trace, and what tells whether it may be summed with others."""
+    tree = build_scopes(trace, select(trace, scopes), name_gaps=False)
+    found = attribute(trace, tree, steps)
+    findings = check_trace(found)
+    # What frameworks wrote takes nothing from the scopes.
+    noise = build_scopes(trace, select_framework(trace), name_gaps=False)
+    framework = _by_track(attribute_again(found, noise))
+    if relabel is not None:
+        found, told = relabel(found)
+        findings += told
+    linked = found.launch != NO_LAUNCH_EVENT
+    # A graph's labels may be another thread's than that of the call that replays it.
+    parts = _by_track(found) if relabel is None else [enclosing(_NO_TRACK, fold(found))]
+    ledger = Ledger(
+        info=trace.info,
         scopes=scopes,
-        device_time_ns=account.device_ns,
-        device_events=account.device_events,
-        device_busy_ns=account.device_busy_ns,
-        busy_by_device=tuple(Busy(name, ns) for (_, name), ns in account.busy_ns.items()),
-        linked_ns=account.linked_ns,
-        linked_events=account.linked_events,
-        unattributed=tuple(
-            Rest(reason.text, *account.unattributed[reason])
-            for reason in Reason
-            if reason in account.unattributed
-        ),
-        cross_thread_events=account.cross_thread_events,
-        findings=account.findings,
-        steps=account.steps,
-        rows=tuple(_rows(account.roots)),
-        framework=tuple(_rows(account.framework)),
-        kernels=account.kernels,
+        times=whole_times(found, enclosing(_ALL_TRACKS, parts)),
+        framework=enclosing(_ALL_TRACKS, framework),
+        busy_ns=_busy(trace),
+        linked_ns=int(trace.device.dur_ns[linked].sum()),
+        linked_events=int(linked.sum()),
+        findings=findings,
+        steps=found.steps,
+        kernels=kernel_rows(found) if kernels else None,
+    )
+    return ledger, outline(found, findings)
+
+
+def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
+    """The sums over stretches of a trace that follow each other and have nothing in common."""
+    times = merge_passes([each.times for each in several])
+    order = [reason.text for reason in Reason]
+    rest = sorted(times.unattributed, key=lambda item: order.index(item.reason))
+    busy_ns: Counter[tuple[int, str]] = Counter()
+    for each in several:
+        busy_ns.update(each.busy_ns)
+    return replace(
+        several[0],
+        times=replace(times, unattributed=tuple(rest)),
+        framework=merge_parts([each.framework for each in several]),
+        busy_ns=dict(sorted(busy_ns.items())),
+        linked_ns=sum(each.linked_ns for each in several),
+        linked_events=sum(each.linked_events for each in several),
+        steps=tuple(step for each in several for step in each.steps),
     )
 
 
-def _rows(roots: dict[int, tuple[Part, ...]]) -> Iterator[Row]:
-    for root in all_roots(roots):
-        for path, part in root.walk():
-            yield _row(path, part)
+def _by_track(found: Attribution) -> list[Part]:
+    """The sums of each track's scopes, under the track's number."""
+    roots = fold_groups(found, found.scopes.track, len(found.trace.tracks))
+    return [enclosing(str(track), parts) for track, parts in enumerate(roots) if parts]
 
 
-def _row(path: tuple[str, ...], part: Part) -> Row:
+def _busy(trace: Trace) -> dict[tuple[int, str], int]:
+    device, number = trace.device, device_number(trace)
+    found = {}
+    for each in occurring(number).tolist():
+        mine = device.take(number == each)
+        found[each, trace.tracks[mine.track[0]].pid] = union_ns(mine.start_ns, mine.end_ns)
+    return found
+
+
+def _rows(tracks: Part) -> tuple[Row, ...]:
+    """The sums over all tracks, path by path."""
+    named: dict[str, list[Part]] = {}
+    for track in sorted(tracks.parts, key=lambda part: int(part.name)):
+        for root in track.parts:
+            named.setdefault(root.name, []).append(root)
+    return tuple(row for same in named.values() for row in merge_parts(same).walk())
+
+
+def _trace_json(info: TraceInfo) -> dict[str, Any]:
+    return {
+        "name": info.path,
+        "base_time_ns": info.base_time_ns,
+        "devices": info.devices,
+        "rank": info.rank,
+        "world_size": info.world_size,
+        # Of CUDA or HIP, as the file has them; Kineto does not write torch's.
+        "versions": dict(info.versions),
+    }
+
+
+def _row_json(path: tuple[str, ...], part: Part) -> dict[str, Any]:
+    """Times in ns; all but the self ones with children.
+
+    graph_events: of `device_events`, those that were launched as part of a graph.
+    """
     total = part.total
-    return Row(
-        path=path,
-        calls=total.calls,
-        cpu_ns=total.cpu_ns,
-        cpu_self_ns=part.own.cpu_ns,
-        device_ns=total.device_ns,
-        device_self_ns=part.own.device_ns,
-        device_events=total.device_events,
-        graph_events=total.graph_events,
-        gap_ns=total.gap_ns,
-        launch_ns=total.launch_ns,
-    )
+    return {
+        "path": path,
+        "calls": total.calls,
+        "cpu_ns": total.cpu_ns,
+        "cpu_self_ns": part.own.cpu_ns,
+        "device_ns": total.device_ns,
+        "device_self_ns": part.own.device_ns,
+        "device_events": total.device_events,
+        "graph_events": total.graph_events,
+        "gap_ns": total.gap_ns,
+        "launch_ns": total.launch_ns,
+    }

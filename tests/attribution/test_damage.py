@@ -164,7 +164,7 @@ def places(data: bytes) -> Iterator[int]:
 def test_the_traces_are_sound(data: bytes) -> None:
     found = check_bytes(data)
     assert found is not None
-    assert found.device_events > 5
+    assert found.times.device_events > 5
     assert not any(finding.severity == DAMAGE for finding in found.findings)
 
 
@@ -202,9 +202,9 @@ def test_what_is_accepted_of_a_cut_off_file(data: bytes, ledger_of: Callable[...
         if found is None:
             continue
         assert [f.code for f in found.findings if f.severity == DAMAGE][:1] == ["cut-off"]
-        assert (found.device_events, found.device_time_ns) in prefixes
-        assert found.balances
-        counts.append(found.device_events)
+        assert (found.times.device_events, found.times.device_ns) in prefixes
+        assert found.times.balances
+        counts.append(found.times.device_events)
     assert counts == sorted(counts)
     assert counts[-1] > counts[0]
 
@@ -226,7 +226,7 @@ def test_a_flipped_byte_at_two_hundred_places(data: bytes) -> None:
         flipped = bytearray(data)
         flipped[place] ^= 1 << chance.randrange(8)
         found = check_bytes(bytes(flipped))  # holds it against plain reading
-        if found is not None and found.device_events != before.device_events:
+        if found is not None and found.times.device_events != before.times.device_events:
             assert {(finding.code, finding.count) for finding in found.findings} - known
 
 
@@ -285,7 +285,7 @@ def test_a_dropped_field(
         assert letters(found) == letters(ledger_of(document(*FEW)))
     else:
         assert expected in {finding.code for finding in found.findings}
-        assert found.balances
+        assert found.times.balances
 
 
 @pytest.mark.parametrize("key", ["schemaVersion", "baseTimeNanoseconds"])

@@ -74,7 +74,7 @@ def test_a_name_in_two_places_has_two_paths() -> None:
 def test_a_trace_without_much(events: list[str]) -> None:
     found = make_ledger(read(*events), kernels=True)
     assert found.kernels is not None
-    assert sum(row.device_ns for row in found.kernels) == found.device_time_ns
+    assert sum(row.device_ns for row in found.kernels) == found.times.device_ns
 
 
 @given(traces())
@@ -90,9 +90,9 @@ def test_the_rows_are_all_device_time_path_by_path(events: list[str]) -> None:
             own[row.path] += row.device_ns
             spare[row.reason] += row.device_ns
         del own[()], spare[""]
-        assert +own == +Counter({row.path: row.device_self_ns for row in found.rows})
-        assert +spare == +Counter({each.reason: each.ns for each in found.unattributed})
-        assert sum(row.events for row in found.kernels) == found.device_events
+        assert +own == +Counter({path: part.own.device_ns for path, part in found.rows})
+        assert +spare == +Counter({each.reason: each.ns for each in found.times.unattributed})
+        assert sum(row.events for row in found.kernels) == found.times.device_events
 
 
 def test_the_flag_puts_them_into_file_and_page(

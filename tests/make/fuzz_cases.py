@@ -110,38 +110,35 @@ def check_ledger(ledger: Ledger) -> None:
     assert all(line.isprintable() for line in render_ledger(ledger).splitlines())
     if any(finding.code == "clock-jump" for finding in ledger.findings):
         return  # sums of such times may not fit, and nobody is shown them unasked
-    assert ledger.balances
-    total = {row.path: row for row in ledger.rows}
+    assert ledger.times.balances
+    total = dict(ledger.rows)
     below: dict[tuple[str, ...], int] = {}
-    for row in ledger.rows:
-        assert min(
-            row.calls, row.cpu_ns, row.cpu_self_ns, row.device_ns, row.device_self_ns,
-            row.device_events, row.graph_events, row.gap_ns, row.launch_ns,
-        ) >= 0, row  # fmt: skip
-        below[row.path[:-1]] = below.get(row.path[:-1], 0) + row.device_ns
-        assert row.graph_events <= row.device_events
+    for path, part in ledger.rows:
+        assert min(*part.total, *part.own) >= 0, part
+        below[path[:-1]] = below.get(path[:-1], 0) + part.total.device_ns
+        assert part.total.graph_events <= part.total.device_events
     if ledger.kernels is not None:
-        assert sum(row.device_ns for row in ledger.kernels) == ledger.device_time_ns
-        assert sum(row.events for row in ledger.kernels) == ledger.device_events
-    for path, row in total.items():
-        assert row.device_ns == row.device_self_ns + below.get(path, 0)
-    assert max((b.ns for b in ledger.busy_by_device), default=0) <= ledger.device_busy_ns
-    assert ledger.device_busy_ns <= sum(b.ns for b in ledger.busy_by_device)
+        assert sum(row.device_ns for row in ledger.kernels) == ledger.times.device_ns
+        assert sum(row.events for row in ledger.kernels) == ledger.times.device_events
+    for path, part in total.items():
+        assert part.total.device_ns == part.own.device_ns + below.get(path, 0)
+    busy_ns = ledger.busy_ns.values()
+    assert max(busy_ns, default=0) <= ledger.times.busy_ns <= sum(busy_ns)
 
 
 def check_against_plain(ledger: Ledger, data: bytes) -> None:
     """Sums, links, busy time and the time of each label, as plain reading finds them."""
     truth = plain(data)
-    assert ledger.device_time_ns == sum(event.dur for event in truth.device)
-    assert ledger.device_events == len(truth.device)
+    assert ledger.times.device_ns == sum(event.dur for event in truth.device)
+    assert ledger.times.device_events == len(truth.device)
     linked = [
         event for event, call in zip(truth.device, truth.launch_of(), strict=True) if call
     ]  # fmt: skip
     assert ledger.linked_events == len(linked)
     assert ledger.linked_ns == sum(event.dur for event in linked)
-    assert {b.device: b.ns for b in ledger.busy_by_device} == truth.busy()
+    assert {name: ns for (_, name), ns in ledger.busy_ns.items()} == truth.busy()
     found: dict[str, int] = {}
-    for row in ledger.rows:
-        if row.device_self_ns:
-            found[row.path[-1]] = found.get(row.path[-1], 0) + row.device_self_ns
+    for path, part in ledger.rows:
+        if part.own.device_ns:
+            found[path[-1]] = found.get(path[-1], 0) + part.own.device_ns
     assert found == dict(truth.self_ns())

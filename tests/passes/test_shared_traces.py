@@ -71,11 +71,13 @@ FLOAT64_NS = 140
 def test_totals_links_and_graphs(facts: dict[str, Any]) -> None:
     trace = trace_of(facts["file"])
     found = make_ledger(trace)
-    assert found.balances
-    assert found.device_time_ns == facts["gpu_sum_total_us"] * 1000
-    assert found.device_events == facts["with_launch"] + facts["without_launch"]
+    assert found.times.balances
+    assert found.times.device_ns == facts["gpu_sum_total_us"] * 1000
+    assert found.times.device_events == facts["with_launch"] + facts["without_launch"]
     assert found.linked_events == facts["with_launch"]
-    unlinked = sum(each.events for each in found.unattributed if each.reason != "no label open")
+    unlinked = sum(
+        each.events for each in found.times.unattributed if each.reason != "no label open"
+    )
     assert unlinked == facts["without_launch"]
     annotated = by_scope(trace, trace.host.category == Category.USER_ANNOTATION)
     in_annotation = (annotated.owner >= 0) & ~annotated.cross_thread
@@ -92,7 +94,7 @@ def test_totals_links_and_graphs(facts: dict[str, Any]) -> None:
 @pytest.mark.parametrize("facts", [pytest.param(f, id=f["file"][:-8]) for f in FACTS])
 def test_busy_time_is_the_exact_union(facts: dict[str, Any]) -> None:
     trace = trace_of(facts["file"])
-    found = {each.device: each.ns for each in make_ledger(trace).busy_by_device}
+    found = {name: ns for (_, name), ns in make_ledger(trace).busy_ns.items()}
     assert found == swept(trace)
     listed = facts["gpu_busy_union_us"] or {}
     whole = all(start % 1000 == 0 for start in trace.device.start_ns.tolist())
@@ -124,11 +126,13 @@ def swept(trace: Trace) -> dict[str, int]:
 def test_every_account_adds_up(file: str, scopes: str) -> None:
     found = make_ledger(trace_of(file), scopes)
     below: Counter[tuple[str, ...]] = Counter()
-    for row in found.rows:
-        below[row.path[:-1]] += row.device_ns
-        assert min(row.device_self_ns, row.cpu_self_ns, row.gap_ns, row.launch_ns) >= 0
-    assert all(row.device_ns == row.device_self_ns + below[row.path] for row in found.rows)
-    assert below[()] + sum(each.ns for each in found.unattributed) == found.device_time_ns
+    for path, part in found.rows:
+        below[path[:-1]] += part.total.device_ns
+        assert min(*part.total, *part.own) >= 0
+    assert all(
+        part.total.device_ns == part.own.device_ns + below[path] for path, part in found.rows
+    )
+    assert below[()] + found.times.unattributed_ns == found.times.device_ns
 
 
 SMALL = [
@@ -141,11 +145,11 @@ def test_plain_reading_gives_each_label_the_same(file: str) -> None:
     truth = plain((SHARED / file).read_bytes())
     found = make_ledger(trace_of(file))
     by_label: Counter[str] = Counter()
-    for row in found.rows:
-        by_label[row.path[-1]] += row.device_self_ns
+    for path, part in found.rows:
+        by_label[path[-1]] += part.own.device_ns
     assert +by_label == truth.self_ns()
-    assert found.device_time_ns == sum(event.dur for event in truth.device)
-    assert {each.device: each.ns for each in found.busy_by_device} == truth.busy()
+    assert found.times.device_ns == sum(event.dur for event in truth.device)
+    assert {name: ns for (_, name), ns in found.busy_ns.items()} == truth.busy()
 
 
 # --- our own traces -----------------------------------------------------------------------------
@@ -156,15 +160,15 @@ def test_rows_of_our_own_traces_are_the_truth_to_the_nanosecond(name: str) -> No
     found, truth = make_ledger(trace_of(f"own/{name}.json.gz")), TRUTH[name]
     own_ns: Counter[str] = Counter()
     total_ns: Counter[str] = Counter()
-    for row in found.rows:
-        own_ns[row.path[-1]] += row.device_self_ns
-        total_ns[row.path[-1]] += row.device_ns
+    for path, part in found.rows:
+        own_ns[path[-1]] += part.own.device_ns
+        total_ns[path[-1]] += part.total.device_ns
     assert +own_ns == +Counter(truth["label_self_device_ns"])
     assert +total_ns == +Counter(truth["label_device_ns"])
-    assert found.device_time_ns == truth["device_time_ns"]
+    assert found.times.device_ns == truth["device_time_ns"]
     assert found.linked_events == truth["device_events"]
     assert truth["unlinked_events"] == 0
-    assert sum(each.ns for each in found.unattributed) == truth["no_label_ns"]
+    assert found.times.unattributed_ns == truth["no_label_ns"]
 
 
 def test_kernels_without_timestamps_are_refused(

@@ -68,11 +68,11 @@ def ledger(*events: str, scopes: str = "labels") -> Ledger:
 
 
 def device_self(found: Ledger) -> dict[tuple[str, ...], int]:
-    return {row.path: row.device_self_ns for row in found.rows}
+    return {path: part.own.device_ns for path, part in found.rows}
 
 
 def rest(found: Ledger) -> dict[str, tuple[int, int]]:
-    return {each.reason: (each.ns, each.events) for each in found.unattributed}
+    return {each.reason: (each.ns, each.events) for each in found.times.unattributed}
 
 
 # --- on paper -----------------------------------------------------------------------------------
@@ -103,14 +103,14 @@ def test_every_nanosecond_is_in_one_row_or_has_a_reason(
     found = ledger(*EVENTS, scopes=scopes)
     assert device_self(found) == rows
     assert rest(found) == UNLINKED | {"no label open": no_label}
-    assert (found.device_time_ns, found.device_events) == (WHOLE, 10)
-    assert found.balances
-    assert found.cross_thread_events == crossed
+    assert (found.times.device_ns, found.times.device_events) == (WHOLE, 10)
+    assert found.times.balances
+    assert found.times.cross_thread_events == crossed
 
 
 def test_what_frameworks_write_is_kept_apart() -> None:
     found = ledger(*EVENTS)
-    apart = {row.path: (row.device_self_ns, row.device_ns) for row in found.framework}
+    apart = {p: (part.own.device_ns, part.total.device_ns) for p, part in found.framework_rows}
     inside = WHOLE - 256 - 512
     assert apart == {
         ("ProfilerStep#1",): (inside - 32, inside),
@@ -140,15 +140,16 @@ def test_what_frameworks_write_is_kept_apart() -> None:
 def test_framework_noise_by_name(name: str, noise: bool) -> None:
     assert is_framework(name) is noise
     found = ledger(label(name, 0, 50), launch(1, 10, 12), kernel(1, 20, 27))
-    rows, apart = {row.path for row in found.rows}, {row.path for row in found.framework}
+    rows, apart = dict(found.rows), dict(found.framework_rows)
     assert ((name,) in rows, (name,) in apart) == (not noise, noise)
 
 
 def test_all_figures_of_a_row() -> None:
-    outer, inner = ledger(*EVENTS).rows
-    assert (outer.path, outer.calls) == (("mine",), 1)
-    assert (outer.cpu_ns, outer.cpu_self_ns) == (800, 600)
-    assert outer.device_ns == outer.device_self_ns + inner.device_ns == 191
+    (path, whole), (_, part) = ledger(*EVENTS).rows
+    outer, inner = whole.total, part.total
+    assert (path, outer.calls) == (("mine",), 1)
+    assert (outer.cpu_ns, whole.own.cpu_ns) == (800, 600)
+    assert outer.device_ns == whole.own.device_ns + inner.device_ns == 191
     assert (outer.device_events, outer.graph_events) == (7, 2)
     # device 0 is idle in the step to 200, 300, 400, 500 and 700; device 1 up to 400
     assert outer.gap_ns == 200 + 99 + 98 + 96 + 180 + 400
@@ -163,7 +164,7 @@ def test_calls_of_one_name_are_one_row() -> None:
         launch(1, 1, 2), launch(2, 26, 27), launch(3, 51, 52),
         kernel(1, 100, 101), kernel(2, 200, 202), kernel(3, 300, 304),
     )  # fmt: skip
-    assert {row.path: (row.calls, row.cpu_ns, row.device_self_ns) for row in found.rows} == {
+    assert {p: (r.total.calls, r.total.cpu_ns, r.own.device_ns) for p, r in found.rows} == {
         ("a",): (2, 17, 5), ("b",): (1, 20, 0), ("b", "a"): (1, 5, 2),
     }  # fmt: skip
 
@@ -173,9 +174,9 @@ def test_busy_is_a_union_of_each_device_and_of_all() -> None:
         kernel(1, 0, 100), kernel(2, 50, 150, stream=8), kernel(3, 140, 200, device=1),
         kernel(4, 300, 310, device=1),
     )  # fmt: skip
-    assert {each.device: each.ns for each in found.busy_by_device} == {"0": 150, "1": 70}
-    assert found.device_busy_ns == 210
-    assert found.device_time_ns == 270
+    assert found.busy_ns == {(0, "0"): 150, (1, "1"): 70}
+    assert found.times.busy_ns == 210
+    assert found.times.device_ns == 270
 
 
 def test_linked_is_what_has_a_launch_whether_or_not_a_label() -> None:
@@ -185,14 +186,14 @@ def test_linked_is_what_has_a_launch_whether_or_not_a_label() -> None:
 
 def test_a_trace_without_any_device_has_an_account_too() -> None:
     found = ledger(label("mine", 0, 10), cpu_op("aten::mm", 1, 2))
-    assert (found.device_time_ns, found.unattributed, found.findings) == (0, (), ())
-    assert [(row.path, row.cpu_ns) for row in found.rows] == [(("mine",), 10)]
+    assert (found.times.device_ns, found.times.unattributed, found.findings) == (0, (), ())
+    assert [(path, part.total.cpu_ns) for path, part in found.rows] == [(("mine",), 10)]
 
 
 def test_ranges_that_were_never_closed_nest_by_thousands() -> None:
     deep = [label(f"leaked {i}", i, 20_000 - i) for i in range(1500)]
     found = ledger(*deep, launch(1, 5000, 5001), kernel(1, 6000, 6007))
-    assert (len(found.rows[-1].path), found.rows[-1].device_self_ns) == (1500, 7)
+    assert [(len(path), part.own.device_ns) for path, part in found.rows[-1:]] == [(1500, 7)]
 
 
 # --- the file -----------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_a_case_is_refused_or_read_rightly(
     else:
         assert code == 0
         assert found is not None
-        assert found.device_time_ns == expected
+        assert found.times.device_ns == expected
 
 
 @pytest.mark.parametrize("name", seeds())

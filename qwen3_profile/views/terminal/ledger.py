@@ -18,31 +18,33 @@ _KERNELS = Table((-40, -28, 8, 15, 9))
 
 def render_ledger(ledger: Ledger) -> str:
     """Totals that add up, the rows and kernels with the most device time, and the findings."""
-    whole = ledger.device_time_ns
+    whole, rows = ledger.times.device_ns, ledger.rows
     blocks = [
-        _totals(ledger),
-        _rows(ledger.rows, whole),
+        _totals(ledger, rows),
+        _rows(rows, whole),
         _kernels(ledger.kernels or (), whole),
         _findings(ledger),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _totals(ledger: Ledger) -> str:
-    attributed = sum(row.device_self_ns for row in ledger.rows)
-    events = sum(row.device_events for row in ledger.rows if len(row.path) == 1)
-    whole = ledger.device_time_ns
-    lines = [f"{ledger.path} ({', '.join(filter(None, ledger.devices)) or 'no device named'})", ""]
-    if not ledger.device_events:
+def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
+    attributed = sum(part.own.device_ns for _, part in rows)
+    events = sum(part.total.device_events for path, part in rows if len(path) == 1)
+    times, info = ledger.times, ledger.info
+    whole = times.device_ns
+    lines = [f"{info.path} ({', '.join(filter(None, info.devices)) or 'no device named'})", ""]
+    if not times.device_events:
         return "\n".join([*lines, "no device events in this trace"])
-    lines.append(_total("device time", whole, ledger.device_events, whole))
+    lines.append(_total("device time", whole, times.device_events, whole))
     lines.append(_total(f"  in {ledger.scopes}", attributed, events, whole))
-    for each in ledger.unattributed:
+    for each in times.unattributed:
         lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
     lines.append("")
     lines.append(_total("linked to a launch", ledger.linked_ns, ledger.linked_events, whole))
-    lines.append(_total("busy, all devices", ledger.device_busy_ns, None, whole))
-    lines += [_total(f"  device {b.device}", b.ns, None, whole) for b in ledger.busy_by_device]
+    lines.append(_total("busy, all devices", times.busy_ns, None, whole))
+    for (_, device), ns in ledger.busy_ns.items():
+        lines.append(_total(f"  device {device}", ns, None, whole))
     return "\n".join(lines)
 
 
@@ -54,25 +56,26 @@ def _total(name: str, ns: int, events: int | None, whole: int) -> str:
 
 def _rows(rows: Sequence[Row], whole: int) -> str:
     """The rows of the most time of their own, under their paths, most first."""
-    by_device = sorted(rows, key=lambda row: (-row.device_self_ns, -row.cpu_self_ns))
+    by_device = sorted(rows, key=lambda row: (-row[1].own.device_ns, -row[1].own.cpu_ns))
     if not rows:
         return ""
     shown = by_device[:_MOST_ROWS]
     lines = [_ROW_HEAD.line("scope", "calls", "cpu self", "device self", "share", "idle")]
-    for row in shown:
+    for path, part in shown:
+        total, own = part.total, part.own
         lines.append(
             _ROWS.line(
-                _fit("/".join(row.path), _PATH),
-                str(row.calls),
-                milliseconds(row.cpu_self_ns),
-                milliseconds(row.device_self_ns),
-                _share(row.device_self_ns, whole),
-                milliseconds(row.gap_ns),
+                _fit("/".join(path), _PATH),
+                str(total.calls),
+                milliseconds(own.cpu_ns),
+                milliseconds(own.device_ns),
+                _share(own.device_ns, whole),
+                milliseconds(total.gap_ns),
             )
         )
     rest = by_device[_MOST_ROWS:]
     if rest:
-        left = sum(row.device_self_ns for row in rest)
+        left = sum(part.own.device_ns for _, part in rest)
         lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
     return "\n".join(lines)
 
