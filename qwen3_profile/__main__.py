@@ -26,7 +26,7 @@ from qwen3_profile.errors import (
 )
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_json
+from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import (
     Claim,
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
     make_folder(invocation.output_dir)
-    check_store(invocation.records_path)
+    check_json(invocation.records_path)
     claim = claim_folder(invocation.trace_dir, invocation.run_name, force=invocation.force)
     try:
         codes = list(_run(invocation, claim, argv))

@@ -38,8 +38,13 @@ def _export(options: ExportRequest) -> int:
     if options.ledger is not None:
         return _export_ledger(options, options.ledger)
     from qwen3_profile.records.load import load
-    from qwen3_profile.records.store import check_store, save_csv, save_json
 
+    if options.format == "csv":
+        from qwen3_profile.records.csv_table import check_csv as check
+        from qwen3_profile.records.csv_table import save_csv as save
+    else:
+        from qwen3_profile.records.store import check_json as check
+        from qwen3_profile.records.store import save_json as save
     loaded = load(
         options.path,
         config=options.config,
@@ -49,7 +54,7 @@ def _export(options: ExportRequest) -> int:
     groups = loaded.groups
     path = options.records_path
     make_folder(path.parent)
-    check_store(path, options.format)
+    check(path)
     for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
         warn(line)
     if loaded.ranks:
@@ -61,7 +66,6 @@ def _export(options: ExportRequest) -> int:
             show(f"{text}\n")
     if not groups:
         return EXIT_OK
-    save = {"json": save_json, "csv": save_csv}[options.format]
     save(path, [record for records in groups for record in records])
     show(f"records  {path}")
     if options.report is not None:

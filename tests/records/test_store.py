@@ -13,10 +13,13 @@ import pytest
 from make.samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
+from qwen3_profile.records.csv_table import check_csv, save_csv
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import SUMMARY_FILE, check_store, save_csv, save_json
+from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
 
 Save = Callable[[Path, Sequence[TimingRecord]], None]
+CHECK = {"json": check_json, "csv": check_csv}
+SAVE: dict[str, Save] = {"json": save_json, "csv": save_csv}
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -121,7 +124,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(
 ) -> None:
     foreign = tmp_path / name
     foreign.write_bytes(data)
-    for attempt in (lambda p: check_store(p), lambda p: save_json(p, [record(1)])):
+    for attempt in (lambda p: check_json(p), lambda p: save_json(p, [record(1)])):
         with pytest.raises(OutputError) as caught:
             attempt(tmp_path / "r.json")
         assert caught.value.exit_code == EXIT_BAD_INPUT
@@ -132,22 +135,22 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(
 
 def test_the_name_of_the_summary_is_taken(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="summary's own name"):
-        check_store(tmp_path / SUMMARY_FILE)
+        check_json(tmp_path / SUMMARY_FILE)
 
 
 @pytest.mark.parametrize("format", [pytest.param("json", id="json"), pytest.param("csv", id="csv")])
 def test_a_folder_is_no_file(tmp_path: Path, format: str) -> None:
     (tmp_path / "r").mkdir()
     with pytest.raises(OutputError, match="Is a directory"):
-        check_store(tmp_path / "r", format)
+        CHECK[format](tmp_path / "r")
 
 
 @pytest.mark.parametrize("format", [pytest.param("json", id="json"), pytest.param("csv", id="csv")])
 def test_a_place_that_is_free_or_ours_passes(tmp_path: Path, format: str) -> None:
     path = tmp_path / "r"
-    check_store(path, format)
-    {"json": save_json, "csv": save_csv}[format](path, [record(1)])
-    check_store(path, format)
+    CHECK[format](path)
+    SAVE[format](path, [record(1)])
+    CHECK[format](path)
 
 
 # --- CSV ----------------------------------------------------------------------------------------
@@ -227,7 +230,7 @@ def test_a_csv_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path: Path) -> 
     ):
         path = tmp_path / "r.csv"
         path.write_bytes(data)
-        for attempt in (lambda p: check_store(p, "csv"), lambda p: save_csv(p, [record(1)])):
+        for attempt in (lambda p: check_csv(p), lambda p: save_csv(p, [record(1)])):
             with pytest.raises(OutputError) as caught:
                 attempt(path)
             assert str(path) in str(caught.value)

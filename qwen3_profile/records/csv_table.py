@@ -1,0 +1,90 @@
+"""Records as a CSV table: a row for each record and part, times in integer ns."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.store import not_ours, read_text
+from qwen3_profile.system.files import only_writer, write_atomic
+
+_COLUMNS = (
+    "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "position",
+    "context_len", "path",
+    "calls", "cpu_ns", "cpu_self_ns", "device_ns", "device_self_ns", "device_events",
+    "launch_ns", "gap_ns", "queue_ns",
+)  # fmt: skip
+
+
+def check_csv(path: Path) -> None:
+    """Makes sure that records can be merged into `path`.
+
+    Raises:
+        OutputError: a file is there that is not ours, or not readable.
+    """
+    _read(path)
+
+
+def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
+    """Merges records into a table of one row per record and part; times in integer ns.
+
+    Raises:
+        OutputError: the file is not ours, or cannot be written; it is then as it was.
+    """
+    ids = {record.id for record in records}
+    with only_writer(path):
+        kept = [row for row in _read(path) if row[0] not in ids]
+        write_atomic(path, _text(kept, records))
+
+
+def _text(kept: Sequence[Sequence[str]], records: Sequence[TimingRecord]) -> Iterator[bytes]:
+    """The text of the table: its head, the rows that stay, and those of each record."""
+    singles = (single for record in records for single in record.one_by_one())
+    for rows in chain(([_COLUMNS, *kept],), map(_rows, singles)):
+        yield _lines(rows)
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
+    """A row for each part of a record of one traced pass, in the order of the columns."""
+    config = record.config
+    step = record.traced[0] if record.traced else None
+    head = (
+        record.id,
+        record.facts.run,
+        record.phase,
+        config.batch_size if config else "",
+        config.input_len if config else "",
+        config.dtype if config else "",
+        record.run_index,
+        step.position if step else "",
+        step.context_len if step else (config.input_len if config else ""),
+    )
+    for path, part in record.times.forward.walk():
+        total, own = part.total, part.own
+        yield (
+            *head, "/".join(path), total.calls, total.cpu_ns, own.cpu_ns, total.device_ns,
+            own.device_ns, total.device_events, total.launch_ns, total.gap_ns, total.queue_ns,
+        )  # fmt: skip
+
+
+def _read(path: Path) -> list[list[str]]:
+    text = read_text(path)
+    if text is None:
+        return []
+    try:
+        header, *rows = csv.reader(io.StringIO(text.decode(), newline=""), strict=True)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise not_ours(path, f"is not CSV: {error}") from error
+    if tuple(header) != _COLUMNS or any(len(row) != len(header) for row in rows):
+        raise not_ours(path, "has other columns than ours")
+    return rows
