@@ -1,4 +1,4 @@
-"""Attribution in, the times of each step that holds a forward pass out."""
+"""The times of each step of an attribution that holds a forward pass."""
 
 from __future__ import annotations
 

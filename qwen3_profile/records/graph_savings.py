@@ -1,4 +1,4 @@
-"""The times of a graph's replays and of the eager pass beside them in, what each part saves out."""
+"""What each part saves by the replay of a graph, against the eager pass beside it."""
 
 from __future__ import annotations
 

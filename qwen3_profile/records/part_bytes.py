@@ -1,4 +1,4 @@
-"""A step of a trace in, what its parts move out; and their entry of `timing_records.json`.
+"""What the parts of a forward pass move; and their entry of `timing_records.json`.
 
 What ran in compiled graphs is known from what it was compiled to, the rest was counted.
 """

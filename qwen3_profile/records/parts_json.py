@@ -1,4 +1,4 @@
-"""A forward pass's parts in, their entries of `timing_records.json` out; times in seconds.
+"""The parts of a forward pass as entries of `timing_records.json`; times in seconds.
 
 A training step's parts have a second pair of times, those of their backward, under the same names:
 `q_proj` and `q_proj_cuda`, `q_proj_bwd` and `q_proj_bwd_cuda`.

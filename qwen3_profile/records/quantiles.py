@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Time per output token: the median step, and those that 90 % and 99 % do not exceed."""
+
+    median: float
+    p90: float
+    p99: float
+
+
+def token_times(steps: Sequence[float]) -> TokenTimes:
+    """Of the times of decode steps, in their own unit."""
+    ranked = sorted(steps)
+    return TokenTimes(*(quantile(ranked, share) for share in (0.5, 0.9, 0.99)))
 
 
 def median(values: Iterable[float]) -> float:

@@ -10,7 +10,7 @@ from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.passes.pass_times import PassTimes, collectives, layers
 from qwen3_profile.records.parts_json import pair_json, split_json
-from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.quantiles import token_times
 from qwen3_profile.run_folder.bytes_moved import per_pass
 from qwen3_profile.run_folder.routing import LayerRouting
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.quantiles import token_times
 
 Float64 = npt.NDArray[np.float64]
 

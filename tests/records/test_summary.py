@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from make.samples import decode_record, record
 
-from qwen3_profile.records.percentiles import token_times
+from qwen3_profile.records.quantiles import token_times
 from qwen3_profile.records.summary import config_id, is_noisy, spread, summarise
 
 

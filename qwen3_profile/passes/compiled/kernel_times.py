@@ -1,4 +1,4 @@
-"""An attribution and the kernel calls of compiled graphs in, what each set of parts took out.
+"""What each set of parts took in the kernel calls of compiled graphs.
 
 A kernel that computes one part is that part's own. One that computes several is nobody's alone: it
 is a row of its own, and each of its parts had at least nothing and at most all of it. Its anchor is

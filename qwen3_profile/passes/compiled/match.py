@@ -1,4 +1,4 @@
-"""A trace and the provenance of its graphs in, the parts of each kernel call in it out.
+"""The parts of each kernel call in a trace, by the provenance of its graphs.
 
 A call of a compiled graph looks so in a trace, on a GPU as on a CPU (times in ns):
 

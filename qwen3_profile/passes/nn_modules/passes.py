@@ -1,4 +1,4 @@
-"""The outermost module calls of a trace in, its forward passes out, each with its phase.
+"""The forward passes that the outermost module calls of a trace are, each with its phase.
 
 A pass is one call of a model; or, where a model's own call is not in the trace, the calls of its
 layers up to the first that repeats. Serving engines write a range around each pass, which says

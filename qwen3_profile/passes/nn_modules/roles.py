@@ -1,4 +1,4 @@
-"""Classes of torch.nn modules in, the parts of our grammar out: who is attention, who is a norm.
+"""Which part of our grammar a class of torch.nn modules is: who is attention, who is a norm.
 
 What a stack of Qwen3 looks like in SGLang, and what it becomes (children of a layer get their part
 by their class and by their place, since the trace knows no attribute names):

@@ -1,4 +1,4 @@
-"""A trace with stacks in, scopes under our label names out: forward passes of models of others.
+"""The module calls of a trace with stacks as scopes under our label names.
 
 Torch writes a range for every call of a module (`nn.Module: Qwen3DecoderLayer_7`, category
 python_function) when it records with stacks. `module_roles` says which part each of them is; here

@@ -17,8 +17,7 @@ from qwen3_profile.analysis.verdict import (
     severe_findings,
     unattributed_share,
 )
-from qwen3_profile.records.percentiles import token_times
-from qwen3_profile.records.quantiles import median
+from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.report.section_data import Config

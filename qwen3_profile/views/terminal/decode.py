@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from qwen3_profile.analysis.layer_times import layer_blocks, mean_layer
 from qwen3_profile.analysis.totals import Totals
-from qwen3_profile.records.percentiles import token_times
-from qwen3_profile.records.quantiles import median
+from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import Table
 
