@@ -21,11 +21,11 @@ from test_data import assert_rows_add_up, data_of
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.measure import session
-from qwen3_profile.measure.executions import graph_runs
+from qwen3_profile.measure.executions import cuda_graph
 from qwen3_profile.measure.executions.cuda_graph import FixedPass
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.profiler import Recorder, Traced
-from qwen3_profile.measure.run_context import Capture
+from qwen3_profile.measure.run_config import Site, run_config
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.run_json import read_run, write_run
@@ -82,7 +82,7 @@ def played(of_eager: list[Op], of_captured: list[Op], of_graph: list[Op]) -> Ite
         return Traced(9000, ())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_runs, "Graph", PlayedGraph)
+        patch.setattr(cuda_graph, "Graph", PlayedGraph)
         patch.setattr(Recorder, "traced", traced)
         patch.setattr(session, "_check_device", lambda *_: None)
         yield
@@ -96,7 +96,8 @@ def ran(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         folder = tmp_path_factory.mktemp("run")
         cpu = torch.device("cpu")
         with played(of_eager, of_captured, of_graph):
-            results = Capture(loaded, cpu, 0, folder, lambda: None).run(0, CONFIG, CONFIG.worker)
+            site = Site(loaded, cpu, 0, folder)
+            results = run_config(site, 0, CONFIG, CONFIG.worker, lambda: None)
         assert [each.error for each in results] == ["", ""]
         write_run(folder, replace(sample_run(), configs=results))
         written = read_run(folder)
