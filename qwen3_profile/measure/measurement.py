@@ -141,7 +141,7 @@ class MeasurementLoop:
 
         def take(position: int) -> Taken:
             self._settle(series, kind)
-            return kind.take(self._recorder, series, lambda: run.slot(series, position))
+            return kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
 
         # Collecting before each step would take longer than the step.
         with no_collections() if kind.every_step else nullcontext():
@@ -197,10 +197,11 @@ class _TakenRun:
         self._run_index = run_index
         self._started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
-    def slot(self, series: PassSeries, position: int) -> TraceSlot:
+    def slot(self, kind: PassKind, series: PassSeries, position: int) -> TraceSlot:
         words = [f"run{self._run_index}"]
         words += [f"step{position}"] if series.phase == "decode" else []
         words += [series.variant] if series.variant else []
+        words += [kind.name] if kind is not TRACED else []
         return self._files.slot(series.phase, ".".join(words))
 
     def keep_nodes(self, series: PassSeries) -> None:

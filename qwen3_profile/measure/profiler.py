@@ -1,4 +1,4 @@
-"""One forward pass in, its wall-clock and its trace out; bare, or under the profiler.
+"""The wall-clock of a forward pass and its trace; bare, or under the profiler.
 
 A session of the profiler leaves CUPTI attached to the process, and every later launch pays for
 it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.

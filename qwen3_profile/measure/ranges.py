@@ -1,8 +1,7 @@
 """How a label gets into a trace: ranges of torch's profiler, and functions that run inside one.
 
-In comes a function and its label's name; out goes a function that does the same inside the
-label. Names are made beforehand: nothing is formatted on the way through a forward pass. While
-no profiler runs a label costs two look-ups, and under torch.compile it does not exist.
+Names are made beforehand: nothing is formatted on the way through a forward pass. While no
+profiler runs a label costs two look-ups, and under torch.compile it does not exist.
 """
 
 from __future__ import annotations

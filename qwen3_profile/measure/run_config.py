@@ -33,7 +33,7 @@ _EXECUTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class RunContext:
     """Where configs run, and what becomes of their traces.
 
     folder: the run's folder; traces go into `raw/` under it.
@@ -48,7 +48,7 @@ class Site:
 
 
 def run_config(
-    site: Site, index: int, config: RunConfig, worker: str, advance: Callable[[], None]
+    context: RunContext, index: int, config: RunConfig, worker: str, advance: Callable[[], None]
 ) -> tuple[ConfigResult, ...]:
     """Measures one config.
 
@@ -60,14 +60,14 @@ def run_config(
         for them; with status "failed" or "interrupted" and the measurements so far where it did
         not come to its end.
     """
-    return _ConfigRun(site, index, config, worker).results(advance)
+    return _ConfigRun(context, index, config, worker).results(advance)
 
 
 class _ConfigRun:
     """What is known of a config's results so far, which is kept when something goes wrong."""
 
-    def __init__(self, site: Site, index: int, config: RunConfig, worker: str) -> None:
-        self._site, self._config, self._worker = site, config, worker
+    def __init__(self, context: RunContext, index: int, config: RunConfig, worker: str) -> None:
+        self._context, self._config, self._worker = context, config, worker
         self._result = unmeasured(index, config, worker)
         self._loop: MeasurementLoop | None = None
         self._routing: dict[str, tuple[LayerRouting, ...]] = {}
@@ -88,27 +88,27 @@ class _ConfigRun:
         return tuple(replace(each, routing=self._routing.get(each.phase, ())) for each in results)
 
     def _measure(self, advance: Callable[[], None]) -> None:
-        site, config, loaded = self._site, self._config, self._site.loaded
+        context, config, loaded = self._context, self._config, self._context.loaded
         self._set_model()
         vocab_size = loaded.facts.shape.vocab_size
-        inputs = config_inputs(config, vocab_size, site.seed, site.device, site.prompts)
+        inputs = config_inputs(config, vocab_size, context.seed, context.device, context.prompts)
         self._know(lengths=inputs.lengths)
-        recorder = Recorder(site.device)
+        recorder = Recorder(context.device)
         execution = execution_of(loaded.model, inputs, config, recorder)
-        files = ConfigFiles(site.folder, self._worker)
+        files = ConfigFiles(context.folder, self._worker)
         self._loop = MeasurementLoop(execution, recorder, files, advance)
         self._loop.measure()
         self._routing = count_routing(loaded.model, inputs, config)
 
     def _set_model(self) -> None:
         """The model's attention and experts as the config wants them, if it fits into memory."""
-        loaded, config = self._site.loaded, self._config
+        loaded, config = self._context.loaded, self._config
         attn = set_attention(loaded, config.attn_implementation)
         self._know(attn_implementation=attn)
         experts = set_experts(loaded, config.experts_implementation)
         self._know(experts_implementation=experts)
         if loaded.facts.is_qwen3:
-            check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self._site.device)
+            check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self._context.device)
 
     def _know(self, **facts: Any) -> None:
         self._result = replace(self._result, **facts)
@@ -121,7 +121,7 @@ class _ConfigRun:
             return RunError(f"{where}: {error.where}", error.what, error.do)
         if is_out_of_memory(error):
             attn = self._result.attn_implementation
-            return out_of_memory(self._config, attn, self._site.device, error)
+            return out_of_memory(self._config, attn, self._context.device, error)
         return RunError(where, in_words(error))
 
 

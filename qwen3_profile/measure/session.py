@@ -24,7 +24,7 @@ from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.model.prompts import encode_prompts
 from qwen3_profile.measure.pass_kinds import PASS_KINDS
 from qwen3_profile.measure.profiler import frozen_heap
-from qwen3_profile.measure.run_config import Site, run_config
+from qwen3_profile.measure.run_config import RunContext, run_config
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What only transformers knows: the key of a config, and who refuses a name that is none.
@@ -162,9 +162,10 @@ def run_configs(
             failed = unmeasured(index, config, worker)
             yield replace(failed, status="failed", error=str(told))
             continue
-        site = Site(loaded, prepared.device, invocation.model.seed, folder, prepared.prompts)
+        seed, prompts = invocation.model.seed, prepared.prompts
+        context = RunContext(loaded, prepared.device, seed, folder, prompts)
         with progress(_passes(config), config.worker) as advance, frozen_heap():
-            results = run_config(site, index, config, worker, advance)
+            results = run_config(context, index, config, worker, advance)
         yield from results
         if results[-1].status == "interrupted":
             return
