@@ -59,8 +59,8 @@ from qwen3_profile.views.terminal.tables import render
 if TYPE_CHECKING:
     from torch import nn
 
-    from qwen3_profile.measure.executions.model_call import Phase
     from qwen3_profile.measure.instrument import Instrumentation
+    from qwen3_profile.measure.ranges import CallPhase
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -129,7 +129,7 @@ class Profile:
 def trace_forward(
     model: nn.Module,
     *args: Any,
-    phase: Phase | None = None,
+    phase: CallPhase | None = None,
     num_runs: int = 3,
     warmup_runs: int = 1,
     inference_mode: bool = True,
@@ -161,7 +161,7 @@ def trace_forward(
     What the model itself raises comes through as it is.
     """
     from qwen3_profile.measure.executions.model_call import Call
-    from qwen3_profile.measure.executions.user_model import record_call
+    from qwen3_profile.measure.record_call import record_call
 
     call = Call(model, args, kwargs, inference_mode)
     folder = tempfile.TemporaryDirectory(prefix="qwen3_profile.")

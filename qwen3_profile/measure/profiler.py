@@ -1,4 +1,4 @@
-"""One forward pass in, its wall-clock and its trace out; bare, or under the profiler.
+"""The wall-clock of a forward pass and its trace; bare, or under the profiler.
 
 A session of the profiler leaves CUPTI attached to the process, and every later launch pays for
 it: on an H200 a launch-bound forward pass took 22 ms before the first session and 30 ms after it.
@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch._C._profiler import _ExperimentalConfig
@@ -27,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.profiler_log import kept_log
+from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.measure.trace_file import export_trace
 
 # Read by Kineto when a session ends. The user's own choice stands.
@@ -70,7 +70,7 @@ class Recorder:
         self,
         forward: Callable[[], object],
         lead_in: Callable[[], None],
-        phase: Literal["prefill", "decode", "train_step"],
+        phase: Phase,
         step: int,
         path: Path,
         keep: Callable[[profile], object] | None = None,

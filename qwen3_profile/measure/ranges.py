@@ -1,8 +1,7 @@
 """How a label gets into a trace: ranges of torch's profiler, and functions that run inside one.
 
-In comes a function and its label's name; out goes a function that does the same inside the
-label. Names are made beforehand: nothing is formatted on the way through a forward pass. While
-no profiler runs a label costs two look-ups, and under torch.compile it does not exist.
+Names are made beforehand: nothing is formatted on the way through a forward pass. While no
+profiler runs a label costs two look-ups, and under torch.compile it does not exist.
 """
 
 from __future__ import annotations
@@ -19,10 +18,16 @@ from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
 from qwen3_profile.labels import PHASES, STEP_PREFIX
-from qwen3_profile.measure.executions.model_call import phase_of
 from qwen3_profile.measure.patching import Function, Patches
 
+Phase = Literal["prefill", "decode", "train_step"]
+CallPhase = Literal["prefill", "decode"]
+
 Range = Callable[[str], AbstractContextManager[object]]
+
+# What models of transformers call the arguments by which a phase is known.
+_INPUTS = ("input_ids", "inputs_embeds")
+_CACHES = ("past_key_values", "past_key_value")
 
 # Of a whole forward pass: an annotation, which other tools look for.
 annotation_range: Range = record_function
@@ -35,7 +40,7 @@ _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 _open_labels: ContextVar[Mapping[str, str]] = ContextVar("open_labels", default=_NO_LABELS)
 
 
-def phase(name: Literal["prefill", "decode", "train_step"]) -> AbstractContextManager[object]:
+def phase(name: Phase) -> AbstractContextManager[object]:
     """The label round one whole forward pass."""
     if name not in PHASES:
         raise ValueError(f"{name!r} is not one of {PHASES}")
@@ -115,6 +120,27 @@ def part_of_scope(original: Function, part: str) -> Function:
             _open_labels.reset(token)
 
     return function
+
+
+def phase_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallPhase:
+    """Whether a call is a decode step: one token of each sequence, with a KV cache.
+
+    Asks the cache nothing: some answer by waiting for the device.
+    """
+    found = input_of(args, kwargs)
+    one = found is not None and found.shape[1] == 1
+    return "decode" if one and cache_of(kwargs) is not None else "prefill"
+
+
+def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The tensor [batch, tokens, ...] that a call gives a model, if there is one."""
+    given = [kwargs.get(name) for name in _INPUTS] + list(args[:1])
+    return next((x for x in given if isinstance(x, torch.Tensor) and x.ndim >= 2), None)
+
+
+def cache_of(kwargs: Mapping[str, Any]) -> Any:
+    """The KV cache that a call gives a model; None without one."""
+    return next((kwargs[name] for name in _CACHES if kwargs.get(name) is not None), None)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An invocation in, a run on disk out, config by config. torch is imported from here on."""
+"""What an invocation asks for, run config by config. torch is imported from here on."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from qwen3_profile.config import COMPILED, CUDA_GRAPH, Invocation, ModelRequest,
 from qwen3_profile.errors import ConfigError, ModelError, RunError
 from qwen3_profile.measure.devices import resolve_device, slow_dtype
 from qwen3_profile.measure.environment import read_environment
-from qwen3_profile.measure.executions.compiled import CompiledCapture
 from qwen3_profile.measure.inductor.hooks import check_inductor
+from qwen3_profile.measure.measurement import unmeasured
 from qwen3_profile.measure.model.attention import check_attention_name
 from qwen3_profile.measure.model.experts import check_experts_name
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.model.prompts import encode_prompts
+from qwen3_profile.measure.pass_kinds import PASS_KINDS
 from qwen3_profile.measure.profiler import frozen_heap
-from qwen3_profile.measure.run_context import Capture, unmeasured
+from qwen3_profile.measure.run_config import RunContext, run_config
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What only transformers knows: the key of a config, and who refuses a name that is none.
@@ -161,11 +162,10 @@ def run_configs(
             failed = unmeasured(index, config, worker)
             yield replace(failed, status="failed", error=str(told))
             continue
+        seed, prompts = invocation.model.seed, prepared.prompts
+        context = RunContext(loaded, prepared.device, seed, folder, prompts)
         with progress(_passes(config), config.worker) as advance, frozen_heap():
-            seed, prompts = invocation.model.seed, prepared.prompts
-            kind = CompiledCapture if config.execution == COMPILED else Capture
-            capture = kind(loaded, prepared.device, seed, folder, advance, prompts)
-            results = capture.run(index, config, worker)
+            results = run_config(context, index, config, worker, advance)
         yield from results
         if results[-1].status == "interrupted":
             return
@@ -209,7 +209,7 @@ class _Models:
 
 
 def _passes(config: RunConfig) -> int:
-    return config.warmup_runs + 2 * config.num_runs
+    return config.warmup_runs + len(PASS_KINDS) * config.num_runs
 
 
 def _unique(worker: str, index: int, taken: set[str]) -> str:

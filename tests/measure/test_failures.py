@@ -256,7 +256,7 @@ def test_out_of_memory_in_earnest(commands: Commands, tmp_path: Path) -> None:
     )
     code = (
         "import resource, sys, torch\n"
-        "from qwen3_profile.measure import run_context as capture\n"
+        "from qwen3_profile.measure import run_config as capture\n"
         "from qwen3_profile.__main__ import main\n"
         "capture.check_room = lambda *args: None\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"

@@ -1,27 +1,39 @@
-"""A model and a batch in, one forward pass that can be run, rewound and captured as a graph out.
+"""Forward passes as CUDA graphs: captured and replayed on fixed tensors, and eager beside that.
 
 A graph replays the same kernels on the same memory. So its input, its cache and what counts the
 tokens in the cache stay where they are, and a decode step leaves the next token and its position in
 the place from which the next step reads them: replay after replay is step after step, as serving
 engines do it.
+
+Each phase is measured with the same batch from the same state each time:
+
+    bare     eager passes                        the time that the graph saves is theirs
+             capture, replays                    total_time
+    traced   eager passes                        what launched each kernel, in the graph's order
+             one more, on the code for captures  in case that the graph launches other kernels
+             capture, replays                    the kernels themselves
+
+No capture lies in a session of the profiler, and no graph lives through the detaching of CUPTI.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError, one_line
-from qwen3_profile.measure.executions.eager import whole_mask
+from qwen3_profile.measure.executions.eager import EagerExecution, decoding_aside, whole_mask
 from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import counters, slides, static_cache, takes_positions
 from qwen3_profile.measure.model.memory import is_out_of_memory
-from qwen3_profile.measure.ranges import leaf
+from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.ranges import Phase, leaf
 
 # How far logits may be from those of the eager pass, as a share of the largest of these. Captured
 # code may take another attention kernel; through all layers that is a few of the dtype's steps.
@@ -40,9 +52,7 @@ class FixedPass:
     """
 
     @torch.inference_mode()
-    def __init__(
-        self, model: Any, inputs: Inputs, config: RunConfig, phase: Literal["prefill", "decode"]
-    ) -> None:
+    def __init__(self, model: Any, inputs: Inputs, config: RunConfig, phase: Phase) -> None:
         batch_size, input_len = inputs.ids.shape
         length = input_len + config.decode_steps
         self._model = model
@@ -90,6 +100,11 @@ class FixedPass:
                 torch.argmax(output.logits[:, -1:], -1, out=self._next)
         if self._advanced and (self._takes_positions or self._mask is not None):
             self._positions.add_(1)
+
+    def run_as_captured(self) -> None:
+        """The pass on the code that the model has for captures."""
+        with as_captured():
+            self.run()
 
     @torch.inference_mode()
     def rewind(self) -> None:
@@ -197,3 +212,52 @@ def as_captured() -> Iterator[None]:
         yield
     finally:
         torch.cuda.is_current_stream_capturing = asked
+
+
+class CudaGraphExecution(EagerExecution):
+    """Each phase as a graph, and beside its replays the eager passes that they repeat."""
+
+    def passes(self, kind: PassKind) -> SeriesOfPasses:
+        for phase in self.phases:
+            yield from self._phase(phase, kind)
+
+    def counted(self) -> SeriesOfPasses:
+        """On the code that is captured; of a decode the first step: a graph launches the same."""
+        for phase in self.phases:
+            forward = self._fixed(phase)
+            yield PassSeries(phase, forward.run_as_captured, lead_in=forward.run)
+
+    def _phase(self, phase: Phase, kind: PassKind) -> SeriesOfPasses:
+        forward, config = self._fixed(phase), self.config
+        is_decode = phase == "decode"
+        eager = PassSeries(
+            phase,
+            forward.run,
+            decoding_aside(self._model, self._inputs),
+            config.decode_steps if is_decode else 1,
+            config.traced_positions if is_decode else (0,),
+            variant="eager",
+        )
+        _to_first_step(forward, forward.run, kind)
+        yield eager
+        if kind.tells_launches:
+            forward.rewind()
+            code = forward.run_as_captured
+            yield replace(eager, forward=code, steps=1, chosen=(0,), variant="captured")
+        attached = self._recorder.attached(eager.lead_in) if kind.in_session else nullcontext()
+        with attached:
+            graph = Graph(forward, f"config {config.worker}", marked=kind.tells_launches)
+            _to_first_step(forward, graph.replay, kind)
+            yield replace(eager, forward=graph.replay, variant="", nodes=graph.labels)
+            graph.release()
+
+    def _fixed(self, phase: Phase) -> FixedPass:
+        return FixedPass(self._model, self._inputs, self.config, phase)
+
+
+def _to_first_step(forward: FixedPass, run: Callable[[], None], kind: PassKind) -> None:
+    """Rewinds a pass; without sessions, whose lead-ins come before each, one is run beforehand."""
+    forward.rewind()
+    if not kind.in_session:
+        run()
+        forward.rewind()

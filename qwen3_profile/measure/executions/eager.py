@@ -1,4 +1,4 @@
-"""A model and token ids in, one prefill and its decode steps out: forwards as serving does them.
+"""Forward passes as serving does them: one prefill, and its decode steps.
 
 Every forward runs in inference mode, with the KV cache, and computes the logits of the last
 position only. In a generation each forward is followed by the greedy choice of the next token.
@@ -6,12 +6,23 @@ position only. In a generation each forward is followed by the greedy choice of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
+from qwen3_profile.config import RunConfig
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.config_files import ConfigFiles
+from qwen3_profile.measure.model.experts import counted_routing, experts_of
+from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import static_cache, takes_positions
-from qwen3_profile.measure.ranges import leaf
+from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.ranges import Phase, leaf
+from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_json import Compiled
 
 
 class Generation:
@@ -123,3 +134,96 @@ def whole_mask(
         return None, None
     whole = torch.cat((mask, mask.new_ones(mask.shape[0], decode_steps)), dim=1)
     return whole, (whole.cumsum(dim=1) - 1).clamp(min=0)
+
+
+class EagerExecution:
+    """Prefill and decode steps of a config, op by op.
+
+    Args:
+        model: of a `LoadedModel`.
+        recorder: of its device.
+    """
+
+    def __init__(self, model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> None:
+        self.config = config
+        self.lengths = inputs.lengths
+        self.phases: tuple[Phase, ...] = ("prefill",)
+        if config.decode_steps:
+            self.phases = ("prefill", "decode")
+        self._model = model
+        self._inputs = inputs
+        self._recorder = recorder
+
+    def prepared(self, files: ConfigFiles) -> AbstractContextManager[Compiled | None]:
+        return nullcontext()
+
+    def labelled(self) -> AbstractContextManager[instrument.Instrumentation]:
+        return instrument.labelled(self._model)
+
+    def warm_up(self) -> None:
+        generation = self._generation()
+        generation.prefill()
+        # All steps: some kernels are prepared anew for each length of the context that they meet.
+        for _ in range(self.config.decode_steps):
+            generation.decode()
+
+    def passes(self, kind: PassKind) -> SeriesOfPasses:
+        return self._series()
+
+    def counted(self) -> SeriesOfPasses:
+        return self._series()
+
+    def _series(self) -> SeriesOfPasses:
+        """A generation."""
+        generation, config = self._generation(), self.config
+        yield PassSeries("prefill", generation.prefill, self._lead_in())
+        if config.decode_steps:
+            yield PassSeries(
+                "decode",
+                generation.decode,
+                self._step_lead_in(),
+                config.decode_steps,
+                config.traced_positions,
+            )
+
+    def _generation(self) -> Generation:
+        return _generation(self._model, self._inputs, self.config)
+
+    def _lead_in(self) -> Callable[[], None]:
+        """A prefill; its memory is free again afterwards."""
+        return lambda: self._generation().prefill()
+
+    def _step_lead_in(self) -> Callable[[], None]:
+        return decoding_aside(self._model, self._inputs)
+
+
+def decoding_aside(model: Any, inputs: Inputs) -> Callable[[], None]:
+    """Runs a decode step of short sequences of its own, a new one each time."""
+    aside: list[Generation] = []
+
+    def decode() -> None:
+        if not aside:
+            aside.append(Generation(model, inputs.ids[:, -1:], decode_steps=1))
+            aside[0].prefill()
+        aside[0].decode()
+
+    return decode
+
+
+def count_routing(
+    model: Any, inputs: Inputs, config: RunConfig
+) -> dict[str, tuple[LayerRouting, ...]]:
+    """Phase -> where its tokens go, of a generation that nobody times; empty if dense."""
+    if not experts_of(model):
+        return {}
+    with counted_routing(model) as counter:
+        generation = _generation(model, inputs, config)
+        generation.prefill()
+        found = {str(config.first_phase): counter.take()}
+        for _ in range(config.decode_steps):
+            generation.decode()
+        return found | {"decode": counter.take()}
+
+
+def _generation(model: Any, inputs: Inputs, config: RunConfig) -> Generation:
+    return Generation(model, inputs.ids, config.decode_steps, config.cache, inputs.mask)

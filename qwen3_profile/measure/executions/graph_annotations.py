@@ -1,4 +1,4 @@
-"""A graph to be captured in, the label of each of its nodes out, where torch can tell.
+"""The label of each node of a graph that is captured, where torch can tell.
 
 From 2.13 on torch can mark the nodes that a stretch of code captures, and Kineto writes the number
 of a node beside its kernel, `graph node id`. Both need CUDA 13.1, in the driver and in the package

@@ -1,4 +1,4 @@
-"""Logits of compiled passes and of eager ones in, how far they lie apart out, and how far they may.
+"""How far the logits of compiled passes lie from those of eager ones, and how far they may.
 
 Two correct ways to compute a model round at different places, and its layers amplify what that
 changes: in bfloat16 random logits of Qwen3-0.6B move by 2 % of their length, those of Qwen3-8B by

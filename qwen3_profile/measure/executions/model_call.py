@@ -1,4 +1,4 @@
-"""The arguments of one call of a model in, what kind of forward pass it is out.
+"""One call of a model with its arguments, which can be made again and again.
 
 model(input_ids)                                   a prefill: several tokens of each sequence
 model(next_ids, past_key_values=cache)             a decode step: one token, and a cache
@@ -10,18 +10,14 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
-
-Phase = Literal["prefill", "decode"]
-
-_INPUTS = ("input_ids", "inputs_embeds")
-_CACHES = ("past_key_values", "past_key_value")
+from qwen3_profile.measure.ranges import CallPhase, cache_of, input_of, phase_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class Call:
         return torch.inference_mode() if self.inference_mode else nullcontext()
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> CallPhase:
         return phase_of(self.args, self.kwargs)
 
     @property
@@ -63,7 +59,7 @@ class Call:
         Raises:
             ModelError: there is no tensor [batch, tokens, ...] where models take one.
         """
-        found = _input(self.args, self.kwargs)
+        found = input_of(self.args, self.kwargs)
         if found is None:
             raise ModelError(
                 type(self.model).__name__,
@@ -75,7 +71,7 @@ class Call:
     @property
     def cached_len(self) -> int:
         """The tokens of each sequence that the cache holds already; 0 without one."""
-        past = _past(self.kwargs)
+        past = cache_of(self.kwargs)
         return int(past.get_seq_length()) if isinstance(past, Cache) else 0
 
     def lengths(self) -> tuple[int, ...]:
@@ -85,25 +81,6 @@ class Call:
         if isinstance(mask, torch.Tensor) and mask.shape == (batch_size, tokens):
             return tuple(int(count) for count in (mask != 0).sum(-1).tolist())
         return (tokens,) * batch_size
-
-
-def phase_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Phase:
-    """Whether a call is a decode step: one token of each sequence, with a KV cache.
-
-    Asks the cache nothing: some answer by waiting for the device.
-    """
-    found = _input(args, kwargs)
-    one = found is not None and found.shape[1] == 1
-    return "decode" if one and _past(kwargs) is not None else "prefill"
-
-
-def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-    given = [kwargs.get(name) for name in _INPUTS] + list(args[:1])
-    return next((x for x in given if isinstance(x, torch.Tensor) and x.ndim >= 2), None)
-
-
-def _past(kwargs: Mapping[str, Any]) -> Any:
-    return next((kwargs[name] for name in _CACHES if kwargs.get(name) is not None), None)
 
 
 def _copied(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A model and a batch in, training steps without their optimizer out: forward, loss, backward.
+"""Training steps without their optimizer: forward, loss, backward.
 
 The forward computes the logits of all positions and keeps no KV cache. The model stays in eval
 mode, which in a Qwen3 differs from train mode in nothing that runs: it has no dropout.
@@ -7,15 +7,19 @@ mode, which in a Qwen3 differs from train mode in nothing that runs: it has no d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from qwen3_profile.config import RunConfig
 from qwen3_profile.labels import BACKWARD, LOSS
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.ranges import annotation, leaf
+from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.ranges import Phase, annotation, leaf
 
 _IGNORED = -100
 
@@ -75,3 +79,35 @@ def with_gradients(model: Any) -> Iterator[None]:
         for parameter, wanted in before:
             parameter.requires_grad_(wanted)
             parameter.grad = None
+
+
+class TrainStepExecution:
+    """Training steps of a config; each begins without gradients."""
+
+    phases: tuple[Phase, ...] = ("train_step",)
+
+    def __init__(self, model: Any, inputs: Inputs, config: RunConfig) -> None:
+        self.config = config
+        self.lengths = inputs.lengths
+        self._model = model
+        self._inputs = inputs
+
+    def prepared(self, files: ConfigFiles) -> AbstractContextManager[None]:
+        return with_gradients(self._model)
+
+    def labelled(self) -> AbstractContextManager[instrument.Instrumentation]:
+        return instrument.labelled(self._model)
+
+    def warm_up(self) -> None:
+        step = TrainStep(self._model, self._inputs)
+        step.run()
+        step.forget()
+
+    def passes(self, kind: PassKind) -> SeriesOfPasses:
+        step = TrainStep(self._model, self._inputs)
+        yield PassSeries("train_step", step.run, self.warm_up)
+        step.forget()
+
+    def counted(self) -> SeriesOfPasses:
+        """None: a backward's operators are not counted."""
+        yield from ()

@@ -9,23 +9,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from make.commands import Commands
 from make.graphs import Op, eager, replay, small_pass
 from make.kineto import document, write
+from make.recorders import NotingRecorder
 from make.samples import run as sample_run
 from test_data import assert_rows_add_up, data_of
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.measure import session
-from qwen3_profile.measure.executions import graph_runs
-from qwen3_profile.measure.executions.cuda_graph import FixedPass
+from qwen3_profile.measure.config_files import ConfigFiles
+from qwen3_profile.measure.executions import cuda_graph
+from qwen3_profile.measure.executions.cuda_graph import CudaGraphExecution, FixedPass
+from qwen3_profile.measure.measurement import MeasurementLoop
+from qwen3_profile.measure.model.inputs import config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.profiler import Recorder, Traced
-from qwen3_profile.measure.run_context import Capture
+from qwen3_profile.measure.run_config import RunContext, run_config
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.run_json import read_run, write_run
@@ -50,8 +54,11 @@ def loaded(commands: Commands) -> LoadedModel:
 class PlayedGraph:
     """A graph whose replay is the eager pass."""
 
+    events: ClassVar[list[str]] = []
+
     def __init__(self, forward: FixedPass, where: str, *, marked: bool) -> None:
         assert where.endswith("_static_cuda_graph")
+        self.events.append("capture, marked" if marked else "capture")
         self._forward = forward
         self.labels = PLAYED_NODES if marked else {}
         forward.rewind()
@@ -60,7 +67,7 @@ class PlayedGraph:
         self._forward.run()
 
     def release(self) -> None:
-        pass
+        self.events.append("release")
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def played(of_eager: list[Op], of_captured: list[Op], of_graph: list[Op]) -> Ite
         return Traced(9000, ())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_runs, "Graph", PlayedGraph)
+        patch.setattr(cuda_graph, "Graph", PlayedGraph)
         patch.setattr(Recorder, "traced", traced)
         patch.setattr(session, "_check_device", lambda *_: None)
         yield
@@ -96,7 +103,8 @@ def ran(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         folder = tmp_path_factory.mktemp("run")
         cpu = torch.device("cpu")
         with played(of_eager, of_captured, of_graph):
-            results = Capture(loaded, cpu, 0, folder, lambda: None).run(0, CONFIG, CONFIG.worker)
+            context = RunContext(loaded, cpu, 0, folder)
+            results = run_config(context, 0, CONFIG, CONFIG.worker, lambda: None)
         assert [each.error for each in results] == ["", ""]
         write_run(folder, replace(sample_run(), configs=results))
         written = read_run(folder)
@@ -157,6 +165,24 @@ def test_a_decode_has_a_bare_replay_of_every_step_and_an_eager_pass_beside_each(
     )
     q_proj = next(p for p in entry["saved"]["parts"] if p["part"] == "layer.*.attn.q_proj")
     assert q_proj["cuda"] == q_proj["eager_cuda"] == pytest.approx(3 * 50e-9)
+
+
+def test_no_graph_outlives_the_kind_of_pass_that_it_was_captured_for(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(cuda_graph, "Graph", PlayedGraph)
+    monkeypatch.setattr(PlayedGraph, "events", events)
+    recorder = NotingRecorder(events)
+    batch = config_inputs(CONFIG, loaded.facts.shape.vocab_size, 0, torch.device("cpu"))
+    config = replace(CONFIG, decode_steps=0, warmup_runs=0)
+    execution = CudaGraphExecution(loaded.model, batch, config, recorder)
+    MeasurementLoop(execution, recorder, ConfigFiles(tmp_path, "w"), lambda: None).measure()
+    assert events == [
+        "settle", "timed", "capture", "timed", "release",
+        "traced", "settle", "traced",  # the eager pass, and one on the code for captures
+        "attached", "capture, marked", "settle", "traced", "release", "detached",
+    ]  # fmt: skip
 
 
 def test_a_graph_of_other_kernels_is_matched_with_the_code_for_captures(ran: Ran) -> None:

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 from make.paths import DATA, SHARED
-from torch_tb_profiler.profiler.data import RunProfileData
-from torch_tb_profiler.profiler.module_op import aggegate_module_view
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.trace import Category, Trace, read_trace
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
+
+RunProfileData = pytest.importorskip("torch_tb_profiler.profiler.data").RunProfileData
+aggegate_module_view = pytest.importorskip(
+    "torch_tb_profiler.profiler.module_op"
+).aggegate_module_view
 
 # Seconds each, and of families that another file is of.
 SIBLINGS = {"hta_a100_diff_control", "param_2080ti_linear", "tl_vllm_decode_full_capture"}

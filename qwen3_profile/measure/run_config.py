@@ -1,0 +1,132 @@
+"""One config, run on one model: what was measured, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
+from qwen3_profile.errors import ProfileError, RunError, in_words
+from qwen3_profile.measure.config_files import ConfigFiles
+from qwen3_profile.measure.executions import Execution
+from qwen3_profile.measure.executions.compiled import CompiledExecution
+from qwen3_profile.measure.executions.cuda_graph import CudaGraphExecution
+from qwen3_profile.measure.executions.eager import EagerExecution, count_routing
+from qwen3_profile.measure.executions.train_step import TrainStepExecution
+from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
+from qwen3_profile.measure.model.inputs import Inputs, config_inputs
+from qwen3_profile.measure.model.load import LoadedModel, set_attention, set_experts
+from qwen3_profile.measure.model.memory import check_room, is_out_of_memory, out_of_memory
+from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_json import ConfigResult
+
+_EXECUTIONS = {
+    EAGER: EagerExecution,
+    COMPILED: CompiledExecution,
+    CUDA_GRAPH: CudaGraphExecution,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Where configs run, and what becomes of their traces.
+
+    folder: the run's folder; traces go into `raw/` under it.
+    prompts: token ids of each prompt, where the inputs are prompts.
+    """
+
+    loaded: LoadedModel
+    device: torch.device
+    seed: int
+    folder: Path
+    prompts: tuple[tuple[int, ...], ...] = ()
+
+
+def run_config(
+    context: RunContext, index: int, config: RunConfig, worker: str, advance: Callable[[], None]
+) -> tuple[ConfigResult, ...]:
+    """Measures one config.
+
+    Args:
+        advance: see `MeasurementLoop`.
+
+    Returns:
+        A result for the prefill or the training step and, where the config has decode steps, one
+        for them; with status "failed" or "interrupted" and the measurements so far where it did
+        not come to its end.
+    """
+    return _ConfigRun(context, index, config, worker).results(advance)
+
+
+class _ConfigRun:
+    """What is known of a config's results so far, which is kept when something goes wrong."""
+
+    def __init__(self, context: RunContext, index: int, config: RunConfig, worker: str) -> None:
+        self._context, self._config, self._worker = context, config, worker
+        self._result = unmeasured(index, config, worker)
+        self._loop: MeasurementLoop | None = None
+        self._routing: dict[str, tuple[LayerRouting, ...]] = {}
+
+    def results(self, advance: Callable[[], None]) -> tuple[ConfigResult, ...]:
+        try:
+            self._measure(advance)
+        except KeyboardInterrupt:
+            runs = len(self._loop.runs) if self._loop is not None else 0
+            error = (
+                f"config {self._worker}: interrupted after {runs} of {self._config.num_runs} runs"
+            )
+            self._know(status="interrupted", error=error)
+        # The model's code is the library's, and may raise anything.
+        except Exception as error:
+            self._know(status="failed", error=str(self._run_error(error)))
+        results = self._loop.results(self._result) if self._loop is not None else (self._result,)
+        return tuple(replace(each, routing=self._routing.get(each.phase, ())) for each in results)
+
+    def _measure(self, advance: Callable[[], None]) -> None:
+        context, config, loaded = self._context, self._config, self._context.loaded
+        self._set_model()
+        vocab_size = loaded.facts.shape.vocab_size
+        inputs = config_inputs(config, vocab_size, context.seed, context.device, context.prompts)
+        self._know(lengths=inputs.lengths)
+        recorder = Recorder(context.device)
+        execution = execution_of(loaded.model, inputs, config, recorder)
+        files = ConfigFiles(context.folder, self._worker)
+        self._loop = MeasurementLoop(execution, recorder, files, advance)
+        self._loop.measure()
+        self._routing = count_routing(loaded.model, inputs, config)
+
+    def _set_model(self) -> None:
+        """The model's attention and experts as the config wants them, if it fits into memory."""
+        loaded, config = self._context.loaded, self._config
+        attn = set_attention(loaded, config.attn_implementation)
+        self._know(attn_implementation=attn)
+        experts = set_experts(loaded, config.experts_implementation)
+        self._know(experts_implementation=experts)
+        if loaded.facts.is_qwen3:
+            check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self._context.device)
+
+    def _know(self, **facts: Any) -> None:
+        self._result = replace(self._result, **facts)
+
+    def _run_error(self, error: Exception) -> RunError:
+        if isinstance(error, RunError):
+            return error
+        where = f"config {self._config.worker}"
+        if isinstance(error, ProfileError):
+            return RunError(f"{where}: {error.where}", error.what, error.do)
+        if is_out_of_memory(error):
+            attn = self._result.attn_implementation
+            return out_of_memory(self._config, attn, self._context.device, error)
+        return RunError(where, in_words(error))
+
+
+def execution_of(model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> Execution:
+    """The way in which `config` wants its passes run."""
+    if config.backward:
+        return TrainStepExecution(model, inputs, config)
+    return _EXECUTIONS[config.execution](model, inputs, config, recorder)

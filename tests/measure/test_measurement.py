@@ -1,0 +1,248 @@
+"""The one loop of every execution: what runs, in which order, and what becomes of it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from make.commands import Commands
+from make.recorders import NotingRecorder
+from test_graph_runs import PlayedGraph
+
+from qwen3_profile.config import ModelRequest, RunConfig
+from qwen3_profile.measure import measurement
+from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
+from qwen3_profile.measure.executions import Execution, UncountedError, cuda_graph
+from qwen3_profile.measure.executions.model_call import Call
+from qwen3_profile.measure.executions.user_model import UserModelExecution
+from qwen3_profile.measure.instrument import Instrumentation
+from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
+from qwen3_profile.measure.model.inputs import config_inputs
+from qwen3_profile.measure.model.load import LoadedModel, load_model
+from qwen3_profile.measure.pass_kinds import (
+    PASS_KINDS,
+    PassKind,
+    PassSeries,
+    SeriesOfPasses,
+    Taken,
+)
+from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.ranges import Phase
+from qwen3_profile.measure.run_config import execution_of
+
+CPU = torch.device("cpu")
+CONFIG = RunConfig(1, 4, "float32", num_runs=2, warmup_runs=1, decode_steps=5, trace_steps=2)
+
+
+class Tensors:
+    """What a series needs, and is to be gone before the next is made."""
+
+
+@dataclass
+class Played:
+    """An execution that notes what it is asked for."""
+
+    events: list[str] = field(default_factory=list)
+    config: RunConfig = CONFIG
+    phases: tuple[Phase, ...] = ("prefill", "decode")
+    lengths: tuple[int, ...] = (4,)
+    uncounted: Exception | None = None
+    fails_after: int = 1 << 10
+    alive: list[weakref.ref[Tensors]] = field(default_factory=list)
+
+    @contextmanager
+    def prepared(self, files: ConfigFiles) -> Iterator[None]:
+        self.events.append("prepared")
+        yield
+        self.events.append("undone")
+
+    def labelled(self) -> AbstractContextManager[Instrumentation]:
+        labels = ("norm", "layer.0.attn")
+        return nullcontext(Instrumentation(1, frozenset(), (), labels, ("missing",), ()))
+
+    def warm_up(self) -> None:
+        self.events.append("warm up")
+
+    def passes(self, kind: PassKind) -> SeriesOfPasses:
+        self.events.append(kind.name)
+        yield from self._one("prefill", 1, (0,))
+        assert [each for each in self.alive if each()] == []
+        yield from self._one("decode", 5, (0, 4))
+        self.events.append(f"{kind.name} ends")
+
+    def _one(self, phase: Phase, steps: int, chosen: tuple[int, ...]) -> SeriesOfPasses:
+        held = Tensors()
+        self.alive.append(weakref.ref(held))
+
+        def forward() -> None:
+            assert held is not None
+            assert gc.isenabled() == (self.events[-1] != "timed")
+            self.events.append(phase)
+            if self.events.count("decode") > self.fails_after:
+                raise ZeroDivisionError
+
+        yield PassSeries(phase, forward, forward, steps, chosen)
+
+    def counted(self) -> SeriesOfPasses:
+        self.events.append("count")
+        if self.uncounted is not None:
+            raise self.uncounted
+        yield from self._one("decode", 5, (0, 4))
+
+
+def loop_of(execution: Execution, events: list[str], folder: Path) -> MeasurementLoop:
+    files = ConfigFiles(folder, "worker")
+    return MeasurementLoop(
+        execution, NotingRecorder(events), files, lambda: events.append("advance")
+    )
+
+
+BARE = ["bare", "settle", "timed", "prefill", *["timed", "decode"] * 5, "bare ends", "advance"]
+# Right after a bare pass nothing has to settle; after a session it has.
+TRACED = [
+    "traced", "traced", "prefill", "settle", "traced", "decode", *["decode"] * 3, "settle",
+    "traced", "decode", "traced ends", "advance",
+]  # fmt: skip
+
+
+def test_each_kind_of_pass_comes_in_its_turn(tmp_path: Path) -> None:
+    played = Played()
+    loop = loop_of(played, played.events, tmp_path)
+    loop.measure()
+    assert played.events == [
+        "prepared", "warm up", "advance", *[*BARE, *TRACED] * 2, "count", *["decode"] * 5, "undone",
+    ]  # fmt: skip
+    prefill, decode = loop.results(unmeasured(3, CONFIG, "worker"))
+    assert [prefill.phase, prefill.worker] == ["prefill", "worker_prefill"]
+    assert prefill.step_times_ns == ()
+    assert set(prefill.labels) == {"norm", "layer.*.attn"}
+    assert prefill.unlabelled == ("missing",)
+    assert [each.position for each in decode.measurements] == [0, 4, 0, 4]
+    assert [each.run_index for each in decode.measurements] == [0, 0, 1, 1]
+    assert [len(times) for times in decode.step_times_ns] == [5, 5]
+    for each in decode.measurements:
+        assert each.bare_ns == decode.step_times_ns[each.run_index][each.position]
+        assert each.trace == (
+            f"raw/worker_decode.run{each.run_index}.step{each.position}.kineto.json.gz"
+        )
+    taken = prefill.measurements + decode.measurements
+    assert sorted(each.step for each in taken) == list(range(6))
+    assert {each.profiler_messages for each in taken} == {("a message",)}
+
+
+def test_what_was_measured_before_a_failure_stays(tmp_path: Path) -> None:
+    played = Played(fails_after=12)  # a whole run has 10 decode steps
+    loop = loop_of(played, played.events, tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        loop.measure()
+    assert len(loop.runs) == 1
+    assert "count" not in played.events
+    failed = unmeasured(0, CONFIG, "worker")
+    assert [len(each.measurements) for each in loop.results(failed)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(UncountedError("it is compiled"), "it is compiled", id="cannot be"),
+        pytest.param(KeyError("x"), "KeyError: 'x'", id="raises"),
+    ],
+)
+def test_bytes_that_are_not_counted_cost_nothing_else(
+    tmp_path: Path, error: Exception, told: str
+) -> None:
+    played = Played(uncounted=error)
+    loop = loop_of(played, played.events, tmp_path)
+    loop.measure()
+    for result in loop.results(unmeasured(0, CONFIG, "worker")):
+        assert (result.traffic, result.uncounted) == ("", told)
+        assert result.measurements
+
+
+# --- another kind of pass -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def loaded(commands: Commands) -> LoadedModel:
+    return load_model(ModelRequest(str(commands.model), "random"), "float32", None, CPU)
+
+
+def user_model(loaded: LoadedModel, _: RunConfig, __: Recorder) -> Execution:
+    call = Call(loaded.model, (torch.arange(4)[None],), {}, inference_mode=True)
+    return UserModelExecution(call, RunConfig(1, 4, "float32"), "prefill")
+
+
+def configured(loaded: LoadedModel, config: RunConfig, recorder: Recorder) -> Execution:
+    inputs = config_inputs(config, loaded.facts.shape.vocab_size, 0, CPU)
+    return execution_of(loaded.model, inputs, config, recorder)
+
+
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        pytest.param(configured, {"decode_steps": 3}, id="eager"),
+        pytest.param(configured, {"backward": True}, id="train_step"),
+        pytest.param(
+            configured, {"decode_steps": 3, "cache": "static", "execution": "cuda_graph"},
+            id="cuda_graph",
+        ),
+        pytest.param(
+            configured, {"decode_steps": 3, "cache": "static", "execution": "compiled"},
+            id="compiled",
+        ),
+        pytest.param(user_model, {}, id="user_model"),
+    ],
+)  # fmt: skip
+def test_a_new_kind_of_pass_is_a_row(
+    loaded: LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    config: dict[str, Any],
+) -> None:
+    """No execution has to know of it."""
+    watched: list[tuple[str, Phase, str]] = []
+
+    def watching(name: str) -> Callable[[Recorder, PassSeries, Callable[[], TraceSlot]], Taken]:
+        def take(recorder: Recorder, series: PassSeries, slot: Callable[[], TraceSlot]) -> Taken:
+            watched.append((name, series.phase, series.variant))
+            assert slot().trace.endswith(f".{name}.kineto.json.gz")
+            return Taken(recorder.timed(series.forward))
+
+        return take
+
+    kinds = (
+        *PASS_KINDS,
+        PassKind("clock", watching("clock"), labelled=True),
+        PassKind("device", watching("device"), in_session=True),
+    )
+    monkeypatch.setattr(measurement, "PASS_KINDS", kinds)
+    monkeypatch.setattr(cuda_graph, "Graph", PlayedGraph)
+    compile_with = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, **_: compile_with(self, backend="eager", dynamic=False),
+    )
+    recorder = Recorder(CPU)
+    execution = make(loaded, RunConfig(1, 4, "float32", num_runs=1, **config), recorder)
+    steps: list[None] = []
+    files = ConfigFiles(tmp_path, execution.config.worker)
+    loop = MeasurementLoop(execution, recorder, files, lambda: steps.append(None))
+    loop.measure()
+    assert len(steps) == execution.config.warmup_runs + 4 * execution.config.num_runs
+    for name in ("clock", "device"):
+        assert {phase for kind, phase, variant in watched if (kind, variant) == (name, "")} == set(
+            execution.phases
+        )
+    assert "captured" not in {variant for _, _, variant in watched}
+    for result in loop.results(unmeasured(0, execution.config, execution.config.worker)):
+        assert (result.status, result.error) == ("done", "")
+        assert result.measurements
