@@ -14,7 +14,7 @@ from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold
-from qwen3_profile.attribution.parts import Part, Times, sum_times
+from qwen3_profile.attribution.parts import Times, make_part, sum_times
 from qwen3_profile.attribution.scopes import ScopeTree, build_scopes, whole_trace
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.passes.nn_modules.read import unique_name
@@ -76,4 +76,4 @@ def _times(found: Attribution) -> StepTimes:
     """The ranges of all threads side by side; what is in none is unattributed."""
     parts = fold(found)
     total = sum_times(part.total for part in parts)._replace(calls=1)
-    return step_times(found, 0, Part(labels.WHOLE_TRACE, total, Times(calls=1), parts))
+    return step_times(found, 0, make_part(labels.WHOLE_TRACE, total, Times(calls=1), parts))

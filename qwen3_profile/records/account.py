@@ -24,8 +24,7 @@ from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold, fold_groups
 from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
-from qwen3_profile.attribution.merging import merge_parts
-from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.parts import Part, merge_parts
 from qwen3_profile.attribution.scopes import ScopeTree, Step
 from qwen3_profile.passes.windows import Outline, outline, stand_apart
 from qwen3_profile.trace.columns import Trace, occurring

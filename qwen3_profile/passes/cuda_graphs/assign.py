@@ -1,5 +1,4 @@
-"""An attribution with graph replays in, the same with their events given to the parts that were
-captured out.
+"""Gives the events of graph replays to the parts that were captured.
 
 A replay's events belong to whatever label was open when the graph was launched. Here the labels of
 the pass that the graph repeats are put below it, once per replay:
