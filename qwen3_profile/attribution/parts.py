@@ -48,6 +48,7 @@ def sum_times(times: Iterable[Times]) -> Times:
 
 
 _FIELDS = len(Times._fields)
+_TOTAL, _OWN = slice(0, _FIELDS), slice(_FIELDS, None)
 _IS_COUNT = np.array([not name.endswith("_ns") for name in Times._fields] * 2)
 
 
@@ -122,9 +123,11 @@ def _smallest(values: Int64) -> npt.NDArray[Any]:
 
 
 class _Rows(NamedTuple):
-    """A tree as Python's own numbers: sooner read one by one. below: the children of each row."""
+    """A tree as Python's own objects: sooner read one by one. below: the children of each row."""
 
-    times: list[list[int]]
+    names: list[str]
+    total: list[Times]
+    own: list[Times]
     below: list[list[int]]
 
 
@@ -136,7 +139,10 @@ def _rows(tree: PartTree) -> _Rows:
     for row, parent in enumerate(parents):
         if parent != NO_PART:
             below[parent].append(row)
-    return _Rows(tree.times().tolist(), below)
+    names = [tree.names[name] for name in tree.name.tolist()]
+    times = tree.times().tolist()
+    total, own = ([Times._make(row[at]) for row in times] for at in (_TOTAL, _OWN))
+    return _Rows(names, total, own, below)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -151,31 +157,30 @@ class Part:
     @property
     def name(self) -> str:
         """The scope's name as the trace has it, such as `layer.7.attn.q_proj`."""
+        if self._held is not None:
+            return self._held.names[self.row]
         return self.tree.names[int(self.tree.name[self.row])]
 
     @property
     def total(self) -> Times:
         """With children."""
-        return Times._make(self._times()[:_FIELDS])
+        return self._held.total[self.row] if self._held else self._read(_TOTAL)
 
     @property
     def own(self) -> Times:
         """Without children; what of a container no child explains."""
-        return Times._make(self._times()[_FIELDS:])
+        return self._held.own[self.row] if self._held else self._read(_OWN)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The children, in the order in which they first ran."""
         rows = self._held or _rows(self.tree)
-        return tuple(Part(self.tree, row, rows) for row in rows.below[self.row])
+        return tuple([Part(self.tree, row, rows) for row in rows.below[self.row]])
 
-    def _times(self) -> list[int]:
-        if self._held is not None:
-            return self._held.times[self.row]
+    def _read(self, fields: slice) -> Times:
         times = np.empty(2 * _FIELDS, np.int64)
         times[_IS_COUNT], times[~_IS_COUNT] = self.tree.counts[self.row], self.tree.ns[self.row]
-        found: list[int] = times.tolist()
-        return found
+        return Times._make(times[fields].tolist())
 
     def find(self, name: str) -> Part | None:
         """The direct child called `name`."""
