@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwen3_profile import labels
+from qwen3_profile.attribution.gaps import with_gaps
 from qwen3_profile.attribution.nesting import NO_PARENT, nest
 from qwen3_profile.trace.columns import (
     Bool,
@@ -170,9 +171,7 @@ class ScopeTree:
 
     def append(self, rows: Sequence[NewScope]) -> ScopeTree:
         """With more scopes behind all others, where they hold sums: no time is looked up there."""
-        names = dict(zip(self.names, range(len(self.names)), strict=True))
-        table = [(names.setdefault(name, len(names)), *rest) for name, *rest in rows]
-        return self._with_rows(tuple(names), np.array(table, np.int64).reshape(-1, 6))
+        return self._with_table(*self._table(rows))
 
     def insert(self, rows: Sequence[NewScope]) -> tuple[ScopeTree, Int32]:
         """With more scopes, which lie in their parents and in none of the tree's other scopes.
@@ -180,13 +179,28 @@ class ScopeTree:
         Returns:
             The tree, and the place of each new scope in it.
         """
-        tree, order = self.append(rows)._in_order()
-        position = np.empty(len(order), np.int32)
-        position[order] = np.arange(len(order), dtype=np.int32)
-        return tree, position[len(self) :]
+        return self.insert_table(*self._table(rows))
 
-    def _with_rows(self, names: tuple[str, ...], table: Int64) -> ScopeTree:
-        """table: int64[m, 6], the fields of `NewScope`, its name as an index of `names`."""
+    def insert_table(self, names: tuple[str, ...], table: Int64) -> tuple[ScopeTree, Int32]:
+        """As `insert`.
+
+        Args:
+            names: those of the tree, and behind them more.
+            table: int64[m, 6], the fields of each `NewScope`, its name as an index of `names`.
+        """
+        tree = self._with_table(names, table)
+        # A gap may begin with its container's clock tick: the container stays in front of it.
+        order = np.lexsort((tree.is_gap, tree.start_ns - tree.end_ns, tree.start_ns, tree.track))
+        position = np.empty(len(tree), np.int32)
+        position[order] = np.arange(len(tree), dtype=np.int32)
+        return tree.take(order), position[len(self) :]
+
+    def _table(self, rows: Sequence[NewScope]) -> tuple[tuple[str, ...], Int64]:
+        names = dict(zip(self.names, range(len(self.names)), strict=True))
+        table = [(names.setdefault(name, len(names)), *rest) for name, *rest in rows]
+        return tuple(names), np.array(table, np.int64).reshape(-1, 6)
+
+    def _with_table(self, names: tuple[str, ...], table: Int64) -> ScopeTree:
         few = table.astype(np.int32)
         return replace(
             self,
@@ -198,12 +212,6 @@ class ScopeTree:
             parent=np.concatenate((self.parent, few[:, 4])),
             is_gap=np.concatenate((self.is_gap, few[:, 5] > 0)),
         )
-
-    def _in_order(self) -> tuple[ScopeTree, Int64]:
-        """By track and start; and where each scope was before."""
-        # A gap may begin with its container's clock tick: the container stays in front of it.
-        order = np.lexsort((self.is_gap, self.start_ns - self.end_ns, self.start_ns, self.track))
-        return self.take(order), order
 
 
 def no_scopes() -> ScopeTree:
@@ -313,67 +321,3 @@ def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
     ranks = np.empty(len(names), np.int64)
     ranks[order] = np.arange(len(names))
     return ranks
-
-
-def with_gaps(
-    tree: ScopeTree, name_gap: Callable[[str, str, str | None], str | None] = labels.gap_name
-) -> ScopeTree:
-    """`tree` and a scope for each stretch between labels that `name_gap` can name.
-
-    Args:
-        name_gap: as `labels.gap_name`: (container's kind, name before, name after) -> name or None.
-    """
-    names = dict(zip(tree.names, range(len(tree.names)), strict=True))
-    owner, before, after = _stretches(tree)
-    closed = after == NO_SCOPE
-    following = np.where(closed, _NO_NAME, tree.name[after])
-    # Few of the stretches differ by more than their time.
-    count = len(tree.names) + 1
-    kind = (tree.name[owner].astype(np.int64) * count + tree.name[before]) * count + following + 1
-    _, first, kinds = np.unique(kind, return_index=True, return_inverse=True)
-    stretches = np.stack((tree.name[owner], tree.name[before], following))[:, first].T.tolist()
-    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in stretches]
-    gap = np.array(known, np.int64)[kinds]
-    start = tree.end_ns[before]
-    end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
-    kept = (gap != _NO_NAME) & (end > start)
-    rows = (gap, tree.track[owner], start, end, owner, np.ones(len(gap), np.int64))
-    table = np.stack(rows).T[kept].astype(np.int64)
-    return tree._with_rows(tuple(names), table)._in_order()[0]
-
-
-_NO_NAME = -1
-
-
-def _gap_name(
-    texts: Sequence[str],
-    stretch: tuple[int, ...],
-    name_gap: Callable[[str, str, str | None], str | None],
-    names: dict[str, int],
-) -> int:
-    """The number, in `names`, of the name of a stretch between two labels; -1 if it has none.
-
-    Args:
-        stretch: the names of the container and of the labels before and after, as numbers.
-    """
-    owner, before, after = stretch
-    container = labels.parse(texts[owner])
-    previous = labels.parse(texts[before])
-    following = labels.parse(texts[after]) if after != _NO_NAME else None
-    if container is None or previous is None:
-        return _NO_NAME
-    gap = name_gap(container.kind, previous.name, following.name if following else None)
-    if gap is None:
-        return _NO_NAME
-    prefix = "" if container.kind == "phase" else texts[owner] + "."
-    return names.setdefault(prefix + gap, len(names))
-
-
-def _stretches(tree: ScopeTree) -> tuple[Int32, Int64, Int64]:
-    """(container, child before, child after or -1) for every end of a child."""
-    child = np.flatnonzero(tree.parent != NO_SCOPE)
-    child = child[np.argsort(tree.parent[child], kind="stable")]
-    owner = tree.parent[child]
-    follows = np.append(owner[1:] == owner[:-1], False)[: len(child)]
-    after = np.where(follows, np.append(child[1:], NO_SCOPE)[: len(child)], NO_SCOPE)
-    return owner, child, after
