@@ -174,6 +174,8 @@ class Part:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The children, in the order in which they first ran."""
+        if self._held is None and not (self.tree.parent == self.row).any():
+            return ()
         rows = self._held or _rows(self.tree)
         return tuple([Part(self.tree, row, rows) for row in rows.below[self.row]])
 
@@ -186,10 +188,10 @@ class Part:
         """The direct child called `name`."""
         return next((part for part in self.parts if part.name == name), None)
 
-    def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Part]]:
+    def walk(self) -> Iterator[tuple[tuple[str, ...], Part]]:
         """This part and all below it, each with its path of names, outermost first."""
         # Ranges that were never closed nest by thousands; recursion would end before them.
-        waiting = [((*path, self.name), self)]
+        waiting: list[tuple[tuple[str, ...], Part]] = [((self.name,), self)]
         while waiting:
             path, part = waiting.pop()
             yield path, part
