@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.gaps import with_gaps
+from qwen3_profile.attribution.gaps import NO_NAME, NameGap, find_stretches, name_stretches
 from qwen3_profile.attribution.nesting import NO_PARENT, nest
 from qwen3_profile.trace.columns import (
     Bool,
@@ -321,3 +321,18 @@ def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
     ranks = np.empty(len(names), np.int64)
     ranks[order] = np.arange(len(names))
     return ranks
+
+
+def with_gaps(tree: ScopeTree, name_gap: NameGap = labels.gap_name) -> ScopeTree:
+    """`tree` and a scope for each stretch between labels that `name_gap` can name."""
+    owner, before, after = find_stretches(tree.parent)
+    closed = after == NO_SCOPE
+    following = np.where(closed, NO_NAME, tree.name[after])
+    names, gap = name_stretches(
+        tree.names, tree.name[owner], tree.name[before], following, name_gap
+    )
+    start = tree.end_ns[before]
+    end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
+    kept = (gap != NO_NAME) & (end > start)
+    rows = (gap, tree.track[owner], start, end, owner, np.ones(len(gap), np.int64))
+    return tree.insert_table(names, np.stack(rows).T[kept].astype(np.int64))[0]
