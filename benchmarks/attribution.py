@@ -83,7 +83,7 @@ def _events(
 def nest_and_attribute(trace: Trace, steps: tuple[Step, ...]) -> None:
     scopes = build_scopes(trace, np.ones(len(trace.host), bool), name_gaps=False)
     found = attribute(trace, scopes, steps)
-    if int(found.self_device_ns.sum()) != int(trace.device.dur_ns.sum()):
+    if int(found.sum_of("device_ns").sum()) != int(trace.device.dur_ns.sum()):
         raise SystemExit("not every device event belongs to a label")
 
 

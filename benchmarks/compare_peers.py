@@ -92,7 +92,9 @@ def ours(path: Path) -> Figures:
     found = attribute(trace, build_scopes(trace, selected, name_gaps=False))
     seconds = time.perf_counter() - begin
     owners: Counter[str] = Counter()
-    for name, ns in zip(found.scopes.name.tolist(), found.self_device_ns.tolist(), strict=True):
+    for name, ns in zip(
+        found.scopes.name.tolist(), found.sum_of("device_ns").tolist(), strict=True
+    ):
         owners[trace.names[name]] += ns
     return Figures(int(trace.device.dur_ns.sum()), dict(+owners), seconds)
 

@@ -1,4 +1,4 @@
-"""A trace and its scopes in, every nanosecond of device time in exactly one scope out.
+"""Gives every nanosecond of device time in a trace to exactly one scope.
 
 A device event belongs to the innermost scope that was open, on the thread that launched it, at the
 moment of its launch; whenever it ran. What cannot be given to a scope keeps its reason.
@@ -7,13 +7,15 @@ moment of its launch; whenever it ran. What cannot be given to a scope keeps its
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import pairwise
 
 import numpy as np
 
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, find_steps
+from qwen3_profile.attribution.parts import Times
+from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, Step, find_steps
 from qwen3_profile.trace.columns import (
     NO_CORRELATION,
     Bool,
@@ -27,6 +29,8 @@ from qwen3_profile.trace.columns import (
 
 NO_STEP = -1
 NO_LAUNCH_EVENT = -1
+# What is summed by scope: of `Times` all but calls and wall-clock, which the scopes tell.
+QUANTITIES = Times._fields[2:]
 
 _LONGEST_TABLE = 1 << 20  # of ids with gaps between them
 _EXACT_FLOAT = 2.0**53  # sums of integers below it are exact in float64, as np.bincount sums
@@ -54,49 +58,55 @@ class Attribution:
     """Who owns what. Arrays of d entries go with `trace.device`, of s entries with `scopes`.
 
     owner: int32[d], a scope's index, or a `Reason`.
+    call_owner: int32, for each of `trace.launches` the scope that it was called in, or -1; also -1
+        for a call inside a call, so that its time counts once.
     launch: int32[d], an index into `trace.launches`, or -1.
     cross_thread: bool[d]; launched on a thread without labels, given to the one thread with labels.
     in_graph: bool[d]; launched as part of a graph.
     device_step: int32[d], scope_step: int32[s]: an index into `steps`, or -1 outside of all.
     gap_ns: int64[d], how long the device was idle before the event, within its step.
     queue_ns: int64[d], from the end of the launch to the start of the event; 0 if not linked.
-    self_cpu_ns: int64[s], wall-clock of the scope less that of its children.
-    self_device_ns, self_device_events, self_graph_events, self_gap_ns, self_queue_ns,
-        self_launch_ns: int64[s], of what belongs to the scope itself and to none of its children.
+    sums: int64[s, QUANTITIES], of what belongs to the scope itself and to none of its children.
     """
 
     trace: Trace
     scopes: ScopeTree
     steps: tuple[Step, ...]
     owner: Int32
+    call_owner: Int32
     launch: Int32
     cross_thread: Bool
     in_graph: Bool
     device_step: Int32
-    scope_step: Int32
     gap_ns: Int64
     queue_ns: Int64
-    self_cpu_ns: Int64
-    self_device_ns: Int64
-    self_device_events: Int64
-    self_graph_events: Int64
-    self_gap_ns: Int64
-    self_queue_ns: Int64
-    self_launch_ns: Int64
+    scope_step: Int32 = field(init=False)
+    sums: Int64 = field(init=False)
 
-    def with_children(self, own: Int64) -> Int64:
-        """`own`, int64[s], of each scope and of all that it contains."""
-        total = own.copy()
-        parent = self.scopes.parent
-        for i in range(len(total) - 1, -1, -1):
-            if parent[i] != NO_SCOPE:
-                total[parent[i]] += total[i]
-        return total
+    def __post_init__(self) -> None:
+        # What follows from the others is never left behind by `replace`.
+        object.__setattr__(self, "scope_step", _find_steps_of(self.scopes.start_ns, self.steps))
+        object.__setattr__(self, "sums", _sum_by_scope(self))
 
-    def busy_ns(self, step: int) -> int:
-        """The union of the step's device intervals: the time in which any device was at work."""
-        mine = self.trace.device.take(self.device_step == step)
-        return union_ns(mine.start_ns, mine.end_ns)
+    def sum_of(self, quantity: str) -> Int64:
+        """int64[s]: the column of `sums` of this name."""
+        return self.sums[:, QUANTITIES.index(quantity)]
+
+    def with_scopes(
+        self,
+        rows: Sequence[NewScope],
+        owner: Int32,
+        call_owner: Int32 | None = None,
+        cross_thread: Bool | None = None,
+    ) -> Attribution:
+        """With more scopes behind all others, and with other owners, as far as they are given."""
+        return replace(
+            self,
+            scopes=self.scopes.append(rows),
+            owner=owner,
+            call_owner=self.call_owner if call_owner is None else call_owner,
+            cross_thread=self.cross_thread if cross_thread is None else cross_thread,
+        )
 
 
 def attribute(
@@ -113,53 +123,27 @@ def attribute(
     launch = _find_launches(device, launches)
     launched_ns, queue_ns = _launch_times(device, launches, launch)
     device_step = _find_steps_of(launched_ns, steps)
-    gap_ns = _gaps(trace, device_step, steps)
-    return _give(trace, scopes, steps, launch, device_step, gap_ns, queue_ns)
-
-
-def attribute_again(found: Attribution, scopes: ScopeTree) -> Attribution:
-    """As `attribute`, with other scopes of the same trace and the same steps."""
-    return _give(
-        found.trace, scopes, found.steps, found.launch, found.device_step, found.gap_ns,
-        found.queue_ns,
-    )  # fmt: skip
-
-
-def _give(
-    trace: Trace,
-    scopes: ScopeTree,
-    steps: tuple[Step, ...],
-    launch: Int32,
-    device_step: Int32,
-    gap_ns: Int64,
-    queue_ns: Int64,
-) -> Attribution:
-    """Gives each device event to a scope, once all is known of it that no scope changes."""
-    scope_of_launch = scopes.innermost(trace.launches.track, trace.launches.start_ns)
-    owner, cross_thread = _find_owners(trace, scopes, launch, scope_of_launch)
-    in_graph = _in_graph(trace, launch)
-    count = len(scopes)
-    outer = _outer(trace.launches)
+    owner, call_owner, cross_thread = _find_owners(trace, scopes, launch)
     return Attribution(
         trace=trace,
         scopes=scopes,
         steps=steps,
         owner=owner,
+        call_owner=call_owner,
         launch=launch,
         cross_thread=cross_thread,
-        in_graph=in_graph,
+        in_graph=_in_graph(trace, launch),
         device_step=device_step,
-        scope_step=_find_steps_of(scopes.start_ns, steps),
-        gap_ns=gap_ns,
+        gap_ns=_gaps(trace, device_step, steps),
         queue_ns=queue_ns,
-        self_cpu_ns=_self_cpu(scopes),
-        self_device_ns=sum_by_scope(owner, trace.device.dur_ns, count),
-        self_device_events=count_by_scope(owner, count),
-        self_graph_events=count_by_scope(owner[in_graph], count),
-        self_gap_ns=sum_by_scope(owner, gap_ns, count),
-        self_queue_ns=sum_by_scope(owner, queue_ns, count),
-        # Time in runtime and driver calls; a call inside a call counts once.
-        self_launch_ns=sum_by_scope(scope_of_launch[outer], trace.launches.dur_ns[outer], count),
+    )
+
+
+def attribute_again(found: Attribution, scopes: ScopeTree) -> Attribution:
+    """As `attribute`, with other scopes of the same trace and the same steps."""
+    owner, call_owner, cross_thread = _find_owners(found.trace, scopes, found.launch)
+    return replace(
+        found, scopes=scopes, owner=owner, call_owner=call_owner, cross_thread=cross_thread
     )
 
 
@@ -228,7 +212,15 @@ def _launch_times(device: Events, launches: Events, launch: Int32) -> tuple[Int6
     return launched_ns, queue_ns
 
 
-def _find_owners(
+def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32, Int32, Bool]:
+    """`owner`, `call_owner` and `cross_thread` of an attribution."""
+    launches = trace.launches
+    scope_of_launch = scopes.innermost(launches.track, launches.start_ns)
+    owner, cross_thread = _find_device_owners(trace, scopes, launch, scope_of_launch)
+    return owner, np.where(is_outer(launches), scope_of_launch, NO_SCOPE), cross_thread
+
+
+def _find_device_owners(
     trace: Trace, scopes: ScopeTree, launch: Int32, scope_of_launch: Int32
 ) -> tuple[Int32, Bool]:
     device, launches = trace.device, trace.launches
@@ -324,21 +316,8 @@ def _order(numbers: Int32 | Int64) -> Int64:
     return np.argsort(numbers, kind="stable")
 
 
-def _self_cpu(scopes: ScopeTree) -> Int64:
-    own = scopes.end_ns - scopes.start_ns
-    child = scopes.parent != NO_SCOPE
-    spent = np.zeros(len(scopes), np.int64)
-    np.add.at(spent, scopes.parent[child], own[child])
-    return own - spent
-
-
-def outer_calls(launches: Events) -> Events:
-    """The runtime and driver calls that lie in no other call of their thread."""
-    return launches.take(_outer(launches))
-
-
-def _outer(launches: Events) -> Int64:
-    """Which calls lie in no other call of their thread."""
+def is_outer(launches: Events) -> Bool:
+    """Which runtime and driver calls lie in no other call of their thread."""
     outer = np.ones(len(launches), bool)
     for number in occurring(launches.track):
         mine = np.flatnonzero(launches.track == number)
@@ -348,7 +327,21 @@ def _outer(launches: Events) -> Int64:
             order = np.lexsort((start - end, start))
             mine, start, end = mine[order], start[order], end[order]
         outer[mine[1:]] = start[1:] >= np.maximum.accumulate(end)[:-1]
-    return np.flatnonzero(outer)
+    return outer
+
+
+def _sum_by_scope(found: Attribution) -> Int64:
+    """`Attribution.sums`: a column for each of `QUANTITIES`."""
+    trace, owner, count = found.trace, found.owner, len(found.scopes)
+    columns = {
+        "device_ns": sum_by_scope(owner, trace.device.dur_ns, count),
+        "device_events": count_by_scope(owner, count),
+        "graph_events": count_by_scope(owner[found.in_graph], count),
+        "launch_ns": sum_by_scope(found.call_owner, trace.launches.dur_ns, count),
+        "gap_ns": sum_by_scope(owner, found.gap_ns, count),
+        "queue_ns": sum_by_scope(owner, found.queue_ns, count),
+    }
+    return np.stack([columns[name] for name in QUANTITIES], axis=1)
 
 
 def sum_by_scope(owner: Int32, values: Int64, count: int) -> Int64:

@@ -1,4 +1,4 @@
-"""Attribution in, one tree of parts per step out: the scopes of the same path are one part."""
+"""Sums an attribution to trees of parts: the scopes of the same path are one part."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from qwen3_profile.attribution.attribute import Attribution
-from qwen3_profile.attribution.packed_parts import NO_PART, PackedTimes, PartTree
-from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.parts import NO_PART, Part, PartTree
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Int32, Int64
 
@@ -117,12 +116,7 @@ def _sum_by_path(attribution: Attribution, paths: _Paths) -> Int64:
     columns = (
         np.ones(len(scopes), np.int64),
         scopes.end_ns - scopes.start_ns,
-        attribution.self_device_ns,
-        attribution.self_device_events,
-        attribution.self_graph_events,
-        attribution.self_launch_ns,
-        attribution.self_gap_ns,
-        attribution.self_queue_ns,
+        *attribution.sums.T,
     )
     sums = np.zeros((len(paths.parent), len(columns)), np.int64)
     if len(paths.scope):
@@ -153,12 +147,13 @@ def _build(
     tree = None
     for begin, end in pairwise(borders):
         inside = np.where(nested[begin:end], parent[begin:end] - begin, NO_PART)
-        tree = PartTree(
+        tree = PartTree.of(
             names,
             name[begin:end].astype(np.int32),
             inside.astype(np.int32),
-            PackedTimes(times[begin:end]),
-        ).sharing(tree)
+            times[begin:end],
+            like=tree,
+        )
         found.append(tree.roots())
     return found
 

@@ -1,4 +1,4 @@
-"""An attribution in, its device events by path of scopes and by name out: which kernels ran where.
+"""The device events of an attribution by path of scopes and by name: which kernels ran where.
 
 So the question of a range's kernels has an answer for any trace, and one that adds up: the rows of
 a path are its own device time, and all rows are all device time.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile.attribution.attribute import Attribution, Reason
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
+from qwen3_profile.attribution.scopes import ScopeTree
 from qwen3_profile.trace.columns import Int64
 
 _ROOT = -1
@@ -34,7 +34,7 @@ class KernelRow:
 def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
     """A row for each path and name, by path in the order of the scopes, the longest first."""
     device = found.trace.device
-    paths, path_of = _paths(found.scopes)
+    some, path_of = _paths(found.scopes)
     # What belongs to no scope keeps its reason, a negative number, in the place of a path.
     place = np.array(found.owner, np.int64)
     owned = place >= 0
@@ -47,7 +47,7 @@ def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
     rows = zip(*(c[order].tolist() for c in (*pairs, events, spent_ns)), strict=True)
     return tuple(
         KernelRow(
-            path=_names(found.scopes, paths, path) if path >= 0 else (),
+            path=found.scopes.path(some[path]) if path >= 0 else (),
             reason="" if path >= 0 else Reason(path).text,
             name=found.trace.names[name],
             events=count,
@@ -57,27 +57,15 @@ def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
     )
 
 
-def _paths(scopes: ScopeTree) -> tuple[list[tuple[int, int]], Int64]:
-    """The paths as (path above, name), and int64[s]: the path of each scope; level by level."""
-    paths: list[tuple[int, int]] = []
+def _paths(scopes: ScopeTree) -> tuple[list[int], Int64]:
+    """A scope of each path, level by level; and int64[s], the path of each scope."""
+    some: list[int] = []
     path_of = np.full(len(scopes) + 1, _ROOT, np.int64)
-    parent = scopes.parent
-    level = np.flatnonzero(parent == NO_SCOPE)
-    known = np.zeros(len(scopes), bool)
-    while len(level):
-        pairs, at = np.unique(
-            np.stack((path_of[parent[level]], scopes.name[level])), axis=1, return_inverse=True
-        )
-        path_of[level] = len(paths) + at.ravel()
-        paths += zip(*pairs.tolist(), strict=True)
-        known[level] = True
-        level = np.flatnonzero(~known & (parent != NO_SCOPE) & known[parent])
-    return paths, path_of[:-1]
-
-
-def _names(scopes: ScopeTree, paths: list[tuple[int, int]], path: int) -> tuple[str, ...]:
-    found: list[str] = []
-    while path != _ROOT:
-        path, name = paths[path]
-        found.append(scopes.names[name])
-    return tuple(reversed(found))
+    depth = scopes.depth()
+    for level in range(int(depth.max(initial=-1)) + 1):
+        mine = np.flatnonzero(depth == level)
+        keys = np.stack((path_of[scopes.parent[mine]], scopes.name[mine]))
+        _, first, at = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        path_of[mine] = len(some) + at.ravel()
+        some += mine[first].tolist()
+    return some, path_of[:-1]

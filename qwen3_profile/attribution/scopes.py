@@ -1,14 +1,16 @@
-"""Host events of a trace in, the tree of scopes out: which label was open when, on which thread."""
+"""The tree of scopes of a trace: which label was open when, on which thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from qwen3_profile import labels
+from qwen3_profile.attribution.gaps import NO_NAME, NameGap, find_stretches, name_stretches
 from qwen3_profile.attribution.nesting import NO_PARENT, nest
 from qwen3_profile.trace.columns import (
     Bool,
@@ -52,6 +54,21 @@ class Crossing:
 
 
 NO_CROSSING = Crossing(0, 0, "")
+
+
+class NewScope(NamedTuple):
+    """A scope that is to be put into a tree.
+
+    parent: an index into the tree, or len(tree) and an index into the new scopes, of an earlier
+        one; -1 for none.
+    """
+
+    name: str
+    track: int
+    start_ns: int
+    end_ns: int
+    parent: int
+    is_gap: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +122,102 @@ class ScopeTree:
         found[none] = NO_SCOPE
         innermost: Int32 = found.astype(np.int32)
         return innermost
+
+    def around(self, scope: int) -> list[int]:
+        """The scope and those that it lies in, the outermost first; nothing for -1."""
+        found: list[int] = []
+        while scope != NO_SCOPE:
+            found.append(scope)
+            scope = int(self.parent[scope])
+        return found[::-1]
+
+    def path(self, scope: int) -> tuple[str, ...]:
+        """The names of the scope and of those that it lies in, the outermost first."""
+        return tuple(self.names[self.name[each]] for each in self.around(scope))
+
+    def below(self, chosen: Bool) -> Bool:
+        """bool[n]: which scopes lie in a chosen one, at any depth."""
+        # Each look goes twice as far up. The last entry stands for the parent of a root.
+        above = np.append(self.parent, NO_SCOPE)
+        inside: Bool = np.append(chosen, False)[above]
+        while (above != NO_SCOPE).any():
+            inside |= inside[above]
+            above = above[above]
+        return inside[:-1]
+
+    def depth(self) -> Int32:
+        """int32[n]: in how many scopes each lies."""
+        above = np.append(self.parent, NO_SCOPE)
+        depth = (above != NO_SCOPE).astype(np.int32)
+        while (above != NO_SCOPE).any():
+            depth += depth[above]
+            above = above[above]
+        depths: Int32 = depth[:-1]
+        return depths
+
+    def take(self, index: Int64) -> ScopeTree:
+        """The scopes at these positions, which leave out no parent of any other."""
+        position = np.full(len(self) + 1, NO_SCOPE, np.int32)
+        position[index] = np.arange(len(index), dtype=np.int32)
+        return replace(
+            self,
+            name=self.name[index],
+            track=self.track[index],
+            start_ns=self.start_ns[index],
+            end_ns=self.end_ns[index],
+            parent=position[self.parent[index]],
+            is_gap=self.is_gap[index],
+        )
+
+    def append(self, rows: Sequence[NewScope]) -> ScopeTree:
+        """With more scopes behind all others, where they hold sums: no time is looked up there."""
+        return self._with_table(*self._table(rows))
+
+    def insert(self, rows: Sequence[NewScope]) -> tuple[ScopeTree, Int32]:
+        """With more scopes, which lie in their parents and in none of the tree's other scopes.
+
+        Returns:
+            The tree, and the place of each new scope in it.
+        """
+        return self.insert_table(*self._table(rows))
+
+    def insert_table(self, names: tuple[str, ...], table: Int64) -> tuple[ScopeTree, Int32]:
+        """As `insert`.
+
+        Args:
+            names: those of the tree, and behind them more.
+            table: int64[m, 6], the fields of each `NewScope`, its name as an index of `names`.
+        """
+        tree = self._with_table(names, table)
+        # A gap may begin with its container's clock tick: the container stays in front of it.
+        order = np.lexsort((tree.is_gap, tree.start_ns - tree.end_ns, tree.start_ns, tree.track))
+        position = np.empty(len(tree), np.int32)
+        position[order] = np.arange(len(tree), dtype=np.int32)
+        return tree.take(order), position[len(self) :]
+
+    def _table(self, rows: Sequence[NewScope]) -> tuple[tuple[str, ...], Int64]:
+        names = dict(zip(self.names, range(len(self.names)), strict=True))
+        table = [(names.setdefault(name, len(names)), *rest) for name, *rest in rows]
+        return tuple(names), np.array(table, np.int64).reshape(-1, 6)
+
+    def _with_table(self, names: tuple[str, ...], table: Int64) -> ScopeTree:
+        few = table.astype(np.int32)
+        return replace(
+            self,
+            names=names,
+            name=np.concatenate((self.name, few[:, 0])),
+            track=np.concatenate((self.track, few[:, 1])),
+            start_ns=np.concatenate((self.start_ns, table[:, 2])),
+            end_ns=np.concatenate((self.end_ns, table[:, 3])),
+            parent=np.concatenate((self.parent, few[:, 4])),
+            is_gap=np.concatenate((self.is_gap, few[:, 5] > 0)),
+        )
+
+
+def no_scopes() -> ScopeTree:
+    """A tree of none."""
+    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
+    return ScopeTree((), few, few, many, many, few, np.empty(0, bool), NO_CROSSING)
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:
@@ -210,126 +323,16 @@ def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
     return ranks
 
 
-def with_gaps(
-    tree: ScopeTree, name_gap: Callable[[str, str, str | None], str | None] = labels.gap_name
-) -> ScopeTree:
-    """`tree` and a scope for each stretch between labels that `name_gap` can name.
-
-    Args:
-        name_gap: as `labels.gap_name`: (container's kind, name before, name after) -> name or None.
-    """
-    names = dict(zip(tree.names, range(len(tree.names)), strict=True))
-    owner, before, after = _stretches(tree)
+def with_gaps(tree: ScopeTree, name_gap: NameGap = labels.gap_name) -> ScopeTree:
+    """`tree` and a scope for each stretch between labels that `name_gap` can name."""
+    owner, before, after = find_stretches(tree.parent)
     closed = after == NO_SCOPE
-    following = np.where(closed, _NO_NAME, tree.name[after])
-    # Few of the stretches differ by more than their time.
-    count = len(tree.names) + 1
-    kind = (tree.name[owner].astype(np.int64) * count + tree.name[before]) * count + following + 1
-    _, first, kinds = np.unique(kind, return_index=True, return_inverse=True)
-    stretches = np.stack((tree.name[owner], tree.name[before], following))[:, first].T.tolist()
-    known = [_gap_name(tree.names, tuple(each), name_gap, names) for each in stretches]
-    gap = np.array(known, np.int64)[kinds]
+    following = np.where(closed, NO_NAME, tree.name[after])
+    names, gap = name_stretches(
+        tree.names, tree.name[owner], tree.name[before], following, name_gap
+    )
     start = tree.end_ns[before]
     end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
-    kept = (gap != _NO_NAME) & (end > start)
-    rows = (gap, tree.track[owner], start, end, owner)
-    table = np.stack(rows).T[kept].astype(np.int64)
-    return _merged(tree, tuple(names), table, is_gap=True)[0]
-
-
-_NO_NAME = -1
-
-
-def _gap_name(
-    texts: Sequence[str],
-    stretch: tuple[int, ...],
-    name_gap: Callable[[str, str, str | None], str | None],
-    names: dict[str, int],
-) -> int:
-    """The number, in `names`, of the name of a stretch between two labels; -1 if it has none.
-
-    Args:
-        stretch: the names of the container and of the labels before and after, as numbers.
-    """
-    owner, before, after = stretch
-    container = labels.parse(texts[owner])
-    previous = labels.parse(texts[before])
-    following = labels.parse(texts[after]) if after != _NO_NAME else None
-    if container is None or previous is None:
-        return _NO_NAME
-    gap = name_gap(container.kind, previous.name, following.name if following else None)
-    if gap is None:
-        return _NO_NAME
-    prefix = "" if container.kind == "phase" else texts[owner] + "."
-    return names.setdefault(prefix + gap, len(names))
-
-
-def _stretches(tree: ScopeTree) -> tuple[Int32, Int64, Int64]:
-    """(container, child before, child after or -1) for every end of a child."""
-    child = np.flatnonzero(tree.parent != NO_SCOPE)
-    child = child[np.argsort(tree.parent[child], kind="stable")]
-    owner = tree.parent[child]
-    follows = np.append(owner[1:] == owner[:-1], False)[: len(child)]
-    after = np.where(follows, np.append(child[1:], NO_SCOPE)[: len(child)], NO_SCOPE)
-    return owner, child, after
-
-
-@dataclass(frozen=True, slots=True)
-class NewScope:
-    """A scope that is to be put into a tree.
-
-    parent: an index into the tree, or len(tree) and an index into the new scopes, of an earlier
-        one; -1 for none.
-    """
-
-    name: str
-    track: int
-    start_ns: int
-    end_ns: int
-    parent: int
-
-
-def insert_scopes(tree: ScopeTree, new: Sequence[NewScope]) -> tuple[ScopeTree, Int32]:
-    """`tree` with more scopes, which lie in their parents and in none of the tree's other scopes.
-
-    Returns:
-        The tree, and the place of each new scope in it.
-    """
-    names = dict(zip(tree.names, range(len(tree.names)), strict=True))
-    rows = [
-        (names.setdefault(s.name, len(names)), s.track, s.start_ns, s.end_ns, s.parent) for s in new
-    ]
-    table = np.array(rows, np.int64).reshape(-1, 5)
-    return _merged(tree, tuple(names), table, is_gap=False)
-
-
-def _merged(
-    tree: ScopeTree, names: tuple[str, ...], table: Int64, *, is_gap: bool
-) -> tuple[ScopeTree, Int32]:
-    """`tree` and the scopes of `table`, and the place of each of these in it.
-
-    Args:
-        table: int64[n, 5], their name, track, start, end and parent.
-    """
-    name = np.concatenate((tree.name, table[:, 0].astype(np.int32)))
-    track = np.concatenate((tree.track, table[:, 1].astype(np.int32)))
-    start = np.concatenate((tree.start_ns, table[:, 2]))
-    end = np.concatenate((tree.end_ns, table[:, 3]))
-    parent = np.concatenate((tree.parent, table[:, 4].astype(np.int32)))
-    gaps = np.concatenate((tree.is_gap, np.full(len(table), is_gap)))
-    # A gap may begin with its container's clock tick: the container stays in front of it.
-    order = np.lexsort((gaps, start - end, start, track))
-    position = np.empty(len(order) + 1, np.int32)
-    position[order] = np.arange(len(order), dtype=np.int32)
-    position[-1] = NO_SCOPE
-    merged = ScopeTree(
-        names=names,
-        name=name[order].astype(np.int32),
-        track=track[order].astype(np.int32),
-        start_ns=start[order],
-        end_ns=end[order],
-        parent=position[parent[order]],
-        is_gap=gaps[order],
-        crossing=tree.crossing,
-    )
-    return merged, position[len(tree) : -1]
+    kept = (gap != NO_NAME) & (end > start)
+    rows = (gap, tree.track[owner], start, end, owner, np.ones(len(gap), np.int64))
+    return tree.insert_table(names, np.stack(rows).T[kept].astype(np.int64))[0]

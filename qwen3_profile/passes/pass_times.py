@@ -17,10 +17,8 @@ from qwen3_profile.attribution.attention_kernels import (
 )
 from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
-from qwen3_profile.attribution.merging import merge_parts
-from qwen3_profile.attribution.packed_parts import PackedParts
-from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.attribution.scopes import NO_SCOPE, Step
+from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
+from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Bool, Int64, which
 
 if TYPE_CHECKING:
@@ -158,9 +156,8 @@ def backward_of(forward: Part) -> Part | None:
 
 def collectives(forward: Part) -> tuple[Part, ...]:
     """The parts `nccl`, wherever in a forward pass they were launched."""
-    below = forward.parts
     # A pass whose names tell that it has none need not be taken apart.
-    if isinstance(below, PackedParts) and not which(below.names, _is_collective).any():
+    if not which(forward.tree.names, _is_collective).any():
         return ()
     return tuple(part for part in forward.each() if _is_collective(part.name))
 
@@ -178,17 +175,8 @@ def _below_phases(attribution: Attribution) -> Bool:
     """Which scopes are a forward pass's label, or lie in one."""
     scopes = attribution.scopes
     phases = (*labels.PHASES, labels.NEUTRAL_PHASE)
-    is_phase = np.array([name in phases for name in scopes.names], bool)[scopes.name]
-    inside: Bool = is_phase.copy()
-    around = scopes.parent
-    waiting = np.flatnonzero(~inside & (around != NO_SCOPE))
-    around = around[waiting]
-    while len(waiting):
-        inside[waiting] |= is_phase[around]
-        around = scopes.parent[around]
-        further = (around != NO_SCOPE) & ~inside[waiting]
-        waiting, around = waiting[further], around[further]
-    return inside
+    is_phase: Bool = np.array([name in phases for name in scopes.names], bool)[scopes.name]
+    return is_phase | scopes.below(is_phase)
 
 
 def _events_by_step(attribution: Attribution) -> list[Int64]:
@@ -214,7 +202,7 @@ def enclosing(name: str, parts: Sequence[Part]) -> Part:
     # Of clocks that disagree no sum fits; numpy's do not mind.
     sums = np.array([part.total for part in parts], np.int64).reshape(-1, len(Times._fields))
     total = Times._make(sums.sum(axis=0).tolist())
-    return Part(name, total._replace(calls=1), Times(calls=1), parts)
+    return make_part(name, total._replace(calls=1), Times(calls=1), parts)
 
 
 def _times(

@@ -6,6 +6,7 @@ A training step's parts have a second pair of times, those of their backward, un
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -13,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.packed_parts import PackedTimes, PartTree, place_of
-from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, PartTree, Times, make_part
 from qwen3_profile.passes.pass_times import backward_of, layers, short_name
 
 _NS_PER_S = 1e9
@@ -36,8 +36,8 @@ def split_json(forward: Part, steps: int) -> dict[str, Any]:
     Args:
         forward: a phase with its parts, summed over `steps` passes.
     """
-    tree, root = place_of(forward)
-    seconds = tree.times.unpacked()[:, _COLUMNS] / (steps * _NS_PER_S)
+    tree, root = forward.tree, forward.row
+    seconds = tree.times()[:, _COLUMNS] / (steps * _NS_PER_S)
     form = _form(tree.names, tree.name.tobytes(), tree.parent.tobytes(), root)
     found = form.filled([0.0, *seconds.ravel().tolist()])
     if "backward" in found:
@@ -81,10 +81,8 @@ def _form(names: tuple[str, ...], name: bytes, parent: bytes, root: int) -> _For
     count = len(name) // np.dtype(np.int32).itemsize
     numbers = np.zeros((count, 2 * len(Times._fields)), np.int64)
     numbers[:, _COLUMNS] = np.arange(1, 1 + count * len(_COLUMNS)).reshape(count, -1)
-    tree = PartTree(
-        names, np.frombuffer(name, np.int32), np.frombuffer(parent, np.int32), PackedTimes(numbers)
-    )
-    return _Form(_pass_form(tree.roots()[root]))
+    rows = np.frombuffer(name, np.int32), np.frombuffer(parent, np.int32)
+    return _Form(_pass_form(Part(PartTree.of(names, *rows, numbers), root)))
 
 
 def _pass_form(forward: Part) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _pass_form(forward: Part) -> dict[str, Any]:
     if backward is None:
         return found | _pair_form("forward", forward.total)
     for layer, entry in zip(layers(forward), found["layer_details"], strict=True):
-        same = backward.find(layer.name) or Part(layer.name, Times(), Times())
+        same = backward.find(layer.name) or make_part(layer.name)
         _add_backward(entry, _layer_form(same))
     _add_backward(found["model_details"], _model_form(backward))
     # The whole is with its backward here; `split_json` takes that off.
@@ -121,20 +119,20 @@ def _pair_form(name: str, numbers: Times) -> dict[str, int]:
     return {name: numbers.cpu_ns, f"{name}{_CUDA}": numbers.device_ns}
 
 
-def _parts_form(part: Part) -> dict[str, int]:
-    """Each child of `part`, and `other`: what of it no child explains."""
+def _parts_form(parts: Iterable[Part], own: Times) -> dict[str, int]:
+    """The children of a part, and `other`: what of it no child explains."""
     found: dict[str, int] = {}
-    for child in part.parts:
+    for child in parts:
         found |= _pair_form(short_name(child), child.total)
-    return found | _pair_form(labels.OTHER, part.own)
+    return found | _pair_form(labels.OTHER, own)
 
 
 def _layer_form(layer: Part) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}") or Part(block, Times(), Times())
+        part = layer.find(f"{layer.name}.{block}") or make_part(block)
         found |= _pair_form(block, part.total)
-        found[f"{block}_details"] = _parts_form(part)
+        found[f"{block}_details"] = _parts_form(part.parts, part.own)
     rest = [part for part in layer.parts if short_name(part) not in ("attn", "ffn")]
     for part in rest:
         found |= _pair_form(short_name(part), part.total)
@@ -143,5 +141,5 @@ def _layer_form(layer: Part) -> dict[str, Any]:
 
 def _model_form(forward: Part) -> dict[str, int]:
     apart = {labels.BACKWARD, *(layer.name for layer in layers(forward))}
-    rest = tuple(part for part in forward.parts if part.name not in apart)
-    return _parts_form(Part(forward.name, forward.total, forward.own, rest))
+    rest = (part for part in forward.parts if part.name not in apart)
+    return _parts_form(rest, forward.own)

@@ -8,14 +8,14 @@ import pytest
 from make.samples import record, training_record
 
 from qwen3_profile.analysis.verdict import sentences
-from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times, make_part
 
 
 def part(name: str, own: int, *parts: Part) -> Part:
     """A part with `own` ms of its own on the device, and with those of its parts."""
     ns = own * 1_000_000
     below = sum(each.total.device_ns for each in parts)
-    return Part(name, Times(device_ns=ns + below), Times(device_ns=ns), parts)
+    return make_part(name, Times(device_ns=ns + below), Times(device_ns=ns), parts)
 
 
 def largest(*parts: Part) -> str:

@@ -18,13 +18,16 @@ from make.kineto import (
     memcpy,
     memset,
     read,
+    self_cpu_ns,
     split,
     step,
+    with_children,
 )
 
 from qwen3_profile.attribution.attribute import Attribution, Reason, device_number, union_ns
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.labels import depth
+from qwen3_profile.passes.pass_times import read_steps
 
 ATTN = "layer.0.attn"
 NO_LAUNCH, BEFORE, NO_LABEL = (reason.text for reason in Reason)
@@ -194,12 +197,12 @@ def test_self_and_total_of_each_scope() -> None:
         launch(4, 30, 31), memcpy(4, 130, 138),
     )  # fmt: skip
     q = f"{ATTN}.o_proj"
-    assert by_scope(found, found.self_device_ns) == {"prefill": 1, ATTN: 2, q: 12}
-    assert by_scope(found, found.with_children(found.self_device_ns)) == {
+    assert by_scope(found, found.sum_of("device_ns")) == {"prefill": 1, ATTN: 2, q: 12}
+    assert by_scope(found, with_children(found.scopes, found.sum_of("device_ns"))) == {
         "prefill": 15, ATTN: 14, q: 12,
     }  # fmt: skip
-    assert by_scope(found, found.self_device_events) == {"prefill": 1, ATTN: 1, q: 2}
-    assert by_scope(found, found.self_cpu_ns) == {"prefill": 50, ATTN: 20, q: 30}
+    assert by_scope(found, found.sum_of("device_events")) == {"prefill": 1, ATTN: 1, q: 2}
+    assert by_scope(found, self_cpu_ns(found.scopes)) == {"prefill": 50, ATTN: 20, q: 30}
 
 
 def test_sums_are_exact_where_float64_is_not() -> None:
@@ -208,7 +211,7 @@ def test_sums_are_exact_where_float64_is_not() -> None:
         label("prefill", 0, 10), launch(1, 1, 2), launch(2, 3, 4),
         kernel(1, 0, big), kernel(2, 0, 1),
     )  # fmt: skip
-    assert by_scope(found, found.self_device_ns) == {"prefill": big + 1}
+    assert by_scope(found, found.sum_of("device_ns")) == {"prefill": big + 1}
 
 
 def test_queue_delay_is_from_the_end_of_the_launch_to_the_start_of_the_event() -> None:
@@ -219,7 +222,7 @@ def test_queue_delay_is_from_the_end_of_the_launch_to_the_start_of_the_event() -
         kernel(9, 80, 90),
     )  # fmt: skip
     assert by_event(found, found.queue_ns) == {"k1": 30, "k2": 0, "k9": 0}
-    assert by_scope(found, found.self_queue_ns) == {"prefill": 30}
+    assert by_scope(found, found.sum_of("queue_ns")) == {"prefill": 30}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +245,7 @@ def test_queue_delay_is_from_the_end_of_the_launch_to_the_start_of_the_event() -
 )
 def test_launch_time_counts_once(launches: list[str], expected: dict[str, int]) -> None:
     found = split(label("prefill", 10, 90), label(ATTN, 20, 50), *launches)
-    assert by_scope(found, found.self_launch_ns) == expected
+    assert by_scope(found, found.sum_of("launch_ns")) == expected
 
 
 # --- steps, gaps and the busy time --------------------------------------------------------------
@@ -292,7 +295,7 @@ def test_gaps_are_charged_to_what_ended_them(events: list[str], expected: dict[s
         launch(1, 101, 102), launch(2, 103, 104), launch(3, 105, 106), *events,
     )  # fmt: skip
     assert by_event(found, found.gap_ns) == expected
-    assert by_scope(found, found.self_gap_ns) == {"prefill": sum(expected.values())}
+    assert by_scope(found, found.sum_of("gap_ns")) == {"prefill": sum(expected.values())}
 
 
 def test_gaps_of_a_step_begin_with_it() -> None:
@@ -329,16 +332,15 @@ def test_busy_is_the_union_over_streams_and_devices_of_one_step() -> None:
         step(0, 0, 100), label("prefill", 0, 90),
         launch(1, 1, 2), kernel(1, 10, 20), launch(2, 3, 4), kernel(2, 15, 30, stream=8),
         launch(3, 5, 6), kernel(3, 25, 35, device=1),
-        step(1, 100, 200), launch(4, 101, 102), kernel(4, 110, 111),
+        step(1, 100, 200), label("prefill", 100, 190), launch(4, 101, 102), kernel(4, 110, 111),
     )  # fmt: skip
-    assert (found.busy_ns(0), found.busy_ns(1)) == (25, 1)
+    assert [each.busy_ns for each in read_steps(found)] == [25, 1]
 
 
 def test_a_trace_of_the_cpu_alone() -> None:
     found = split(label("prefill", 0, 90), cpu_op("norm", 10, 20))
-    assert found.self_cpu_ns.tolist() == [80, 10]
-    assert found.self_device_ns.tolist() == [0, 0]
-    assert found.busy_ns(0) == 0
+    assert self_cpu_ns(found.scopes).tolist() == [80, 10]
+    assert found.sum_of("device_ns").tolist() == [0, 0]
 
 
 def test_an_empty_trace() -> None:
@@ -415,29 +417,26 @@ def test_the_ledger_balances(events: list[str]) -> None:
     found = split(*events)
     dur_ns = found.trace.device.dur_ns
     spare = sum(int(dur_ns[found.owner == reason].sum()) for reason in Reason)
-    assert int(found.self_device_ns.sum()) + spare == int(dur_ns.sum())
+    assert int(found.sum_of("device_ns").sum()) + spare == int(dur_ns.sum())
     roots = found.scopes.parent == NO_SCOPE
-    assert int(found.with_children(found.self_device_ns)[roots].sum()) + spare == int(dur_ns.sum())
-    assert int(found.self_device_events.sum()) == int((found.owner >= 0).sum())
+    total = with_children(found.scopes, found.sum_of("device_ns"))
+    assert int(total[roots].sum()) + spare == int(dur_ns.sum())
+    assert int(found.sum_of("device_events").sum()) == int((found.owner >= 0).sum())
 
 
 @given(traces())
 @settings(max_examples=50, deadline=None)
 def test_no_time_is_negative_and_no_part_is_more_than_the_whole(events: list[str]) -> None:
     found = split(*events)
-    for own in (
-        found.self_cpu_ns, found.self_device_ns, found.self_device_events, found.self_gap_ns,
-        found.self_queue_ns, found.self_launch_ns,
-    ):  # fmt: skip
+    for own in (self_cpu_ns(found.scopes), *found.sums.T):
         assert (own >= 0).all()
-        total = found.with_children(own)
+        total = with_children(found.scopes, own)
         below = np.zeros(len(own), np.int64)
         inner = found.scopes.parent != NO_SCOPE
         np.add.at(below, found.scopes.parent[inner], total[inner])
         assert (total == own + below).all()
-    assert (
-        found.with_children(found.self_cpu_ns) == found.scopes.end_ns - found.scopes.start_ns
-    ).all()
+    wall_ns = with_children(found.scopes, self_cpu_ns(found.scopes))
+    assert (wall_ns == found.scopes.end_ns - found.scopes.start_ns).all()
     busy = union_ns(found.trace.device.start_ns, found.trace.device.end_ns)
     assert busy <= int(found.trace.device.dur_ns.sum())
 
@@ -450,12 +449,11 @@ def test_the_order_of_the_file_does_not_matter(events: list[str], chance: random
     first, second = split(*events), split(*shuffled)
     assert owners(first) == owners(second)
     assert by_event(first, first.cross_thread) == by_event(second, second.cross_thread)
-    for column in ("self_device_ns", "self_cpu_ns", "self_launch_ns", "self_queue_ns"):
-        assert by_scope(first, getattr(first, column)) == by_scope(second, getattr(second, column))
+    for name in ("device_ns", "launch_ns", "queue_ns"):
+        assert by_scope(first, first.sum_of(name)) == by_scope(second, second.sum_of(name))
+    own_cpu = [by_scope(each, self_cpu_ns(each.scopes)) for each in (first, second)]
+    assert own_cpu[0] == own_cpu[1]
     assert int(first.gap_ns.sum()) == int(second.gap_ns.sum())
-    assert [first.busy_ns(i) for i in range(len(first.steps))] == [
-        second.busy_ns(i) for i in range(len(second.steps))
-    ]
 
 
 def innermost_by_looking(ranges: list[Range], thread: int, time_ns: int) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from make.kineto import cpu_op, kernel, label, launch, split
 
 from qwen3_profile.attribution.fold import fold
-from qwen3_profile.attribution.merging import merge_parts
-from qwen3_profile.attribution.parts import Part, Times, sum_times
+from qwen3_profile.attribution.parts import Part, Times, merge_parts, sum_times
 
 
 def tree(part: Part) -> object:

@@ -9,10 +9,12 @@ from make.kineto import cpu_op, event, kernel, label, launch, read, step, us
 from qwen3_profile.attribution.scopes import (
     NO_SCOPE,
     Crossing,
+    NewScope,
     ScopeTree,
     Step,
     build_scopes,
     find_steps,
+    no_scopes,
     select_labels,
 )
 from qwen3_profile.trace import Trace
@@ -325,3 +327,63 @@ def test_a_gap_as_long_as_its_container_stays_inside_it() -> None:
 )
 def test_steps(events: list[str], expected: list[Step]) -> None:
     assert find_steps(read(*events)) == tuple(expected)
+
+
+# --- up and down the tree, and more scopes ------------------------------------------------------
+
+
+def small_tree() -> ScopeTree:
+    _, tree = tree_of(
+        label("prefill", 0, 90), label("layer.0", 10, 50), label("layer.0.attn", 20, 40),
+        label("norm", 60, 70), label("decode", 100, 190),
+    )  # fmt: skip
+    return tree
+
+
+def test_what_lies_around_and_below_a_scope() -> None:
+    tree = small_tree()
+    assert [tree.path(scope) for scope in range(len(tree))] == [
+        ("prefill",), ("prefill", "layer.0"), ("prefill", "layer.0", "layer.0.attn"),
+        ("prefill", "norm"), ("decode",),
+    ]  # fmt: skip
+    assert (tree.around(2), tree.around(NO_SCOPE), tree.path(NO_SCOPE)) == ([0, 1, 2], [], ())
+    assert tree.depth().tolist() == [0, 1, 2, 1, 0]
+    for chosen, expected in (([0], [1, 2, 3]), ([1, 4], [2]), ([0, 1], [1, 2, 3]), ([2], [])):
+        below = tree.below(np.isin(np.arange(len(tree)), chosen))
+        assert np.flatnonzero(below).tolist() == expected
+
+
+def test_a_tree_of_thousands_of_levels() -> None:
+    count = 3000
+    tree = no_scopes().append([NewScope("norm", 0, 0, 9, at - 1) for at in range(count)])
+    assert tree.depth().tolist() == list(range(count))
+    assert tree.below(np.arange(count) == 1).tolist() == [False] * 2 + [True] * (count - 2)
+    assert len(tree.path(count - 1)) == count
+
+
+def test_nothing_lies_in_an_empty_tree() -> None:
+    tree = no_scopes()
+    assert (len(tree.depth()), len(tree.below(np.zeros(0, bool))), len(tree.append([]))) == (
+        0,
+        0,
+        0,
+    )
+
+
+NEW = (NewScope("qk_scale", 0, 22, 30, 2), NewScope("rope", 0, 25, 28, 5))
+
+
+def test_scopes_are_appended_behind_all_others() -> None:
+    assert rows(small_tree().append(NEW)) == [
+        *rows(small_tree()), ("qk_scale", 22, 30, "layer.0.attn"), ("rope", 25, 28, "qk_scale"),
+    ]  # fmt: skip
+
+
+def test_scopes_are_inserted_in_the_order_of_time() -> None:
+    tree, place = small_tree().insert(NEW)
+    assert place.tolist() == [3, 4]
+    assert [tree.path(scope)[-1] for scope in range(len(tree))] == [
+        "prefill", "layer.0", "layer.0.attn", "qk_scale", "rope", "norm", "decode",
+    ]  # fmt: skip
+    assert tree.path(4) == ("prefill", "layer.0", "layer.0.attn", "qk_scale", "rope")
+    assert tree.innermost(np.array([0], np.int32), np.array([26], np.int64)).tolist() == [4]

@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.label_parts import required_parts
 from qwen3_profile.labels import layer_label
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace.columns import Int64
 
 PID = 100
 MAIN = 1
@@ -174,3 +175,21 @@ def forward_pass(
     leaf("norm")
     leaf("lm_head")
     return [step(number, 0, clock), label(phase, 0, clock), *events]
+
+
+def with_children(scopes: ScopeTree, own: Int64) -> Int64:
+    """`own`, int64[s], of each scope and of all that it contains."""
+    total = own.copy()
+    for scope in range(len(scopes) - 1, -1, -1):
+        if scopes.parent[scope] != NO_SCOPE:
+            total[scopes.parent[scope]] += total[scope]
+    return total
+
+
+def self_cpu_ns(scopes: ScopeTree) -> Int64:
+    """int64[s]: the wall-clock of each scope less that of its children."""
+    own = scopes.end_ns - scopes.start_ns
+    for scope, parent in enumerate(scopes.parent.tolist()):
+        if parent != NO_SCOPE:
+            own[parent] -= scopes.end_ns[scope] - scopes.start_ns[scope]
+    return own

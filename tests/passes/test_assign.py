@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make.graphs import GRAPH_ID, PITCH, Op, capture, eager, replay, small_pass
-from make.kineto import document, write
+from make.kineto import document, self_cpu_ns, with_children, write
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.findings import Finding
@@ -49,8 +49,8 @@ def labelled(
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     found, geometry = load(events)
     after, findings = label_replays(found, geometry, references)
-    assert after.self_device_ns.sum() == found.trace.device.dur_ns.sum()
-    assert after.self_device_events.sum() == len(found.trace.device)
+    assert after.sum_of("device_ns").sum() == found.trace.device.dur_ns.sum()
+    assert after.sum_of("device_events").sum() == len(found.trace.device)
     return after, findings
 
 
@@ -88,16 +88,16 @@ def test_labels_stay_inside_the_one_around_the_launch() -> None:
     roots = [found.scopes.names[found.scopes.name[i]] for i in range(len(found.scopes))
              if found.scopes.parent[i] < 0]  # fmt: skip
     assert roots == ["decode"]
-    total = found.with_children(found.self_device_ns)
+    total = with_children(found.scopes, found.sum_of("device_ns"))
     assert total[0] == found.trace.device.dur_ns.sum()
-    assert found.self_cpu_ns[0] == found.scopes.end_ns[0] - found.scopes.start_ns[0]
+    assert self_cpu_ns(found.scopes)[0] == found.scopes.end_ns[0] - found.scopes.start_ns[0]
 
 
 def test_without_a_label_around_the_launch_the_pass_is_copied_too() -> None:
     found, _ = labelled(replay(OPS), of_step(OPS))
     roots = [i for i in range(len(found.scopes)) if found.scopes.parent[i] < 0]
     assert [found.scopes.names[found.scopes.name[i]] for i in roots] == ["decode"]
-    assert found.with_children(found.self_device_ns)[roots[0]] == 50 * len(OPS)
+    assert with_children(found.scopes, found.sum_of("device_ns"))[roots[0]] == 50 * len(OPS)
 
 
 def test_parts_that_launched_nothing_are_there_as_well() -> None:

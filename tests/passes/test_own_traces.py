@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make.kineto import with_children
 from make.paths import SHARED
 
 from qwen3_profile.attribution.attribute import (
@@ -73,9 +74,9 @@ def test_each_label_has_its_device_time_to_the_nanosecond(name: str) -> None:
     dur_ns = found.trace.device.dur_ns
     assert int(dur_ns.sum()) == truth["device_time_ns"]
     assert len(dur_ns) == truth["device_events"]
-    own_ns = by_label(found, found.self_device_ns, fold_gaps=True)
+    own_ns = by_label(found, found.sum_of("device_ns"), fold_gaps=True)
     assert own_ns == known(truth["label_self_device_ns"])
-    total = by_label(found, found.with_children(found.self_device_ns), fold_gaps=False)
+    total = by_label(found, with_children(found.scopes, found.sum_of("device_ns")), fold_gaps=False)
     assert {label: total.get(label, 0) for label in truth["label_device_ns"]} == {
         **truth["label_device_ns"]
     }
@@ -123,4 +124,4 @@ def test_foreign_traces_are_read_to_the_last_event(facts: dict[str, Any]) -> Non
     found = attribute(trace, build_scopes(trace, select_labels(trace)))
     assert int((found.launch != NO_LAUNCH_EVENT).sum()) == linked
     spare = sum(int(device.dur_ns[found.owner == reason].sum()) for reason in Reason)
-    assert int(found.self_device_ns.sum()) + spare == int(device.dur_ns.sum())
+    assert int(found.sum_of("device_ns").sum()) + spare == int(device.dur_ns.sum())

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make.kineto import self_cpu_ns, with_children
 from make.paths import SHARED
 from make.plain import plain
 
@@ -265,11 +266,11 @@ def test_tracelens_gives_each_operator_the_same_kernels(name: str) -> None:
     """Direct: launched by the operator itself. Subtree: of those of its calls that launched any."""
     trace = without_memsets(trace_of(f"{name}.json.gz"))
     found = by_scope(trace, trace.host.category == Category.CPU_OP)
-    total = found.with_children(found.self_device_ns)
+    total = with_children(found.scopes, found.sum_of("device_ns"))
     direct, subtree, calls = Counter[str](), Counter[str](), Counter[str]()
-    for i in np.flatnonzero(found.self_device_events).tolist():
+    for i in np.flatnonzero(found.sum_of("device_events")).tolist():
         op = found.scopes.names[found.scopes.name[i]]
-        direct[op] += int(found.self_device_ns[i])
+        direct[op] += int(found.sum_of("device_ns")[i])
         subtree[op] += int(total[i])
         calls[op] += 1
     rows = list(table(name, "ops_summary"))
@@ -315,13 +316,13 @@ def test_the_plugin_gives_each_operator_the_same_times(plugin: list[Any]) -> Non
     trace = trace_of(RESNET)
     found = by_scope(trace, trace.host.category == Category.CPU_OP)
     scopes = found.scopes
-    device_ns = found.with_children(found.self_device_ns)
+    device_ns = with_children(found.scopes, found.sum_of("device_ns"))
     host_ns = scopes.end_ns - scopes.start_ns
-    host_self_ns = found.self_cpu_ns - found.self_launch_ns
+    host_self_ns = self_cpu_ns(found.scopes) - found.sum_of("launch_ns")
     ours: dict[str, Counter[str]] = defaultdict(Counter)
     for i, parent in enumerate(scopes.parent.tolist()):
         op = ours[scopes.names[scopes.name[i]]]
-        op["device_self_duration"] += int(found.self_device_ns[i])
+        op["device_self_duration"] += int(found.sum_of("device_ns")[i])
         op["host_self_duration"] += int(host_self_ns[i])
         if parent >= 0 and scopes.name[parent] == scopes.name[i]:
             continue

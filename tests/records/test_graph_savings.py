@@ -8,14 +8,14 @@ import pytest
 from make.samples import decode_record, graph_record, record
 
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.attribution.parts import Part, Times
+from qwen3_profile.attribution.parts import Part, Times, make_part
 from qwen3_profile.records.graph_savings import savings, savings_json
 from qwen3_profile.views.terminal.executions import graph_table
 
 
 def part(name: str, device_ns: int, gap_ns: int = 0, parts: tuple[Part, ...] = ()) -> Part:
     times = Times(calls=1, device_ns=device_ns, gap_ns=gap_ns)
-    return Part(name, times, times, parts)
+    return make_part(name, times, times, parts)
 
 
 EAGER = part("decode", 100, 900, (

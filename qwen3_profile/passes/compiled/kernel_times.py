@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, sum_by_scope
-from qwen3_profile.attribution.scopes import (
-    NO_CROSSING,
-    NO_SCOPE,
-    NewScope,
-    ScopeTree,
-    insert_scopes,
+from qwen3_profile.attribution.attribute import (
+    NO_LAUNCH_EVENT,
+    Attribution,
+    count_by_scope,
+    sum_by_scope,
 )
+from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, no_scopes
 from qwen3_profile.passes.compiled.match import GraphCall
 from qwen3_profile.passes.compiled.scopes import PlacedCall, part_name
 from qwen3_profile.run_folder.bytes_moved import Moved
@@ -222,15 +221,13 @@ def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64, Int64]:
     launch = found.launch[linked]
     owner = calls.innermost(launches.track[launch], launches.start_ns[launch])
     time_ns = sum_by_scope(owner, device.dur_ns[linked], len(calls))
-    count = sum_by_scope(owner, np.ones(len(linked), np.int64), len(calls))
+    count = count_by_scope(owner, len(calls))
     gap_ns = sum_by_scope(owner, found.gap_ns[linked], len(calls))
     return time_ns[place], count[place], gap_ns[place]
 
 
 def _flat(found: Attribution, events: Int64) -> tuple[ScopeTree, Int32]:
     """A tree of nothing but these host events, and the place of each."""
-    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
-    empty = ScopeTree((), few, few, many, many, few, np.empty(0, bool), NO_CROSSING)
     host = found.trace.host.take(events)
     rows = zip(host.track.tolist(), host.start_ns.tolist(), host.end_ns.tolist(), strict=True)
-    return insert_scopes(empty, [NewScope("", *row, parent=NO_SCOPE) for row in rows])
+    return no_scopes().insert([NewScope("", *row, parent=NO_SCOPE) for row in rows])

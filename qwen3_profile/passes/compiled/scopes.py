@@ -1,4 +1,4 @@
-"""Matched kernel calls and the labels' scopes in, the scopes with one for each part out.
+"""Puts a scope for each part of matched kernel calls into the scopes of the labels.
 
 A call becomes a chain of scopes of its own length, which then own its device events, its idle time
 and the rest as all scopes do: layer.7, layer.7.attn, layer.7.attn.q_proj. One that computes several
@@ -9,13 +9,13 @@ one scope, `compiled graph`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, insert_scopes
+from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree
 from qwen3_profile.labels import ANY_LAYER
 from qwen3_profile.passes.compiled.match import Call, GraphCall
 from qwen3_profile.run_folder.provenance import Kernel, PartShare
@@ -69,7 +69,7 @@ def place_kernels(
             graphs.append(len(new) - 1)
         events = [call.event for call in graph.calls]
         for call, owner in zip(graph.calls, _owners(trace, scopes, events), strict=True):
-            open_names = tuple(_open_names(scopes, owner))
+            open_names = scopes.path(owner)
             parts = tuple(_in_layer(open_names, part) for part in call.kernel.parts)
             parent = len(scopes) + graphs[-1] if keep_graphs else owner
             mine = -1
@@ -79,7 +79,7 @@ def place_kernels(
                     mine = len(new) - 1
                     parent = len(scopes) + mine
             calls.append((call, parts, mine))
-    tree, places = insert_scopes(scopes, new)
+    tree, places = scopes.insert(new)
     at = [*places.tolist(), NO_SCOPE]
     return Placed(
         tree,
@@ -130,14 +130,8 @@ def _in_layer(open_names: Sequence[str], part: PartShare) -> PartShare:
     """`part` in the layer whose label is open; of no layer where none is."""
     if not part.label.startswith(ANY_LAYER):
         return part
-    layer = next((name for name in open_names if labels.kind_of(name) == "layer"), None)
+    layer = next((n for n in reversed(open_names) if labels.kind_of(n) == "layer"), None)
     return PartShare(layer + part.label[len(ANY_LAYER) :] if layer else "", part.nodes)
-
-
-def _open_names(scopes: ScopeTree, scope: int) -> Iterator[str]:
-    while scope != NO_SCOPE:
-        yield scopes.names[scopes.name[scope]]
-        scope = int(scopes.parent[scope])
 
 
 def _scope(trace: Trace, event: int, name: str, parent: int) -> NewScope:

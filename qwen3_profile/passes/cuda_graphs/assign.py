@@ -1,5 +1,4 @@
-"""An attribution with graph replays in, the same with their events given to the parts that were
-captured out.
+"""Gives the events of graph replays to the parts that were captured.
 
 A replay's events belong to whatever label was open when the graph was launched. Here the labels of
 the pass that the graph repeats are put below it, once per replay:
@@ -161,10 +160,10 @@ class _Fit:
 
     def labels(self) -> dict[int, tuple[str, ...]]:
         """The label of each event with all around it, without the whole pass's."""
-        path_of = _paths(self.reference)
-        owner = self.reference.owner
+        owner = self.reference.owner.tolist()
+        path_of = {each: _path(self.reference, each) for each in set(owner)}
         places = zip(self.events.tolist(), self.places, strict=True)
-        return {event: path_of[max(int(owner[place]), NO_SCOPE)] for event, place in places}
+        return {event: path_of[owner[place]] for event, place in places}
 
 
 def _label(
@@ -265,15 +264,12 @@ def _compare(
     return "", found.places, unproven(work, reference.calls, reference.owner.tolist())
 
 
-def _paths(reference: Reference) -> dict[int, tuple[str, ...]]:
-    """Each scope's name with those around it, without the whole pass's; of none, none."""
-    scopes = reference.scopes
-    found: dict[int, tuple[str, ...]] = {NO_SCOPE: (), reference.root: ()}
-    for scope in range(len(scopes)):
-        if scope not in found:
-            above = found.get(int(scopes.parent[scope]), ())
-            found[scope] = (*above, scopes.names[scopes.name[scope]])
-    return found
+def _path(reference: Reference, owner: int) -> tuple[str, ...]:
+    """The scope's name with those around it, without the whole pass's; of none, none."""
+    scopes, root = reference.scopes, reference.root
+    around = scopes.around(max(owner, NO_SCOPE))
+    inside = around[around.index(root) + 1 :] if root in around else around
+    return tuple(scopes.names[scopes.name[each]] for each in inside)
 
 
 def _refused(replay: Replay, parent: int, why: Sequence[str]) -> tuple[Given, _Rest]:

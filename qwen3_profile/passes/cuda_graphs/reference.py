@@ -1,4 +1,4 @@
-"""A labelled pass that ran or was captured in, its work in the order of the launches out.
+"""The work of a labelled pass that ran or was captured, in the order of its launches.
 
 That is what the replays of a graph are matched with. Two things can be such a reference: an eager
 step, whose kernels are in its trace; or the capture itself, of which a trace has the launches only,
@@ -19,7 +19,7 @@ from qwen3_profile.attribution.attribute import (
     NO_STEP,
     Attribution,
     attribute,
-    outer_calls,
+    is_outer,
 )
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.passes.cuda_graphs.match import Work
@@ -120,7 +120,8 @@ def step_reference(
     found: Attribution, geometry: Geometry, root: int, what: str = "the eager step"
 ) -> Reference:
     """The device events that belong to the scope `root` or to one in it, by their launches."""
-    inside = _below(found.scopes, root)
+    is_root = np.arange(len(found.scopes)) == root
+    inside = is_root | found.scopes.below(is_root)
     mine = (found.owner >= 0) & inside[np.maximum(found.owner, 0)]
     events = np.flatnonzero(mine & (found.launch != NO_LAUNCH_EVENT))
     launched = found.trace.launches.start_ns[found.launch[events]]
@@ -137,7 +138,7 @@ def capture_references(
 
     A trace without the records that a capture begins and ends with is taken as one capture.
     """
-    calls = outer_calls(trace.launches)
+    calls = trace.launches.take(is_outer(trace.launches))
     calls = calls.take(np.lexsort((calls.start_ns,)).astype(np.int64))
     told = zip(trace.launches.correlation.tolist(), geometry.launches, strict=True)
     shape_of = {correlation: shape for correlation, shape in told if shape.kernel}
@@ -177,16 +178,6 @@ def _hip_kind(name: str) -> str:
     return next((kind for prefix, kind in _HIP_KERNELS.items() if name.startswith(prefix)), "")
 
 
-def _below(scopes: ScopeTree, root: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which scopes are `root` or lie in it."""
-    inside = np.zeros(len(scopes), bool)
-    inside[root] = True
-    for i, parent in enumerate(scopes.parent.tolist()):
-        if parent != NO_SCOPE and inside[parent]:
-            inside[i] = True
-    return inside
-
-
 def _kind_of_call(name: str) -> str:
     return next((kind for kind, pattern in _WORK_CALLS if pattern.fullmatch(name)), "")
 
@@ -215,11 +206,7 @@ def _sections(trace: Trace) -> list[tuple[int, int, int]]:
 
 def _common_root(scopes: ScopeTree, owner: Int32) -> int:
     """The outermost scope that holds all of `owner`; -1 where they lie in several, or in none."""
-    roots = set()
-    for scope in set(owner.tolist()):
-        while scope != NO_SCOPE and scopes.parent[scope] != NO_SCOPE:
-            scope = int(scopes.parent[scope])
-        roots.add(scope)
+    roots = {(scopes.around(scope) or [NO_SCOPE])[0] for scope in set(owner.tolist())}
     return roots.pop() if len(roots) == 1 else NO_SCOPE
 
 

@@ -18,7 +18,7 @@ from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, build_sc
 from qwen3_profile.passes.nn_modules.block_parts import Instance, Node, module_gap_name
 from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
 from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth
-from qwen3_profile.trace.columns import Bool, Category, Int64, Trace
+from qwen3_profile.trace.columns import Bool, Category, Trace
 from qwen3_profile.trace.reader import MODULE_PREFIX
 
 _MODULE = re.compile(re.escape(MODULE_PREFIX) + r"(.+)_(\d{1,18})")
@@ -143,7 +143,7 @@ def _renamed(raw: ScopeTree, passes: Sequence[Pass], names: dict[int, str]) -> S
     order = np.lexsort(
         (np.arange(len(tree)), tree.start_ns - tree.end_ns, tree.start_ns, tree.track)
     )
-    return _take(tree, order.astype(np.int64))
+    return tree.take(order.astype(np.int64))
 
 
 def _indices(item: Pass, track: int, raw: ScopeTree) -> list[int]:
@@ -170,22 +170,7 @@ def _without_idle_gaps(tree: ScopeTree, trace: Trace) -> ScopeTree:
     for events in (host, trace.launches):
         inside = tree.innermost(events.track, events.start_ns)
         busy[inside[inside != NO_SCOPE]] = True
-    return _take(tree, np.flatnonzero(busy | ~tree.is_gap))
-
-
-def _take(tree: ScopeTree, order: Int64) -> ScopeTree:
-    """The scopes at `order`, which leaves out no parent of any that it keeps."""
-    position = np.full(len(tree) + 1, NO_SCOPE, np.int32)
-    position[order] = np.arange(len(order), dtype=np.int32)
-    return replace(
-        tree,
-        name=tree.name[order],
-        track=tree.track[order],
-        start_ns=tree.start_ns[order],
-        end_ns=tree.end_ns[order],
-        parent=position[tree.parent[order]],
-        is_gap=tree.is_gap[order],
-    )
+    return tree.take(np.flatnonzero(busy | ~tree.is_gap))
 
 
 def _steps(trace: Trace, passes: Sequence[Pass]) -> tuple[Step, ...]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
-from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.trace.columns import Int32, Int64
 from qwen3_profile.views.report.kernel_rows import ScopeRows, owners
 
@@ -131,7 +130,7 @@ def _label_lanes(
 ) -> Iterable[Lane]:
     """A lane for each thread and depth."""
     scopes = attribution.scopes
-    depth = _depths(scopes.parent, inside)
+    depth = scopes.depth()
     for track in np.unique(scopes.track[inside]).tolist():
         on_track = inside[scopes.track[inside] == track]
         thread = attribution.trace.tracks[track].tid
@@ -155,14 +154,6 @@ def _label_lanes(
             )
             if len(mine):
                 yield Lane(LABELS, f"thread {thread}", bars)
-
-
-def _depths(parent: Int32, inside: Int64) -> Int32:
-    """int32[s]: how many of `inside` lie around each of them."""
-    depth = np.full(len(parent), -1, np.int32)
-    for i in inside.tolist():
-        depth[i] = depth[parent[i]] + 1 if parent[i] != NO_SCOPE else 0
-    return depth
 
 
 def _device_lanes(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make.kineto import with_children
 from make.paths import DATA, SHARED
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
@@ -137,7 +138,7 @@ def check_modules(trace: Trace, shown: Any) -> None:
     for selected in (select_labels(trace), select(trace, "modules")):
         found_in = by_scope(trace, selected)
         in_op = own(by_op(trace)) & own(found_in)
-        wanted.update(sums(found_in, found_in.with_children(launched(found_in, in_op))))
+        wanted.update(sums(found_in, with_children(found_in.scopes, launched(found_in, in_op))))
     found: Counter[str] = Counter()
     rows = list(aggegate_module_view(shown.tid2tree, shown.events) or ())
     seen = set()
