@@ -124,7 +124,7 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         from qwen3_profile.passes.cuda_graphs.read import ledger_of_replays
         from qwen3_profile.trace import read_trace
 
-        trace = read_trace(path, accept_damaged=accept)
+        trace = read_trace(path, accept_damaged=accept, launch_columns=True)
         relabel = ledger_of_replays(path, trace, capture, scopes, accept_damaged=accept)
         ledger = make_ledger(trace, scopes, relabel, kernels=options.kernels)
     else:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile.trace.columns import NO_SEQUENCE, AutogradOps, Bool, Int32, Int64, Trace
-from qwen3_profile.trace.reader import NODE_PREFIX
+from qwen3_profile.trace.event_keys import NODE_PREFIX
 
 NO_NODE = -1
 NO_OPERATOR = -1

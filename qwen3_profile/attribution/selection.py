@@ -14,9 +14,9 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.attention_kernels import is_choice
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
 from qwen3_profile.attribution.scopes import select_labels
-from qwen3_profile.trace import Category, Recording, Trace, read_recording
+from qwen3_profile.trace import Category, CompactTrace, Trace, read_compact
 from qwen3_profile.trace.columns import Bool, which
-from qwen3_profile.trace.reader import MODULE_PREFIX
+from qwen3_profile.trace.event_keys import MODULE_PREFIX
 
 SCOPES = ("labels", "modules", "both")
 
@@ -62,21 +62,21 @@ def is_asked_for(name: str) -> bool:
     return labels.parse(name) is not None or is_framework(name) or is_choice(name)
 
 
-def read_asked_for(path: Path, *, accept_damaged: bool = False) -> Recording:
-    """As `read_recording`, without operators that nobody asks for.
+def read_asked_for(path: Path, *, accept_damaged: bool = False) -> CompactTrace:
+    """As `read_compact`, without operators that nobody asks for.
 
     Of a trace whose clocks disagree the last event is told, whatever it is, so all are kept.
     """
-    found = read_recording(path, accept_damaged=accept_damaged, keeps_op=is_asked_for)
+    found = read_compact(path, accept_damaged=accept_damaged, keeps_op=is_asked_for)
     span = found.span
     if span is None or span.last_ns - span.first_ns <= LONGEST_TRACE_NS:
         return found
-    return read_recording(path, accept_damaged=accept_damaged)
+    return read_compact(path, accept_damaged=accept_damaged)
 
 
-def read_for_records(path: Path, *, accept_damaged: bool = False) -> Recording:
-    """As `read_recording`, with those operators that the records of the trace depend on."""
+def read_for_records(path: Path, *, accept_damaged: bool = False) -> CompactTrace:
+    """As `read_compact`, with those operators that the records of the trace depend on."""
     found = read_asked_for(path, accept_damaged=accept_damaged)
     if not found.has(Category.PYTHON_FUNCTION):
         return found
-    return read_recording(path, accept_damaged=accept_damaged)
+    return read_compact(path, accept_damaged=accept_damaged)

@@ -49,7 +49,7 @@ def read(
         from qwen3_profile.passes.cuda_graphs.read import read_captured, read_replays
 
         captured = read_captured(known.path, accept_damaged=accept_damaged)
-        trace = read_trace(path, accept_damaged=accept_damaged)
+        trace = read_trace(path, accept_damaged=accept_damaged, launch_columns=True)
         return read_replays(path, trace, captured, accept_damaged=accept_damaged)
     if known is not None:
         found = _read_measured(path, known, accept_damaged, needs)
@@ -103,5 +103,5 @@ def _read_measured(
 
     compiled = known.compiled(accept_damaged=accept_damaged)
     # The kernels of a compiled graph are told by their operators, all of them.
-    trace = read_trace(path, accept_damaged=accept_damaged)
+    trace = read_trace(path, accept_damaged=accept_damaged, launch_columns=True)
     return read_compiled(path, trace, compiled, accept_damaged=accept_damaged)

@@ -37,7 +37,7 @@ from qwen3_profile.passes.reading import (
     used_devices,
 )
 from qwen3_profile.system.processes import map_in_turns
-from qwen3_profile.trace import Category, Recording, Trace
+from qwen3_profile.trace import Category, CompactTrace, Trace
 from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
 
 _Result = TypeVar("_Result")
@@ -75,7 +75,7 @@ class _Window:
 
 
 def read_windows(
-    path: Path, recording: Recording, *, accept_damaged: bool = False
+    path: Path, recording: CompactTrace, *, accept_damaged: bool = False
 ) -> Reading | None:
     """A long trace with our labels; None where it is short, or must be seen as a whole.
 
@@ -117,13 +117,13 @@ def _read_window(trace: Trace, steps: tuple[Step, ...]) -> _Window:
     )
 
 
-def is_long(recording: Recording) -> bool:
+def is_long(recording: CompactTrace) -> bool:
     """Whether the recording is better looked at window by window."""
     return len(recording) > _WINDOW_EVENTS
 
 
 def map_windows(
-    recording: Recording, work: Callable[[Trace, tuple[Step, ...]], _Result]
+    recording: CompactTrace, work: Callable[[Trace, tuple[Step, ...]], _Result]
 ) -> list[_Result]:
     """The recording cut where nothing is under way: what `work` makes of each stretch, in order.
 
@@ -181,7 +181,7 @@ def stand_apart(outlines: Sequence[Outline]) -> bool:
     return all(one[1] < other[0] for one, other in pairwise(ids))
 
 
-def _borders(recording: Recording, steps: tuple[Step, ...]) -> list[int]:
+def _borders(recording: CompactTrace, steps: tuple[Step, ...]) -> list[int]:
     """Times at which to cut the recording, from before its first event to behind its last."""
     span = recording.span
     if span is None or span.last_ns - span.first_ns > LONGEST_TRACE_NS:

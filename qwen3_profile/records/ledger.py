@@ -31,7 +31,7 @@ from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps
 from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
-from qwen3_profile.trace import Recording, TraceInfo
+from qwen3_profile.trace import CompactTrace, TraceInfo
 from qwen3_profile.trace.columns import Trace, occurring
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def make_ledger(
 
 
 def make_long_ledger(
-    recording: Recording, scopes: str = "labels", *, kernels: bool = False
+    recording: CompactTrace, scopes: str = "labels", *, kernels: bool = False
 ) -> Ledger:
     """As `make_ledger`, of a trace that may be too long to be looked at in one piece."""
     if is_long(recording) and not kernels:

@@ -1,18 +1,18 @@
-"""Trace file in, columns of events out."""
+"""A trace file as columns of events in integer nanoseconds."""
 
 from qwen3_profile.trace.columns import AutogradOps, Category, Events, Span, Trace, TraceInfo, Track
-from qwen3_profile.trace.reader import read_recording, read_trace
-from qwen3_profile.trace.recording import Recording
+from qwen3_profile.trace.compact_trace import CompactTrace
+from qwen3_profile.trace.reader import read_compact, read_trace
 
 __all__ = [
     "AutogradOps",
     "Category",
+    "CompactTrace",
     "Events",
-    "Recording",
     "Span",
     "Trace",
     "TraceInfo",
     "Track",
-    "read_recording",
+    "read_compact",
     "read_trace",
 ]

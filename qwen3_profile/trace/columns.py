@@ -18,6 +18,7 @@ Bool = npt.NDArray[np.bool_]
 
 NO_CORRELATION = -1
 NO_SEQUENCE = -1
+NO_NODE_ID = 0
 
 
 class Category(IntEnum):
@@ -42,6 +43,23 @@ class Track:
     tid: str
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchConfig:
+    """What one launch or device event says beside its time; None, 0 or "" where it says nothing.
+
+    CUDA's launches name no kernel, HIP's do; HIP's kernels in a graph have no grid.
+
+    grid, block: of a kernel, or of the launch of one.
+    node_id: of a node of a graph, the number that CUPTI gives it; nodes count upwards as captured.
+    kernel: of a launch, the name of what it launches.
+    """
+
+    grid: tuple[int, ...] | None = None
+    block: tuple[int, ...] | None = None
+    node_id: int = NO_NODE_ID
+    kernel: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
     """Parallel arrays of length n, one entry per event.
@@ -52,6 +70,7 @@ class Events:
     start_ns: int64[n], nanoseconds since `TraceInfo.base_time_ns`.
     dur_ns: int64[n], at least 0.
     correlation: int64[n], the id that a launch shares with its device events, or -1.
+    launch_config: int32[n], an index into `Trace.launch_configs`; None where it was not asked for.
     """
 
     category: Int8
@@ -60,6 +79,7 @@ class Events:
     start_ns: Int64
     dur_ns: Int64
     correlation: Int64
+    launch_config: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -84,6 +104,7 @@ class Events:
             self.start_ns[index],
             self.dur_ns[index],
             self.correlation[index],
+            None if self.launch_config is None else self.launch_config[index],
         )
 
 
@@ -174,6 +195,7 @@ class Trace:
     gpu_annotations: gpu_user_annotation events, which are ranges and no device work.
     autograd: those of the cpu_op events that lead from a backward to its forward.
     left_out: when those cpu_op events were that the reader was told to leave out of `host`.
+    launch_configs: what `launch_config` of the events stands for; empty where it is None.
     """
 
     info: TraceInfo
@@ -185,6 +207,17 @@ class Trace:
     gpu_annotations: Events
     autograd: AutogradOps = field(default_factory=no_autograd_ops)
     left_out: Span | None = None
+    launch_configs: tuple[LaunchConfig, ...] = ()
+
+    def configs_of(self, events: Events) -> list[LaunchConfig]:
+        """What each of these launches or device events says of itself.
+
+        Raises:
+            ValueError: the trace was read without its launch columns.
+        """
+        if events.launch_config is None:
+            raise ValueError(f"{self.info.path} was read without its launch columns")
+        return [self.launch_configs[number] for number in events.launch_config.tolist()]
 
     @property
     def host_span(self) -> Span | None:

@@ -1,4 +1,4 @@
-"""Numbers as text in, integers out: eight digits at a time, for all events of a piece at once.
+"""Decimal text to integers: eight digits at a time, for all events of a chunk at once.
 
 Eight characters are one little-endian word of 64 bits, the first of them in its lowest byte:
 
@@ -9,13 +9,14 @@ Eight characters are one little-endian word of 64 bits, the first of them in its
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.trace.columns import Bool, Int64
-
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
 Word = npt.NDArray[np.uint64]
 
 _u64 = np.uint64
@@ -57,6 +58,41 @@ class Words:
     def are(self, position: Int64, text: str) -> Bool:
         """Whether `text` stands at each position."""
         return _are(self.at(position, len(_words_of(text)[0])), text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Whole events: `data[begin:end]`."""
+
+    data: bytearray
+    words: Words
+    begin: int
+    end: int
+
+    def cut(self, start: Int64, end: Int64) -> list[bytes]:
+        data = self.data
+        return [bytes(data[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+
+    def places_of(self, character: str) -> Int64:
+        """Where a character stands that stands in few of the words of eight bytes."""
+        count = -(-(self.end - self.begin) // 8) * 8
+        text = np.frombuffer(self.data, np.uint8, count, self.begin)
+        hits = (text == ord(character)).view(np.uint64)
+        at = np.flatnonzero(hits != 0)
+        hits, found = hits[at], []
+        while len(at):
+            lowest = hits & -hits
+            found.append(8 * at + (lowest * _BYTE_OF >> _u64(56)).view(np.int64))
+            hits ^= lowest
+            at, hits = at[hits != 0], hits[hits != 0]
+        places = np.concatenate([np.empty(0, np.int64), *found]) + self.begin
+        if len(found) > 1:
+            places.sort()
+        return places[: np.searchsorted(places, self.end)]
+
+
+# The word 1 << 8 * n, multiplied by it, has n in its highest byte.
+_BYTE_OF = _u64(0x0001020304050607)
 
 
 def _are(words: Word, text: str) -> Bool:

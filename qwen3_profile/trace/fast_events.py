@@ -1,4 +1,4 @@
-"""Text in one of the two layouts that Kineto writes in, its events as a block of columns out.
+"""Text in one of the two layouts that Kineto writes in, as a block of columns.
 
 As torch 2.12 and later write an event, one field a line:
 
@@ -30,10 +30,11 @@ As older ones do, with the arrow from the launch to its kernel:
         "cat": "ac2g", "name": "ac2g"
       },
 
-All events of a piece are looked at together, found by their braces (`lines.py`); the text from
-`"ph"` to `"tid"` tells the kind of an event (`heads.py`). What is read is checked to the letter; of
-what is not read (arrows, the rest of args) only that it is JSON. An event that is written otherwise
-is left to `general.py`, and so is a whole piece whose events do not follow each other as above.
+All events of a chunk are looked at together, found by their braces (`fast_layout.py`); the text
+from `"ph"` to `"tid"` tells the key of an event (`fast_heads.py`). What is read is checked to the
+letter; of what is not read (arrows, the rest of args) only that it is JSON. An event that is
+written otherwise is left to `slow_events.py`, and so is a whole chunk whose events do not follow
+each other as above.
 
 `ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
 on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
@@ -43,21 +44,20 @@ on) or from the epoch (before). They are read as text: a float64 of an epoch tim
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Category, Int64
-from qwen3_profile.trace.compact import Block
-from qwen3_profile.trace.event_kinds import Kinds
-from qwen3_profile.trace.fast_digits import Words, read_integers
-from qwen3_profile.trace.fast_heads import ODD, Heads
+from qwen3_profile.errors import TraceError
+from qwen3_profile.trace.columns import NO_CORRELATION, Category
+from qwen3_profile.trace.event_args import SEQUENCE_KEY, OddArgs, read_launch_config, read_sequence
+from qwen3_profile.trace.event_keys import PASSED_OVER, EventKeys
+from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Words, read_integers
+from qwen3_profile.trace.fast_heads import EventHeads
 from qwen3_profile.trace.fast_layout import (
     CLOSED,
     OPEN,
     Found,
-    Piece,
     Spans,
     UnknownLayoutError,
     demand,
@@ -65,61 +65,92 @@ from qwen3_profile.trace.fast_layout import (
     find_spans,
 )
 from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_events
-from qwen3_profile.trace.slow_events import SEQUENCE_KEY, OddArgs, read_events, read_sequence
+from qwen3_profile.trace.packing import Block
 from qwen3_profile.trace.text import Text
 
+# What stands where a key would, in the place of an event that `slow_events.py` must look at.
+_ODD = -2
+_BEHIND_HEAD = b',\n    "ts": '
 _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')
 _MOST_ROUNDS = 200
 
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_event = msgspec.json.Decoder(Event).decode
 
 
 class KinetoText:
-    """Reads pieces of one file, and learns its kinds of events from them."""
+    """Reads chunks of one file, and learns its keys of events from them."""
 
-    def __init__(self, path: Path, kinds: Kinds) -> None:
-        self._path = path
-        self._kinds = kinds
-        self._heads = Heads(kinds)
+    def __init__(self, keys: EventKeys) -> None:
+        self._keys = keys
+        self._heads = EventHeads(self._decode_head)
 
-    def read(self, text: Text, cut: int) -> tuple[Block, ...] | None:
+    def read(self, text: Text, cut: int) -> tuple[Block, list[Event]] | None:
         """The events of `text` up to `cut`, which is behind one; None if that cannot be.
 
-        Raises:
-            DamagedTraceError: an event lacks what it needs.
+        Returns:
+            The events that are as they should be, and those that `slow_events.py` must look at.
         """
         data, begin = text.data, text.data.find(OPEN, text.begin, cut)
         if begin < 0 or data[text.begin : begin].strip() or not data.endswith(CLOSED, 0, cut):
             return None
-        piece = Piece(data, Words(data), begin, cut)
+        chunk = Chunk(data, Words(data), begin, cut)
         if not _is_json(data, begin, cut):
             return None
         try:
-            found = find_events(piece)
-            block, odd = self._read(piece, found)
-            events = _decode_odd(piece, found, odd)
+            found = find_events(chunk)
+            block, odd = self._read(chunk, found)
+            return block, _decode_odd(chunk, found, odd)
         except UnknownLayoutError:
             return None
-        return (block, read_events(events, self._kinds, self._path)) if events else (block,)
 
-    def _read(self, piece: Piece, found: Found) -> tuple[Block, Int64]:
-        """The events that are as they should be; and which ones are not, for `general.py`."""
+    def _read(self, chunk: Chunk, found: Found) -> tuple[Block, Int64]:
+        """The events that are as they should be; and which ones are not."""
         odd = [found.odd]
-        spans = find_spans(piece, found)
+        spans = find_spans(chunk, found)
         if len(spans.event) < len(found.complete):
             odd.append(np.setdiff1d(found.complete, spans.event, assume_unique=True))
-        kind = self._heads.kinds(piece, spans)
-        odd.append(spans.event[kind == ODD])
-        kind, spans = kind[kind >= 0], spans.take(kind >= 0)
-        columns = self._kinds.columns
-        correlation, good = _correlations(piece, spans, columns.linked[kind])
+        key = self._heads.keys(chunk, spans.head, spans.ts)
+        odd.append(spans.event[key == _ODD])
+        key, spans = key[key >= 0], spans.take(key >= 0)
+        columns = self._keys.columns
+        correlation, good = _correlations(chunk, spans, columns.linked[key])
         if not good.all():
             odd.append(spans.event[~good])
-            kind, spans, correlation = kind[good], spans.take(good), correlation[good]
-        is_op = columns.category[kind] == Category.CPU_OP
-        numbered = _numbered(piece, spans, is_op, columns.is_node[kind])
-        block = Block(kind, spans.start_ns, spans.dur_ns, correlation, *numbered)
+            key, spans, correlation = key[good], spans.take(good), correlation[good]
+        is_op = columns.category[key] == Category.CPU_OP
+        numbered = _numbered(chunk, spans, is_op, columns.is_node[key])
+        config = self._launch_configs(chunk, spans, correlation)
+        block = Block(
+            key, spans.start_ns, spans.dur_ns, correlation, *numbered, launch_config=config
+        )
         return block, np.sort(np.concatenate(odd))
+
+    def _launch_configs(self, chunk: Chunk, spans: Spans, correlation: Int64) -> Int64 | None:
+        """How each event was launched, where that is asked for."""
+        if not self._keys.launch_columns:
+            return None
+        at = np.flatnonzero(correlation != NO_CORRELATION)
+        found = np.zeros(len(correlation), np.int64)
+        found[at] = [
+            self._keys.launch_number(read_launch_config(b"{" + args + b"}"))
+            for args in chunk.cut(spans.args[at], spans.args_end[at])
+        ]
+        return found
+
+    def _decode_head(self, head: bytes) -> int:
+        if not head.endswith(_BEHIND_HEAD):
+            return _ODD
+        try:
+            event = _decode_event(b"{" + head.removesuffix(_BEHIND_HEAD) + b"}")
+            category = self._keys.category(event)
+            # What else the head may hold is no head of Kineto's.
+            more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
+            if more or self._keys.is_unread(event):
+                return _ODD
+            return PASSED_OVER if category is None else self._keys.number(event, category)
+        except (*NOT_JSON, TraceError):
+            return _ODD
 
 
 def _is_json(data: bytearray, begin: int, cut: int) -> bool:
@@ -141,11 +172,11 @@ def _is_json(data: bytearray, begin: int, cut: int) -> bool:
     return True
 
 
-def _decode_odd(piece: Piece, found: Found, odd: Int64) -> list[Event]:
+def _decode_odd(chunk: Chunk, found: Found, odd: Int64) -> list[Event]:
     """The events at `odd`, each decoded as JSON."""
     if not len(odd):
         return []
-    texts = piece.cut(found.begin[odd], found.end[odd] - len(",\n"))
+    texts = chunk.cut(found.begin[odd], found.end[odd] - len(",\n"))
     try:
         events = decode_events(b"[" + b",".join(texts) + b"]")
     except NOT_JSON:
@@ -154,7 +185,7 @@ def _decode_odd(piece: Piece, found: Found, odd: Int64) -> list[Event]:
     return events
 
 
-def _correlations(piece: Piece, spans: Spans, linked: Bool) -> tuple[Int64, Bool]:
+def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool]:
     """The ids in lines of args; and which events have one that can be read, or none.
 
     Most stand as far from their line's start as that of another event.
@@ -166,16 +197,16 @@ def _correlations(piece: Piece, spans: Spans, linked: Bool) -> tuple[Int64, Bool
         if not len(left):
             break
         start, end = spans.args[left], spans.args_end[left]
-        line = bytes(piece.data[int(start[0]) : int(end[0]) + 1])
+        line = bytes(chunk.data[int(start[0]) : int(end[0]) + 1])
         match = _CORRELATION.search(line)
         if match is None:
             good[left[0]] = b'"correlation"' not in line
             left = left[1:]
             continue
         begin, stop = start + match.start(1), start + match.end(1)
-        value, fits = read_integers(piece.words, begin, stop)
-        fits &= piece.words.are(start + match.start(), '"correlation": ') & (stop <= end)
-        behind = piece.words.at(stop)[0] & _BYTE
+        value, fits = read_integers(chunk.words, begin, stop)
+        fits &= chunk.words.are(start + match.start(), '"correlation": ') & (stop <= end)
+        behind = chunk.words.at(stop)[0] & _BYTE
         fits &= (behind == _COMMA) | (behind == _NEWLINE)
         found[left[fits]] = value[fits]
         good[left[fits]] = True
@@ -188,18 +219,18 @@ _BYTE = np.uint64(0xFF)
 _COMMA, _NEWLINE = np.uint64(ord(",")), np.uint64(ord("\n"))
 
 
-def _has(piece: Piece, key: str) -> bool:
-    """Whether a key stands in the piece; few of its texts have a capital letter of it."""
+def _has(chunk: Chunk, key: str) -> bool:
+    """Whether a key stands in the chunk; few of its texts have a capital letter of it."""
     capital = next(letter for letter in key if letter.isupper())
-    return bool(piece.words.are(piece.places_of(capital) - key.index(capital), key).any())
+    return bool(chunk.words.are(chunk.places_of(capital) - key.index(capital), key).any())
 
 
-def _numbered(piece: Piece, spans: Spans, is_op: Bool, is_node: Bool) -> tuple[Int64, Int64, Int64]:
+def _numbered(chunk: Chunk, spans: Spans, is_op: Bool, is_node: Bool) -> tuple[Int64, Int64, Int64]:
     """What autograd numbered or evaluated: which events; their sequence and their thread."""
-    with_key = is_op.any() and _has(piece, SEQUENCE_KEY)
+    with_key = is_op.any() and _has(chunk, SEQUENCE_KEY)
     asked = np.flatnonzero(is_op if with_key else is_node)
     rows = []
-    args = piece.cut(spans.args[asked], spans.args_end[asked])
+    args = chunk.cut(spans.args[asked], spans.args_end[asked])
     for at, node, inside in zip(asked.tolist(), is_node[asked].tolist(), args, strict=True):
         try:
             ids = read_sequence(b"{" + inside + b"}", is_node=node)

@@ -1,61 +1,51 @@
-"""The text from `"ph"` up to the number of `ts` in, the number of the event's kind out.
+"""Interns the head of an event, its text from `"ph"` up to the number of `ts`, as its key.
 
-Few events have that text to themselves: it is decoded as JSON once, and known by its hash from
-then on.
+Few events have that text to themselves: it is decoded once, and known by its hash from then on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
-import msgspec
 import numpy as np
 
-from qwen3_profile.errors import TraceError
-from qwen3_profile.trace.columns import Int64
-from qwen3_profile.trace.event_kinds import PASSED_OVER, Kinds
-from qwen3_profile.trace.fast_digits import Word, Words
-from qwen3_profile.trace.fast_layout import Piece, Spans
-from qwen3_profile.trace.json_events import NOT_JSON, Event
-
-# What stands where a kind would, in the place of an event that `general.py` must look at.
-ODD = -2
-
-_TS = b',\n    "ts": '
-
-_decode_event = msgspec.json.Decoder(Event).decode
+from qwen3_profile.trace.fast_digits import Chunk, Int64, Word, Words
 
 
-class Heads:
-    """Learns the kinds of one file's events."""
+class EventHeads:
+    """Learns the keys of one file's events.
 
-    def __init__(self, kinds: Kinds) -> None:
-        self._kinds = kinds
+    Args:
+        decode: the key of a head that was not seen before.
+    """
+
+    def __init__(self, decode: Callable[[bytes], int]) -> None:
+        self._decode = decode
         self._by_text: dict[bytes, int] = {}
         self._hash: Word = np.zeros(1, np.uint64)  # sorted; no head has the hash zero
-        self._kind: Int64 = np.zeros(1, np.int64)
+        self._key: Int64 = np.zeros(1, np.int64)
         # By the highest bits of a hash one of those that begin so.
         self._place = np.zeros(1 << _PLACE_BITS, np.int64)
 
-    def kinds(self, piece: Piece, spans: Spans) -> Int64:
-        """The kind of each event; `ODD` where the head is not as it should be."""
-        start, end = spans.head, spans.ts
+    def keys(self, chunk: Chunk, start: Int64, end: Int64) -> Int64:
+        """The key of each head."""
         short = end - start <= _LONGEST_HASHED
         if short.all():
-            return self._by_hash(piece, start, end)
-        kind = np.empty(len(start), np.int64)
-        kind[short] = self._by_hash(piece, start[short], end[short])
-        kind[~short] = [self._of_text(head) for head in piece.cut(start[~short], end[~short])]
-        return kind
+            return self._by_hash(chunk, start, end)
+        key = np.empty(len(start), np.int64)
+        key[short] = self._by_hash(chunk, start[short], end[short])
+        key[~short] = [self._of_text(head) for head in chunk.cut(start[~short], end[~short])]
+        return key
 
-    def _by_hash(self, piece: Piece, start: Int64, end: Int64) -> Int64:
-        hashes = _hashes(piece.words, start, end - start)
+    def _by_hash(self, chunk: Chunk, start: Int64, end: Int64) -> Int64:
+        hashes = _hashes(chunk.words, start, end - start)
         at = self._find(hashes)
         new = self._hash[at] != hashes
         if new.any():
-            self._learn(piece, hashes[new], start[new], end[new])
+            self._learn(chunk, hashes[new], start[new], end[new])
             at = self._find(hashes)
-        return self._kind[at]
+        return self._key[at]
 
     def _find(self, hashes: Word) -> Int64:
         found: Int64 = self._place[_beginning(hashes)]
@@ -64,13 +54,13 @@ class Heads:
             found[others] = np.searchsorted(self._hash[1:], hashes[others], side="right")
         return found
 
-    def _learn(self, piece: Piece, hashes: Word, start: Int64, end: Int64) -> None:
+    def _learn(self, chunk: Chunk, hashes: Word, start: Int64, end: Int64) -> None:
         hashes, first = np.unique(hashes, return_index=True)
-        found = [self._of_text(head) for head in piece.cut(start[first], end[first])]
+        found = [self._of_text(head) for head in chunk.cut(start[first], end[first])]
         hashes = np.concatenate((self._hash, hashes))
         order = np.argsort(hashes)
         self._hash = hashes[order]
-        self._kind = np.concatenate((self._kind, np.array(found, np.int64)))[order]
+        self._key = np.concatenate((self._key, np.array(found, np.int64)))[order]
         self._place[_beginning(self._hash)] = np.arange(len(self._hash))
 
     def _of_text(self, head: bytes) -> int:
@@ -78,20 +68,6 @@ class Heads:
         if known is None:
             known = self._by_text[head] = self._decode(head)
         return known
-
-    def _decode(self, head: bytes) -> int:
-        if not head.endswith(_TS):
-            return ODD
-        try:
-            event = _decode_event(b"{" + head.removesuffix(_TS) + b"}")
-            category = self._kinds.category(event)
-            # What else the head may hold is no head of Kineto's.
-            more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
-            if more or self._kinds.is_unread(event):
-                return ODD
-            return PASSED_OVER if category is None else self._kinds.number(event, category)
-        except (*NOT_JSON, TraceError):
-            return ODD
 
 
 _PLACE_BITS = 14

@@ -1,7 +1,7 @@
-"""A piece of Kineto's text in, where its events and their parts begin and end out.
+"""Where the events of a chunk of Kineto's text, and their parts, begin and end.
 
-The two layouts are shown in `kineto.py`. Events are found by their braces, and a number of an event
-by what stands behind it, from the brace of the args or the end of the event backwards:
+The two layouts are shown in `fast_events.py`. Events are found by their braces, and a number of an
+event by what stands behind it, from the brace of the args or the end of the event backwards:
 
         "ts": 4587026371543.110,
         "dur": 9.731
@@ -18,8 +18,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from qwen3_profile.trace.columns import Bool, Int64
-from qwen3_profile.trace.fast_digits import Word, Words, read_times, word_of
+from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Word, Words, read_times, word_of
 
 OPEN = b"  {\n"
 CLOSED = b"\n  },\n"
@@ -35,43 +34,8 @@ def demand(holds: Bool | bool) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Whole events: `data[begin:end]`."""
-
-    data: bytearray
-    words: Words
-    begin: int
-    end: int
-
-    def cut(self, start: Int64, end: Int64) -> list[bytes]:
-        data = self.data
-        return [bytes(data[a:b]) for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-
-    def places_of(self, character: str) -> Int64:
-        """Where a character stands that stands in few of the words of eight bytes."""
-        count = -(-(self.end - self.begin) // 8) * 8
-        text = np.frombuffer(self.data, np.uint8, count, self.begin)
-        hits = (text == ord(character)).view(np.uint64)
-        at = np.flatnonzero(hits != 0)
-        hits, found = hits[at], []
-        while len(at):
-            lowest = hits & -hits
-            found.append(8 * at + (lowest * _BYTE_OF >> np.uint64(56)).view(np.int64))
-            hits ^= lowest
-            at, hits = at[hits != 0], hits[hits != 0]
-        places = np.concatenate([np.empty(0, np.int64), *found]) + self.begin
-        if len(found) > 1:
-            places.sort()
-        return places[: np.searchsorted(places, self.end)]
-
-
-# The word 1 << 8 * n, multiplied by it, has n in its highest byte.
-_BYTE_OF = np.uint64(0x0001020304050607)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """The events of a piece.
+    """The events of a chunk.
 
     begin, end: where each begins, and where the next one does.
     args: where the brace of its args stands; 0 without any.
@@ -90,7 +54,7 @@ class Found:
 class Spans:
     """Parts of complete events, and where they begin and end; args that are not there end at once.
 
-    event: which event of the piece it is.
+    event: which event of the chunk it is.
     head: from `"ph"` on; it goes up to the number of `ts`.
     start_ns, dur_ns: what `ts` and `dur` say.
     """
@@ -114,11 +78,11 @@ _ARGS = word_of('args": {')
 _COMPLETE, _FROM, _TO, _INSTANT = (word_of(f'"ph": "{letter}') for letter in "Xsfi")
 
 
-def find_events(piece: Piece) -> Found:
-    """The events of a piece, which begins and ends as those of Kineto's layouts do."""
-    words = piece.words
-    brace = piece.places_of("{")
-    brace = brace[np.frombuffer(piece.data, np.uint8)[brace + 1] == ord("\n")]
+def find_events(chunk: Chunk) -> Found:
+    """The events of a chunk, which begins and ends as those of Kineto's layouts do."""
+    words = chunk.words
+    brace = chunk.places_of("{")
+    brace = brace[np.frombuffer(chunk.data, np.uint8)[brace + 1] == ord("\n")]
     before = words.at(brace - len("  },\n  "))[0]
     opens = before == _NEXT
     opens[0] = True
@@ -127,7 +91,7 @@ def find_events(piece: Piece) -> Found:
     args = np.zeros(len(begin), np.int64)
     # Of several braces of an event the first is that of its args.
     args[np.cumsum(opens)[of_args][::-1] - 1] = brace[of_args][::-1]
-    end = np.append(begin[1:], piece.end)
+    end = np.append(begin[1:], chunk.end)
     kind = words.at(begin + len("  {\n    "))[0]
     complete = kind == _COMPLETE
     others = np.flatnonzero(~complete)
@@ -181,9 +145,9 @@ _TWO_LINES_A_HEAD = _Layout(',\n    "args": {\n', "\n  },\n", ', "dur": ')
 _BEHIND_ARGS = "\n    }\n  },\n"
 
 
-def find_spans(piece: Piece, found: Found) -> Spans:
+def find_spans(chunk: Chunk, found: Found) -> Spans:
     """Those complete events that are in the layout of the first one."""
-    words, event = piece.words, found.complete
+    words, event = chunk.words, found.complete
     begin, end, brace = found.begin[event], found.end[event], found.args[event]
     head = begin + len("  {\n    ")
     first_has_both = bool(words.are(head[:1], '"ph": "X", "cat"').any())

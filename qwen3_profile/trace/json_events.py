@@ -1,18 +1,22 @@
-"""The text of a trace file in, its JSON document of typed events out; or why it is none."""
+"""The JSON of a trace file as typed events and header, and what can be done where it is broken."""
 
 from __future__ import annotations
 
+import re
+import zlib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.salvage import inflate_some, whole_prefixes
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
 _SIGNS = (b'"traceEvents"', b'"ph"')
+# Where an event ends, in every layout: torch writes "  },", older ones "},".
+_EVENT_END = b"}"
+_MOST_TRIES = 64
 
 _VERSIONS = tuple(
     f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
@@ -111,6 +115,37 @@ def decode_document(path: Path, text: bytes, *, is_trace: bool = False) -> Docum
     return document
 
 
+def damaged(path: Path, what: str) -> DamagedTraceError:
+    """The error of a file whose text is not what was written."""
+    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")
+
+
+# --- repair ---------------------------------------------------------------------------------------
+
+# A string whole, or one of the constants that are no JSON, as C and Python print them.
+_STRING_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:NaN|nan|Infinity|inf)\b', re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+
+
+def repaired(text: bytes) -> bytes:
+    """`text` with what Kineto sometimes writes and JSON forbids made lawful; times are not touched.
+
+    NaN and infinities become null, raw control characters \\u escapes, and bytes that are no
+    UTF-8 the replacement character.
+    """
+
+    def lawful(match: re.Match[bytes]) -> bytes:
+        found = match[0]
+        if found[:1] != b'"':
+            return b"null"
+        return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], found)
+
+    return _STRING_OR_CONSTANT.sub(lawful, text.decode(errors="replace").encode())
+
+
+# --- salvage --------------------------------------------------------------------------------------
+
+
 def salvage(path: Path, error: DamagedTraceError) -> Document:
     """What is whole of the document of a broken file, for whose damage `error` stands.
 
@@ -118,8 +153,8 @@ def salvage(path: Path, error: DamagedTraceError) -> Document:
         DamagedTraceError: nothing is.
     """
     raw = path.read_bytes()
-    text = inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
-    for prefix in whole_prefixes(text):
+    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
+    for prefix in _whole_prefixes(text):
         try:
             return decode_document(path, prefix)
         except TraceError:
@@ -127,6 +162,30 @@ def salvage(path: Path, error: DamagedTraceError) -> Document:
     raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
 
 
-def damaged(path: Path, what: str) -> DamagedTraceError:
-    """The error of a file whose text is not what was written."""
-    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")
+def _inflate_some(packed: bytes) -> bytes:
+    """As much of a gzip stream as can be inflated before it ends or breaks."""
+    found = []
+    inflater = zlib.decompressobj(wbits=31)
+    for at in range(0, len(packed), 1 << 16):
+        try:
+            found.append(inflater.decompress(packed[at : at + (1 << 16)]))
+        except zlib.error:
+            break
+    return b"".join(found)
+
+
+def _whole_prefixes(text: bytes) -> list[bytes]:
+    """Cut-off JSON text closed after its last events, longest first.
+
+    The end of an event cannot be told from a brace inside of one without parsing: the caller
+    takes the first that parses.
+    """
+    closing = b"]}" if text.lstrip()[:1] == b"{" else b"]"
+    found = []
+    end = len(text)
+    for _ in range(_MOST_TRIES):
+        end = text.rfind(_EVENT_END, 0, end)
+        if end < 0:
+            break
+        found.append(text[: end + 1] + closing)
+    return found

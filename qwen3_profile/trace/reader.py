@@ -1,30 +1,53 @@
-"""A Kineto trace file in, a `Trace` of columns out.
+"""Reads a Kineto trace file: chunk by chunk into columns, a long one by two processes.
 
-The file is read piece by piece (`pieces.py`), a long one by two processes in turns
-(`turns.py`).
+A chunk of whole events goes to `fast_events.py`, which knows the two layouts that Kineto writes and
+is fast; what surprises it goes to `slow_events.py`, which knows JSON.
+
+The second process is a fork of this one. Both go through the whole text and cut it into the same
+chunks; each reads every second chunk, and the fork sends what it has then. Whatever surprises one
+of the two: then the file is read by one alone, which tells what is wrong with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_profile.errors import DamagedTraceError
+from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.system.processes import ForkFailedError, can_fork, forked, text_bytes
 from qwen3_profile.trace.columns import Trace, TraceInfo
-from qwen3_profile.trace.event_kinds import MODULE_PREFIX, NODE_PREFIX
-from qwen3_profile.trace.json_events import Distributed, Document, decode_document, salvage
-from qwen3_profile.trace.pieces import Pieces
-from qwen3_profile.trace.recording import Recording
-from qwen3_profile.trace.slow_events import nanoseconds, read_events
-from qwen3_profile.trace.store import Store
+from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
+from qwen3_profile.trace.fast_events import KinetoText
+from qwen3_profile.trace.json_events import (
+    NOT_JSON,
+    Distributed,
+    Document,
+    decode_document,
+    decode_events,
+    salvage,
+)
+from qwen3_profile.trace.slow_events import read_events
 from qwen3_profile.trace.text import Text
-from qwen3_profile.trace.turns import read_in_turns
 
-__all__ = ["MODULE_PREFIX", "NODE_PREFIX", "nanoseconds", "read_recording", "read_trace"]
+# Below, the second process saves less than its start and its answer take.
+SHORTEST_BYTES = 64 << 20
+
+_EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
+# Where one event ends and the next begins: in Kineto's layouts, and in any other.
+_BORDERS = (b"\n  },\n", b"},")
+_MOST_TRIES = 4
+_LONGEST_HEAD = 1 << 24
+_LONGEST_CHUNK = 1 << 24
 
 
 def read_trace(
-    path: Path, *, accept_damaged: bool = False, keeps_op: Callable[[str], bool] | None = None
+    path: Path,
+    *,
+    accept_damaged: bool = False,
+    keeps_op: Callable[[str], bool] | None = None,
+    launch_columns: bool = False,
 ) -> Trace:
     """Reads a Kineto trace, `.json` or `.json.gz`.
 
@@ -32,48 +55,54 @@ def read_trace(
         path: the file.
         accept_damaged: of a file that is cut off, read what is whole; `TraceInfo.damage` says so.
         keeps_op: which operators are wanted, by name; None for all of them.
+        launch_columns: whether `Trace.configs_of` is to be asked.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    return read_recording(path, accept_damaged=accept_damaged, keeps_op=keeps_op).trace()
+    reading = _Reading(path, keeps_op, launch_columns)
+    return _read(reading, accept_damaged=accept_damaged).trace()
 
 
-def read_recording(
+def read_compact(
     path: Path, *, accept_damaged: bool = False, keeps_op: Callable[[str], bool] | None = None
-) -> Recording:
+) -> CompactTrace:
     """As `read_trace`; for traces that are too long to be looked at in one piece.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    damage = ""
+    return _read(_Reading(path, keeps_op), accept_damaged=accept_damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is to be read of a file."""
+
+    path: Path
+    keeps_op: Callable[[str], bool] | None = None
+    launch_columns: bool = False
+
+    def builder(self) -> ColumnBuilder:
+        return ColumnBuilder(self.path, self.keeps_op, launch_columns=self.launch_columns)
+
+
+def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
+    path, damage = reading.path, ""
     try:
-        store, document = _read(path, keeps_op)
+        builder, document = read_by_two(reading) or _read_by_one(reading)
     except DamagedTraceError as error:
         if not accept_damaged:
             raise
-        store, damage = Store(path, keeps_op), error.what
+        builder, damage = reading.builder(), error.what
         document = salvage(path, error)
-    store.add(read_events(document.trace_events or (), store.kinds, path))
-    return store.recording(_info(path, document, store, damage))
+    builder.add(read_events(document.trace_events or (), builder.keys, path))
+    return builder.compact_trace(_info(path, document, builder, damage))
 
 
-def _read(path: Path, keeps_op: Callable[[str], bool] | None) -> tuple[Store, Document]:
-    """The events, but for some of the last ones; and the document with these alone."""
-    found = read_in_turns(path, keeps_op)
-    if found is not None:
-        return found
-    store = Store(path, keeps_op)
-    pieces = Pieces(path, store)
-    with Text(path) as text:
-        rest = pieces.read(text)
-    return store, decode_document(path, (pieces.head or b"") + rest, is_trace=pieces.cuts > 0)
-
-
-def _info(path: Path, document: Document, store: Store, damage: str) -> TraceInfo:
+def _info(path: Path, document: Document, builder: ColumnBuilder, damage: str) -> TraceInfo:
     distributed = document.distributed or Distributed()
     return TraceInfo(
         path=str(path),
@@ -85,5 +114,167 @@ def _info(path: Path, document: Document, store: Store, damage: str) -> TraceInf
         world_size=distributed.world_size,
         versions=document.versions,
         messages=(*document.errors, *document.warnings),
-        unread=store.kinds.unread,
+        unread=builder.keys.unread,
     )
+
+
+# --- one process, or two --------------------------------------------------------------------------
+
+
+class OneProcessError(Exception):
+    """The file is not in Kineto's layouts, or is broken: one process is to read it."""
+
+
+def _read_by_one(reading: _Reading) -> tuple[ColumnBuilder, Document]:
+    """The events, but for some of the last ones; and the document with these alone.
+
+    Raises:
+        TraceError: the file cannot be read, or is not a trace.
+    """
+    chunks = _Chunks(reading)
+    chunks.read()
+    return chunks.builder, chunks.document()
+
+
+def read_by_two(reading: _Reading) -> tuple[ColumnBuilder, Document] | None:
+    """The same; None where one process is to read the file.
+
+    It is short, or not in Kineto's layouts, something is wrong with it, or there is no second core
+    or no way to use it.
+    """
+    if text_bytes(reading.path) < SHORTEST_BYTES or not can_fork():
+        return None
+    chunks = _Chunks(reading, turn=0)
+    try:
+        with forked(lambda: _second_half(reading)) as messages:
+            chunks.read()
+            chunks.builder.receive(messages)
+            return chunks.builder, chunks.document()
+    except (TraceError, OneProcessError, ForkFailedError):
+        return None
+
+
+def _second_half(reading: _Reading) -> Iterator[object]:
+    """What the second process reads."""
+    chunks = _Chunks(reading, turn=1)
+    chunks.read()
+    yield from chunks.builder.messages()
+
+
+class _Chunks:
+    """Puts the events of a file into a builder, all but the last ones; these stay in its text.
+
+    Of a document in which some whole events were left out the rest is a document, too: so what
+    stands before and after the events needs no reading of its own.
+
+    Args:
+        turn: of two processes that read every second chunk each, 0 or 1; None to read them all.
+    """
+
+    def __init__(self, reading: _Reading, turn: int | None = None) -> None:
+        self.builder = reading.builder()
+        self._path = reading.path
+        self._kineto = KinetoText(self.builder.keys)
+        self._turn = turn
+        self._head: bytes | None = None
+        self._cuts = 0
+        self._rest = b""
+
+    def read(self) -> None:
+        """Reads the file, up to what is no whole chunk.
+
+        Raises:
+            TraceError: the file cannot be read.
+            DamagedTraceError: it was a trace, but is cut off or broken.
+            OneProcessError: it cannot be read by two processes.
+        """
+        with Text(self._path) as text:
+            # Text in which no border is found goes to the decoder in one piece.
+            goes_on = True
+            while self._pass_over(text) or text.fill():
+                goes_on = goes_on and self._take(text)
+            self._rest = bytes(text)
+
+    def document(self) -> Document:
+        """What remains of the text: the header and those events that the builder does not have.
+
+        Raises:
+            TraceError: it is the text of another kind of file.
+            DamagedTraceError: it was a trace, but is cut off or broken.
+        """
+        text = (self._head or b"") + self._rest
+        return decode_document(self._path, text, is_trace=self._cuts > 0)
+
+    def _pass_over(self, text: Text) -> bool:
+        """Leaves the other process its chunk without reading it, where that can be done."""
+        if self._turn in (None, self._cuts % 2) or self._head is None:
+            return False
+        passed = text.pass_over(_BORDERS[0])
+        self._cuts += passed
+        return passed
+
+    def _take(self, text: Text) -> bool:
+        """Reads whole events off the front of `text`; whether that goes on."""
+        if self._head is None:
+            begin = _events_begin(bytes(text))
+            if begin is None:
+                return text.end - text.begin < _LONGEST_HEAD
+            self._head = bytes(text)[:begin]
+            text.begin += begin
+        if self._turn is not None:
+            self._take_turn(text, self._turn)
+            return True
+        for border in _BORDERS:
+            end = text.end
+            for _ in range(_MOST_TRIES):
+                end = text.data.rfind(border, text.begin, end)
+                if end < 0:
+                    break
+                if self._add(text, end + len(border)):
+                    return True
+        return False
+
+    def _take_turn(self, text: Text, turn: int) -> None:
+        """Reads the next chunk, or leaves it to the other process: both cut the same ones."""
+        border = _BORDERS[0]
+        found = text.data.rfind(border, text.begin, text.end)
+        if found < 0:
+            if text.end - text.begin > _LONGEST_CHUNK:
+                raise OneProcessError
+        elif self._cuts % 2 != turn:
+            text.begin = found + len(border)
+            self._cuts += 1
+        elif not self._add(text, found + len(border)):
+            raise OneProcessError
+
+    def _add(self, text: Text, cut: int) -> bool:
+        """Whether `text` up to `cut` is whole events with a comma behind each; then it is read."""
+        found = self._kineto.read(text, cut)
+        if found is None:
+            inside = bytes(memoryview(text.data)[text.begin : cut])
+            try:
+                events = decode_events(b"[" + inside.rstrip()[:-1] + b"]")
+            except NOT_JSON:
+                return False
+        else:
+            block, events = found
+            self.builder.add(block)
+        if events:
+            self.builder.add(read_events(events, self.builder.keys, self._path))
+        self._cuts += 1
+        text.begin = cut
+        return True
+
+
+def _events_begin(text: bytes) -> int | None:
+    """Where the first event of a file begins that begins with `text`; None if that is not here."""
+    if text.lstrip()[:1] == b"[":
+        return text.index(b"[") + 1
+    found = _EVENTS_KEY.search(text)
+    if found is None:
+        return None
+    try:
+        head = decode_document(Path(), text[: found.end()] + b"]}")
+    except TraceError:
+        return None
+    return found.end() if head.trace_events == [] else None

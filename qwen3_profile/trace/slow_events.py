@@ -1,42 +1,28 @@
-"""Events of any JSON in, one block of columns out: slow, and right about every oddity."""
+"""Events of any JSON as a block of columns: slow, and right about every oddity."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
 import numpy as np
 
-from qwen3_profile.trace.columns import NO_CORRELATION, NO_SEQUENCE, Category
-from qwen3_profile.trace.compact import Block
-from qwen3_profile.trace.event_kinds import LINKED, NODE_PREFIX, Kinds
+from qwen3_profile.trace.columns import NO_CORRELATION, Category
+from qwen3_profile.trace.event_args import (
+    OddArgs,
+    read_correlation,
+    read_launch_config,
+    read_sequence,
+)
+from qwen3_profile.trace.event_keys import LINKED, NODE_PREFIX, EventKeys
 from qwen3_profile.trace.json_events import Event, damaged
+from qwen3_profile.trace.packing import Block
 
 _INT64_MAX = 2**63 - 1
-SEQUENCE_KEY = '"Sequence number"'
-
-OddArgs = (msgspec.DecodeError, UnicodeDecodeError)
 
 
-class LinkArgs(msgspec.Struct, gc=False):
-    """What the args of a launch or a device event say."""
-
-    correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
-
-
-class _OpArgs(msgspec.Struct, gc=False):
-    sequence: int = msgspec.field(name="Sequence number", default=NO_SEQUENCE)
-    forward_thread: int = msgspec.field(name="Fwd thread id", default=0)
-
-
-_link_args = msgspec.json.Decoder(LinkArgs).decode
-_op_args = msgspec.json.Decoder(_OpArgs).decode
-
-
-def read_events(events: Iterable[Event], kinds: Kinds, path: Path) -> Block:
+def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
     """The events that are read, in their order.
 
     Raises:
@@ -44,11 +30,12 @@ def read_events(events: Iterable[Event], kinds: Kinds, path: Path) -> Block:
     """
     rows: list[tuple[int, int, int, int]] = []
     autograd: list[tuple[int, int, int]] = []
+    configs: list[int] = []
     for event in events:
-        category = kinds.category(event)
+        category = keys.category(event)
         if category is None:
-            if kinds.is_unread(event):
-                kinds.count_unread(event.cat)
+            if keys.is_unread(event):
+                keys.count_unread(event.cat)
             continue
         start_ns, dur_ns = _time_ns(path, event, "ts"), _duration_ns(path, event)
         correlation = _correlation(path, event) if category in LINKED else NO_CORRELATION
@@ -56,23 +43,14 @@ def read_events(events: Iterable[Event], kinds: Kinds, path: Path) -> Block:
             ids = _sequence(path, event)
             if ids is not None:
                 autograd.append((len(rows), *ids))
-        rows.append((kinds.number(event, category), start_ns, dur_ns, correlation))
-    columns = np.array(rows, np.int64).reshape(-1, 4).T
-    return Block(*columns, *np.array(autograd, np.int64).reshape(-1, 3).T)
-
-
-def read_sequence(args: bytes, *, is_node: bool) -> tuple[int, int] | None:
-    """Sequence number and forward thread of what autograd numbered or evaluated, else None.
-
-    Raises:
-        OddArgs: the args of the operator are no such JSON.
-    """
-    none = (NO_SEQUENCE, 0) if is_node else None
-    if SEQUENCE_KEY.encode() not in args:
-        return none
-    found = _op_args(args)
-    known = 0 <= found.sequence <= _INT64_MAX and 0 <= found.forward_thread <= _INT64_MAX
-    return (found.sequence, found.forward_thread) if known else none
+        if keys.launch_columns:
+            known = correlation != NO_CORRELATION
+            configs.append(keys.launch_number(read_launch_config(event.args)) if known else 0)
+        rows.append((keys.number(event, category), start_ns, dur_ns, correlation))
+    key, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T
+    launch_config = np.array(configs, np.int64) if keys.launch_columns else None
+    at, sequence, thread = np.array(autograd, np.int64).reshape(-1, 3).T
+    return Block(key, start, dur, links, at, sequence, thread, launch_config)
 
 
 def nanoseconds(text: bytes) -> int:
@@ -112,13 +90,10 @@ def _duration_ns(path: Path, event: Event) -> int:
 
 
 def _correlation(path: Path, event: Event) -> int:
-    if not bytes(event.args):
-        return NO_CORRELATION
     try:
-        correlation = _link_args(event.args).correlation
+        return read_correlation(bytes(event.args))
     except OddArgs as error:
         raise damaged(path, f"event {event.name!r} has odd args: {error}") from error
-    return NO_CORRELATION if correlation is None else correlation
 
 
 def _sequence(path: Path, event: Event) -> tuple[int, int] | None:

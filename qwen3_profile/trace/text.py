@@ -1,4 +1,4 @@
-"""A file in, its text out piece by piece, plain or gzip; never more of it than one piece."""
+"""The text of a file, plain or gzip, in memory one chunk at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qwen3_profile.trace.json_events import GZIP_MAGIC, damaged
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
 # the calls of numpy do not count.
-PIECE_BYTES = 1 << 21
+CHUNK_BYTES = 1 << 21
 # Windows of text around a position may reach beyond the first event and the last.
 MARGIN_BYTES = 1 << 12
 # An event is seldom longer.
@@ -39,7 +39,7 @@ class Text:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.data = bytearray(2 * (MARGIN_BYTES + PIECE_BYTES))
+        self.data = bytearray(2 * (MARGIN_BYTES + CHUNK_BYTES))
         self.begin = self.end = MARGIN_BYTES
         with _told(path):
             self._file = path.open("rb", buffering=0)
@@ -55,7 +55,7 @@ class Text:
         return bytes(memoryview(self.data)[self.begin : self.end])
 
     def fill(self) -> bool:
-        """Reads on, and makes room for it; False at the end of the file.
+        """Reads on by a chunk, and makes room for it; False at the end of the file.
 
         Raises:
             TraceError: the file cannot be read.
@@ -63,12 +63,12 @@ class Text:
         """
         waiting = self.end - self.begin
         data = self.data
-        if waiting + PIECE_BYTES + 2 * MARGIN_BYTES > len(data):
+        if waiting + CHUNK_BYTES + 2 * MARGIN_BYTES > len(data):
             data = bytearray(2 * len(data))
         data[MARGIN_BYTES : MARGIN_BYTES + waiting] = self.data[self.begin : self.end]
         self.data, self.begin, self.end = data, MARGIN_BYTES, MARGIN_BYTES + waiting
         with _told(self._path), memoryview(data) as view:
-            count = self._source.readinto(view[self.end : self.end + PIECE_BYTES])
+            count = self._source.readinto(view[self.end : self.end + CHUNK_BYTES])
         self.end += count
         return count > 0
 
@@ -81,7 +81,7 @@ class Text:
             return False
         with _told(self._path):
             here = self._file.tell()
-            self._file.seek(here + PIECE_BYTES - _LAST_BYTES)
+            self._file.seek(here + CHUNK_BYTES - _LAST_BYTES)
             last = self._file.read(_LAST_BYTES)
             found = last.rfind(border)
             if found < 0 or len(last) < _LAST_BYTES:
@@ -91,6 +91,19 @@ class Text:
         self.begin, self.end = MARGIN_BYTES, MARGIN_BYTES + len(rest)
         self.data[self.begin : self.end] = rest
         return True
+
+
+def read_text(path: Path) -> bytes:
+    """All the text of a file.
+
+    Raises:
+        TraceError: the file cannot be read.
+        DamagedTraceError: it is gzip, but broken or cut off.
+    """
+    with Text(path) as text:
+        while text.fill():
+            pass
+        return bytes(text)
 
 
 def stands_in(path: Path, words: Sequence[bytes]) -> bool:
@@ -128,20 +141,20 @@ class _Inflated:
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._packed = file.read(PIECE_BYTES)
+        self._packed = file.read(CHUNK_BYTES)
         self._inflater: Any = None
 
     def readinto(self, view: memoryview) -> int:
         while self._inflater is not None or self._next_member():
             if self._inflater.needs_input and not self._packed:
-                self._packed = self._file.read(PIECE_BYTES)
+                self._packed = self._file.read(CHUNK_BYTES)
                 if not self._packed:
                     raise EOFError("Compressed file ended before its end-of-stream marker")
             text = self._inflater.decompress(self._packed, len(view))
             self._packed = b""
             if self._inflater.eof:
                 # Zeros may follow the last member, as padding.
-                self._packed = self._inflater.unused_data or self._file.read(PIECE_BYTES)
+                self._packed = self._inflater.unused_data or self._file.read(CHUNK_BYTES)
                 self._packed = self._packed.lstrip(b"\0")
                 self._inflater = None
             if text:

@@ -41,7 +41,7 @@ from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.labels import BACKWARD
 from qwen3_profile.passes.pass_times import backward_of, layers, read_steps
 from qwen3_profile.trace import AutogradOps, Trace, read_trace
-from qwen3_profile.trace.reader import NODE_PREFIX
+from qwen3_profile.trace.event_keys import NODE_PREFIX
 
 SHARED = ROOT.parent / "shared/traces"
 AUTOGRAD = 9

@@ -21,34 +21,32 @@ from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.cuda_graphs.assign import find_replays, label_replays
 from qwen3_profile.passes.cuda_graphs.reference import Reference, capture_references, step_reference
 from qwen3_profile.trace import read_trace
-from qwen3_profile.trace.launch_args import Geometry, read_geometry
 
 OPS = small_pass()
 
 
-def load(events: Sequence[str]) -> tuple[Attribution, Geometry]:
+def load(events: Sequence[str]) -> Attribution:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder, "trace.json"), document(*events))
-        trace = read_trace(path)
-        found = attribute(trace, build_scopes(trace, select_labels(trace)))
-        return found, read_geometry(path, trace)
+        trace = read_trace(path, launch_columns=True)
+        return attribute(trace, build_scopes(trace, select_labels(trace)))
 
 
 def of_step(ops: Sequence[Op], phase: str = "decode") -> tuple[Reference, ...]:
-    found, geometry = load(eager(ops, phase))
-    return (step_reference(found, geometry, 0),)
+    found = load(eager(ops, phase))
+    return (step_reference(found, 0),)
 
 
 def of_capture(ops: Sequence[Op], *, named: bool = False) -> tuple[Reference, ...]:
-    found, geometry = load(capture(ops, named=named))
-    return capture_references(found.trace, found.scopes, geometry)
+    found = load(capture(ops, named=named))
+    return capture_references(found.trace, found.scopes)
 
 
 def labelled(
     events: Sequence[str], references: Sequence[Reference]
 ) -> tuple[Attribution, tuple[Finding, ...]]:
-    found, geometry = load(events)
-    after, findings = label_replays(found, geometry, references)
+    found = load(events)
+    after, findings = label_replays(found, references)
     assert after.sum_of("device_ns").sum() == found.trace.device.dur_ns.sum()
     assert after.sum_of("device_events").sum() == len(found.trace.device)
     return after, findings
@@ -205,10 +203,10 @@ def test_streams_without_node_ids_are_refused_where_the_step_had_one() -> None:
 
 
 def test_what_is_launched_beside_a_graph_keeps_its_owner() -> None:
-    found, geometry = load([*replay(OPS, "decode"), *eager(OPS[:2], "prefill", 1)])
-    (only,) = find_replays(found, geometry)
+    found = load([*replay(OPS, "decode"), *eager(OPS[:2], "prefill", 1)])
+    (only,) = find_replays(found)
     assert found.trace.launches.correlation[only.launch] == GRAPH_ID
-    after, _ = label_replays(found, geometry, of_step(OPS))
+    after, _ = label_replays(found, of_step(OPS))
     others = set(range(len(found.owner))) - set(only.events.tolist())
     assert all(after.owner[i] == found.owner[i] for i in others)
 

@@ -80,7 +80,7 @@ def split(
     write_provenance(folder / "p.json", tuple(graphs))
     path = write(folder / "replay.json", document(*events))
     known = load_compiled(folder, COMPILED, "decode", accept=False)
-    matched = attribute_compiled(path, read_trace(path), known)
+    matched = attribute_compiled(read_trace(path, launch_columns=True), known)
     (one,) = read_steps(matched.found, matched.times)
     return one, matched.findings
 
@@ -193,7 +193,7 @@ def test_a_reference_that_does_not_match_gives_nothing(tmp_path: Path) -> None:
     write_provenance(tmp_path / "p.json", (other,))
     path = write(tmp_path / "replay.json", document(*replayed(replay(ran()))))
     known = load_compiled(tmp_path, COMPILED, "decode", accept=False)
-    matched = attribute_compiled(path, read_trace(path), known)
+    matched = attribute_compiled(read_trace(path, launch_columns=True), known)
     (one,) = read_steps(matched.found, matched.times)
     assert rows(one)["decode/graph_replay"] == 6 * KERNEL_NS
     assert matched.findings[0].code == "graph-refused"

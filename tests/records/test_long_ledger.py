@@ -15,7 +15,7 @@ from qwen3_profile.attribution.selection import SCOPES, is_asked_for
 from qwen3_profile.passes import windows
 from qwen3_profile.records import ledger
 from qwen3_profile.records.ledger import make_ledger, make_long_ledger
-from qwen3_profile.trace import read_recording, read_trace
+from qwen3_profile.trace import read_compact, read_trace
 
 
 def steps(
@@ -82,7 +82,7 @@ def test_window_by_window_is_as_in_one_piece(
 ) -> None:
     path = write(tmp_path / "t.json", document(*events))
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 9)
-    found = make_long_ledger(read_recording(path), scopes)
+    found = make_long_ledger(read_compact(path), scopes)
     assert found.to_bytes() == make_ledger(read_trace(path), scopes).to_bytes()
 
 
@@ -93,7 +93,7 @@ def test_a_sound_trace_is_never_looked_at_as_a_whole(
     path = write(tmp_path / "t.json", document(*events))
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 9)
     with mock.patch.object(ledger, "make_ledger") as whole:
-        make_long_ledger(read_recording(path))
+        make_long_ledger(read_compact(path))
     whole.assert_not_called()
 
 
@@ -105,7 +105,7 @@ def test_what_no_account_asks_for_may_be_left_out(
     write_trace(out, 4, layers=1, gpu=gpu)
     path = write(tmp_path / "t.json", out.getvalue().encode())
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 60)
-    few = read_recording(path, keeps_op=is_asked_for)
+    few = read_compact(path, keeps_op=is_asked_for)
     assert make_long_ledger(few).to_bytes() == make_ledger(read_trace(path)).to_bytes()
     assert len(few.trace().host) < len(read_trace(path).host)
     assert few.trace().span == read_trace(path).span

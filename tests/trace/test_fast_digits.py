@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qwen3_profile.trace.columns import Bool, Int64
 from qwen3_profile.trace.fast_digits import Words, read_integers, read_times
-from qwen3_profile.trace.reader import nanoseconds
+from qwen3_profile.trace.slow_events import nanoseconds
 
 Reading = Callable[[Words, Int64, Int64], tuple[Int64, Bool]]
 

@@ -27,7 +27,7 @@ from make.kineto import (
 from qwen3_profile.errors import EXIT_BAD_INPUT, EXIT_DAMAGED, DamagedTraceError, TraceError
 from qwen3_profile.trace import Category, Track, read_trace
 from qwen3_profile.trace.columns import NO_CORRELATION
-from qwen3_profile.trace.reader import nanoseconds
+from qwen3_profile.trace.slow_events import nanoseconds
 
 # --- times --------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     else:
         monkeypatch.setattr(module, "igzip_lib", None)
     # Small pieces, so that these files have many.
-    monkeypatch.setattr(module, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
 
 
 def whole(path: Path) -> bytes:

@@ -35,7 +35,6 @@ from qwen3_profile.passes.reading import Reading
 from qwen3_profile.run_folder.provenance import CompiledGraph, read_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.trace.launch_args import Geometry, read_geometry
 
 _WHAT = "the same graph with its kernels launched one by one"
 
@@ -104,7 +103,7 @@ def read_compiled(
     Raises:
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
     """
-    matched = attribute_compiled(path, trace, compiled)
+    matched = attribute_compiled(trace, compiled)
     findings = (*check_trace(matched.found), *matched.findings)
     if not accept_damaged:
         refuse_damage(str(path), findings)
@@ -113,7 +112,7 @@ def read_compiled(
     )
 
 
-def attribute_compiled(path: Path, trace: Trace, compiled: CompiledPass) -> Matched:
+def attribute_compiled(trace: Trace, compiled: CompiledPass) -> Matched:
     """The attribution of a trace, what was compiled in each step, and what did not match."""
     graphs = match_kernels(trace, compiled.graphs)
     reference = compiled.reference
@@ -131,8 +130,7 @@ def attribute_compiled(path: Path, trace: Trace, compiled: CompiledPass) -> Matc
     if reference is None:
         return Matched(found, ranges, times, findings)
     findings += _skipped(len(direct), len(graphs))
-    geometry = read_geometry(path, trace)
-    labelled, more, told = _replayed(found, geometry, graphs, replayed, reference)
+    labelled, more, told = _replayed(found, graphs, replayed, reference)
     merged = (merge_compiled(both) for both in zip(times, more, strict=True))
     times = tuple(each for each in merged if each is not None)
     return Matched(labelled, ranges, times, (*findings, *told))
@@ -172,27 +170,25 @@ def _skipped(direct: int, graphs: int) -> tuple[Finding, ...]:
 
 
 def _read_reference(path: Path, graphs: Sequence[CompiledGraph], accept: bool) -> _Reference:
-    trace = read_trace(path, accept_damaged=accept)
-    geometry = read_geometry(path, trace)
+    trace = read_trace(path, accept_damaged=accept, launch_columns=True)
     calls = match_kernels(trace, graphs)
     placed = place_kernels(
         trace, build_scopes(trace, select_labels(trace)), calls, keep_graphs=True
     )
     found = attribute(trace, placed.scopes)
-    work = tuple(step_reference(found, geometry, root, _WHAT) for root in placed.graphs)
+    work = tuple(step_reference(found, root, _WHAT) for root in placed.graphs)
     return _Reference(calls, work, {call.scope: call for call in placed.calls})
 
 
 def _replayed(
     found: Attribution,
-    geometry: Geometry,
     graphs: Sequence[GraphCall],
     replayed: Sequence[int],
     reference: _Reference,
 ) -> tuple[Attribution, tuple[CompiledTimes, ...], tuple[Finding, ...]]:
     """The same with the parts of those of `graphs` that were replayed, by their number."""
     repeats = {number: _repeated(number, graphs[number], reference) for number in replayed}
-    replays = {replay.launch: replay for replay in find_replays(found, geometry)}
+    replays = {replay.launch: replay for replay in find_replays(found)}
     launches = {
         number: [at for at in _launches_in(found.trace, graphs[number]) if at in replays]
         for number in replayed
@@ -204,11 +200,11 @@ def _replayed(
         same = repeats[number] if number is not None else None
         return () if same is None else (same,)
 
-    labelled, findings = label_each(found, geometry, references_of)
+    labelled, findings = label_each(found, references_of)
     times = [CompiledTimes(0, 0, (), ()) for _ in found.steps]
     for number in replayed:
         mine = [replays[launch] for launch in launches[number]]
-        rows, refusal = _rows(found, geometry, mine, repeats[number], reference)
+        rows, refusal = _rows(found, mine, repeats[number], reference)
         one = CompiledTimes(1, sum(row.calls for row in rows), summed(rows), refusal)
         (step,) = steps_of(found, [graphs[number].event])
         if step >= 0:
@@ -240,7 +236,6 @@ def _launches_in(trace: Trace, graph: GraphCall) -> list[int]:
 
 def _rows(
     found: Attribution,
-    geometry: Geometry,
     replays: Sequence[Replay],
     repeated: Reference | None,
     reference: _Reference,
@@ -250,7 +245,7 @@ def _rows(
         return (), ("nothing is known of its kernels",)
     if len(replays) != 1:
         return (), (f"the graph was replayed in {len(replays)} pieces, not in one",)
-    places, why = find_places(found, geometry, replays[0], repeated)
+    places, why = find_places(found, replays[0], repeated)
     if why:
         return (), (why,)
     rows = []

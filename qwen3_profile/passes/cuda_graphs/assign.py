@@ -25,8 +25,7 @@ from qwen3_profile.passes.cuda_graphs.match import Work, match, short_kernel
 from qwen3_profile.passes.cuda_graphs.match_checks import contradiction, unproven
 from qwen3_profile.passes.cuda_graphs.reference import Reference, work_of
 from qwen3_profile.passes.cuda_graphs.scopes import Given, given, grow, one_row
-from qwen3_profile.trace.columns import Int64
-from qwen3_profile.trace.launch_args import NO_NODE_ID, Geometry
+from qwen3_profile.trace.columns import NO_NODE_ID, Int64
 
 # Kernels of one stream start within this of each other's end; more is work side by side.
 _JITTER_NS = 1000
@@ -63,14 +62,15 @@ class _Rest:
     events: Int64
 
 
-def find_replays(found: Attribution, geometry: Geometry) -> tuple[Replay, ...]:
+def find_replays(found: Attribution) -> tuple[Replay, ...]:
     """The launches of graphs in a trace that have events, in time order."""
     replays = []
+    node = [config.node_id for config in found.trace.configs_of(found.trace.device)]
     inside = np.flatnonzero(found.in_graph)
     inside = inside[np.argsort(found.trace.device.start_ns[inside], kind="stable")]
     for launch in np.unique(found.launch[inside]).tolist():
         events = inside[found.launch[inside] == launch]
-        nodes = np.array([geometry.device[i].node_id for i in events.tolist()], np.int64)
+        nodes = np.array([node[i] for i in events.tolist()], np.int64)
         known = bool((nodes != NO_NODE_ID).all()) and len(np.unique(nodes)) == len(nodes)
         by_node = events[np.argsort(nodes, kind="stable")] if known else None
         replays.append(Replay(launch, events, by_node, _side_by_side(found, events)))
@@ -79,7 +79,6 @@ def find_replays(found: Attribution, geometry: Geometry) -> tuple[Replay, ...]:
 
 def label_replays(
     found: Attribution,
-    geometry: Geometry,
     references: Sequence[Reference],
     nodes: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Attribution, tuple[Finding, ...]]:
@@ -93,20 +92,19 @@ def label_replays(
     Returns:
         The attribution, and a finding for each replay that keeps no labels, or not all.
     """
-    return label_each(found, geometry, lambda _: references, nodes)
+    return label_each(found, lambda _: references, nodes)
 
 
 def label_each(
     found: Attribution,
-    geometry: Geometry,
     references_of: Callable[[Replay], Sequence[Reference]],
     nodes: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     """As `label_replays`, where each replay has references of its own."""
     replays: list[Given] = []
     rest: dict[tuple[str, str], list[Int64]] = {}
-    for replay in find_replays(found, geometry):
-        labelled, told = _label(found, geometry, replay, references_of(replay), nodes)
+    for replay in find_replays(found):
+        labelled, told = _label(found, replay, references_of(replay), nodes)
         replays.append(labelled)
         if told.why:
             rest.setdefault((told.code, told.why), []).append(told.events)
@@ -117,12 +115,12 @@ def label_each(
 
 
 def find_places(
-    found: Attribution, geometry: Geometry, replay: Replay, reference: Reference
+    found: Attribution, replay: Replay, reference: Reference
 ) -> tuple[dict[int, int], str]:
     """Which work of `reference` each event of a replay is; or none, and why that cannot be said."""
     if replay.parallel and replay.by_node is None:
         return {}, _PARALLEL
-    fits, refusals = _fits(found, geometry, replay, [reference])
+    fits, refusals = _fits(found, replay, [reference])
     if not fits:
         return {}, refusals[0]
     if any(other.labels() != fits[0].labels() for other in fits[1:]):
@@ -168,20 +166,20 @@ class _Fit:
 
 def _label(
     found: Attribution,
-    geometry: Geometry,
     replay: Replay,
     references: Sequence[Reference],
     nodes: Mapping[int, str],
 ) -> tuple[Given, _Rest]:
     parent = max(int(found.owner[replay.events[0]]), NO_SCOPE)
+    configs = found.trace.configs_of(found.trace.device.take(replay.events))
     marked = {
-        event: nodes[geometry.device[event].node_id]
-        for event in replay.events.tolist()
-        if geometry.device[event].node_id in nodes
+        event: nodes[config.node_id]
+        for event, config in zip(replay.events.tolist(), configs, strict=True)
+        if config.node_id in nodes
     }
     if replay.parallel and replay.by_node is None:
         return _refused(replay, parent, [_PARALLEL])
-    fits, refusals = _fits(found, geometry, replay, references)
+    fits, refusals = _fits(found, replay, references)
     if not fits and marked and references:
         return _by_marks(replay, marked, references[0], parent)
     if not fits:
@@ -200,7 +198,7 @@ def _label(
     owner = reference.owner[list(first.places)]
     why = ""
     if first.doubtful:
-        why = _doubt(work_of(found.trace, geometry, first.events), first.doubtful)
+        why = _doubt(work_of(found.trace, first.events), first.doubtful)
     owners = given(first.events, owner, reference.scopes, reference.root, parent, first.doubtful)
     return owners, _Rest(UNPROVEN, why, first.events[list(first.doubtful)])
 
@@ -222,7 +220,7 @@ def _by_marks(
 
 
 def _fits(
-    found: Attribution, geometry: Geometry, replay: Replay, references: Sequence[Reference]
+    found: Attribution, replay: Replay, references: Sequence[Reference]
 ) -> tuple[list[_Fit], list[str]]:
     """The references that a replay matches, in the order of its nodes or of its start, and why
     the others are none.
@@ -234,7 +232,7 @@ def _fits(
     refusals: list[str] = []
     for reference in references:
         for events, ordered in orders:
-            work = work_of(found.trace, geometry, events)
+            work = work_of(found.trace, events)
             why, places, doubtful = _compare(work, reference, ordered)
             if why:
                 refusals.append(why)

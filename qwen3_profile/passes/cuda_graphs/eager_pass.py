@@ -8,12 +8,11 @@ from pathlib import Path
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.passes.cuda_graphs.assign import Relabel, label_replays
-from qwen3_profile.passes.cuda_graphs.reference import read_step_reference
+from qwen3_profile.passes.cuda_graphs.reference import find_step_reference
 from qwen3_profile.passes.labelled import read_label_ranges, read_labels
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.run_folder.run_json import EagerPass, read_nodes
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.trace.launch_args import read_geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,43 +39,45 @@ class MeasuredReplay:
             DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
         """
         path, eager_path = self.path, self.folder / self.beside.trace
-        trace = read_trace(path, accept_damaged=accept_damaged)
-        eager = read_trace(eager_path, accept_damaged=accept_damaged)
+        trace, eager = self._traces(accept_damaged)
         beside = None
         if with_eager:
             beside = read_labels(eager_path, eager, accept_damaged=accept_damaged).sums
-        relabel = self._relabel(trace, eager)
+        relabel = self._relabel(eager)
         found = read_labels(path, trace, accept_damaged=accept_damaged, relabel=relabel)
         return replace(found, eager=beside)
 
     def read_ranges(self, *, accept_damaged: bool) -> Reading:
         """The labels of the replay's trace alone, as they lie in it, and those of its events."""
-        trace = read_trace(self.path, accept_damaged=accept_damaged)
-        eager = read_trace(self.folder / self.beside.trace, accept_damaged=accept_damaged)
-        return read_label_ranges(self.path, trace, self._relabel(trace, eager))
+        trace, eager = self._traces(accept_damaged)
+        return read_label_ranges(self.path, trace, self._relabel(eager))
 
-    def _relabel(self, trace: Trace, eager: Trace) -> Relabel:
+    def _traces(self, accept_damaged: bool) -> tuple[Trace, Trace]:
+        """That of the replay, and that of the eager pass."""
+        replay, eager = (
+            read_trace(path, accept_damaged=accept_damaged, launch_columns=True)
+            for path in (self.path, self.folder / self.beside.trace)
+        )
+        return replay, eager
+
+    def _relabel(self, eager: Trace) -> Relabel:
         """What gives the replay's device events the labels of the eager pass.
 
         Where that launched other kernels, the pass on the code for captures is looked at.
         """
         beside, phase = self.beside, self.phase
-        eager_path, captured_path = self.folder / beside.trace, self.folder / beside.captured_trace
-        geometry = read_geometry(self.path, trace)
         nodes = read_nodes(self.folder / beside.nodes) if beside.nodes else {}
 
         def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
-            first = read_step_reference(eager_path, eager, beside.step, phase, "the eager pass")
+            first = find_step_reference(eager, beside.step, phase, "the eager pass")
             references = [] if first is None else [first]
-            labelled, told = label_replays(found, geometry, references)
+            labelled, told = label_replays(found, references)
             if not told:
-                return (
-                    label_replays(found, geometry, references, nodes) if nodes else (labelled, ())
-                )
-            captured = read_trace(captured_path)
+                return label_replays(found, references, nodes) if nodes else (labelled, ())
+            captured = read_trace(self.folder / beside.captured_trace, launch_columns=True)
             what = "the eager pass on the code for captures"
-            other = read_step_reference(captured_path, captured, beside.captured_step, phase, what)
+            other = find_step_reference(captured, beside.captured_step, phase, what)
             references += [] if other is None else [other]
-            return label_replays(found, geometry, references, nodes)
+            return label_replays(found, references, nodes)
 
         return relabel

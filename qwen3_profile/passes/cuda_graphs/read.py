@@ -43,9 +43,8 @@ from qwen3_profile.passes.nn_modules.read import outside_passes
 from qwen3_profile.passes.nn_modules.scopes import build_module_scopes
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.passes.reading import Origin, Reading, reading_of
-from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace import Trace, read_compact, read_trace
 from qwen3_profile.trace.columns import Bool, Category
-from qwen3_profile.trace.launch_args import event_names, read_geometry
 from qwen3_profile.trace.text import stands_in
 
 _REPLAY_NAME = re.compile("replay|exec", re.IGNORECASE)
@@ -78,7 +77,7 @@ def read_captured(path: Path, *, accept_damaged: bool = False) -> Captured:
         TraceError: it cannot be read, has neither, or launches nothing.
         DamagedTraceError: it is cut off.
     """
-    trace = read_trace(path, accept_damaged=accept_damaged)
+    trace = read_trace(path, accept_damaged=accept_damaged, launch_columns=True)
     scopes, model = build_scopes(trace, select_labels(trace)), None
     if not any((label := labels.parse(name)) and label.kind == "layer" for name in scopes.names):
         modules = build_module_scopes(trace)
@@ -100,12 +99,11 @@ def references_in(path: Path, trace: Trace, scopes: ScopeTree) -> tuple[Referenc
     Raises:
         TraceError: nothing is launched in it.
     """
-    geometry = read_geometry(path, trace)
-    found = capture_references(trace, scopes, geometry)
+    found = capture_references(trace, scopes)
     if not found:
         eager = attribute(trace, scopes)
         roots = np.flatnonzero(scopes.parent == NO_SCOPE).tolist()
-        found = tuple(step_reference(eager, geometry, root) for root in roots)
+        found = tuple(step_reference(eager, root) for root in roots)
     found = tuple(each for each in found if each.work)
     if not found:
         raise TraceError(
@@ -128,7 +126,7 @@ def read_replays(
     findings = check_trace(found)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    labelled, told = label_replays(found, read_geometry(path, trace), captured.references)
+    labelled, told = label_replays(found, captured.references)
     times = read_steps(labelled)
     if len(times) != len(passes) or not all(each.balances for each in times):
         raise DamagedTraceError(
@@ -144,11 +142,10 @@ def ledger_of_replays(
     path: Path, trace: Trace, capture: Path, scopes: str, *, accept_damaged: bool = False
 ) -> Relabel:
     """What gives the replays of a ledger the scopes of their capture; see `make_ledger`."""
-    captured = read_trace(capture, accept_damaged=accept_damaged)
+    captured = read_trace(capture, accept_damaged=accept_damaged, launch_columns=True)
     tree = build_scopes(captured, select(captured, scopes), name_gaps=False)
     references = references_in(capture, captured, tree)
-    geometry = read_geometry(path, trace)
-    return lambda found: label_replays(found, geometry, references)
+    return lambda found: label_replays(found, references)
 
 
 def _find_passes(path: Path, trace: Trace, references: Sequence[Reference]) -> tuple[_Pass, ...]:
@@ -245,6 +242,9 @@ def _launches(path: Path) -> set[str]:
     # What all such names have in common: most traces have neither, and may be long.
     if not stands_in(path, (b"GraphLaunch", b"BeginCapture")):
         return set()
-    names = event_names(path)
+    try:
+        names = read_compact(path, keeps_op=lambda _: False).names
+    except TraceError:
+        return set()
     found = {_REPLAYS for name in names if is_graph_launch(name)}
     return found | {_CAPTURES for name in names if is_capture_begin(name)}

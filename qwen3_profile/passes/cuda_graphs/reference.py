@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,8 +22,7 @@ from qwen3_profile.attribution.attribute import (
 )
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
 from qwen3_profile.passes.cuda_graphs.match import Work
-from qwen3_profile.trace.columns import Category, Int32, Int64, Trace
-from qwen3_profile.trace.launch_args import Geometry, Shape, read_geometry
+from qwen3_profile.trace.columns import Category, Int32, Int64, LaunchConfig, Trace
 
 _KINDS = {
     Category.KERNEL: "kernel",
@@ -79,17 +77,16 @@ def is_capture_begin(name: str) -> bool:
     return _BEGIN.fullmatch(name) is not None
 
 
-def work_of(trace: Trace, geometry: Geometry, events: Int64) -> tuple[Work, ...]:
+def work_of(trace: Trace, events: Int64) -> tuple[Work, ...]:
     """The device events at `events` as what they are matched by."""
     device = trace.device
     found = []
-    for i in events.tolist():
-        shape = geometry.device[i]
+    for i, config in zip(events.tolist(), trace.configs_of(device.take(events)), strict=True):
         name = trace.names[device.name[i]]
         kind = _hip_kind(name) or _KINDS[Category(int(device.category[i]))]
         stream = trace.tracks[device.track[i]]
         where = f"{stream.pid}/{stream.tid}"
-        found.append(Work(kind, _told_name(name), shape.grid, shape.block, where))
+        found.append(Work(kind, _told_name(name), config.grid, config.block, where))
     return tuple(found)
 
 
@@ -98,27 +95,19 @@ def _told_name(name: str) -> str:
     return "" if _UNKNOWN_MEMORY.fullmatch(name) else name
 
 
-def read_step_reference(
-    path: Path, trace: Trace, number: int, phase: str, what: str
-) -> Reference | None:
-    """The pass `phase` in `ProfilerStep#number` of a trace of ours; None where it has no such.
-
-    Raises:
-        TraceError: the file is not there any more, or another.
-    """
+def find_step_reference(trace: Trace, number: int, phase: str, what: str) -> Reference | None:
+    """The pass `phase` in `ProfilerStep#number` of a trace of ours; None where it has no such."""
     found = attribute(trace, build_scopes(trace, select_labels(trace)))
     scopes = found.scopes
     for root in np.flatnonzero(scopes.parent == NO_SCOPE).tolist():
         step = int(found.scope_step[root])
         is_phase = scopes.names[scopes.name[root]] == phase
         if is_phase and step != NO_STEP and found.steps[step].number == number:
-            return step_reference(found, read_geometry(path, trace), root, what)
+            return step_reference(found, root, what)
     return None
 
 
-def step_reference(
-    found: Attribution, geometry: Geometry, root: int, what: str = "the eager step"
-) -> Reference:
+def step_reference(found: Attribution, root: int, what: str = "the eager step") -> Reference:
     """The device events that belong to the scope `root` or to one in it, by their launches."""
     is_root = np.arange(len(found.scopes)) == root
     inside = is_root | found.scopes.below(is_root)
@@ -127,21 +116,19 @@ def step_reference(
     launched = found.trace.launches.start_ns[found.launch[events]]
     # A launch that makes two events makes them one after the other.
     events = events[np.lexsort((found.trace.device.start_ns[events], launched))]
-    work = work_of(found.trace, geometry, events)
+    work = work_of(found.trace, events)
     return Reference(what, work, found.owner[events], found.scopes, root)
 
 
-def capture_references(
-    trace: Trace, scopes: ScopeTree, geometry: Geometry
-) -> tuple[Reference, ...]:
+def capture_references(trace: Trace, scopes: ScopeTree) -> tuple[Reference, ...]:
     """What each capture in a trace launched, in time order; captures of nothing are left out.
 
     A trace without the records that a capture begins and ends with is taken as one capture.
     """
     calls = trace.launches.take(is_outer(trace.launches))
     calls = calls.take(np.lexsort((calls.start_ns,)).astype(np.int64))
-    told = zip(trace.launches.correlation.tolist(), geometry.launches, strict=True)
-    shape_of = {correlation: shape for correlation, shape in told if shape.kernel}
+    told = zip(trace.launches.correlation.tolist(), trace.configs_of(trace.launches), strict=True)
+    config_of = {correlation: config for correlation, config in told if config.kernel}
     ran = set(trace.device.correlation.tolist())
     kinds = {name: _kind_of_call(trace.names[name]) for name in np.unique(calls.name).tolist()}
     found: list[Reference] = []
@@ -159,12 +146,10 @@ def capture_references(
         index = np.array(chosen, np.int64)
         mine = calls.take(index)
         owner = scopes.innermost(mine.track, mine.start_ns)
-        shapes = [shape_of.get(each, Shape()) for each in mine.correlation.tolist()]
+        configs = [config_of.get(each, LaunchConfig()) for each in mine.correlation.tolist()]
         work = tuple(
-            Work(
-                kinds[name] if not shape.kernel else "kernel", shape.kernel, shape.grid, shape.block
-            )
-            for name, shape in zip(mine.name.tolist(), shapes, strict=True)
+            Work("kernel" if each.kernel else kinds[name], each.kernel, each.grid, each.block)
+            for name, each in zip(mine.name.tolist(), configs, strict=True)
         )
         what = "the capture" if len(sections) == 1 else f"capture {number}"
         root = _common_root(scopes, owner)

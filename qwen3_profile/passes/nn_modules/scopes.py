@@ -19,7 +19,7 @@ from qwen3_profile.passes.nn_modules.block_parts import Instance, Node, module_g
 from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
 from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth
 from qwen3_profile.trace.columns import Bool, Category, Trace
-from qwen3_profile.trace.reader import MODULE_PREFIX
+from qwen3_profile.trace.event_keys import MODULE_PREFIX
 
 _MODULE = re.compile(re.escape(MODULE_PREFIX) + r"(.+)_(\d{1,18})")
 # Python itself nests no deeper; beyond this a file is damaged, and what is deeper is put beside.

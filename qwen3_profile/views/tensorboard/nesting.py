@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from qwen3_profile import labels
 from qwen3_profile.errors import TraceError
+from qwen3_profile.trace.event_keys import MODULE_PREFIX
 from qwen3_profile.views.tensorboard.raw_events import RawEvent, RawFile
 
 LAUNCH_FLOW = "ac2g"
@@ -26,7 +27,6 @@ _RANGE_CATEGORIES = frozenset({"cpu_op", "user_annotation", "python_function"})
 
 # Of two ranges that cut across each other the lower one yields.
 _FUNCTION, _MODULE, _OP = range(3)
-_MODULE_PREFIX = "nn.Module: "
 # The indices of the events on each (pid, tid), in the file's order.
 _Threads = defaultdict[tuple[int | str, int | str], list[int]]
 _Time = TypeVar("_Time", int, Decimal)
@@ -177,7 +177,7 @@ def _lies_inside(raw: RawFile, index: int, stack: list[_Open], nesting: Nesting)
 def _rank(event: RawEvent) -> int:
     if event.cat != "python_function":
         return _OP
-    return _MODULE if event.name.startswith(_MODULE_PREFIX) else _FUNCTION
+    return _MODULE if event.name.startswith(MODULE_PREFIX) else _FUNCTION
 
 
 def _opened(

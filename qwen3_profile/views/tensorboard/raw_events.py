@@ -6,9 +6,6 @@ went through a float is no longer the number that was recorded.
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,16 +13,14 @@ from pathlib import Path
 import msgspec
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.trace.json_events import repaired
+from qwen3_profile.trace.text import read_text
 
 EVENTS_KEY = "traceEvents"
 BASE_KEY = "baseTimeNanoseconds"
 
 # Times since the epoch are above this, those since baseTimeNanoseconds at most 7.9e12.
 _EPOCH_US = Decimal(10) ** 14
-
-# A string whole, or one of the constants that are no JSON, as C and Python print them.
-_STRING_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:NaN|nan|Infinity|inf)\b', re.DOTALL)
-_CONTROL = re.compile(rb"[\x00-\x1f]")
 
 
 class RawArgs(msgspec.Struct, frozen=True, gc=False):
@@ -96,21 +91,21 @@ def read_raw(path: Path) -> RawFile:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: its text is cut off or broken.
     """
-    data = _read_bytes(path)
+    text = read_text(path)
     try:
-        return _parse(path, data)
+        return _parse(path, text)
     except (msgspec.DecodeError, UnicodeDecodeError) as first:
         try:
-            return _parse(path, _repaired(data))
+            return _parse(path, repaired(text))
         except msgspec.ValidationError as error:
             raise TraceError(str(path), f"is not a Kineto trace: {error}") from error
         except msgspec.DecodeError:
             raise DamagedTraceError(str(path), f"is cut off or broken: {first}") from first
 
 
-def _parse(path: Path, data: bytes) -> RawFile:
-    data.decode()  # msgspec does not look into the strings that it skips
-    header = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+def _parse(path: Path, text: bytes) -> RawFile:
+    text.decode()  # msgspec does not look into the strings that it skips
+    header = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     body = header.pop(EVENTS_KEY, None)
     if body is None:
         raise TraceError(str(path), f"has no {EVENTS_KEY!r}", "give a trace of torch.profiler")
@@ -122,29 +117,3 @@ def _parse(path: Path, data: bytes) -> RawFile:
         events=msgspec.json.decode(body, type=list[RawEvent]),
         texts=msgspec.json.decode(body, type=list[msgspec.Raw]),
     )
-
-
-def _repaired(data: bytes) -> bytes:
-    """`data` with what Kineto sometimes writes and JSON forbids made lawful; times are not touched.
-
-    NaN and infinities become null, raw control characters \\u escapes, and bytes that are no
-    UTF-8 the replacement character.
-    """
-
-    def lawful(match: re.Match[bytes]) -> bytes:
-        found = match[0]
-        if found[:1] != b'"':
-            return b"null"
-        return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], found)
-
-    return _STRING_OR_CONSTANT.sub(lawful, data.decode(errors="replace").encode())
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DamagedTraceError(str(path), f"is cut off or not whole gzip: {error}") from error
-    except OSError as error:
-        raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error

@@ -133,8 +133,8 @@ def test_a_capture_that_fails_leaves_everything_as_it_was(play: Play) -> None:
 
 
 def by_nodes(ran: list[Op], nodes: dict[int, str], reference: list[Op]) -> Any:
-    found, geometry = load(replay(ran, "decode", nodes=NODES[: len(ran)]))
-    return label_replays(found, geometry, of_step(reference), nodes)
+    found = load(replay(ran, "decode", nodes=NODES[: len(ran)]))
+    return label_replays(found, of_step(reference), nodes)
 
 
 def test_nodes_that_say_the_same_change_nothing() -> None:
@@ -173,8 +173,8 @@ def test_an_empty_map_is_as_good_as_none() -> None:
 def test_marks_of_nodes_that_a_trace_does_not_number_are_not_used() -> None:
     found, findings = labelled(replay(OPS, "decode"), of_step(OPS))
     assert findings == ()
-    found, geometry = load(replay(OPS, "decode"))
-    after, told = label_replays(found, geometry, of_step(OPS), {1: "norm"})
+    found = load(replay(OPS, "decode"))
+    after, told = label_replays(found, of_step(OPS), {1: "norm"})
     assert (names(after), told) == ([op.label for op in OPS], ())
 
 

@@ -1,4 +1,4 @@
-"""Events in, small numbers out: most events share category, name and track with many others."""
+"""Interned event keys: most events share category, name and track with many others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, Track
+from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, LaunchConfig, Track
 from qwen3_profile.trace.json_events import Event, damaged
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
@@ -60,29 +60,38 @@ NODE_PREFIX = "autograd::engine::evaluate_function: "
 # The number of what is read by nobody.
 PASSED_OVER = -1
 
-_Kind = tuple[str, str | None, bytes, bytes]
+_EventKey = tuple[str, str | None, bytes, bytes]
 _Key = TypeVar("_Key", str, tuple[str, str])
 
 _decode_id = msgspec.json.Decoder(int | str).decode
 
 
-class Kinds:
+class EventKeys:
     """Numbers (category, name, track) 0 upwards, in the order in which they come.
 
     Args:
         path: names the file in errors.
         keeps_op: which operators are kept, by name; None for all of them.
+        launch_columns: whether launch configurations are numbered, too; the first says nothing.
     """
 
-    def __init__(self, path: Path, keeps_op: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keeps_op: Callable[[str], bool] | None = None,
+        *,
+        launch_columns: bool = False,
+    ) -> None:
         self._path = path
         self._keeps_op = keeps_op
         self._names: dict[str, int] = {}
         self._tracks: dict[tuple[str, str], int] = {}
-        self._known: dict[_Kind, int] = {}
+        self._known: dict[_EventKey, int] = {}
         self._rows: list[tuple[int, int, int, bool, bool]] = []
         self._columns = _columns_of(())
         self._unread: Counter[str] = Counter()
+        self.launch_columns = launch_columns
+        self._configs = {LaunchConfig(): 0} if launch_columns else {}
 
     def category(self, event: Event) -> Category | None:
         """What the event is; None for what nobody reads.
@@ -111,7 +120,7 @@ class Kinds:
         return tuple(sorted(self._unread.items()))
 
     def number(self, event: Event, category: Category) -> int:
-        """The number of the event's kind.
+        """The number of the event's key.
 
         Raises:
             DamagedTraceError: its pid or tid is neither number nor text.
@@ -122,17 +131,29 @@ class Kinds:
             number = self._known[key] = self._new(event, category)
         return number
 
-    def keys(self) -> tuple[_Kind, ...]:
+    def keys(self) -> tuple[_EventKey, ...]:
         """(category, name, pid, tid) of each number, as the file has them."""
         return tuple(self._known)
 
-    def numbers(self, keys: Iterable[_Kind]) -> Int64:
-        """The number of each of these kinds, which another process found in the same file."""
+    def numbers(self, keys: Iterable[_EventKey]) -> Int64:
+        """The number of each of these keys, which another process found in the same file."""
         found = []
         for cat, name, pid, tid in keys:
             event = Event("X", cat, name, msgspec.Raw(pid), msgspec.Raw(tid))
             found.append(self.number(event, _CATEGORIES[cat]))
         return np.array(found, np.int64)
+
+    @property
+    def launch_configs(self) -> tuple[LaunchConfig, ...]:
+        """The launch configurations by their numbers; empty where these were not asked for."""
+        return tuple(self._configs)
+
+    def launch_number(self, config: LaunchConfig) -> int:
+        return self._configs.setdefault(config, len(self._configs))
+
+    def launch_numbers(self, configs: Iterable[LaunchConfig]) -> Int64:
+        """The number of each of these, which another process found in the same file."""
+        return np.array([self.launch_number(config) for config in configs], np.int64)
 
     def _new(self, event: Event, category: Category) -> int:
         name = event.name or ""
@@ -157,8 +178,8 @@ class Kinds:
             raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
 
     @property
-    def columns(self) -> KindColumns:
-        """The kinds so far."""
+    def columns(self) -> KeyColumns:
+        """The keys so far."""
         if len(self._columns) != len(self._rows):
             self._columns = _columns_of(self._rows)
         return self._columns
@@ -169,10 +190,10 @@ class Kinds:
     def tracks(self) -> tuple[Track, ...]:
         return tuple(Track(pid, tid) for pid, tid in sorted(self._tracks))
 
-    def sorted_columns(self) -> KindColumns:
-        """The kinds, with names and tracks as `names` and `tracks` index them."""
+    def sorted_columns(self) -> KeyColumns:
+        """The keys, with names and tracks as `names` and `tracks` index them."""
         found = self.columns
-        return KindColumns(
+        return KeyColumns(
             found.category,
             _sorted_positions(self._names)[found.name].astype(np.int32),
             _sorted_positions(self._tracks)[found.track].astype(np.int32),
@@ -181,8 +202,8 @@ class Kinds:
         )
 
 
-class KindColumns:
-    """Parallel arrays, one entry a kind: what its number stands for."""
+class KeyColumns:
+    """Parallel arrays, one entry a key: what its number stands for."""
 
     __slots__ = ("category", "is_node", "kept", "linked", "name", "track")
 
@@ -200,9 +221,9 @@ class KindColumns:
         return len(self.category)
 
 
-def _columns_of(rows: object) -> KindColumns:
+def _columns_of(rows: object) -> KeyColumns:
     table = np.array(rows, np.int64).reshape(-1, 5)
-    return KindColumns(
+    return KeyColumns(
         table[:, 0].astype(np.int8),
         table[:, 1].astype(np.int32),
         table[:, 2].astype(np.int32),

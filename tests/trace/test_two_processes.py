@@ -12,38 +12,38 @@ from make.kineto import write
 from test_fast_events import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
 
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.system import processes as forks
-from qwen3_profile.trace import Trace, read_trace, reader, turns
+from qwen3_profile.system import processes
+from qwen3_profile.trace import Trace, read_trace, reader
 from qwen3_profile.trace import text as text_module
 
 
 def outcome(
-    path: Path, *, forked: bool, whole: bool = True, piece: int = 1 << 15
+    path: Path, *, forked: bool, whole: bool = True, chunk: int = 1 << 15
 ) -> tuple[Trace | str, bool]:
     """The trace or why there is none; and whether two processes read it."""
-    used = False
+    used, by_two = False, reader.read_by_two
 
     def read(*args: Any) -> Any:
         nonlocal used
-        found = turns.read_in_turns(*args) if forked else None
+        found = by_two(*args) if forked else None
         used = found is not None
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "read_in_turns", read)
-        patch.setattr(forks, "may_fork", lambda: True)
-        patch.setattr(forks, "core_count", lambda: 2)
-        patch.setattr(turns, "SHORTEST_BYTES", 1)
-        patch.setattr(text_module, "PIECE_BYTES", piece)
+        patch.setattr(reader, "read_by_two", read)
+        patch.setattr(processes, "may_fork", lambda: True)
+        patch.setattr(processes, "core_count", lambda: 2)
+        patch.setattr(reader, "SHORTEST_BYTES", 1)
+        patch.setattr(text_module, "CHUNK_BYTES", chunk)
         try:
-            return read_trace(path, accept_damaged=not whole), used
+            return read_trace(path, accept_damaged=not whole, launch_columns=True), used
         except ProfileError as error:
             return str(error), used
 
 
-def assert_alike(path: Path, piece: int = 1 << 15) -> bool:
-    two, used = outcome(path, forked=True, piece=piece)
-    one, _ = outcome(path, forked=False, piece=piece)
+def assert_alike(path: Path, chunk: int = 1 << 15) -> bool:
+    two, used = outcome(path, forked=True, chunk=chunk)
+    one, _ = outcome(path, forked=False, chunk=chunk)
     if isinstance(two, Trace) and isinstance(one, Trace):
         assert letters(two) == letters(one)
     else:
@@ -74,7 +74,7 @@ def test_events_of_every_kind_in_both_processes(layout: str, tmp_path: Path) -> 
     ],
 )
 def test_every_trace_is_read_alike(path: Path) -> None:
-    assert_alike(path, piece=1 << 20)
+    assert_alike(path, chunk=1 << 20)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.49, 0.51, 0.8, 0.999])
@@ -97,7 +97,7 @@ def test_a_second_process_that_dies_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "t.json", text_of("new", layers=4).encode())
-    monkeypatch.setattr(forks, "_send", lambda *_: os._exit(1))
+    monkeypatch.setattr(processes, "_send", lambda *_: os._exit(1))
     assert not assert_alike(path)
 
 
@@ -113,8 +113,8 @@ def test_a_short_file_is_read_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr(forks, "may_fork", lambda: True)
-    monkeypatch.setattr(forks, "core_count", lambda: 2)
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    monkeypatch.setattr(processes, "core_count", lambda: 2)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))
 
 
@@ -122,6 +122,6 @@ def test_what_must_not_be_forked_reads_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
-    monkeypatch.setattr(turns, "SHORTEST_BYTES", 1)
-    monkeypatch.setattr(forks, "may_fork", lambda: False)
+    monkeypatch.setattr(reader, "SHORTEST_BYTES", 1)
+    monkeypatch.setattr(processes, "may_fork", lambda: False)
     read_trace(write(tmp_path / "t.json", text_of("new").encode()))

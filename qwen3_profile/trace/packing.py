@@ -1,4 +1,4 @@
-"""Some events of a file as columns, and the same held as small as their values allow.
+"""Some events of a file as columns, and the same packed as small as their values allow.
 
 What lies in one megabyte of a file began within some milliseconds, so the start of an event is four
 bytes above its block's first.
@@ -19,18 +19,20 @@ from qwen3_profile.trace.columns import Bool, Int64, Span
 class Block:
     """Some events of a file, as parallel arrays; times as in `Events`.
 
-    kind: int64[n], a number of `Kinds`. correlation: -1 for an event that has none.
+    key: int64[n], a number of `EventKeys`. correlation: -1 for an event that has none.
     numbered: int64[m], which of the events autograd numbered or evaluated.
     sequence, forward_thread: int64[m], as in `AutogradOps`.
+    launch_config: int64[n], a number of `EventKeys.launch_configs`; None where not asked for.
     """
 
-    kind: Int64
+    key: Int64
     start_ns: Int64
     dur_ns: Int64
     correlation: Int64
     numbered: Int64
     sequence: Int64
     forward_thread: Int64
+    launch_config: Int64 | None = None
 
 
 class Packed:
@@ -57,34 +59,37 @@ _WIDTHS = tuple((t, np.iinfo(t).max) for t in (np.uint8, np.uint16, np.uint32, n
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedBlock:
-    """Events of one table that stood near each other in the file."""
+    """Events of one table that stood near each other in the file.
 
-    kind: Packed
-    start_ns: Packed
-    dur_ns: Packed
-    correlation: Packed
+    columns: key, start, duration, correlation; and the launch configuration, if that is asked for.
+    """
+
+    columns: tuple[Packed, ...]
     span: Span
 
-    def unpacked(self) -> tuple[Int64, Int64, Int64, Int64]:
-        """Kind, start, duration, correlation."""
-        return (
-            self.kind.unpacked(), self.start_ns.unpacked(), self.dur_ns.unpacked(),
-            self.correlation.unpacked(),
-        )  # fmt: skip
+    def unpacked(self) -> tuple[Int64, ...]:
+        return tuple(column.unpacked() for column in self.columns)
 
     def take(self, wanted: Bool) -> PackedBlock | None:
-        """The events of those kinds, told by a flag each; None if there are none."""
-        kind = self.kind.unpacked()
-        at = np.flatnonzero(wanted[kind])
+        """The events of those keys, told by a flag each; None if there are none."""
+        at = np.flatnonzero(wanted[self.columns[0].unpacked()])
         if not len(at):
             return None
         return PackedBlock(
-            Packed(kind[at]),
-            Packed(self.start_ns.unpacked()[at]),
-            Packed(self.dur_ns.unpacked()[at]),
-            Packed(self.correlation.unpacked()[at]),
-            self.span,
+            tuple(Packed(column.unpacked()[at]) for column in self.columns), self.span
         )
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+
+def pack(block: Block, at: Int64) -> PackedBlock:
+    """The events of a block at some positions, one at least."""
+    start_ns, dur_ns = block.start_ns[at], block.dur_ns[at]
+    columns = [block.key[at], start_ns, dur_ns, block.correlation[at]]
+    if block.launch_config is not None:
+        columns.append(block.launch_config[at])
+    return PackedBlock(tuple(map(Packed, columns)), span_of(start_ns, dur_ns))
 
 
 def span_of(start_ns: Int64, dur_ns: Int64) -> Span:
