@@ -33,8 +33,8 @@ As older ones do, with the arrow from the launch to its kernel:
 All events of a chunk are looked at together, found by their braces (`fast_layout.py`); the text
 from `"ph"` to `"tid"` tells the key of an event (`fast_heads.py`). What is read is checked to the
 letter; of what is not read (arrows, the rest of args) only that it is JSON. An event that is
-written otherwise is left to `slow_events.py`, and so is a whole chunk whose events do not follow
-each other as above.
+written otherwise is left to `slow_events.py`. So is a whole chunk where a brace might begin an
+event that is not found, or an event that is found does not end where its brace closes.
 
 `ts` and `dur` are microseconds with up to three decimals, counted from `baseTimeNanoseconds` (2024
 on) or from the epoch (before). They are read as text: a float64 of an epoch time is a multiple of
@@ -60,7 +60,6 @@ from qwen3_profile.trace.fast_layout import (
     Found,
     Spans,
     UnknownLayoutError,
-    demand,
     find_events,
     find_spans,
 )
@@ -174,15 +173,11 @@ def _is_json(data: bytearray, begin: int, cut: int) -> bool:
 
 def _decode_odd(chunk: Chunk, found: Found, odd: Int64) -> list[Event]:
     """The events at `odd`, each decoded as JSON."""
-    if not len(odd):
-        return []
     texts = chunk.cut(found.begin[odd], found.end[odd] - len(",\n"))
     try:
-        events = decode_events(b"[" + b",".join(texts) + b"]")
+        return [_decode_event(text) for text in texts]
     except NOT_JSON:
         raise UnknownLayoutError from None
-    demand(len(events) == len(texts))
-    return events
 
 
 def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool]:
@@ -191,8 +186,8 @@ def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool
     Most stand as far from their line's start as that of another event.
     """
     found = np.full(len(linked), NO_CORRELATION, np.int64)
-    good = ~linked
     left = np.flatnonzero(linked)
+    good = ~linked
     for _ in range(_MOST_ROUNDS):
         if not len(left):
             break
@@ -212,9 +207,33 @@ def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool
         good[left[fits]] = True
         fits[0] = True
         left = left[~fits]
+    if linked.any():
+        good &= ~_are_twice(chunk, spans, linked)
     return found, good
 
 
+def _are_twice(chunk: Chunk, spans: Spans, linked: Bool) -> Bool:
+    """Which of the linked events have args in which the key may stand more than once."""
+    twice = np.zeros(len(linked), bool)
+    mine = np.flatnonzero(linked)
+    begin, end = int(spans.args[mine[0]]), int(spans.args_end[mine[-1]])
+    # A key may be written with escapes.
+    if chunk.data.find(b"\\", begin, end) >= 0:
+        twice[mine] = _count_inside(_ESCAPE, chunk, spans, mine) > 0
+    if chunk.data.count(b'"correlation"', begin, end) > len(mine):
+        twice[mine] |= _count_inside(_KEY, chunk, spans, mine) > 1
+    return twice
+
+
+def _count_inside(pattern: re.Pattern[bytes], chunk: Chunk, spans: Spans, events: Int64) -> Int64:
+    """How often something stands in the args of each of some events."""
+    found = pattern.finditer(chunk.data, chunk.begin, chunk.end)
+    places = np.array([match.start() for match in found], np.int64)
+    last = np.searchsorted(places, spans.args_end[events])
+    return last - np.searchsorted(places, spans.args[events])
+
+
+_KEY, _ESCAPE = re.compile(rb'"correlation"'), re.compile(rb"\\")
 _BYTE = np.uint64(0xFF)
 _COMMA, _NEWLINE = np.uint64(ord(",")), np.uint64(ord("\n"))
 

@@ -16,9 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import msgspec
 import numpy as np
 
 from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Word, Words, read_times, word_of
+from qwen3_profile.trace.json_events import NOT_JSON
+
+_pass_over = msgspec.json.Decoder(msgspec.Raw).decode
 
 OPEN = b"  {\n"
 CLOSED = b"\n  },\n"
@@ -39,6 +43,7 @@ class Found:
 
     begin, end: where each begins, and where the next one does.
     args: where the brace of its args stands; 0 without any.
+    nested: whether there are braces in its args.
     complete: which events are, by their first field.
     odd: which are neither complete nor arrows or instants, as Kineto writes these.
     """
@@ -46,6 +51,7 @@ class Found:
     begin: Int64
     end: Int64
     args: Int64
+    nested: Bool
     complete: Int64
     odd: Int64
 
@@ -79,24 +85,49 @@ _COMPLETE, _FROM, _TO, _INSTANT = (word_of(f'"ph": "{letter}') for letter in "Xs
 
 
 def find_events(chunk: Chunk) -> Found:
-    """The events of a chunk, which begins and ends as those of Kineto's layouts do."""
+    """The events of a chunk, which begins and ends as those of Kineto's layouts do.
+
+    Raises:
+        UnknownLayoutError: some event of it does not follow the one before as in these.
+    """
     words = chunk.words
     brace = chunk.places_of("{")
-    brace = brace[np.frombuffer(chunk.data, np.uint8)[brace + 1] == ord("\n")]
-    before = words.at(brace - len("  },\n  "))[0]
+    line = np.flatnonzero(np.frombuffer(chunk.data, np.uint8)[brace + 1] == ord("\n"))
+    before = words.at(brace[line] - len("  },\n  "))[0]
     opens = before == _NEXT
     opens[0] = True
-    begin = brace[opens] - len("  ")
+    first = line[opens]
     of_args = np.flatnonzero(before == _ARGS)
-    args = np.zeros(len(begin), np.int64)
-    # Of several braces of an event the first is that of its args.
-    args[np.cumsum(opens)[of_args][::-1] - 1] = brace[of_args][::-1]
+    begin = brace[first] - len("  ")
+    # Of several braces of an event the first is that of its args; the brace -1 is none.
+    args = np.full(len(begin), -1)
+    args[np.cumsum(opens)[of_args][::-1] - 1] = line[of_args][::-1]
+    _demand_no_event_inside(chunk, np.delete(brace, np.concatenate((first, args[args >= 0]))))
+    last = np.append(first[1:], len(brace)) - 1
     end = np.append(begin[1:], chunk.end)
     kind = words.at(begin + len("  {\n    "))[0]
     complete = kind == _COMPLETE
     others = np.flatnonzero(~complete)
-    known = _is_passed_over(words, kind[others], begin[others], end[others])
-    return Found(begin, end, args, np.flatnonzero(complete), others[~known])
+    is_flat = last[others] == np.maximum(args, first)[others]
+    known = is_flat & _is_passed_over(words, kind[others], begin[others], end[others])
+    return Found(
+        begin, end, np.where(args >= 0, brace[args], 0), (args >= 0) & (last > args),
+        np.flatnonzero(complete), others[~known],
+    )  # fmt: skip
+
+
+_SPACE = np.array([chr(code) in " \t\r\n" for code in range(256)])
+
+
+def _demand_no_event_inside(chunk: Chunk, brace: Int64) -> None:
+    """Demands that no event begins at these braces: in front of it would stand a comma."""
+    before = np.frombuffer(chunk.data, np.uint8)[brace - 1]
+    demand(bool((before != ord(",")).all()))
+    for at in brace[_SPACE[before]].tolist():
+        space = at - 1
+        while chunk.data[space] in b" \t\r\n":
+            space -= 1
+        demand(chunk.data[space] != ord(","))
 
 
 # How arrows end: from a launch to its kernel, and from an operator to its backward.
@@ -111,6 +142,7 @@ _ARROWS = tuple(
     )
 )
 _LONGEST_ARROW = 256
+_BEHIND_ARGS = "\n    }\n  },\n"
 _INSTANT_HEAD = '"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", '
 
 
@@ -120,6 +152,7 @@ def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> Bool:
     known = np.zeros(len(kind), bool)
     if (kind == _INSTANT).any():
         known = words.are(field, _INSTANT_HEAD)
+        known &= words.are(end - len(_BEHIND_ARGS), _BEHIND_ARGS)
     arrow = ((kind == _FROM) | (kind == _TO)) & (end - begin <= _LONGEST_ARROW)
     left = np.flatnonzero(arrow)
     for text in _ARROWS:
@@ -142,7 +175,6 @@ class _Layout:
 
 _ONE_FIELD_A_LINE = _Layout('\n    ,\n    "args": {\n', "\n    \n  },\n", ',\n    "dur": ')
 _TWO_LINES_A_HEAD = _Layout(',\n    "args": {\n', "\n  },\n", ', "dur": ')
-_BEHIND_ARGS = "\n    }\n  },\n"
 
 
 def find_spans(chunk: Chunk, found: Found) -> Spans:
@@ -163,4 +195,15 @@ def find_spans(chunk: Chunk, found: Found) -> Spans:
     ts_end = dur - len(layout.before_dur)
     ts, start_ns, also, before_dur = read_times(words, ts_end, layout.before_dur)
     good &= followed & also & before_dur & (ts > head) & (args_end >= args)
+    nested = np.flatnonzero(good & found.nested[event])
+    good[nested] = [_is_inside(text) for text in chunk.cut(args[nested], args_end[nested])]
     return Spans(event, head, ts, start_ns, dur_ns, args, args_end).take(good)
+
+
+def _is_inside(args: bytes) -> bool:
+    """Whether a text is what stands between the braces of one object."""
+    try:
+        _pass_over(b"{" + args + b"}")
+    except NOT_JSON:
+        return False
+    return True
