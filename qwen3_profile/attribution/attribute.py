@@ -123,6 +123,7 @@ def attribute(
     launch = _find_launches(device, launches)
     launched_ns, queue_ns = _launch_times(device, launches, launch)
     device_step = _find_steps_of(launched_ns, steps)
+    gap_ns = _gaps(trace, device_step, steps)
     owner, call_owner, cross_thread = _find_owners(trace, scopes, launch)
     return Attribution(
         trace=trace,
@@ -134,7 +135,7 @@ def attribute(
         cross_thread=cross_thread,
         in_graph=_in_graph(trace, launch),
         device_step=device_step,
-        gap_ns=_gaps(trace, device_step, steps),
+        gap_ns=gap_ns,
         queue_ns=queue_ns,
     )
 
@@ -215,9 +216,10 @@ def _launch_times(device: Events, launches: Events, launch: Int32) -> tuple[Int6
 def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32, Int32, Bool]:
     """`owner`, `call_owner` and `cross_thread` of an attribution."""
     launches = trace.launches
-    scope_of_launch = scopes.innermost(launches.track, launches.start_ns)
-    owner, cross_thread = _find_device_owners(trace, scopes, launch, scope_of_launch)
-    return owner, np.where(is_outer(launches), scope_of_launch, NO_SCOPE), cross_thread
+    call_owner = scopes.innermost(launches.track, launches.start_ns)
+    owner, cross_thread = _find_device_owners(trace, scopes, launch, call_owner)
+    call_owner[~is_outer(launches)] = NO_SCOPE
+    return owner, call_owner, cross_thread
 
 
 def _find_device_owners(
