@@ -21,7 +21,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from qwen3_profile.attribution.attribute import attribute
-from qwen3_profile.attribution.scopes import Step, build_scopes
+from qwen3_profile.attribution.build_scopes import build_scopes
+from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Category, Events, Trace, TraceInfo, Track
 
 # One step: a forward pass of so many layers, each with labels as (name, launches inside).

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def ours(path: Path) -> Figures:
     sys.path.insert(0, str(ROOT))
     from qwen3_profile.attribution.attribute import attribute
-    from qwen3_profile.attribution.scopes import build_scopes
+    from qwen3_profile.attribution.build_scopes import build_scopes
     from qwen3_profile.trace import Category, read_trace
 
     begin = time.perf_counter()

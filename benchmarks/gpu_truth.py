@@ -29,8 +29,8 @@ import torch
 from torch.autograd import DeviceType
 
 from qwen3_profile.attribution.attribute import attribute
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.parts import Times, sum_times
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.devices import resolve_device

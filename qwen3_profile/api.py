@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.errors import OutputError
 from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config

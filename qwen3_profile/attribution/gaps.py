@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.nesting import NO_PARENT
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Int32, Int64
 
 NO_NAME = -1
@@ -22,11 +22,11 @@ def find_stretches(parent: Int32) -> tuple[Int32, Int64, Int64]:
     Args:
         parent: as in a `ScopeTree`.
     """
-    child = np.flatnonzero(parent != NO_PARENT)
+    child = np.flatnonzero(parent != NO_SCOPE)
     child = child[np.argsort(parent[child], kind="stable")]
     owner = parent[child]
     follows = np.append(owner[1:] == owner[:-1], False)[: len(child)]
-    after = np.where(follows, np.append(child[1:], NO_PARENT)[: len(child)], NO_PARENT)
+    after = np.where(follows, np.append(child[1:], NO_SCOPE)[: len(child)], NO_SCOPE)
     return owner, child, after
 
 
@@ -71,3 +71,18 @@ def _gap_name(
         return NO_NAME
     prefix = "" if container.kind == "phase" else texts[owner] + "."
     return names.setdefault(prefix + gap, len(names))
+
+
+def with_gaps(tree: ScopeTree, name_gap: NameGap = labels.gap_name) -> ScopeTree:
+    """`tree` and a scope for each stretch between labels that `name_gap` can name."""
+    owner, before, after = find_stretches(tree.parent)
+    closed = after == NO_SCOPE
+    following = np.where(closed, NO_NAME, tree.name[after])
+    names, gap = name_stretches(
+        tree.names, tree.name[owner], tree.name[before], following, name_gap
+    )
+    start = tree.end_ns[before]
+    end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
+    kept = (gap != NO_NAME) & (end > start)
+    rows = (gap, tree.track[owner], start, end, owner, np.ones(len(gap), np.int64))
+    return tree.insert_table(names, np.stack(rows).T[kept].astype(np.int64))[0]

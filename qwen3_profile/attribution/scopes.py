@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.gaps import NO_NAME, NameGap, find_stretches, name_stretches
-from qwen3_profile.attribution.nesting import NO_PARENT, nest
-from qwen3_profile.trace.columns import (
-    Bool,
-    Category,
-    Events,
-    Int32,
-    Int64,
-    Trace,
-    occurring,
-    which,
-)
+from qwen3_profile.attribution.nesting import NO_PARENT
+from qwen3_profile.trace.columns import Bool, Events, Int32, Int64, Trace, occurring, which
 
 NO_SCOPE = NO_PARENT
 
@@ -247,33 +236,6 @@ def _is_step(name: str) -> bool:
     return name.startswith(labels.STEP_PREFIX)
 
 
-def select_labels(trace: Trace) -> Bool:
-    """Which host events are labels of our grammar, by name, whatever their category."""
-    ours = which(trace.names, labels.parse)
-    mask: Bool = ours[trace.host.name] & (trace.host.category != Category.PYTHON_FUNCTION)
-    return mask
-
-
-def build_scopes(
-    trace: Trace,
-    selected: Bool,
-    *,
-    name_gaps: bool = True,
-    depth: Callable[[str], int] = labels.depth,
-) -> ScopeTree:
-    """Nests the selected host events, thread by thread.
-
-    Args:
-        trace: where they come from.
-        selected: bool[len(trace.host)].
-        name_gaps: also make scopes of the ops between labels that the grammar can name.
-        depth: of two ranges of the same start and end, that of the lower depth is outside.
-    """
-    events = trace.host.take(selected)
-    tree = _nest(events, trace.names, depth)
-    return with_gaps(tree) if name_gaps else tree
-
-
 def _steps(trace: Trace, events: Events) -> tuple[Step, ...]:
     rows = {
         (int(start), int(end), trace.names[name])
@@ -291,48 +253,3 @@ def whole_trace(trace: Trace) -> tuple[Step, ...]:
     """One step from the first event to the last; none in a trace without events."""
     span = trace.span
     return () if span is None else (Step(0, span.first_ns, span.last_ns + 1),)
-
-
-def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -> ScopeTree:
-    rank = _ranks(names, depth)[events.name]
-    nested = nest(events.track, events.start_ns, events.dur_ns, rank)
-    order, cut = nested.order, nested.cut
-    return ScopeTree(
-        names=names,
-        name=events.name[order],
-        track=events.track[order],
-        start_ns=events.start_ns[order],
-        end_ns=nested.end_ns,
-        parent=nested.parent,
-        is_gap=np.zeros(len(order), bool),
-        crossing=Crossing(
-            len(cut), sum(ns for _, ns in cut), names[events.name[order[cut[0][0]]]] if cut else ""
-        ),
-    )
-
-
-@lru_cache(maxsize=8)
-def _ranks(names: tuple[str, ...], depth: Callable[[str], int]) -> Int64:
-    """int64[len(names)]: which of two ranges of the same start and end is outside, the lower one.
-
-    Clocks of whole microseconds make such ties; the order of the file says nothing about them.
-    """
-    order = sorted(range(len(names)), key=lambda i: (depth(names[i]), names[i]))
-    ranks = np.empty(len(names), np.int64)
-    ranks[order] = np.arange(len(names))
-    return ranks
-
-
-def with_gaps(tree: ScopeTree, name_gap: NameGap = labels.gap_name) -> ScopeTree:
-    """`tree` and a scope for each stretch between labels that `name_gap` can name."""
-    owner, before, after = find_stretches(tree.parent)
-    closed = after == NO_SCOPE
-    following = np.where(closed, NO_NAME, tree.name[after])
-    names, gap = name_stretches(
-        tree.names, tree.name[owner], tree.name[before], following, name_gap
-    )
-    start = tree.end_ns[before]
-    end = np.where(closed, tree.end_ns[owner], tree.start_ns[after])
-    kept = (gap != NO_NAME) & (end > start)
-    rows = (gap, tree.track[owner], start, end, owner, np.ones(len(gap), np.int64))
-    return tree.insert_table(names, np.stack(rows).T[kept].astype(np.int64))[0]

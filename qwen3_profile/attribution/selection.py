@@ -12,8 +12,8 @@ from pathlib import Path
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attention_kernels import is_choice
+from qwen3_profile.attribution.build_scopes import select_labels
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS
-from qwen3_profile.attribution.scopes import select_labels
 from qwen3_profile.trace import Category, CompactTrace, Trace, read_compact
 from qwen3_profile.trace.columns import Bool, which
 from qwen3_profile.trace.event_keys import MODULE_PREFIX

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.backward import split_backward
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.passes.reading import Reading, Source, demand_balance, reading_of
 from qwen3_profile.trace import Trace

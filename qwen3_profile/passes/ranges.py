@@ -11,10 +11,11 @@ from pathlib import Path
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import attribute
+from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold
-from qwen3_profile.attribution.scopes import ScopeTree, build_scopes, whole_trace
+from qwen3_profile.attribution.scopes import ScopeTree, whole_trace
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.passes.pass_times import enclosing, whole_times
 from qwen3_profile.passes.reading import Origin, Reading, reading_of

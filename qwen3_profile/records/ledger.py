@@ -22,12 +22,13 @@ from qwen3_profile.attribution.attribute import (
     device_number,
     union_ns,
 )
+from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold, fold_groups
 from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
 from qwen3_profile.attribution.parts import Part, merge_parts
-from qwen3_profile.attribution.scopes import Step, build_scopes, find_steps
+from qwen3_profile.attribution.scopes import Step, find_steps
 from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart

@@ -25,7 +25,8 @@ from make.kineto import (
 )
 
 from qwen3_profile.attribution.attribute import Attribution, Reason, device_number, union_ns
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.labels import depth
 from qwen3_profile.passes.pass_times import read_steps
 

@@ -33,10 +33,10 @@ from make.paths import ROOT
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.autograd_nodes import NO_OPERATOR, find_nodes
 from qwen3_profile.attribution.backward import split_backward
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.fold import fold
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.labels import BACKWARD
 from qwen3_profile.passes.pass_times import backward_of, layers, read_steps

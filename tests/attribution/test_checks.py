@@ -22,6 +22,7 @@ from make.kineto import (
 
 from qwen3_profile import export
 from qwen3_profile.attribution.attribute import attribute
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import (
     DAMAGE,
@@ -32,7 +33,6 @@ from qwen3_profile.attribution.findings import (
     check_log,
 )
 from qwen3_profile.attribution.fold import fold
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.trace import read_trace
 
 BEGIN = [step(0, 0, 9_000_000), label("prefill", 10, 8_000_000)]

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from make.kineto import cpu_op, event, kernel, label, launch, read, step, us
 
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.scopes import (
     NO_SCOPE,
     Crossing,
     NewScope,
     ScopeTree,
     Step,
-    build_scopes,
     find_steps,
     no_scopes,
-    select_labels,
 )
 from qwen3_profile.trace import Trace
 

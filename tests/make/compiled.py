@@ -14,7 +14,7 @@ from dataclasses import replace
 from make.kineto import cpu_op, kernel, label, launch, read, step
 from make.samples import record
 from qwen3_profile.attribution.attribute import attribute
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.config import COMPILED, RunConfig
 from qwen3_profile.passes.compiled.kernel_times import compiled_times
 from qwen3_profile.passes.compiled.match import match_kernels

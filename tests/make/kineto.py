@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.label_parts import required_parts
 from qwen3_profile.labels import layer_label
 from qwen3_profile.trace import Trace, read_trace

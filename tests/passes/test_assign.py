@@ -16,8 +16,8 @@ from make.graphs import GRAPH_ID, PITCH, Op, capture, eager, replay, small_pass
 from make.kineto import document, self_cpu_ns, with_children, write
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.cuda_graphs.assign import find_replays, label_replays
 from qwen3_profile.passes.cuda_graphs.reference import Reference, capture_references, step_reference
 from qwen3_profile.trace import read_trace

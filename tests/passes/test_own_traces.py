@@ -24,7 +24,7 @@ from qwen3_profile.attribution.attribute import (
     union_ns,
 )
 from qwen3_profile.attribution.attribute import device_number as number_devices
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import collect_trace

@@ -23,9 +23,9 @@ from make.paths import SHARED
 from test_ledger import traces
 
 from qwen3_profile.attribution.attribute import attribute
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.collectives import is_collective, split_collectives
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
 from qwen3_profile.passes.pass_times import collectives, read_steps

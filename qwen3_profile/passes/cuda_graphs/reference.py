@@ -20,7 +20,8 @@ from qwen3_profile.attribution.attribute import (
     attribute,
     is_outer,
 )
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.passes.cuda_graphs.match import Work
 from qwen3_profile.trace.columns import Category, Int32, Int64, LaunchConfig, Trace
 

@@ -17,13 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.scopes import (
-    NO_SCOPE,
-    ScopeTree,
-    Step,
-    build_scopes,
-    find_profiler_steps,
-)
+from qwen3_profile.attribution.build_scopes import build_scopes
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, find_profiler_steps
 from qwen3_profile.passes.nn_modules.block_parts import Instance, Node
 from qwen3_profile.passes.nn_modules.roles import find_layers, is_after_model
 from qwen3_profile.trace.columns import Category, Trace

@@ -14,7 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, build_scopes, with_gaps
+from qwen3_profile.attribution.build_scopes import build_scopes
+from qwen3_profile.attribution.gaps import with_gaps
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step
 from qwen3_profile.passes.nn_modules.block_parts import Instance, Node, module_gap_name
 from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
 from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth

@@ -9,7 +9,8 @@ import numpy as np
 
 from qwen3_profile.analysis.part_rows import PartPath, own_path, place_of
 from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
-from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
 
 UNATTRIBUTED: PartPath = ()

@@ -19,7 +19,7 @@ from make.kineto import with_children
 from make.paths import DATA, SHARED
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
-from qwen3_profile.attribution.scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.trace import Category, Trace, read_trace
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
