@@ -31,13 +31,14 @@ from torch.autograd import DeviceType
 from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.parts import Times, sum_times
+from qwen3_profile.attribution.pass_parts import layers
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.devices import resolve_device
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model.load import load_model, make_inputs
 from qwen3_profile.measure.profiler import Recorder
-from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, read_steps
 from qwen3_profile.trace import read_trace
 
 _CASES = [

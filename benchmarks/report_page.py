@@ -32,7 +32,7 @@ from qwen3_profile.label_parts import required_parts
 from qwen3_profile.labels import layer_label
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord, TracedStep
-from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.build import render_page
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass
 

@@ -37,8 +37,7 @@ from qwen3_profile.run_folder.run_json import (
     write_run,
 )
 from qwen3_profile.system.files import make_folder, write_atomic
-from qwen3_profile.views.report.build import measured_config
-from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions

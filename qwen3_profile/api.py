@@ -45,14 +45,14 @@ from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.errors import OutputError
 from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.load import by_config, read_saved
-from qwen3_profile.records.record import TimingRecord, records_of
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.views.report.build import measured_config
-from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.tables import render
 

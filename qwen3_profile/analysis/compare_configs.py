@@ -18,8 +18,8 @@ from qwen3_profile.analysis.median_pass import (
 )
 from qwen3_profile.analysis.part_costs import Cost, part_costs, parts_of, whole_cost
 from qwen3_profile.attribution.parts import Part, Times, sum_times
+from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, EAGER, RunConfig
-from qwen3_profile.passes.pass_times import backward_of, layers
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 

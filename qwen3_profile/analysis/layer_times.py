@@ -10,7 +10,7 @@ import numpy as np
 
 from qwen3_profile.analysis.part_rows import LAYERS, PartPath, PartRow, own_path, place_of
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.passes.pass_times import layers, short_name
+from qwen3_profile.attribution.pass_parts import layers, short_name
 from qwen3_profile.trace.columns import Bool, Int64
 
 CPU, CUDA = "cpu", "cuda"

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import ns_of
-from qwen3_profile.passes.compiled.kernel_times import bounds
-from qwen3_profile.passes.compiled.scopes import part_name
+from qwen3_profile.passes.compiled.part_names import part_name
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
 from qwen3_profile.records.record import TimingRecord
@@ -69,7 +68,7 @@ def part_costs(record: TimingRecord, on_device: bool) -> dict[str, Cost]:
         found[name] = replace(mine, ns=mine.ns + ns, gap_ns=mine.gap_ns + gap_ns)
         events[name] += count
     moved = moved_by_part(times) if times.traffic is not None else {}
-    known = {each.part for each in bounds(times.compiled)} if times.compiled else set()
+    known = {each.part for each in times.compiled.bounds} if times.compiled else set()
     for name in dict.fromkeys((*found, *moved, *known)):
         mine = found.get(name, Cost())
         operations = moved.get(name, Moved()).operations if times.traffic is not None else None

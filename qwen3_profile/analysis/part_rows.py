@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qwen3_profile import label_parts, labels
 from qwen3_profile.attribution.parts import Part, Times, sum_times
-from qwen3_profile.passes.pass_times import layers, short_name
+from qwen3_profile.attribution.pass_parts import layers, short_name
 
 PartPath = tuple[str, ...]
 

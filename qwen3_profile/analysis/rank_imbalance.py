@@ -9,8 +9,8 @@ from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_o
 from qwen3_profile.analysis.part_rows import PartPath, part_rows
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.parts import Times
+from qwen3_profile.attribution.pass_parts import short_name
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.passes.pass_times import short_name
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
 

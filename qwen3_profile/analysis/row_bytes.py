@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, place_of
-from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.compiled.part_names import scope_names
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.run_folder.bytes_moved import Moved
 

@@ -13,7 +13,8 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, ns_of
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.passes.pass_times import PassTimes, collectives, short_name
+from qwen3_profile.attribution.pass_parts import collectives, short_name
+from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import NOISY, is_noisy, spread

@@ -20,11 +20,14 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredConfig:
-    """The config of a run, whose traces lie in `folder`."""
+    """The config of a run, whose traces lie in `folder`.
+
+    compiled: what it was compiled to, with damage accepted or not; read once for all its traces.
+    """
 
     folder: Path
     result: ConfigResult
-    _compiled: dict[bool, CompiledPass] = field(default_factory=dict, init=False)
+    compiled: dict[bool, CompiledPass] = field(default_factory=dict, init=False)
 
     def eager(self, path: Path) -> EagerPass | None:
         """The eager pass beside the replay of a graph whose trace this is."""
@@ -32,21 +35,6 @@ class MeasuredConfig:
             if each.eager is not None and self.folder / each.trace == path:
                 return each.eager
         return None
-
-    @property
-    def is_compiled(self) -> bool:
-        return self.result.compiled is not None
-
-    def compiled(self, *, accept_damaged: bool) -> CompiledPass:
-        """What a compiled config was compiled to; read once for all of its traces."""
-        from qwen3_profile.passes.compiled.read import load_compiled
-
-        assert self.result.compiled is not None
-        if accept_damaged not in self._compiled:
-            self._compiled[accept_damaged] = load_compiled(
-                self.folder, self.result.compiled, self.result.phase, accept=accept_damaged
-            )
-        return self._compiled[accept_damaged]
 
 
 Known = Capture | MeasuredConfig

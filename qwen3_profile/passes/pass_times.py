@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,7 @@ from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
 from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
 from qwen3_profile.attribution.scopes import Step
-from qwen3_profile.trace.columns import Bool, Int64, which
+from qwen3_profile.trace.columns import Bool, Int64
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
@@ -104,6 +106,8 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         for item in step.unattributed:
             rest_ns[item.reason] += item.ns
             rest_events[item.reason] += item.events
+    compiled = [step.compiled for step in steps if step.compiled is not None]
+    traffic = [step.traffic for step in steps if step.traffic is not None]
     return PassTimes(
         number=steps[0].number,
         start_ns=steps[0].start_ns,
@@ -115,60 +119,9 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
-        compiled=_merge_compiled(steps),
-        traffic=_merge_traffic(steps),
+        compiled=reduce(add, compiled) if compiled else None,
+        traffic=reduce(add, traffic) if len(traffic) == len(steps) else None,
     )
-
-
-def _merge_compiled(steps: Sequence[PassTimes]) -> CompiledTimes | None:
-    if all(step.compiled is None for step in steps):
-        return None
-    from qwen3_profile.passes.compiled.kernel_times import (
-        merge_compiled,  # for compiled steps alone
-    )
-
-    return merge_compiled([step.compiled for step in steps])
-
-
-def _merge_traffic(steps: Sequence[PassTimes]) -> Traffic | None:
-    if all(step.traffic is None for step in steps):
-        return None
-    from qwen3_profile.run_folder.bytes_moved import merge_traffic  # for steps of runs alone
-
-    return merge_traffic([step.traffic for step in steps])
-
-
-def layers(forward: Part) -> tuple[Part, ...]:
-    """The layers of a forward pass, in order."""
-    found = [(labels.parse(part.name), part) for part in forward.parts]
-    numbered = [
-        (label.layer, part)
-        for label, part in found
-        if label is not None and label.kind == "layer" and label.layer is not None
-    ]
-    return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
-
-
-def backward_of(forward: Part) -> Part | None:
-    """The backward of a training step, with parts named as the forward's; None in a prefill."""
-    return forward.find(labels.BACKWARD)
-
-
-def collectives(forward: Part) -> tuple[Part, ...]:
-    """The parts `nccl`, wherever in a forward pass they were launched."""
-    # A pass whose names tell that it has none need not be taken apart.
-    if not which(forward.tree.names, _is_collective).any():
-        return ()
-    return tuple(part for part in forward.each() if _is_collective(part.name))
-
-
-def _is_collective(name: str) -> bool:
-    return name.rpartition(".")[2] == labels.COLLECTIVES
-
-
-def short_name(part: Part) -> str:
-    """The last component of the part's name: `q_proj` of `layer.7.attn.q_proj`."""
-    return part.name.rpartition(".")[2]
 
 
 def _below_phases(attribution: Attribution) -> Bool:

@@ -97,11 +97,15 @@ def _read_measured(
         if needs is Needs.LABELS:
             return replay.read_ranges(accept_damaged=accept_damaged)
         return replay.read(accept_damaged=accept_damaged, with_eager=needs is Needs.SUMS)
-    if not known.is_compiled or needs is Needs.LABELS:
+    compiled = known.result.compiled
+    if compiled is None or needs is Needs.LABELS:
         return None
-    from qwen3_profile.passes.compiled.read import read_compiled
+    from qwen3_profile.passes.compiled.read import load_compiled, read_compiled
 
-    compiled = known.compiled(accept_damaged=accept_damaged)
+    if accept_damaged not in known.compiled:
+        known.compiled[accept_damaged] = load_compiled(
+            known.folder, compiled, known.result.phase, accept=accept_damaged
+        )
     # The kernels of a compiled graph are told by their operators, all of them.
     trace = read_trace(path, accept_damaged=accept_damaged, launch_columns=True)
-    return read_compiled(path, trace, compiled, accept_damaged=accept_damaged)
+    return read_compiled(path, trace, known.compiled[accept_damaged], accept_damaged=accept_damaged)

@@ -10,8 +10,9 @@ from typing import Literal
 from qwen3_profile.attribution.attribute import Attribution, union_ns
 from qwen3_profile.attribution.collectives import is_collective
 from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.pass_parts import layers
 from qwen3_profile.errors import DamagedTraceError
-from qwen3_profile.passes.pass_times import PassTimes, layers
+from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.trace import Trace, TraceInfo
 from qwen3_profile.trace.columns import occurring
 

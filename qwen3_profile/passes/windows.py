@@ -19,9 +19,10 @@ from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS, check_trace
 from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.pass_parts import layers
 from qwen3_profile.attribution.scopes import Step, find_steps, may_be_step
 from qwen3_profile.passes.labelled import split_parts
-from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, read_steps
 from qwen3_profile.passes.reading import (
     DeviceTotals,
     Origin,

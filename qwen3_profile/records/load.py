@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from qwen3_profile.errors import ConfigError, TraceError
 from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
-from qwen3_profile.records.record import TimingRecord, records_of
+from qwen3_profile.records.from_trace import records_of
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
 
 if TYPE_CHECKING:

@@ -5,13 +5,16 @@ What ran in compiled graphs is known from what it was compiled to, the rest was 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.passes.compiled.scopes import FUSED, UNMATCHED, part_name
-from qwen3_profile.passes.pass_times import PassTimes, short_name
+from qwen3_profile.attribution.pass_parts import short_name
+from qwen3_profile.passes.compiled.part_names import FUSED, UNMATCHED, part_name
 from qwen3_profile.run_folder.bytes_moved import Moved, per_pass
+
+if TYPE_CHECKING:
+    from qwen3_profile.passes.pass_times import PassTimes
 
 
 def moved_by_part(times: PassTimes) -> dict[str, Moved]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part, PartTree, Times, make_part
-from qwen3_profile.passes.pass_times import backward_of, layers, short_name
+from qwen3_profile.attribution.pass_parts import backward_of, layers, short_name
 
 _NS_PER_S = 1e9
 _CUDA = "_cuda"

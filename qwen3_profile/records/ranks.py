@@ -11,7 +11,8 @@ from pathlib import Path
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import DeviceTotals
-from qwen3_profile.records.record import TimingRecord, records_of
+from qwen3_profile.records.from_trace import records_of
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.system.processes import map_files
 from qwen3_profile.trace import TraceInfo
 

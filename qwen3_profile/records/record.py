@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.passes.pass_times import PassTimes
-from qwen3_profile.passes.reading import Reading
 from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
@@ -165,38 +162,6 @@ class TimingRecord:
         from qwen3_profile.records.record_json import record_json  # only who writes it needs it
 
         return record_json(self)
-
-
-def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord, ...]:
-    """A record of each forward pass of a trace that came without its run.
-
-    Each model of the trace is a config of its own, and each of its passes a run.
-
-    Args:
-        rank: of the process that wrote it, where its file does not say so.
-    """
-    if not reading.passes:
-        return ()
-    path, info = reading.path, reading.info
-    facts = RunFacts(
-        run=path.name.partition(".")[0],
-        trace=path.name,
-        device=reading.device,
-        rank=info.rank if rank is None else rank,
-        world_size=info.world_size,
-        execution=CUDA_GRAPH if reading.source == "replay" else None,
-    )
-    # Traces of the same name are common; the time of the first pass tells them apart.
-    unique = f"{path.name}@{info.base_time_ns + reading.passes[0].start_ns}"
-    runs: Counter[int] = Counter()
-    found = []
-    for times, origin in zip(reading.passes, reading.origins, strict=True):
-        mine = replace(facts, model_class=origin.model_class)
-        at = (origin.model, runs[origin.model])
-        one = record_of(unique, *at, times, reading.findings, mine)
-        found.append(replace(one, phase_source=origin.phase_source))
-        runs[origin.model] += 1
-    return tuple(found)
 
 
 def record_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.passes.pass_times import PassTimes, collectives, layers
+from qwen3_profile.attribution.pass_parts import collectives, layers
 from qwen3_profile.records.parts_json import pair_json, split_json
 from qwen3_profile.records.quantiles import token_times
 from qwen3_profile.run_folder.bytes_moved import per_pass
@@ -16,6 +16,7 @@ from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, KernelTimes
+    from qwen3_profile.passes.pass_times import PassTimes
     from qwen3_profile.records.record import RunFacts, TimingRecord, TracedStep
     from qwen3_profile.run_folder.run_json import ModelFacts
 
@@ -134,14 +135,12 @@ def _kernels_json(compiled: CompiledTimes, steps: int) -> dict[str, Any]:
     Args:
         compiled: summed over `steps` passes; times and calls are given per pass.
     """
-    from qwen3_profile.passes.compiled.kernel_times import bounds
-
     return {
         "graphs": compiled.graphs / steps,
         "kernel_calls": compiled.calls / steps,
         "refusals": list(dict.fromkeys(compiled.refusals)),
         "kernels": [_kernel_json(kernel, steps) for kernel in compiled.kernels],
-        "parts": {each.part: _bounds_json(each, steps) for each in bounds(compiled)},
+        "parts": {each.part: _bounds_json(each, steps) for each in compiled.bounds},
     }
 
 

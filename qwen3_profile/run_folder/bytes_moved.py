@@ -9,7 +9,7 @@ What bytes are, the package says. Pure data: no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,9 @@ class Traffic:
         """All of it; of the same operations as the labels together."""
         return sum(self.labels.values(), Moved())
 
+    def __add__(self, other: Traffic) -> Traffic:
+        return gather((*self.labels.items(), *other.labels.items()))
+
 
 @dataclass(frozen=True, slots=True)
 class PassTraffic:
@@ -78,14 +81,6 @@ def gather(moved: Iterable[tuple[str, Moved]]) -> Traffic:
     for label, each in moved:
         found[label] = found.get(label, Moved()) + each
     return Traffic(found)
-
-
-def merge_traffic(several: Sequence[Traffic | None]) -> Traffic | None:
-    """The sums over several passes; None where that of one is not known."""
-    known = [each for each in several if each is not None]
-    if not known or len(known) < len(several):
-        return None
-    return gather(pair for each in known for pair in each.labels.items())
 
 
 def per_pass(moved: int | None, steps: int) -> float | None:

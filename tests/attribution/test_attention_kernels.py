@@ -26,8 +26,8 @@ from qwen3_profile.errors import ConfigError
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.names import attention_name
 from qwen3_profile.views.terminal.comparisons import render_attention
-from qwen3_profile.views.terminal.tables import attention_name
 
 ASKED = "aten::scaled_dot_product_attention"
 FLASH = "aten::_scaled_dot_product_flash_attention"

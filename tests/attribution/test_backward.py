@@ -37,9 +37,10 @@ from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.fold import fold
 from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.labels import BACKWARD
-from qwen3_profile.passes.pass_times import backward_of, layers, read_steps
+from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.trace import AutogradOps, Trace, read_trace
 from qwen3_profile.trace.event_keys import NODE_PREFIX
 

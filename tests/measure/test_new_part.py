@@ -17,7 +17,7 @@ from qwen3_profile.measure import instrument
 from qwen3_profile.measure.inductor import node_labels
 from qwen3_profile.measure.inductor.module_labels import module_labels
 from qwen3_profile.measure.inductor.node_labels import Frame, Node, label_nodes
-from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.compiled.part_names import scope_names
 
 ROW = Part("qk_scale", "attn", functions=("scale_qk",))
 BLOCK = (

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from make.compiled import KERNEL_NS, LAYERS, graph, passed, region, region_end, split_compiled
 from make.kineto import cpu_op, kernel, label, launch, step
 
-from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, bounds
-from qwen3_profile.passes.compiled.scopes import scope_names
+from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes
+from qwen3_profile.passes.compiled.part_names import scope_names
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.run_folder.provenance import CompiledGraph, Kernel, PartShare
 
@@ -46,7 +46,7 @@ def test_least_anchor_and_most() -> None:
     assert times.compiled is not None
     assert (times.compiled.graphs, times.compiled.calls) == (1, 6)
     found = {b.part: (b.least_device_ns, b.anchored_device_ns, b.most_device_ns)
-             for b in bounds(times.compiled)}  # fmt: skip
+             for b in times.compiled.bounds}  # fmt: skip
     one, two = KERNEL_NS, 2 * KERNEL_NS
     assert found == {
         "input_layernorm": (one, two, two),
@@ -56,7 +56,7 @@ def test_least_anchor_and_most() -> None:
         "down_proj": (one, one, one),
         "residual_ffn": (0, 0, one),
     }
-    cpu = {b.part: b.most_cpu_ns for b in bounds(times.compiled)}
+    cpu = {b.part: b.most_cpu_ns for b in times.compiled.bounds}
     assert cpu["q_proj"] == 2 * 50
 
 
@@ -154,7 +154,7 @@ def test_whatever_is_fused_the_ledger_balances(kernels: list[dict[str, int]]) ->
     assert sum(part.own.device_ns for _, part in times.forward.walk()) == total
     assert times.compiled is not None
     assert sum(row.device_ns for row in times.compiled.kernels) == total
-    found = bounds(times.compiled)
+    found = times.compiled.bounds
     assert sum(each.anchored_device_ns for each in found) == total
     assert all(each.least_device_ns <= each.anchored_device_ns <= each.most_device_ns
                for each in found)  # fmt: skip

@@ -16,12 +16,13 @@ from make.paths import SHARED
 from qwen3_profile.attribution.attribute import NO_STEP, attribute
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.pass_parts import layers
 from qwen3_profile.errors import TraceError
 from qwen3_profile.export import main
 from qwen3_profile.labels import parse
 from qwen3_profile.passes.nn_modules.passes import read_phase
 from qwen3_profile.passes.nn_modules.scopes import ModuleScopes, build_module_scopes
-from qwen3_profile.passes.pass_times import PassTimes, layers, read_steps
+from qwen3_profile.passes.pass_times import PassTimes, read_steps
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import Trace

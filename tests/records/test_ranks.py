@@ -26,15 +26,17 @@ from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.collectives import is_collective, split_collectives
 from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.pass_parts import collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.export import main
-from qwen3_profile.passes.pass_times import collectives, read_steps
+from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.passes.ranges import read_ranges
 from qwen3_profile.passes.reading import DeviceTotals
+from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
-from qwen3_profile.records.record import TimingRecord, records_of
+from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.terminal.ranks import render_ranks
 

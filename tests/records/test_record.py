@@ -7,20 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from make.kineto import (
-    cpu_op,
-    forward_pass,
-    kernel,
-    label,
-    launch,
-    split,
-    step,
-)
+from make.kineto import cpu_op, forward_pass, kernel, label, launch, split, step
 from make.samples import decode_record, facts, lone_record, record, training_record
 
 from qwen3_profile.attribution.findings import WARNING, Finding
+from qwen3_profile.attribution.pass_parts import layers, short_name
 from qwen3_profile.label_parts import required_parts
-from qwen3_profile.passes.pass_times import PassTimes, Unattributed, layers, read_steps, short_name
+from qwen3_profile.passes.pass_times import PassTimes, Unattributed, read_steps
 
 # --- steps --------------------------------------------------------------------------------------
 

@@ -21,15 +21,9 @@ from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import TraceError
 from qwen3_profile.measure.model.load import load_model
 from qwen3_profile.passes.pass_times import merge_passes
-from qwen3_profile.run_folder.bytes_moved import (
-    Moved,
-    Traffic,
-    merge_traffic,
-    read_traffic,
-    write_traffic,
-)
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, read_traffic, write_traffic
 from qwen3_profile.run_folder.bytes_moved import gather as gather_moved
-from qwen3_profile.views.report.page import render_page
+from qwen3_profile.views.report.build import render_page
 from qwen3_profile.views.report.section_data import gather
 
 MOVED = st.builds(Moved, st.integers(0, 9), st.none() | st.integers(0, 10**15))
@@ -74,11 +68,7 @@ def test_one_unknown_makes_the_sum_unknown(moved: list[tuple[str, Moved]]) -> No
 
 
 def test_several_passes_move_their_sum_if_all_are_known() -> None:
-    assert merge_traffic([ONE, ONE]) == Traffic(
-        {"layer.0.attn.q_proj": Moved(2, 200), "layer.0": Moved(4, 60)}
-    )
-    assert merge_traffic([ONE, None]) is None
-    assert merge_traffic([]) is None
+    assert Traffic({"layer.0.attn.q_proj": Moved(2, 200), "layer.0": Moved(4, 60)}) == ONE + ONE
     times = replace(record().times, traffic=ONE)
     merged = merge_passes([times, times]).traffic
     assert merged is not None

@@ -21,7 +21,8 @@ from qwen3_profile.attribution.attribute import (
 )
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, no_scopes
 from qwen3_profile.passes.compiled.match import GraphCall
-from qwen3_profile.passes.compiled.scopes import PlacedCall, part_name
+from qwen3_profile.passes.compiled.part_names import part_name
+from qwen3_profile.passes.compiled.scopes import PlacedCall
 from qwen3_profile.run_folder.bytes_moved import Moved
 from qwen3_profile.run_folder.provenance import PartShare
 from qwen3_profile.trace.columns import Int32, Int64
@@ -71,6 +72,42 @@ class CompiledTimes:
     calls: int
     kernels: tuple[KernelTimes, ...]
     refusals: tuple[str, ...]
+
+    def __add__(self, other: CompiledTimes) -> CompiledTimes:
+        """The sums over the steps of both."""
+        return CompiledTimes(
+            graphs=self.graphs + other.graphs,
+            calls=self.calls + other.calls,
+            kernels=summed((*self.kernels, *other.kernels)),
+            refusals=self.refusals + other.refusals,
+        )
+
+    @property
+    def bounds(self) -> tuple[Bounds, ...]:
+        """Each part that a kernel computes, in the order of the first one that does."""
+        sums: dict[str, Counter[str]] = {}
+        moved: dict[tuple[str, str], Moved] = {}
+        for kernel in self.kernels:
+            parts = dict.fromkeys(part_name(label) for label in kernel.labels)
+            for part in parts:
+                mine = sums.setdefault(part, Counter())
+                held = ["most"]
+                held += ["least"] if len(parts) == 1 else []
+                held += ["anchored"] if part_name(kernel.anchor) == part else []
+                for kind in held:
+                    mine[f"{kind}_cpu_ns"] += kernel.cpu_ns
+                    mine[f"{kind}_device_ns"] += kernel.device_ns
+                    moved[part, kind] = moved.get((part, kind), Moved()) + kernel.moved
+        return tuple(
+            Bounds(
+                part,
+                **mine,
+                least_bytes=moved.get((part, "least"), Moved()).bytes,
+                anchored_bytes=moved.get((part, "anchored"), Moved()).bytes,
+                most_bytes=moved.get((part, "most"), Moved()).bytes,
+            )
+            for part, mine in sums.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,46 +166,6 @@ def steps_of(found: Attribution, events: Sequence[int]) -> list[int]:
     for index, step in enumerate(found.steps):
         at[(start_ns >= step.start_ns) & (start_ns < step.end_ns)] = index
     return [int(each) for each in at]
-
-
-def merge_compiled(several: Sequence[CompiledTimes | None]) -> CompiledTimes | None:
-    """The sums over several steps; None where nothing was compiled."""
-    known = [each for each in several if each is not None]
-    if not known:
-        return None
-    return CompiledTimes(
-        graphs=sum(each.graphs for each in known),
-        calls=sum(each.calls for each in known),
-        kernels=summed(kernel for each in known for kernel in each.kernels),
-        refusals=tuple(line for each in known for line in each.refusals),
-    )
-
-
-def bounds(compiled: CompiledTimes) -> tuple[Bounds, ...]:
-    """Each part that a kernel computes, in the order of the first one that does."""
-    sums: dict[str, Counter[str]] = {}
-    moved: dict[tuple[str, str], Moved] = {}
-    for kernel in compiled.kernels:
-        parts = dict.fromkeys(part_name(label) for label in kernel.labels)
-        for part in parts:
-            mine = sums.setdefault(part, Counter())
-            held = ["most"]
-            held += ["least"] if len(parts) == 1 else []
-            held += ["anchored"] if part_name(kernel.anchor) == part else []
-            for kind in held:
-                mine[f"{kind}_cpu_ns"] += kernel.cpu_ns
-                mine[f"{kind}_device_ns"] += kernel.device_ns
-                moved[part, kind] = moved.get((part, kind), Moved()) + kernel.moved
-    return tuple(
-        Bounds(
-            part,
-            **mine,
-            least_bytes=moved.get((part, "least"), Moved()).bytes,
-            anchored_bytes=moved.get((part, "anchored"), Moved()).bytes,
-            most_bytes=moved.get((part, "most"), Moved()).bytes,
-        )
-        for part, mine in sums.items()
-    )
 
 
 def times_of(

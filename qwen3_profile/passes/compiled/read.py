@@ -21,13 +21,13 @@ from qwen3_profile.passes.compiled.kernel_times import (
     CompiledTimes,
     KernelTimes,
     compiled_times,
-    merge_compiled,
     steps_of,
     summed,
     times_of,
 )
 from qwen3_profile.passes.compiled.match import GraphCall, match_kernels
-from qwen3_profile.passes.compiled.scopes import UNMATCHED, PlacedCall, place_kernels
+from qwen3_profile.passes.compiled.part_names import UNMATCHED
+from qwen3_profile.passes.compiled.scopes import PlacedCall, place_kernels
 from qwen3_profile.passes.cuda_graphs.assign import Replay, find_places, find_replays, label_each
 from qwen3_profile.passes.cuda_graphs.reference import Reference, step_reference
 from qwen3_profile.passes.labelled import split_reading
@@ -131,8 +131,7 @@ def attribute_compiled(trace: Trace, compiled: CompiledPass) -> Matched:
         return Matched(found, ranges, times, findings)
     findings += _skipped(len(direct), len(graphs))
     labelled, more, told = _replayed(found, graphs, replayed, reference)
-    merged = (merge_compiled(both) for both in zip(times, more, strict=True))
-    times = tuple(each for each in merged if each is not None)
+    times = tuple(one + other for one, other in zip(times, more, strict=True))
     return Matched(labelled, ranges, times, (*findings, *told))
 
 
@@ -208,7 +207,7 @@ def _replayed(
         one = CompiledTimes(1, sum(row.calls for row in rows), summed(rows), refusal)
         (step,) = steps_of(found, [graphs[number].event])
         if step >= 0:
-            times[step] = merge_compiled([times[step], one]) or one
+            times[step] += one
     return labelled, tuple(times), findings
 
 

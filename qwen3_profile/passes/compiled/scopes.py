@@ -18,11 +18,9 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree
 from qwen3_profile.labels import ANY_LAYER
 from qwen3_profile.passes.compiled.match import Call, GraphCall
+from qwen3_profile.passes.compiled.part_names import UNMATCHED, scope_names
 from qwen3_profile.run_folder.provenance import Kernel, PartShare
 from qwen3_profile.trace.columns import Trace
-
-UNMATCHED = "compiled graph"
-FUSED = "+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +90,6 @@ def _owners(trace: Trace, scopes: ScopeTree, events: Sequence[int]) -> list[int]
     index = np.array(events, np.int64)
     found = scopes.innermost(trace.host.track[index], trace.host.start_ns[index])
     return [int(scope) for scope in found]
-
-
-def scope_names(parts: Sequence[str]) -> tuple[str, ...]:
-    """The scopes of a kernel that computes these labels, outermost first; none where it is `other`.
-
-    `layer.0`, `layer.0.attn` and `layer.0.attn.q_norm+rope` for the labels of q_norm and rope.
-    """
-    if not parts:
-        return ()
-    common = list(_above(parts[0]))
-    if len(set(parts)) == 1:
-        return tuple(common)
-    for part in parts[1:]:
-        above = _above(part)
-        common = [name for name in common if name in above]
-    common = [name for name in common if name not in parts or labels.kind_of(name) != "leaf"]
-    ordered = sorted(dict.fromkeys(parts), key=labels.place)
-    name = FUSED.join(dict.fromkeys(part_name(part) for part in ordered))
-    return (*common, f"{common[-1]}.{name}" if common else name)
-
-
-def part_name(label: str) -> str:
-    """The part that a label is, whatever its layer: `q_proj`; `other` of a container."""
-    return labels.OTHER if labels.is_container(label) else label.rpartition(".")[2]
-
-
-def _above(label: str) -> tuple[str, ...]:
-    """The label and the containers round it, outermost first, without the forward pass."""
-    words = label.split(".")
-    if words[0] != "layer":
-        return (label,) if label else ()
-    return tuple(".".join(words[:count]) for count in range(2, len(words) + 1))
 
 
 def _in_layer(open_names: Sequence[str], part: PartShare) -> PartShare:

@@ -14,24 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_profile.analysis.median_pass import shown_record
-from qwen3_profile.errors import TraceError
+from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.known import Capture, MeasuredConfig
 from qwen3_profile.passes.read import Needs, read
 from qwen3_profile.records.load import Loaded, by_config, find_runs
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE
-from qwen3_profile.run_folder.run_json import (
-    ConfigResult,
-    Measurement,
-    Run,
-    read_run,
-)
-from qwen3_profile.views.report.page import render_page
+from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
+from qwen3_profile.views.report.page import fill_page
+from qwen3_profile.views.report.page_json import document
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 
 Group = Sequence[TimingRecord]
+
+MOST_BYTES = 6_000_000
+# Tried one after the other until the page is small enough.
+_BARS = (60_000, 24_000, 8_000, 2_000)
 
 
 def build_report(path: Path, loaded: Loaded) -> str:
@@ -78,6 +78,25 @@ def measured_config(folder: Path, run: Run, records: Group) -> Config:
     result, measurement = _measurement_of(run, shown)
     known = MeasuredConfig(folder, result)
     return gather(records, read_shown_pass(folder / measurement.trace, shown, known))
+
+
+def render_page(configs: Sequence[Config]) -> str:
+    """The whole page.
+
+    Args:
+        configs: in the order in which they can be chosen, at least one.
+
+    Raises:
+        OutputError: they are too many for one page.
+    """
+    for bars in _BARS:
+        page = fill_page(document(configs, bars))
+        if len(page.encode()) < MOST_BYTES:
+            return page
+    raise OutputError(
+        "the report", f"of {len(configs)} configs does not fit one page",
+        "give one run's folder, or one config with --config",
+    )  # fmt: skip
 
 
 def report_path(path: Path) -> Path:

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 import msgspec
-
-from qwen3_profile.errors import OutputError
-from qwen3_profile.views.report.page_json import Json, document
-from qwen3_profile.views.report.section_data import Config
-
-MOST_BYTES = 6_000_000
 
 _ASSETS = "assets"
 _STYLE = "page.css"
@@ -28,27 +22,6 @@ _SCRIPTS = (
     "echarts.min.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js", "parts.js",
     "layers.js", "timeline.js", "page.js",
 )  # fmt: skip
-# Tried one after the other until the page is small enough.
-_BARS = (60_000, 24_000, 8_000, 2_000)
-
-
-def render_page(configs: Sequence[Config]) -> str:
-    """The whole page.
-
-    Args:
-        configs: in the order in which they can be chosen, at least one.
-
-    Raises:
-        OutputError: they are too many for one page.
-    """
-    for bars in _BARS:
-        page = _page(document(configs, bars))
-        if len(page.encode()) < MOST_BYTES:
-            return page
-    raise OutputError(
-        "the report", f"of {len(configs)} configs does not fit one page",
-        "give one run's folder, or one config with --config",
-    )  # fmt: skip
 
 
 def content_policy() -> str:
@@ -60,7 +33,8 @@ def content_policy() -> str:
     )
 
 
-def _page(data: Json) -> str:
+def fill_page(data: dict[str, Any]) -> str:
+    """The page that shows `data`, as `page_json.document` makes it."""
     scripts = "\n".join(f"<script>{_asset(name)}</script>" for name in _SCRIPTS)
     filled = {
         "POLICY": escape(content_policy(), quote=False).replace('"', "&quot;"),
@@ -77,7 +51,7 @@ def _page(data: Json) -> str:
     return "".join(pieces)
 
 
-def _json(data: Json) -> str:
+def _json(data: dict[str, Any]) -> str:
     """JSON that ends neither its own block nor a line of it, whatever a name holds."""
     text = msgspec.json.encode(data).decode()
     for character in "<>&\u2028\u2029":

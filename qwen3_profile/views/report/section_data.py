@@ -12,7 +12,20 @@ from qwen3_profile.analysis.part_rows import PartRow, part_tree
 from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.report.shown_pass import ShownPass
+from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPass:
+    """What the raw trace of one forward pass adds to its record.
+
+    kernels: all kernels of the pass by part, name and launching operator, the longest first; of a
+        pass without a device the operators.
+    """
+
+    kernels: tuple[KernelStats, ...]
+    timeline: Timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ the one forward pass that a report shows of each config.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +18,18 @@ from qwen3_profile.passes.read import Needs, read
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.kernel_rows import (
-    KernelStats,
     find_rows,
     kernel_stats,
     launching_ops,
     operator_stats,
     owners,
 )
-from qwen3_profile.views.report.timeline import Timeline, make_timeline
+from qwen3_profile.views.report.section_data import ShownPass
+from qwen3_profile.views.report.timeline import make_timeline
 from qwen3_profile.views.report.timeline_merge import downsample
 
 # More bars than these no screen shows, and no page has room for.
 MOST_BARS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class ShownPass:
-    """What the raw trace of one forward pass adds to its record.
-
-    kernels: all kernels of the pass by part, name and launching operator, the longest first; of a
-        pass without a device the operators.
-    """
-
-    kernels: tuple[KernelStats, ...]
-    timeline: Timeline
 
 
 def read_shown_pass(path: Path, record: TimingRecord, known: Known | None = None) -> ShownPass:

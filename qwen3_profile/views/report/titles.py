@@ -8,8 +8,8 @@ from dataclasses import asdict
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.records.record import RunFacts
 from qwen3_profile.run_folder.run_json import Environment
+from qwen3_profile.views.names import attention_name, place_name
 from qwen3_profile.views.report.section_data import Config
-from qwen3_profile.views.terminal.tables import attention_name, place_name
 
 _PHASE = 2
 

@@ -17,6 +17,7 @@ from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, RunConfig
 from qwen3_profile.records.part_bytes import total_bytes
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.names import attention_name
 from qwen3_profile.views.terminal.cells import (
     Table,
     gigabytes_per_s,
@@ -25,7 +26,6 @@ from qwen3_profile.views.terminal.cells import (
     number,
     wrap,
 )
-from qwen3_profile.views.terminal.tables import attention_name
 
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6

@@ -30,13 +30,11 @@ def compiled_table(record: TimingRecord, on_device: bool) -> str:
     compiled = record.times.compiled
     if compiled is None:
         return ""
-    from qwen3_profile.passes.compiled.kernel_times import bounds  # for compiled passes alone
-
     kind = "cuda" if on_device else "cpu"
     lines = [
         wrap(_compiled_heading(compiled, record)),
         _COMPILED.line("part", "alone", "by anchor", "most"),
-        *(_compiled_line(each, on_device) for each in sorted(bounds(compiled), key=_first)),
+        *(_compiled_line(each, on_device) for each in sorted(compiled.bounds, key=_first)),
         wrap(f"{kind}, all layers; {_COMPILED_MEANING}"),
     ]
     return "\n".join(lines)

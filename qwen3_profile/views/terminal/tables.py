@@ -13,10 +13,11 @@ from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_o
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
-from qwen3_profile.passes.pass_times import backward_of, layers
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
+from qwen3_profile.views.names import attention_name, place_name
 from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
@@ -85,13 +86,6 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
     return "\n".join(wrap(line) for line in lines)
 
 
-def attention_name(record: TimingRecord) -> str:
-    """Who was asked for attention and, in brackets, what it chose: `sdpa (flash)`."""
-    ran = record.times.attention
-    chosen = f" ({ran.name})" if ran is not None and ran.name else ""
-    return f"{record.facts.attn_implementation}{chosen}"
-
-
 def _experts_name(record: TimingRecord) -> str:
     name = record.facts.experts_implementation
     return f", {name} experts" if name else ""
@@ -130,17 +124,6 @@ def _which(record: TimingRecord) -> str:
         return f"run {record.run_index}"
     step = record.traced[0]
     return f"run {record.run_index}, step {step.position} with a context of {step.context_len}"
-
-
-def place_name(record: TimingRecord) -> str:
-    environment, device = record.facts.environment, record.facts.device or ""
-    if environment is None:
-        return device
-    name = environment.cpu if device == "cpu" else environment.device_name
-    if device == "cpu":
-        count = environment.cpu_threads
-        name += f", {count} thread{'' if count == 1 else 's'}"
-    return f"{device} ({name})"
 
 
 def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import collect_trace, load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
-from qwen3_profile.views.report.build import build_report, report_path
+from qwen3_profile.views.report.build import MOST_BYTES, build_report, render_page, report_path
 from qwen3_profile.views.report.kernel_rows import KernelStats
-from qwen3_profile.views.report.page import MOST_BYTES, content_policy, render_page
+from qwen3_profile.views.report.page import content_policy
 from qwen3_profile.views.report.page_json import document as page_data
-from qwen3_profile.views.report.section_data import Config, gather
-from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass, shown_pass
+from qwen3_profile.views.report.section_data import Config, ShownPass, gather
+from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 from qwen3_profile.views.report.timeline import Bars, Lane, Queue, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
 
@@ -416,7 +416,7 @@ def test_the_charting_library_is_the_one_that_is_told() -> None:
 
 
 def test_too_many_configs_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_profile.views.report.page.MOST_BYTES", 100_000)
+    monkeypatch.setattr("qwen3_profile.views.report.build.MOST_BYTES", 100_000)
     with pytest.raises(OutputError, match="does not fit one page"):
         render_page([gather([record(2)], None)])
 
@@ -425,8 +425,8 @@ def test_bars_are_joined_until_the_page_fits(monkeypatch: pytest.MonkeyPatch) ->
     found, trace = shown(DECODE)
     config = gather([found], trace)
     whole = len(render_page([config]))
-    monkeypatch.setattr("qwen3_profile.views.report.page.MOST_BYTES", whole - 1)
-    monkeypatch.setattr("qwen3_profile.views.report.page._BARS", (60_000, 1000))
+    monkeypatch.setattr("qwen3_profile.views.report.build.MOST_BYTES", whole - 1)
+    monkeypatch.setattr("qwen3_profile.views.report.build._BARS", (60_000, 1000))
     line = data_of(render_page([config]))["configs"][0]["timeline"]
     assert line["bars"] <= 1000 < line["events"]
     assert (

@@ -22,10 +22,9 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.records.load import collect_trace, load, read_saved
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.report.build import build_report
-from qwen3_profile.views.report.page import render_page
-from qwen3_profile.views.report.section_data import gather
-from qwen3_profile.views.report.shown_pass import ShownPass, read_shown_pass
+from qwen3_profile.views.report.build import build_report, render_page
+from qwen3_profile.views.report.section_data import ShownPass, gather
+from qwen3_profile.views.report.shown_pass import read_shown_pass
 
 READY = "html[data-ready]"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
