@@ -14,7 +14,7 @@ from qwen3_profile.attribution.parts import Times, make_part
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes import windows
 from qwen3_profile.passes.read import read
-from qwen3_profile.records import record
+from qwen3_profile.records import from_trace
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.ranks import collect_ranks
 from qwen3_profile.records.record import TimingRecord
@@ -61,7 +61,7 @@ ODD = {
 def records_of(path: Path) -> tuple[tuple[TimingRecord, ...], bool]:
     """The records, and whether the trace was looked at as a whole for them."""
     reading = read(path, accept_damaged=True)
-    return record.records_of(reading), reading.attribution is not None
+    return from_trace.records_of(reading), reading.attribution is not None
 
 
 @pytest.mark.parametrize(
