@@ -9,41 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make.commands import Commands, Done
+from make.commands import DENSE, SPARSE, Commands, Done
 
 # Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
 # would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-DENSE = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "attention_bias": False,
-    "head_dim": 32,
-    "hidden_act": "silu",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "max_position_embeddings": 40960,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 1e6,
-    "sliding_window": None,
-    "tie_word_embeddings": True,
-    "use_sliding_window": False,
-    "vocab_size": 256,
-}
-_SPARSE = DENSE | {
-    "architectures": ["Qwen3MoeForCausalLM"],
-    "model_type": "qwen3_moe",
-    "decoder_sparse_step": 1,
-    "mlp_only_layers": [],
-    "moe_intermediate_size": 32,
-    "norm_topk_prob": True,
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-}
 
 
 def _write_model(folder: Path, config: dict[str, Any]) -> Path:
@@ -60,7 +30,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
 @pytest.fixture(scope="session")
 def sparse_commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
     """On a mixture of experts of two layers."""
-    return Commands(_write_model(tmp_path_factory.mktemp("sparse"), _SPARSE))
+    return Commands(_write_model(tmp_path_factory.mktemp("sparse"), SPARSE))
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ import pytest
 import torch
 import transformers
 from make.commands import Commands, environment
+from make.labelled_models import gaps_without_a_name, label_counts, recorded, unchanged
 from make.paths import ROOT
-from test_instrument import gaps_without_a_name, label_counts, recorded, unchanged
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from make.kineto import document, driver, host, kernel, label, launch, memcpy, memset, read, write
-from test_ledger import traces
+from make.random_traces import traces
 
 from qwen3_profile import export
 from qwen3_profile.attribution.kernels import KernelRow

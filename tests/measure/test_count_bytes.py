@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DENSE, Commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make.commands import DENSE, Commands
 
 from qwen3_profile import label_parts
 from qwen3_profile.config import ModelRequest

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 from make.commands import Commands
+from make.played_graph import PlayedGraph
 from make.recorders import NotingRecorder
-from test_graph_runs import PlayedGraph
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.measure import measurement
@@ -26,13 +26,7 @@ from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model.inputs import config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, load_model
-from qwen3_profile.measure.pass_kinds import (
-    PASS_KINDS,
-    PassKind,
-    PassSeries,
-    SeriesOfPasses,
-    Taken,
-)
+from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses, Taken
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.measure.run_config import execution_of

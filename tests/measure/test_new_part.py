@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_instrument import label_counts, prefill_and_decode, recorded, tiny
+from make.labelled_models import label_counts, prefill_and_decode, recorded, tiny
 from torch import nn
 
 from qwen3_profile import label_parts, labels

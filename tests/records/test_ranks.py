@@ -20,7 +20,7 @@ from make.kineto import (
     write,
 )
 from make.paths import SHARED
-from test_ledger import traces
+from make.random_traces import traces
 
 from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels

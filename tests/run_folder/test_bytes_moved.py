@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make.commands import Commands
 from make.compiled import KERNEL_BYTES, compiled_record
+from make.report import data_of
 from make.samples import record
-from test_data import data_of
 
 from qwen3_profile import trace_forward
 from qwen3_profile.analysis.row_bytes import row_bytes

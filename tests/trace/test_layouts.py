@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from make.kineto import write
-from make.paths import DATA
-from test_fast_events import (
+from make.kineto_texts import (
     LAYOUTS,
     TEXTS,
     TRAINED,
@@ -20,6 +19,7 @@ from test_fast_events import (
     lines_of,
     outcome,
 )
+from make.paths import DATA
 
 from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.trace import Trace, read_trace

@@ -9,7 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 from make.kineto import write
-from test_fast_events import DATA, LAYOUTS, SHARED, TRAINED, document_of, letters, text_of
+from make.kineto_texts import LAYOUTS, TRAINED, document_of, letters, text_of
+from make.paths import DATA, SHARED
 
 from qwen3_profile.errors import ProfileError
 from qwen3_profile.system import processes

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_eager import model
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError
@@ -17,8 +16,6 @@ from qwen3_profile.measure.executions.cuda_graph import FixedPass, Graph, as_cap
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model.inputs import Inputs, config_inputs
 from qwen3_profile.measure.model.kv_cache import counters, slides
-
-__all__ = ["model"]
 
 CPU = torch.device("cpu")
 STEPS = 4

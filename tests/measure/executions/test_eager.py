@@ -8,35 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from qwen3_profile.config import CACHES
 from qwen3_profile.measure.executions import eager as generation
 from qwen3_profile.measure.executions.eager import Generation
 
-LAYERS = 2
 BATCH, LENGTH = 2, 5
 STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        head_dim=16,
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_hidden_layers=LAYERS,
-        num_key_value_heads=2,
-        # Weights of this size make the greedy choices differ from step to step.
-        initializer_range=0.5,
-        vocab_size=97,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    return Qwen3ForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from make.graphs import Op, replay, small_pass
-from test_assign import labelled, load, names, of_step
-from test_eager import model
+from make.label_replays import labelled, load, names, of_step
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.measure import instrument, ranges
@@ -21,8 +20,6 @@ from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.passes.cuda_graphs.assign import label_replays
 from qwen3_profile.run_folder.run_json import read_nodes, write_nodes
-
-__all__ = ["model"]
 
 OPS = small_pass()
 NODES = [1 + i for i in range(len(OPS))]

@@ -9,22 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from make.commands import Commands
 from make.graphs import Op, eager, replay, small_pass
 from make.kineto import document, write
+from make.played_graph import PlayedGraph
 from make.recorders import NotingRecorder
+from make.report import assert_rows_add_up, data_of
 from make.samples import run as sample_run
-from test_data import assert_rows_add_up, data_of
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.measure import session
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import cuda_graph
-from qwen3_profile.measure.executions.cuda_graph import CudaGraphExecution, FixedPass
+from qwen3_profile.measure.executions.cuda_graph import CudaGraphExecution
 from qwen3_profile.measure.measurement import MeasurementLoop
 from qwen3_profile.measure.model.inputs import config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, load_model
@@ -41,7 +42,6 @@ CONFIG = RunConfig(
 )
 # What the model launches where it knows that it is captured: a mask more.
 MASKED = [Op("causal_mask", "void CompareFunctor", "aten::le"), *small_pass()]
-PLAYED_NODES: dict[int, str] = {}
 Ran = Callable[[list[Op], list[Op], list[Op]], list[TimingRecord]]
 
 
@@ -49,25 +49,6 @@ Ran = Callable[[list[Op], list[Op], list[Op]], list[TimingRecord]]
 def loaded(commands: Commands) -> LoadedModel:
     request = ModelRequest(str(commands.model), "random")
     return load_model(request, "float32", None, torch.device("cpu"))
-
-
-class PlayedGraph:
-    """A graph whose replay is the eager pass."""
-
-    events: ClassVar[list[str]] = []
-
-    def __init__(self, forward: FixedPass, where: str, *, marked: bool) -> None:
-        assert where.endswith("_static_cuda_graph")
-        self.events.append("capture, marked" if marked else "capture")
-        self._forward = forward
-        self.labels = PLAYED_NODES if marked else {}
-        forward.rewind()
-
-    def replay(self) -> None:
-        self._forward.run()
-
-    def release(self) -> None:
-        self.events.append("release")
 
 
 @contextmanager

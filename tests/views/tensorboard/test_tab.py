@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from make.samples import make_run
 from tensorboard.backend.security_validator import SecurityValidatorMiddleware
 from tensorboard.plugins.base_plugin import TBContext
-from test_tab_runs import make_run
 from werkzeug.test import Client, TestResponse
 
 from qwen3_profile.views.tensorboard.tab import Qwen3ProfileTab

@@ -13,7 +13,7 @@ import pytest
 from make.chromium import Page, opened, started
 from make.commands import Done
 from make.dashboard import Dashboard, running
-from test_tab_runs import make_run
+from make.samples import make_run
 
 TAB = "#qwen3_profile"
 REPORT = """<!doctype html><html lang="en"><meta name="color-scheme" content="light dark">

@@ -6,19 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from make.samples import run
+from make.samples import make_run
 
-from qwen3_profile.run_folder.run_json import write_run
 from qwen3_profile.views.tensorboard.tab_runs import LogDir
-
-
-def make_run(folder: Path, report: str = "", *, time_s: int = 1_700_000_000) -> Path:
-    folder.mkdir(parents=True)
-    write_run(folder, run())
-    os.utime(folder / "run.json", (time_s, time_s))
-    if report:
-        (folder / "report.html").write_text(report)
-    return folder
 
 
 def names(logdir: str | Path, spec: str = "") -> list[str]:

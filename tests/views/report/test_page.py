@@ -14,8 +14,9 @@ import pytest
 from make.chromium import SCREENSHOTS, Page, opened, started
 from make.commands import Done
 from make.compiled import compiled_record
+from make.paths import DECODE, EXPERTS
+from make.report import HOSTILE, SCRIPTS, config_of, one_layer
 from make.samples import counted_record, decode_record, record
-from test_data import DECODE, EXPERTS, HOSTILE, SCRIPTS, config_of, one_layer
 
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from qwen3_profile.system import processes as forks
+from qwen3_profile.system import processes
 from qwen3_profile.system.processes import ForkFailedError, forked, map_in_turns
 
 HERE = os.getpid()
@@ -16,8 +16,8 @@ HERE = os.getpid()
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "may_fork", lambda: True)
-    monkeypatch.setattr(forks, "core_count", lambda: 2)
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    monkeypatch.setattr(processes, "core_count", lambda: 2)
 
 
 @pytest.mark.parametrize("count", range(9))

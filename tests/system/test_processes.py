@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.system import processes as cores
+from qwen3_profile.system import processes
 from qwen3_profile.system.processes import map_files
 
 
@@ -26,9 +26,9 @@ def refuse_odd(item: int) -> int:
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores, "core_count", lambda: 2)
-    monkeypatch.setattr(cores, "may_fork", lambda: True)
-    monkeypatch.setattr(cores, "_LEAST_BYTES", 10)
+    monkeypatch.setattr(processes, "core_count", lambda: 2)
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    monkeypatch.setattr(processes, "_LEAST_BYTES", 10)
 
 
 def files(tmp_path: Path, count: int) -> list[Path]:
@@ -63,15 +63,15 @@ def test_the_error_is_that_of_the_first_item(tmp_path: Path) -> None:
 def test_one_process_does_what_several_would_not_do_sooner(
     setting: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cores, setting, value)
+    monkeypatch.setattr(processes, setting, value)
     assert map_files(process_of, [1, 2], files(tmp_path, 2)) == [(1, os.getpid()), (2, os.getpid())]
 
 
 def test_a_packed_file_counts_as_its_text(tmp_path: Path) -> None:
     packed = tmp_path / "t.json.gz"
     packed.write_bytes(b" " * 100)
-    assert cores.text_bytes(packed) > 1000
-    assert cores.text_bytes(tmp_path / "missing") == 0
+    assert processes.text_bytes(packed) > 1000
+    assert processes.text_bytes(tmp_path / "missing") == 0
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_worker_of_a_pool_forks_no_further(
     parent: object, may: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(cores.sys, "platform", "linux")
-    monkeypatch.setattr(cores.threading, "active_count", lambda: 1)
+    monkeypatch.setattr(processes.sys, "platform", "linux")
+    monkeypatch.setattr(processes.threading, "active_count", lambda: 1)
     monkeypatch.setitem(sys.modules, "multiprocessing", Mock(parent_process=lambda: parent))
-    assert cores.may_fork() is may
+    assert processes.may_fork() is may

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,19 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from make.commands import Commands, Done
-from make.kineto import (
-    cpu_op,
-    document,
-    forward_pass,
-    kernel,
-    label,
-    launch,
-    read,
-    split,
-    step,
-    write,
-)
-from make.paths import DATA, SHARED
+from make.kineto import cpu_op, document, forward_pass, kernel, label, launch, write
+from make.paths import DATA, DECODE, EXPERTS, SHARED
+from make.report import HOSTILE, SCRIPTS, assert_rows_add_up, config_of, data_of, lone, one_layer
 from make.samples import decode_record, facts, lone_record, record
 
 import qwen3_profile.views.report
@@ -37,8 +26,6 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 from qwen3_profile.errors import OutputError, TraceError
-from qwen3_profile.passes.labelled import read_labels
-from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import collect_trace, load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
@@ -47,65 +34,14 @@ from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.page import content_policy
 from qwen3_profile.views.report.page_json import document as page_data
 from qwen3_profile.views.report.section_data import Config, ShownPass, gather
-from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
+from qwen3_profile.views.report.shown_pass import read_shown_pass
 from qwen3_profile.views.report.timeline import Bars, Lane, Queue, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
-
-DECODE = DATA / "qwen3-0.6b_decode_b1_ctx128.json.gz"
-EXPERTS = DATA / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
-
-# The page's own, and its data.
-SCRIPTS = 11
-
-# What a trace may name its kernels: none of it may become markup, code, or the end of a block.
-HOSTILE = (
-    "</script><script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    "'\"`;alert(1)//",
-    "{{DATA}} {a|b} \u2028\u2029\x00\x1b[31m",
-    "void k<" + "very::long::name, " * 400 + "0>(int)",
-    "-->\ud800".encode("utf-8", "replace").decode(),
-)
 
 
 def shown(path: Path) -> tuple[TimingRecord, ShownPass]:
     found = median_record(collect_trace(path))
     return found, read_shown_pass(path, found)
-
-
-def lone(*events: str) -> tuple[TimingRecord, ShownPass]:
-    """The record of a trace of one pass, and what its trace adds."""
-    (times,) = read_steps(split(*events))
-    found = replace(lone_record(), phase=times.forward.name, times=times)
-    return found, shown_pass(read_labels(Path("trace.json"), read(*events)), found)
-
-
-def config_of(*events: str) -> Config:
-    found, trace = lone(*events)
-    return gather([found], trace)
-
-
-def data_of(page: str) -> dict[str, Any]:
-    """The page's data as the browser reads it."""
-    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert match
-    found: dict[str, Any] = json.loads(match[1])
-    return found
-
-
-def one_layer(name: str = "k1", op: str = "aten::mm") -> list[str]:
-    """A pass of 100 ns with one kernel of 20 ns in q_proj, launched at 20 by an operator."""
-    return [
-        step(0, 0, 100),
-        label("prefill", 0, 100),
-        label("layer.0", 10, 90),
-        label("layer.0.attn", 10, 80),
-        cpu_op("layer.0.attn.q_proj", 15, 60),
-        cpu_op("aten::linear", 16, 50),
-        cpu_op(op, 18, 40),
-        launch(1, 20, 25),
-        kernel(1, 50, 70, name=name),
-    ]
 
 
 def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
@@ -121,18 +57,6 @@ def assert_kernels_add_up(found: TimingRecord, trace: ShownPass) -> None:
     ]
     assert device_ns[()] == found.times.unattributed_ns
     assert sum(events.values()) == found.times.device_events
-
-
-def assert_rows_add_up(config: dict[str, Any]) -> None:
-    """On the page itself: kernels are the device time of the parts that they stand under."""
-    found: Counter[int] = Counter()
-    for row, *_, total in (*config["kernels"]["rows"], *config["kernels"]["rest"]):
-        found[row] += total
-    assert {at: ns for at, ns in found.items() if at >= 0} == {
-        at: row["device_ns"]
-        for at, row in enumerate(config["rows"])
-        if row["leaf"] and row["device_ns"]
-    }
 
 
 @pytest.mark.parametrize("path", [DECODE, EXPERTS], ids=["decode", "experts"])

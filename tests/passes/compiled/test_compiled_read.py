@@ -13,16 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make.compiled import KERNEL_NS, LAYERS, PITCH_NS, graph, region
-from make.kineto import (
-    cpu_op,
-    document,
-    host,
-    kernel,
-    label,
-    launch,
-    step,
-    write,
-)
+from make.kineto import cpu_op, document, host, kernel, label, launch, step, write
 
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.errors import TraceError

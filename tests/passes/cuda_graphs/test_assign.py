@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make.graphs import GRAPH_ID, PITCH, Op, capture, eager, replay, small_pass
-from make.kineto import document, self_cpu_ns, with_children, write
+from make.graphs import GRAPH_ID, PITCH, Op, eager, replay, small_pass
+from make.kineto import self_cpu_ns, with_children
+from make.label_replays import labelled, load, names, of_capture, of_step
 
-from qwen3_profile.attribution.attribute import Attribution, attribute
-from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
-from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.passes.cuda_graphs.assign import find_replays, label_replays
-from qwen3_profile.passes.cuda_graphs.reference import Reference, capture_references, step_reference
-from qwen3_profile.trace import read_trace
 
 OPS = small_pass()
-
-
-def load(events: Sequence[str]) -> Attribution:
-    with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder, "trace.json"), document(*events))
-        trace = read_trace(path, launch_columns=True)
-        return attribute(trace, build_scopes(trace, select_labels(trace)))
-
-
-def of_step(ops: Sequence[Op], phase: str = "decode") -> tuple[Reference, ...]:
-    found = load(eager(ops, phase))
-    return (step_reference(found, 0),)
-
-
-def of_capture(ops: Sequence[Op], *, named: bool = False) -> tuple[Reference, ...]:
-    found = load(capture(ops, named=named))
-    return capture_references(found.trace, found.scopes)
-
-
-def labelled(
-    events: Sequence[str], references: Sequence[Reference]
-) -> tuple[Attribution, tuple[Finding, ...]]:
-    found = load(events)
-    after, findings = label_replays(found, references)
-    assert after.sum_of("device_ns").sum() == found.trace.device.dur_ns.sum()
-    assert after.sum_of("device_events").sum() == len(found.trace.device)
-    return after, findings
-
-
-def names(found: Attribution) -> list[str]:
-    """The label of each device event, in time order."""
-    return [found.scopes.names[found.scopes.name[scope]] for scope in found.owner.tolist()]
 
 
 REFERENCES = [
