@@ -221,7 +221,7 @@ def to_records(
         accept_damaged: read what is left of a damaged trace; its records say so.
 
     Returns:
-        One record per measured run and phase; of a lone trace one per forward pass, and none
+        One record per measured run and phase; of a standalone trace one per forward pass, and none
         where a loaded trace shows no forward pass.
 
     Raises:

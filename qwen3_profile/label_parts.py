@@ -12,12 +12,12 @@ from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartSpec:
     """A part of a model, and how it is found in one.
 
     block: what it lies in: "phase" for the forward pass itself, "layer", or a block of a layer.
     family: its colour; parts of a block have that of the block.
-    modules: attributes that models have it under, beside its own name.
+    modules: attributes that models have it under, besides its own name.
     functions: what it is called by where it is no module: names in the source of its block.
     frames: functions or files, as patterns, that nodes of compiled graphs have besides.
     required: every Qwen3 has it; other models may lack it.
@@ -49,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What lies between labels, by the name that `Part.then` gives it."""
+    """What lies between labels, by the name that `PartSpec.then` gives it."""
 
     name: str
     block: str
@@ -63,80 +63,80 @@ _ROPES = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
 
 # In the order in which a forward pass comes by them; the code of transformers 4.51 to 5.x. What is
 # not required is of other decoders, under the names of their own modules.
-PARTS: tuple[Part | Gap, ...] = (
-    Part("embed_tokens", "phase", "embedding", required=True, then={"*": "positions"}),
+PARTS: tuple[PartSpec | Gap, ...] = (
+    PartSpec("embed_tokens", "phase", "embedding", required=True, then={"*": "positions"}),
     Gap("positions", "phase", "embedding"),
-    Part("causal_mask", "phase", "embedding", functions=_MASKS,
-         frames=("masking_utils.py", "_update_causal_mask"), then={"*": "positions"}),
-    Part("rotary_emb", "phase", "embedding", modules=("rotary_emb_local",), required=True),
-    Part("input_layernorm", "layer", "norms", required=True),
-    Part("attn", "layer", "attention", modules=("self_attn",), required=True,
-         then={"*": "residual_attn"}),
-    Part("q_a_proj", "attn"),
-    Part("q_a_layernorm", "attn"),
-    Part("q_b_proj", "attn"),
-    Part("kv_a_proj_with_mqa", "attn"),
-    Part("kv_a_layernorm", "attn"),
-    Part("kv_b_proj", "attn"),
-    Part("qkv_proj", "attn", then=_SPLIT),
-    Part("q_proj", "attn", required=True, then=_SPLIT),
-    Part("q_norm", "attn", required=True, then=_SPLIT),
-    Part("q_layernorm", "attn"),
-    Part("k_proj", "attn", required=True, then=_SPLIT),
-    Part("k_norm", "attn", required=True, then=_SPLIT),
-    Part("k_layernorm", "attn"),
-    Part("v_proj", "attn", required=True, then=_SPLIT),
+    PartSpec("causal_mask", "phase", "embedding", functions=_MASKS,
+             frames=("masking_utils.py", "_update_causal_mask"), then={"*": "positions"}),
+    PartSpec("rotary_emb", "phase", "embedding", modules=("rotary_emb_local",), required=True),
+    PartSpec("input_layernorm", "layer", "norms", required=True),
+    PartSpec("attn", "layer", "attention", modules=("self_attn",), required=True,
+             then={"*": "residual_attn"}),
+    PartSpec("q_a_proj", "attn"),
+    PartSpec("q_a_layernorm", "attn"),
+    PartSpec("q_b_proj", "attn"),
+    PartSpec("kv_a_proj_with_mqa", "attn"),
+    PartSpec("kv_a_layernorm", "attn"),
+    PartSpec("kv_b_proj", "attn"),
+    PartSpec("qkv_proj", "attn", then=_SPLIT),
+    PartSpec("q_proj", "attn", required=True, then=_SPLIT),
+    PartSpec("q_norm", "attn", required=True, then=_SPLIT),
+    PartSpec("q_layernorm", "attn"),
+    PartSpec("k_proj", "attn", required=True, then=_SPLIT),
+    PartSpec("k_norm", "attn", required=True, then=_SPLIT),
+    PartSpec("k_layernorm", "attn"),
+    PartSpec("v_proj", "attn", required=True, then=_SPLIT),
     Gap("split_heads", "attn"),
-    Part("rope", "attn", functions=_ROPES, required=True),
-    Part("kv_cache", "attn", frames=("cache_utils.py",), required=True),
-    Part("attn_forward", "attn", functions=("eager_attention_forward",),
-         frames=("*attention_forward",), required=True, then=_MERGE),
+    PartSpec("rope", "attn", functions=_ROPES, required=True),
+    PartSpec("kv_cache", "attn", frames=("cache_utils.py",), required=True),
+    PartSpec("attn_forward", "attn", functions=("eager_attention_forward",),
+             frames=("*attention_forward",), required=True, then=_MERGE),
     Gap("merge_heads", "attn"),
-    Part("o_proj", "attn", required=True),
-    Part("dense", "attn"),
+    PartSpec("o_proj", "attn", required=True),
+    PartSpec("dense", "attn"),
     Gap("residual_attn", "layer", "attention"),
     # Decoders that also norm what a block puts out add behind that norm.
-    Part("post_attention_layernorm", "layer", "norms", required=True,
-         then={"pre_feedforward_layernorm": "residual_attn"}),
-    Part("post_self_attn_layernorm", "layer", "norms", then={"*": "residual_attn"}),
-    Part("pre_feedforward_layernorm", "layer", "norms"),
-    Part("ffn", "layer", "ffn", modules=("mlp", "block_sparse_moe", "feed_forward"), required=True,
-         then={"*": "residual_ffn"}),
-    Part("router", "ffn", modules=("gate",), required=True, only="moe", then={"*": "routing"}),
+    PartSpec("post_attention_layernorm", "layer", "norms", required=True,
+             then={"pre_feedforward_layernorm": "residual_attn"}),
+    PartSpec("post_self_attn_layernorm", "layer", "norms", then={"*": "residual_attn"}),
+    PartSpec("pre_feedforward_layernorm", "layer", "norms"),
+    PartSpec("ffn", "layer", "ffn", modules=("mlp", "block_sparse_moe", "feed_forward"),
+             required=True, then={"*": "residual_ffn"}),
+    PartSpec("router", "ffn", modules=("gate",), required=True, only="moe", then={"*": "routing"}),
     Gap("routing", "ffn"),
-    Part("experts", "ffn", required=True, only="moe",
-         then={"experts": "routing", None: "combine"}),
-    Part("shared_experts", "ffn", modules=("shared_expert",), only="moe"),
-    Part("shared_expert_gate", "ffn", only="moe", then={None: "combine"}),
+    PartSpec("experts", "ffn", required=True, only="moe",
+             then={"experts": "routing", None: "combine"}),
+    PartSpec("shared_experts", "ffn", modules=("shared_expert",), only="moe"),
+    PartSpec("shared_expert_gate", "ffn", only="moe", then={None: "combine"}),
     Gap("combine", "ffn"),
-    Part("gate_up_proj", "ffn"),
-    Part("gate_proj", "ffn", required=True, only="dense"),
-    Part("c_fc", "ffn"),
-    Part("fc1", "ffn"),
-    Part("act_fn", "ffn", modules=("activation_fn", "act"), required=True, only="dense",
-         then={"down_proj": "act_mul"}),
-    Part("up_proj", "ffn", required=True, only="dense", then={"down_proj": "act_mul"}),
+    PartSpec("gate_up_proj", "ffn"),
+    PartSpec("gate_proj", "ffn", required=True, only="dense"),
+    PartSpec("c_fc", "ffn"),
+    PartSpec("fc1", "ffn"),
+    PartSpec("act_fn", "ffn", modules=("activation_fn", "act"), required=True, only="dense",
+             then={"down_proj": "act_mul"}),
+    PartSpec("up_proj", "ffn", required=True, only="dense", then={"down_proj": "act_mul"}),
     Gap("act_mul", "ffn"),
-    Part("down_proj", "ffn", required=True, only="dense"),
-    Part("c_proj", "ffn"),
-    Part("fc2", "ffn"),
+    PartSpec("down_proj", "ffn", required=True, only="dense"),
+    PartSpec("c_proj", "ffn"),
+    PartSpec("fc2", "ffn"),
     Gap("residual_ffn", "layer", "ffn"),
-    Part("post_feedforward_layernorm", "layer", "norms", then={None: "residual_ffn"}),
-    Part("post_mlp_layernorm", "layer", "norms", then={None: "residual_ffn"}),
-    Part("norm", "phase", "norms", modules=("final_layernorm",), required=True,
-         then={"lm_head": "select_last"}),
+    PartSpec("post_feedforward_layernorm", "layer", "norms", then={None: "residual_ffn"}),
+    PartSpec("post_mlp_layernorm", "layer", "norms", then={None: "residual_ffn"}),
+    PartSpec("norm", "phase", "norms", modules=("final_layernorm",), required=True,
+             then={"lm_head": "select_last"}),
     Gap("select_last", "phase", "head"),
-    Part("lm_head", "phase", "head", required=True),
+    PartSpec("lm_head", "phase", "head", required=True),
     # What no module and no function of the model makes up.
-    Part("sample", "phase", "head"),
-    Part("loss", "phase", "head"),
-    Part("backward", "phase", "other"),
+    PartSpec("sample", "phase", "head"),
+    PartSpec("loss", "phase", "head"),
+    PartSpec("backward", "phase", "other"),
 )  # fmt: skip
 
 
-def parts(block: str, kind: str | None = None) -> tuple[Part, ...]:
+def parts(block: str, kind: str | None = None) -> tuple[PartSpec, ...]:
     """The parts that lie in `block`; of a feed-forward block "dense" or "moe" ones, or all."""
-    inside = (row for row in PARTS if isinstance(row, Part) and row.block == block)
+    inside = (row for row in PARTS if isinstance(row, PartSpec) and row.block == block)
     return tuple(row for row in inside if kind is None or row.only in ("", kind))
 
 
@@ -152,7 +152,7 @@ def required_parts(block: str, kind: str = "dense") -> tuple[str, ...]:
 
 
 @cache
-def blocks() -> dict[str, Part]:
+def blocks() -> dict[str, PartSpec]:
     """The parts of a layer that have parts, by name."""
     return {part.name: part for part in parts("layer") if part_names(part.name)}
 
@@ -172,10 +172,10 @@ def places() -> dict[tuple[str, str], int]:
 
 @cache
 def gaps() -> dict[tuple[str, str, str | None], str]:
-    """(container, part before, next label as in `Part.then`) -> name of what lies between."""
+    """(container, part before, next label as in `PartSpec.then`) -> name of what lies between."""
     return {
         (row.block, row.name, after): gap
         for row in PARTS
-        if isinstance(row, Part)
+        if isinstance(row, PartSpec)
         for after, gap in row.then.items()
     }

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.part_rows import FAMILIES
-from qwen3_profile.label_parts import PARTS, Gap, Part, blocks
+from qwen3_profile.label_parts import PARTS, Gap, PartSpec, blocks
 from qwen3_profile.labels import Label
 
-PARTS_ALONE = [row for row in PARTS if isinstance(row, Part)]
+PARTS_ALONE = [row for row in PARTS if isinstance(row, PartSpec)]
 ATTN = ("q_proj", "q_norm", "k_proj", "k_norm", "v_proj", "rope", "kv_cache", "attn_forward")
 
 

@@ -1,4 +1,4 @@
-"""An attribution in, what sdpa chose in each step out: flash, efficient, cudnn or math.
+"""What sdpa chose in each step of an attribution: flash, efficient, cudnn or math.
 
 `attn_implementation` says who was asked; sdpa chooses by device, dtype, shape and mask, and says so
 only by the operator that it calls inside the `attn_forward` labels, such as
@@ -49,22 +49,25 @@ def is_choice(op: str) -> bool:
     return _CHOICE.match(op) is not None
 
 
-def find_attention(found: Attribution) -> tuple[AttentionKernel | None, ...]:
-    """What ran inside the `attn_forward` labels, one entry for each of `found.steps`.
+def find_attention(attribution: Attribution) -> tuple[AttentionKernel | None, ...]:
+    """What ran inside the `attn_forward` labels, one entry for each of `attribution.steps`.
 
     An entry is None where that is not to be seen.
     """
-    inside = _attention_scopes(found)
+    inside = _attention_scopes(attribution)
     if not inside.any():
-        return (None,) * len(found.steps)
-    ops, scope = _chosen_ops(found, inside)
+        return (None,) * len(attribution.steps)
+    ops, scope = _chosen_ops(attribution, inside)
     events = np.flatnonzero(
-        _among(found.owner, inside) & (found.trace.device.category == Category.KERNEL)
+        _among(attribution.owner, inside) & (attribution.trace.device.category == Category.KERNEL)
     )
-    ops_step, events_step = found.scope_step[scope], found.scope_step[found.owner[events]]
+    ops_step, events_step = (
+        attribution.scope_step[scope],
+        attribution.scope_step[attribution.owner[events]],
+    )
     return tuple(
-        _attention(found, ops[ops_step == step], events[events_step == step])
-        for step in range(len(found.steps))
+        _attention(attribution, ops[ops_step == step], events[events_step == step])
+        for step in range(len(attribution.steps))
     )
 
 
@@ -78,10 +81,12 @@ def merge_attention(several: Sequence[AttentionKernel | None]) -> AttentionKerne
     return AttentionKernel("+".join(dict.fromkeys(map(_choice, ops))), ops, kernels)
 
 
-def _attention(found: Attribution, ops: Int64, events: Int64) -> AttentionKernel | None:
+def _attention(attribution: Attribution, ops: Int64, events: Int64) -> AttentionKernel | None:
     """One step's: from sdpa's operators, and the device kernels of attention."""
-    names = tuple(dict.fromkeys(found.trace.names[n] for n in found.trace.host.name[ops]))
-    kernels = _kernels(found, events, ops)
+    names = tuple(
+        dict.fromkeys(attribution.trace.names[n] for n in attribution.trace.host.name[ops])
+    )
+    kernels = _kernels(attribution, events, ops)
     if not names and not kernels:
         return None
     return AttentionKernel("+".join(dict.fromkeys(map(_choice, names))), names, kernels)
@@ -92,41 +97,41 @@ def _choice(op: str) -> str:
     return "" if match is None else match["one"] or match["other"]
 
 
-def _attention_scopes(found: Attribution) -> Bool:
+def _attention_scopes(attribution: Attribution) -> Bool:
     """bool[s]: which scopes are attention itself."""
-    scopes = found.scopes
+    scopes = attribution.scopes
     named = [name.rpartition(".")[2] in ATTN_CORES for name in scopes.names]
     mask: Bool = np.array(named, bool)[scopes.name]
     return mask
 
 
-def _chosen_ops(found: Attribution, inside: Bool) -> tuple[Int64, Int32]:
+def _chosen_ops(attribution: Attribution, inside: Bool) -> tuple[Int64, Int32]:
     """The host events that are sdpa's choice, made in one of the scopes `inside`; and in which."""
-    trace = found.trace
+    trace = attribution.trace
     chosen_name = which(trace.names, is_choice)
     ops = np.flatnonzero(chosen_name[trace.host.name] & (trace.host.category == Category.CPU_OP))
-    scope = found.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
+    scope = attribution.scopes.innermost(trace.host.track[ops], trace.host.start_ns[ops])
     chosen = _among(scope, inside)
     return ops[chosen], scope[chosen]
 
 
-def _kernels(found: Attribution, events: Int64, ops: Int64) -> tuple[str, ...]:
-    trace = found.trace
+def _kernels(attribution: Attribution, events: Int64, ops: Int64) -> tuple[str, ...]:
+    trace = attribution.trace
     device = trace.device
-    mine = events[_launched_in(found, events, ops)] if len(ops) else events
+    mine = events[_launched_in(attribution, events, ops)] if len(ops) else events
     time_ns: Counter[str] = Counter()
     for name, dur_ns in zip(device.name[mine].tolist(), device.dur_ns[mine].tolist(), strict=True):
         time_ns[trace.names[name]] += dur_ns
     return tuple(name for name, _ in time_ns.most_common())
 
 
-def _launched_in(found: Attribution, events: Int64, ops: Int64) -> Bool:
+def _launched_in(attribution: Attribution, events: Int64, ops: Int64) -> Bool:
     """bool[len(events)]: which device events were launched while one of `ops` ran, on its thread.
 
     The ops of one thread do not overlap: none of them calls another.
     """
-    launches, host = found.trace.launches, found.trace.host.take(ops)
-    launch = found.launch[events]
+    launches, host = attribution.trace.launches, attribution.trace.host.take(ops)
+    launch = attribution.launch[events]
     linked = launch != NO_LAUNCH_EVENT
     result = np.zeros(len(events), bool)
     for track in occurring(host.track):

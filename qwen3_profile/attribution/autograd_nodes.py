@@ -1,5 +1,4 @@
-"""A trace in, the nodes that autograd evaluated out, each with the operator that it is the
-backward of.
+"""The nodes that autograd evaluated, each with the operator that it is the backward of.
 
 Autograd numbers the operators of a forward pass, and the node that is an operator's backward keeps
 the number and the thread, wherever and whenever it runs. A node that adds up a gradient has no

@@ -29,29 +29,29 @@ from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree
 from qwen3_profile.trace.columns import Int32, Int64
 
 
-def split_backward(found: Attribution) -> Attribution:
+def split_backward(attribution: Attribution) -> Attribution:
     """Gives what ran in the nodes of each `backward` to scopes inside it, named as the forward's.
 
     Such a scope has the name of its operator's label, and the length of the node; its times on a
     time line mean nothing. The new scopes come after all others, parents before their children.
     """
-    if labels.BACKWARD not in found.trace.names:
-        return found
-    nodes = find_nodes(found.trace)
-    backward = _backward_of(found, nodes)
-    forward = _forward_of(found, nodes, backward)
+    if labels.BACKWARD not in attribution.trace.names:
+        return attribution
+    nodes = find_nodes(attribution.trace)
+    backward = _backward_of(attribution, nodes)
+    forward = _forward_of(attribution, nodes, backward)
     known = np.flatnonzero(forward != NO_SCOPE)
     if not len(known):
-        return found
-    rows, of_node = _new_scopes(found.scopes, nodes, known, backward[known], forward[known])
+        return attribution
+    rows, of_node = _new_scopes(attribution.scopes, nodes, known, backward[known], forward[known])
     place = np.full(len(nodes) + 1, NO_SCOPE, np.int32)
     place[known] = of_node
-    return _reassign(found, rows, nodes, place, backward)
+    return _reassign(attribution, rows, nodes, place, backward)
 
 
-def _backward_of(found: Attribution, nodes: Nodes) -> Int32:
+def _backward_of(attribution: Attribution, nodes: Nodes) -> Int32:
     """The `backward` in a phase that was open in the node's process when it began, or -1."""
-    scopes, tracks = found.scopes, found.trace.tracks
+    scopes, tracks = attribution.scopes, attribution.trace.tracks
     backward = np.full(len(nodes), NO_SCOPE, np.int32)
     pid = np.array([tracks[track].pid for track in nodes.track.tolist()])
     for scope, parent in enumerate(scopes.parent.tolist()):
@@ -65,12 +65,12 @@ def _backward_of(found: Attribution, nodes: Nodes) -> Int32:
     return backward
 
 
-def _forward_of(found: Attribution, nodes: Nodes, backward: Int32) -> Int32:
+def _forward_of(attribution: Attribution, nodes: Nodes, backward: Int32) -> Int32:
     """The scope of each node's operator, if it lies in the phase of the node's `backward`; or -1.
 
     The phase itself is no answer: what lies in none of its parts stays in `backward`.
     """
-    scopes, ops = found.scopes, found.trace.autograd
+    scopes, ops = attribution.scopes, attribution.trace.autograd
     forward = np.full(len(nodes), NO_SCOPE, np.int32)
     known = np.flatnonzero((nodes.operator != NO_OPERATOR) & (backward != NO_SCOPE))
     operator = nodes.operator[known]
@@ -105,7 +105,7 @@ def _new_scopes(
                 rows.append([parent, name, inside, 0, 0])
             above = first[key]
         at = above - len(scopes)
-        if rows[at][3]:  # its first node is there already: a scope of its own, beside it
+        if rows[at][3]:  # its first node is there already: a scope of its own, next to it
             at = len(rows)
             rows.append([rows[above - len(scopes)][0], rows[above - len(scopes)][1], inside, 0, 0])
         rows[at][3] = spent[i]
@@ -126,26 +126,26 @@ def _new_scope(
 
 
 def _reassign(
-    found: Attribution, rows: list[NewScope], nodes: Nodes, place: Int32, backward: Int32
+    attribution: Attribution, rows: list[NewScope], nodes: Nodes, place: Int32, backward: Int32
 ) -> Attribution:
     """Moves device events, launches and wall-clock out of `backward` into the nodes' scopes.
 
     Args:
         place: int32[n + 1], the new scope of each node, or -1; -1 at the end, for no node.
     """
-    calls = found.trace.launches
+    calls = attribution.trace.launches
     node = nodes.at(calls.track, calls.start_ns)
     target, around = place[node], backward[np.maximum(node, 0)]
-    linked = np.flatnonzero(found.launch != NO_LAUNCH_EVENT)
-    call = found.launch[linked]
-    held = found.owner[linked]
+    linked = np.flatnonzero(attribution.launch != NO_LAUNCH_EVENT)
+    call = attribution.launch[linked]
+    held = attribution.owner[linked]
     # Labels that ran in the backward itself, as a recomputation writes them, keep what is theirs.
     free = (held == Reason.NO_LABEL) | (held == around[call])
     moves = (target[call] != NO_SCOPE) & free
-    owner, cross_thread = found.owner.copy(), found.cross_thread.copy()
+    owner, cross_thread = attribution.owner.copy(), attribution.cross_thread.copy()
     owner[linked[moves]] = target[call][moves]
     cross_thread[linked[moves]] = False
-    free = (found.call_owner == NO_SCOPE) | (found.call_owner == around)
+    free = (attribution.call_owner == NO_SCOPE) | (attribution.call_owner == around)
     moves = is_outer(calls) & (target != NO_SCOPE) & free
-    call_owner = np.where(moves, target, found.call_owner)
-    return found.with_scopes(rows, owner, call_owner, cross_thread)
+    call_owner = np.where(moves, target, attribution.call_owner)
+    return attribution.with_scopes(rows, owner, call_owner, cross_thread)

@@ -1,4 +1,4 @@
-"""A trace and its attribution in, findings out: one function per kind of oddity.
+"""Looks an attribution and its trace through for oddities: one function per kind.
 
 Thresholds come from real traces. On a GTX 1650 kernels start up to 0.1 ms before their launch, as
 two clocks disagree; a disagreement of over a millisecond makes gaps and queue delays meaningless.

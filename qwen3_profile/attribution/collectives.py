@@ -26,19 +26,21 @@ def is_collective(trace: Trace) -> Bool:
     return mask
 
 
-def split_collectives(found: Attribution) -> Attribution:
+def split_collectives(attribution: Attribution) -> Attribution:
     """Gives each collective's kernel to a scope `nccl` inside the scope that launched it.
 
     Such a scope begins and ends where its parent begins: it takes device time, and none of the
     host's. The new scopes come after all others, so a parent still comes before its children.
     """
-    chosen = is_collective(found.trace) & (found.owner >= 0)
+    chosen = is_collective(attribution.trace) & (attribution.owner >= 0)
     if not chosen.any():
-        return found
-    parents, place = np.unique(found.owner[chosen], return_inverse=True)
-    owner = found.owner.copy()
-    owner[chosen] = (len(found.scopes) + place).astype(np.int32)
-    return found.with_scopes([_inside(found.scopes, parent) for parent in parents.tolist()], owner)
+        return attribution
+    parents, place = np.unique(attribution.owner[chosen], return_inverse=True)
+    owner = attribution.owner.copy()
+    owner[chosen] = (len(attribution.scopes) + place).astype(np.int32)
+    return attribution.with_scopes(
+        [_inside(attribution.scopes, parent) for parent in parents.tolist()], owner
+    )
 
 
 def _inside(scopes: ScopeTree, parent: int) -> NewScope:

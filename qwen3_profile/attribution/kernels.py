@@ -31,12 +31,12 @@ class KernelRow:
     device_ns: int
 
 
-def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
+def kernel_rows(attribution: Attribution) -> tuple[KernelRow, ...]:
     """A row for each path and name, by path in the order of the scopes, the longest first."""
-    device = found.trace.device
-    some, path_of = _paths(found.scopes)
+    device = attribution.trace.device
+    some, path_of = _paths(attribution.scopes)
     # What belongs to no scope keeps its reason, a negative number, in the place of a path.
-    place = np.array(found.owner, np.int64)
+    place = np.array(attribution.owner, np.int64)
     owned = place >= 0
     place[owned] = path_of[place[owned]]
     pairs, at = np.unique(np.stack((place, device.name)), axis=1, return_inverse=True)
@@ -47,9 +47,9 @@ def kernel_rows(found: Attribution) -> tuple[KernelRow, ...]:
     rows = zip(*(c[order].tolist() for c in (*pairs, events, spent_ns)), strict=True)
     return tuple(
         KernelRow(
-            path=found.scopes.path(some[path]) if path >= 0 else (),
+            path=attribution.scopes.path(some[path]) if path >= 0 else (),
             reason="" if path >= 0 else Reason(path).text,
-            name=found.trace.names[name],
+            name=attribution.trace.names[name],
             events=count,
             device_ns=ns,
         )

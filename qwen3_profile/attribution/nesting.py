@@ -1,4 +1,4 @@
-"""Ranges of threads in, who lies in whom out; what outlives the range around it is cut.
+"""Which ranges of a thread lie in which; what outlives the range around it is cut.
 
 Ranges in order of their start, of one thread:      a        |---------------|
                                                     b          |----| |---|  c

@@ -12,7 +12,7 @@ from typing import Any
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
-# What a file of prompts decides, and no flag or entry beside it.
+# What a file of prompts decides, and no flag or entry besides it.
 _PROMPT_KEYS = ("batch_size", "input_len", "inputs")
 
 

@@ -1,4 +1,4 @@
-"""A forward pass of a labelled model in, the bytes that its operators move under each label out.
+"""Counts the bytes that the operators of a labelled forward pass move under each label.
 
 The pass runs under a dispatch mode of torch, which sees every operator on its way to the device;
 nobody times it. An operator that is made of others is taken apart into these, as torch does it.

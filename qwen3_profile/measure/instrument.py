@@ -21,7 +21,7 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.label_parts import Part, blocks, parts
+from qwen3_profile.label_parts import PartSpec, blocks, parts
 from qwen3_profile.labels import layer_label
 from qwen3_profile.measure.model.structure import (
     find_decoder,
@@ -218,7 +218,7 @@ class _Installer:
             if part.is_function and self._found(module, part):
                 yield part.name
 
-    def _found(self, module: nn.Module, part: Part) -> bool:
+    def _found(self, module: nn.Module, part: PartSpec) -> bool:
         """Wraps the functions that a part of `module` is; whether there are any."""
         if part.name == "attn_forward":
             return self._attention_cores(module, part)
@@ -230,13 +230,13 @@ class _Installer:
             return False
         return True
 
-    def _cache_updates(self, part: Part) -> None:
+    def _cache_updates(self, part: PartSpec) -> None:
         self._hooked[part.path] = None
         for cls in _with_subclasses(Cache):
             if "update" in vars(cls):
                 self._function(cls, "update", vars(cls)["update"], part)
 
-    def _attention_cores(self, attn: nn.Module, part: Part) -> bool:
+    def _attention_cores(self, attn: nn.Module, part: PartSpec) -> bool:
         """Wraps every attention function that the code of `attn` may choose from.
 
         Returns:
@@ -261,7 +261,7 @@ class _Installer:
             self._missing[f"{part.path}: no attention function {chosen!r}"] += 1
         return chosen in cores
 
-    def _globals(self, module: nn.Module, part: Part) -> bool:
+    def _globals(self, module: nn.Module, part: PartSpec) -> bool:
         """Wraps the functions of `part` in the source file of `module`; whether there are any."""
         places = [(name, _globals_with(module, name)) for name in part.functions]
         for name, names in places:
@@ -270,7 +270,7 @@ class _Installer:
                 self._function(names, name, names[name], part)
         return any(names for _, names in places)
 
-    def _function(self, place: Any, name: str, original: Function, part: Part) -> None:
+    def _function(self, place: Any, name: str, original: Function, part: PartSpec) -> None:
         self._patches.put(place, name, part_of_scope(original, part.name), shared=True)
 
     def _note(self, part: str, original: Function) -> None:

@@ -1,4 +1,4 @@
-"""An operator of torch with its operands in, the bytes that it has to move out.
+"""The bytes that an operator of torch has to move, by its operands.
 
 What counts, the package says. The operands may be fake tensors: nothing but sizes,
 strides, types and the identity of storages is looked at, but for an operand that says how much is

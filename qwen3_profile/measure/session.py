@@ -194,7 +194,7 @@ class _Models:
         self._loaded: LoadedModel | None = loaded
 
     def of_dtype(self, dtype: str) -> LoadedModel:
-        """The model with weights of `dtype`; loaded anew where the last one had others.
+        """The model with weights of `dtype`; loaded again where the last one had others.
 
         Raises:
             ModelError: it cannot be loaded so.

@@ -1,4 +1,4 @@
-"""A finished session of torch.profiler in, its trace on disk out, gzipped: whole or not at all."""
+"""Writes the trace of a finished session of torch.profiler, gzipped: whole or not at all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def export_trace(profiler: profile, path: Path) -> None:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        # Kineto leaves a file of its own beside the plain one when it fails.
+        # Kineto leaves a file of its own next to the plain one when it fails.
         for leftover in path.parent.glob(f".{path.name}.*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()

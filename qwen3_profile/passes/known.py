@@ -1,4 +1,4 @@
-"""What is known of a trace beside its file: from the run that recorded it, or from its capture."""
+"""What is known of a trace besides its file: from the run that recorded it, or from its capture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MeasuredConfig:
     compiled: dict[bool, CompiledPass] = field(default_factory=dict, init=False)
 
     def eager(self, path: Path) -> EagerPass | None:
-        """The eager pass beside the replay of a graph whose trace this is."""
+        """The eager pass next to the replay of a graph whose trace this is."""
         for each in self.result.measurements:
             if each.eager is not None and self.folder / each.trace == path:
                 return each.eager

@@ -58,7 +58,7 @@ class Reading:
     attribution: what the passes are sums of; None of a long trace that was read by windows.
     ranges: how many of its scopes, the first ones, lie on a time line. Those behind them were made
         to hold sums.
-    eager: of the replay of a graph in a run, the reading of the eager pass beside it.
+    eager: of the replay of a graph in a run, the reading of the eager pass next to it.
     """
 
     path: Path

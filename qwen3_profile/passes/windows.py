@@ -136,7 +136,7 @@ def map_windows(
     return map_in_turns(cut_out, list(pairwise(_borders(recording, steps))))
 
 
-def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:
+def outline(attribution: Attribution, findings: tuple[Finding, ...]) -> Outline:
     """That of the trace which was attributed.
 
     Args:
@@ -144,15 +144,15 @@ def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:
     """
     return Outline(
         findings=findings,
-        labelled=frozenset(occurring(found.scopes.track).tolist()),
-        device_events=len(found.trace.device),
-        stray_events=int((found.device_step == NO_STEP).sum()),
-        correlations=_correlations(found.trace),
+        labelled=frozenset(occurring(attribution.scopes.track).tolist()),
+        device_events=len(attribution.trace.device),
+        stray_events=int((attribution.device_step == NO_STEP).sum()),
+        correlations=_correlations(attribution.trace),
     )
 
 
 def stand_apart(outlines: Sequence[Outline]) -> bool:
-    """Whether nothing in one of the traces would be seen otherwise beside the others.
+    """Whether nothing in one of the traces would be seen otherwise among the others.
 
     Nothing is odd in any of them; no id of a launch occurs twice; launches of other threads find
     the same one thread with labels; and idle time outside of steps has no past.

@@ -128,7 +128,7 @@ def _record(
 
 
 def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
-    """The eager passes beside some replays; times are sums, as those of the replays are."""
+    """The eager passes next to some replays; times are sums, as those of the replays are."""
     eager = [step.eager for step in steps if step.eager is not None]
     if not eager:
         return None
@@ -168,7 +168,7 @@ def _measured(
 def _eager(
     reading: Reading, run: Run, result: ConfigResult, measurement: Measurement, accept_damaged: bool
 ) -> EagerStep | None:
-    """The eager pass beside the replay of a graph."""
+    """The eager pass next to the replay of a graph."""
     beside = measurement.eager
     if beside is None or reading.eager is None:
         return None

@@ -1,4 +1,4 @@
-"""What each part saves by the replay of a graph, against the eager pass beside it."""
+"""What each part saves by the replay of a graph, against the eager pass next to it."""
 
 from __future__ import annotations
 

@@ -197,9 +197,9 @@ def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
     )
 
 
-def _by_track(found: Attribution) -> list[Part]:
+def _by_track(attribution: Attribution) -> list[Part]:
     """The sums of each track's scopes, under the track's number."""
-    roots = fold_groups(found, found.scopes.track, len(found.trace.tracks))
+    roots = fold_groups(attribution, attribution.scopes.track, len(attribution.trace.tracks))
     return [enclosing(str(track), parts) for track, parts in enumerate(roots) if parts]
 
 

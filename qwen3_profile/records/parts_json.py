@@ -106,7 +106,7 @@ def _pass_form(forward: Part) -> dict[str, Any]:
 
 
 def _add_backward(entry: dict[str, Any], backward: dict[str, Any]) -> None:
-    """Puts the times of `backward` beside those of the same name; 0 where there are none."""
+    """Puts the times of `backward` next to those of the same name; 0 where there are none."""
     for key in dict.fromkeys((*entry, *backward)):
         if isinstance(entry.get(key, backward.get(key)), dict):
             _add_backward(entry.setdefault(key, {}), backward.get(key, {}))

@@ -19,7 +19,7 @@ _NS_PER_S = 1e9
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a record says of the run beside its times; None where a standalone trace does not tell.
+    """What a record says of the run besides its times; None where a standalone trace does not tell.
 
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
@@ -56,7 +56,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class EagerStep:
-    """The eager passes beside replays of a graph; times are sums where those of the replays are."""
+    """The eager passes of replays of a graph; times are sums where those of the replays are."""
 
     bare_ns: float
     profiled_ns: float
@@ -68,7 +68,7 @@ class TracedStep:
     """One traced forward pass of a decode.
 
     position: how many decode steps came before it. context_len: tokens that its attention saw.
-    eager: where it is the replay of a graph, the eager pass beside it.
+    eager: where it is the replay of a graph, the eager pass next to it.
     """
 
     position: int
@@ -94,7 +94,7 @@ class TimingRecord:
     traced: of a decode, each traced step; empty for a prefill.
     step_times_ns: of a decode, the bare wall-clock of every step.
     routing: of a mixture of experts, where its tokens went, layer by layer.
-    eager: of replays of a graph, the eager passes beside the traced ones.
+    eager: of replays of a graph, the eager passes next to the traced ones.
     """
 
     id: str

@@ -104,7 +104,7 @@ def _traffic_json(record: TimingRecord) -> dict[str, Any]:
 
 
 def _eager_json(record: TimingRecord) -> dict[str, Any]:
-    """What only replays of graphs have: the eager pass beside them, and what the graph saved."""
+    """What only replays of graphs have: the eager pass next to them, and what the graph saved."""
     eager = record.eager
     if eager is None:
         return {}

@@ -32,7 +32,7 @@ def check_json(path: Path) -> None:
 
 
 def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
-    """Merges records into `path` by id, and their configs' summaries into the file beside it.
+    """Merges records into `path` by id, and their configs' summaries into the file next to it.
 
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.

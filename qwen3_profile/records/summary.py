@@ -1,4 +1,4 @@
-"""Records of one config in, the statistics of every time in them out."""
+"""Statistics of every time in the records of one config."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def _spreads(rows: Float64) -> list[dict[str, Any]]:
     """`spread` of each column, float64[runs, n]."""
-    if len(rows) == 1:  # as of all parts of a lone pass
+    if len(rows) == 1:  # as of all parts of a single pass
         alone = {"std": 0.0, "iqr": 0.0, "runs": 1}
         return [dict.fromkeys(_STATISTICS, value) | alone for value in rows[0].tolist()]
     data = np.sort(rows, axis=0)

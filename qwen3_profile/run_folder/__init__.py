@@ -1,3 +1,3 @@
-"""What lies on disk in traces/<run>/: its layout, run.json and the files beside it. No torch, no
+"""What lies on disk in traces/<run>/: its layout, run.json and the files next to it. No torch, no
 numpy.
 """

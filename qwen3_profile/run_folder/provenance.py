@@ -1,6 +1,6 @@
 """What a compiled graph is made of: its kernels in the order of their calls, each with its parts.
 
-torch.compile leaves no labels inside a compiled graph, so a run writes this beside its traces, one
+torch.compile leaves no labels inside a compiled graph, so a run writes this next to its traces, one
 file for each config, and `kernel_match` finds the calls again by their order. A sample:
 
     {"schema_version": 1, "graphs": [{"region": "0/0", "kernels": [

@@ -75,7 +75,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class EagerPass:
-    """The eager pass that a graph repeats, run and traced beside the replay.
+    """The eager pass that a graph repeats, run and traced next to the replay.
 
     bare_ns, profiled_ns, step, trace, profiler_messages: as of a `Measurement`.
     captured_step, captured_trace: of one more pass, on the code that the model has for captures,
@@ -105,7 +105,7 @@ class Measurement:
     trace: the raw trace, relative to the run's folder.
     profiler_messages: warnings and errors of the profiler's own log, such as of events it lost.
     position: of a decode step, how many came before it; 0 for a prefill.
-    eager: of the replay of a graph, the eager pass beside it.
+    eager: of the replay of a graph, the eager pass next to it.
     """
 
     run_index: int
@@ -182,7 +182,7 @@ class ConfigResult:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything that records need beside the traces; the contents of `run.json`.
+    """Everything that records need besides the traces; the contents of `run.json`.
 
     id: unique among all runs; begins with the time of the start.
     logits_to_keep, use_cache, inference_mode: how the forward pass was called.

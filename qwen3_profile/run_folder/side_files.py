@@ -1,4 +1,4 @@
-"""A file beside the traces of a run in, what a version of ours wrote into it out."""
+"""Reads the versioned files that lie with the traces of a run."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _LOCK_SECONDS = 60.0
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Puts `data`, or its pieces one after the other, at `path`: wholly, or not at all.
 
-    The bytes are written beside the file, flushed to the disk, and renamed over it.
+    The bytes are written next to the file, flushed to the disk, and renamed over it.
 
     Raises:
         OutputError: it could not be written; what was at `path` is still there.
@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Holds the lock beside `path`, so that two runs cannot merge into it at once.
+    """Holds the lock next to `path`, so that two runs cannot merge into it at once.
 
     Raises:
         OutputError: the lock cannot be made, or another run held it for a minute.

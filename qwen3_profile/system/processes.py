@@ -1,4 +1,4 @@
-"""Work in forked processes: over several files, over many items, or beside this process.
+"""Work in forked processes: over several files, over many items, or next to this process.
 
 A fork has all that is imported and all that was read, and costs a few milliseconds. It is safe only
 while no other thread runs and torch has not been loaded: else, and for little work, one process

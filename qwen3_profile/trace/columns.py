@@ -45,7 +45,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
-    """What one launch or device event says beside its time; None, 0 or "" where it says nothing.
+    """What one launch or device event says besides its time; None, 0 or "" where it says nothing.
 
     CUDA's launches name no kernel, HIP's do; HIP's kernels in a graph have no grid.
 
@@ -152,7 +152,7 @@ def no_autograd_ops() -> AutogradOps:
 
 @dataclass(frozen=True, slots=True)
 class TraceInfo:
-    """What the file says of itself, beside its events.
+    """What the file says of itself, besides its events.
 
     damage: why the file is not whole, where it was read all the same; else empty.
     rank, world_size: which process of how many wrote it, if the file says so.

@@ -12,21 +12,21 @@ from torch import nn
 
 from qwen3_profile import label_parts, labels
 from qwen3_profile.analysis.part_rows import family_of
-from qwen3_profile.label_parts import PARTS, Gap, Part
+from qwen3_profile.label_parts import PARTS, Gap, PartSpec
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.inductor import node_labels
 from qwen3_profile.measure.inductor.module_labels import module_labels
 from qwen3_profile.measure.inductor.node_labels import Frame, Node, label_nodes
 from qwen3_profile.passes.compiled.part_names import scope_names
 
-ROW = Part("qk_scale", "attn", functions=("scale_qk",))
+ROW = PartSpec("qk_scale", "attn", functions=("scale_qk",))
 BLOCK = (
-    Part("linear_attn", "layer", "attention", then={"*": "residual_attn"}),
-    Part("conv1d", "linear_attn", then={"*": "split_heads"}),
+    PartSpec("linear_attn", "layer", "attention", then={"*": "residual_attn"}),
+    PartSpec("conv1d", "linear_attn", then={"*": "split_heads"}),
     Gap("split_heads", "linear_attn"),
-    Part("delta_rule", "linear_attn", functions=("chunk_gated_delta_rule",)),
-    Part("norm", "linear_attn"),
-    Part("out_proj", "linear_attn"),
+    PartSpec("delta_rule", "linear_attn", functions=("chunk_gated_delta_rule",)),
+    PartSpec("norm", "linear_attn"),
+    PartSpec("out_proj", "linear_attn"),
 )
 
 

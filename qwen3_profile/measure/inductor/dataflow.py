@@ -1,4 +1,4 @@
-"""The operations in a kernel of Inductor's in, the nodes of its graph that the kernel computes out.
+"""Which nodes of its graph a kernel of Inductor's computes, by the operations in it.
 
 Inductor lists for each operation where it comes from, and that is more than what is computed: an
 input that it makes ready for attention comes, by that list, from all inputs of attention, and what

@@ -1,5 +1,6 @@
-"""Compilations of torch.compile in, what their kernels compute out. What Inductor is like, by
-version, is known here and nowhere else.
+"""Records what the kernels compute that torch.compile makes.
+
+What Inductor is like, by version, is known here and nowhere else.
 
 Nothing of this is public in torch. A pass after all others keeps the nodes of each graph; when a
 graph is compiled, Inductor's own map says which nodes each kernel computes, call by call. The
@@ -95,8 +96,8 @@ class Compilations:
     """The graphs that were compiled in one `recorded` block.
 
     schedules: of the kernels of the graph that is being compiled.
-    graphs: by compile id; a graph that is compiled anew takes the place of the older one.
-    count: how many graphs have been compiled, those compiled anew too.
+    graphs: by compile id; a graph that is compiled again takes the place of the older one.
+    count: how many graphs have been compiled, those compiled again too.
     """
 
     def __init__(self, modules: ModuleLabels, root: str) -> None:

@@ -1,4 +1,4 @@
-"""The operations in a kernel of Inductor's in, the bytes that it has to move out.
+"""The bytes that a kernel of Inductor's has to move, by the operations in it.
 
 The scheduler knows of every operation which elements of which buffers it reads and writes. Of a
 kernel each buffer counts once, whatever operations share it; what is made and used up inside stays

@@ -1,4 +1,4 @@
-"""The kernels of a compiled graph and the labels of its nodes in, the parts of each kernel out.
+"""Which parts each kernel of a compiled graph computes, by the labels of its nodes.
 
 Inductor lists of each call which nodes it computes. A kernel of a library computes one of them, and
 the list of some goes on with all that is upstream; a fused kernel may list the library's nodes that

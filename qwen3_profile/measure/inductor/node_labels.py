@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 
 from qwen3_profile import label_parts
-from qwen3_profile.label_parts import Part
+from qwen3_profile.label_parts import PartSpec
 from qwen3_profile.labels import gap_label, is_container, kind_of
 
 
@@ -82,12 +82,12 @@ def _label(node: Node, modules: Mapping[str, str]) -> str | None:
 
 
 @cache
-def _parts_of(file: str, function: str) -> tuple[Part, ...]:
+def _parts_of(file: str, function: str) -> tuple[PartSpec, ...]:
     """The parts that a function is; of several blocks, where a name stands in several."""
     return tuple(
         row
         for row in label_parts.PARTS
-        if isinstance(row, Part)
+        if isinstance(row, PartSpec)
         and (function.startswith(row.functions) or _fits(row.frames, file, function))
     )
 

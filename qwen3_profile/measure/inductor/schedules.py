@@ -1,4 +1,4 @@
-"""Inductor at work in, of each kernel that it makes what it computes and moves out.
+"""What each kernel computes and moves, noted while Inductor makes it.
 
 Nothing of this is public in torch: where it is another way, nothing is known, and nothing is
 guessed.

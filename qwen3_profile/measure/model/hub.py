@@ -1,4 +1,4 @@
-"""Where a model's files are: name -> directory, local cache, hub, or nowhere and why.
+"""Finds a model's files: in a directory, the local cache or the hub; or says why there are none.
 
 The hub's client waits for half a minute and more when there is no network; one question with a
 deadline comes first, so that a machine without a hub goes on at once.

@@ -1,4 +1,4 @@
-"""A config in, its token ids out: drawn, drawn in random lengths, or of prompts.
+"""The token ids of a config: drawn, drawn in random lengths, or of prompts.
 
 Sequences that are shorter than the longest are padded on the left, as generation does it, so that
 the last column holds the last token of each. Where nothing is padded there is no mask either:

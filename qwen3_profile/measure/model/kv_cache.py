@@ -41,7 +41,7 @@ def slides(cache: Any, length: int) -> bool:
 
 def filled_cache(model: Any, batch_size: int, length: int) -> Any:
     """As `static_cache`, with its tensors in place before the first forward, for ever at their
-    address: what is compiled or captured before they are there would make them anew in each pass.
+    address: what is compiled or captured before they are there would make new ones in each pass.
     """
     cache = static_cache(model, batch_size, length)
     make = getattr(cache, "early_initialization", None)

@@ -1,4 +1,4 @@
-"""The model of a run: a request -> a decoder on its device with weights, its inputs and forward."""
+"""Loads the model of a run: a decoder on its device with weights, its inputs and forward."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def _what_would_fit(size: WeightSize, dtype: torch.dtype, free_bytes: int) -> st
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The least that a forward pass takes beside the weights, at its peak.
+    """The least that a forward pass takes besides the weights, at its peak.
 
-    kv_bytes: the KV cache of all layers. activation_bytes: what lives beside it in one layer.
+    kv_bytes: the KV cache of all layers. activation_bytes: what lives besides it in one layer.
     """
 
     kv_bytes: int
@@ -128,7 +128,7 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
 def check_room(
     shape: Shape, config: RunConfig, attention: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Refuses a config that cannot fit beside the weights, before it runs.
+    """Refuses a config that cannot fit besides the weights, before it runs.
 
     Raises:
         RunError: with the numbers, and what to lower.

@@ -1,4 +1,4 @@
-"""Decoders other than Qwen3, as transformers knows them: a model type -> classes, an empty model.
+"""Decoders other than Qwen3, as transformers knows them: their classes, and an empty model.
 
 Nothing here is about one family: the classes are those of transformers' own mappings, the sizes are
 read under the names that configs share, and parameters are counted in the model itself. Importing

@@ -1,4 +1,4 @@
-"""Prompts in, their token ids out, by the tokenizer that lies beside the model's weights.
+"""Turns prompts into token ids, by the tokenizer that lies with the model's weights.
 
 Only `tokenizer.json` is read, the file of the fast tokenizer, which every published Qwen3 has; no
 code of the model's directory runs.

@@ -1,4 +1,4 @@
-"""Random weights in seconds: an empty model -> the same model with values, on its device.
+"""Fills an empty model with random weights in seconds, on its device.
 
 The usual initialisation draws every value, which takes longer than the run. Here one tile of
 normal values is drawn and copied over all weights, so that the speed is that of the memory.
@@ -52,7 +52,7 @@ def fill(model: Any, values: torch.Tensor) -> None:
     """Gives a model that was built on the meta device its weights, as views of `values`.
 
     Norms become 1, a tied head is tied again, and the rotary frequencies, which a meta build of
-    a Qwen3 loses because no checkpoint holds them, are computed anew.
+    a Qwen3 loses because no checkpoint holds them, are computed.
 
     Args:
         model: a causal language model with its parameters on the meta device; its buffers are

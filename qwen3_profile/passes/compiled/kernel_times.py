@@ -128,11 +128,11 @@ class Bounds:
     most_bytes: int | None = 0
 
 
-def kernel_times(found: Attribution, placed: Sequence[PlacedCall]) -> tuple[KernelTimes, ...]:
+def kernel_times(attribution: Attribution, placed: Sequence[PlacedCall]) -> tuple[KernelTimes, ...]:
     """Each call by itself, in the order of `placed`."""
     events = np.array([call.event for call in placed], np.int64)
-    cpu_ns = found.trace.host.dur_ns[events]
-    device = _device(found, events)
+    cpu_ns = attribution.trace.host.dur_ns[events]
+    device = _device(attribution, events)
     rows = zip(placed, cpu_ns.tolist(), *(column.tolist() for column in device), strict=True)
     return tuple(
         times_of(
@@ -144,14 +144,14 @@ def kernel_times(found: Attribution, placed: Sequence[PlacedCall]) -> tuple[Kern
 
 
 def compiled_times(
-    found: Attribution, graph_calls: Sequence[GraphCall], placed: Sequence[PlacedCall]
+    attribution: Attribution, graph_calls: Sequence[GraphCall], placed: Sequence[PlacedCall]
 ) -> tuple[CompiledTimes, ...]:
-    """What ran in compiled graphs in each of `found.steps`."""
-    rows = kernel_times(found, placed)
-    kernel_step = steps_of(found, [call.event for call in placed])
-    graph_step = steps_of(found, [graph.event for graph in graph_calls])
+    """What ran in compiled graphs in each of `attribution.steps`."""
+    rows = kernel_times(attribution, placed)
+    kernel_step = steps_of(attribution, [call.event for call in placed])
+    graph_step = steps_of(attribution, [graph.event for graph in graph_calls])
     times = []
-    for step in range(len(found.steps)):
+    for step in range(len(attribution.steps)):
         mine = [row for row, at in zip(rows, kernel_step, strict=True) if at == step]
         inside = [g for g, at in zip(graph_calls, graph_step, strict=True) if at == step]
         refusals = tuple(graph.refusal for graph in inside if graph.refusal)
@@ -159,11 +159,11 @@ def compiled_times(
     return tuple(times)
 
 
-def steps_of(found: Attribution, events: Sequence[int]) -> list[int]:
+def steps_of(attribution: Attribution, events: Sequence[int]) -> list[int]:
     """The step in which each host event begins; -1 for none."""
-    start_ns = found.trace.host.start_ns[np.array(events, np.int64)]
+    start_ns = attribution.trace.host.start_ns[np.array(events, np.int64)]
     at = np.full(len(start_ns), -1, np.int64)
-    for index, step in enumerate(found.steps):
+    for index, step in enumerate(attribution.steps):
         at[(start_ns >= step.start_ns) & (start_ns < step.end_ns)] = index
     return [int(each) for each in at]
 
@@ -208,23 +208,23 @@ def _both(one: KernelTimes, other: KernelTimes) -> KernelTimes:
     )
 
 
-def _device(found: Attribution, events: Int64) -> tuple[Int64, Int64, Int64]:
+def _device(attribution: Attribution, events: Int64) -> tuple[Int64, Int64, Int64]:
     """Device time, events launched and idle time that they ended during each of `events`, which
     lie apart from each other.
     """
-    calls, place = _flat(found, events)
-    launches, device = found.trace.launches, found.trace.device
-    linked = np.flatnonzero(found.launch != NO_LAUNCH_EVENT)
-    launch = found.launch[linked]
+    calls, place = _flat(attribution, events)
+    launches, device = attribution.trace.launches, attribution.trace.device
+    linked = np.flatnonzero(attribution.launch != NO_LAUNCH_EVENT)
+    launch = attribution.launch[linked]
     owner = calls.innermost(launches.track[launch], launches.start_ns[launch])
     time_ns = sum_by_scope(owner, device.dur_ns[linked], len(calls))
     count = count_by_scope(owner, len(calls))
-    gap_ns = sum_by_scope(owner, found.gap_ns[linked], len(calls))
+    gap_ns = sum_by_scope(owner, attribution.gap_ns[linked], len(calls))
     return time_ns[place], count[place], gap_ns[place]
 
 
-def _flat(found: Attribution, events: Int64) -> tuple[ScopeTree, Int32]:
+def _flat(attribution: Attribution, events: Int64) -> tuple[ScopeTree, Int32]:
     """A tree of nothing but these host events, and the place of each."""
-    host = found.trace.host.take(events)
+    host = attribution.trace.host.take(events)
     rows = zip(host.track.tolist(), host.start_ns.tolist(), host.end_ns.tolist(), strict=True)
     return no_scopes().insert([NewScope("", *row, parent=NO_SCOPE) for row in rows])

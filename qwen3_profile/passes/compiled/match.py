@@ -25,7 +25,7 @@ from qwen3_profile.trace.columns import Category, Int64, Trace
 
 _REGION = re.compile(r"Torch-Compiled Region: (\S+)")
 _GRAPH = re.compile(r"## Call CompiledFxGraph .*")
-# Inductor numbers its C++ graphs anew in each process.
+# Inductor numbers its C++ graphs from 0 in each process.
 _GRAPH_NUMBER = re.compile(r"graph_\d+_")
 # What the code between the kernels calls for its buffers; it computes nothing.
 _BUFFERS = frozenset(

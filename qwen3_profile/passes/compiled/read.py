@@ -67,13 +67,13 @@ class _Reference:
 class Matched:
     """What became of a trace of compiled passes.
 
-    found: device events and kernel calls by their parts.
+    attribution: device events and kernel calls by their parts.
     ranges: how many of its scopes, the first ones, are ranges of the trace.
     times: what was compiled, of each step.
     findings: what did not match.
     """
 
-    found: Attribution
+    attribution: Attribution
     ranges: int
     times: tuple[CompiledTimes, ...]
     findings: tuple[Finding, ...]
@@ -104,11 +104,11 @@ def read_compiled(
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
     """
     matched = attribute_compiled(trace, compiled)
-    findings = (*check_trace(matched.found), *matched.findings)
+    findings = (*check_trace(matched.attribution), *matched.findings)
     if not accept_damaged:
         refuse_damage(str(path), findings)
     return split_reading(
-        path, "compiled", matched.found, matched.ranges, findings, compiled=matched.times
+        path, "compiled", matched.attribution, matched.ranges, findings, compiled=matched.times
     )
 
 
@@ -123,29 +123,29 @@ def attribute_compiled(trace: Trace, compiled: CompiledPass) -> Matched:
     ]
     direct = [graph for number, graph in enumerate(graphs) if number not in replayed]
     placed = place_kernels(trace, build_scopes(trace, select_labels(trace)), direct)
-    found = attribute(trace, placed.scopes)
-    times = compiled_times(found, direct, placed.calls)
-    findings = _unmatched(found, direct)
-    ranges = len(found.scopes)
+    attribution = attribute(trace, placed.scopes)
+    times = compiled_times(attribution, direct, placed.calls)
+    findings = _unmatched(attribution, direct)
+    ranges = len(attribution.scopes)
     if reference is None:
-        return Matched(found, ranges, times, findings)
+        return Matched(attribution, ranges, times, findings)
     findings += _skipped(len(direct), len(graphs))
-    labelled, more, told = _replayed(found, graphs, replayed, reference)
+    labelled, more, told = _replayed(attribution, graphs, replayed, reference)
     times = tuple(one + other for one, other in zip(times, more, strict=True))
     return Matched(labelled, ranges, times, (*findings, *told))
 
 
-def _unmatched(found: Attribution, graphs: Sequence[GraphCall]) -> tuple[Finding, ...]:
+def _unmatched(attribution: Attribution, graphs: Sequence[GraphCall]) -> tuple[Finding, ...]:
     refused = [graph for graph in graphs if graph.refusal]
     if not refused:
         return ()
-    host = found.trace.host
+    host = attribution.trace.host
     message = (
         f"{len(refused)} of {len(graphs)} calls of compiled graphs could not be matched with what "
         f"was compiled, and are in the row {UNMATCHED}: {refused[0].refusal}"
     )
     ns = int(host.dur_ns[[graph.event for graph in refused]].sum())
-    example = found.trace.names[host.name[refused[0].event]]
+    example = attribution.trace.names[host.name[refused[0].event]]
     return (Finding(WARNING, "graph-unmatched", message, len(refused), ns, example),)
 
 
@@ -174,22 +174,22 @@ def _read_reference(path: Path, graphs: Sequence[CompiledGraph], accept: bool) -
     placed = place_kernels(
         trace, build_scopes(trace, select_labels(trace)), calls, keep_graphs=True
     )
-    found = attribute(trace, placed.scopes)
-    work = tuple(step_reference(found, root, _WHAT) for root in placed.graphs)
+    attribution = attribute(trace, placed.scopes)
+    work = tuple(step_reference(attribution, root, _WHAT) for root in placed.graphs)
     return _Reference(calls, work, {call.scope: call for call in placed.calls})
 
 
 def _replayed(
-    found: Attribution,
+    attribution: Attribution,
     graphs: Sequence[GraphCall],
     replayed: Sequence[int],
     reference: _Reference,
 ) -> tuple[Attribution, tuple[CompiledTimes, ...], tuple[Finding, ...]]:
     """The same with the parts of those of `graphs` that were replayed, by their number."""
     repeats = {number: _repeated(number, graphs[number], reference) for number in replayed}
-    replays = {replay.launch: replay for replay in find_replays(found)}
+    replays = {replay.launch: replay for replay in find_replays(attribution)}
     launches = {
-        number: [at for at in _launches_in(found.trace, graphs[number]) if at in replays]
+        number: [at for at in _launches_in(attribution.trace, graphs[number]) if at in replays]
         for number in replayed
     }
     graph_of = {at: number for number, mine in launches.items() for at in mine}
@@ -199,13 +199,13 @@ def _replayed(
         same = repeats[number] if number is not None else None
         return () if same is None else (same,)
 
-    labelled, findings = label_each(found, references_of)
-    times = [CompiledTimes(0, 0, (), ()) for _ in found.steps]
+    labelled, findings = label_each(attribution, references_of)
+    times = [CompiledTimes(0, 0, (), ()) for _ in attribution.steps]
     for number in replayed:
         mine = [replays[launch] for launch in launches[number]]
-        rows, refusal = _rows(found, mine, repeats[number], reference)
+        rows, refusal = _rows(attribution, mine, repeats[number], reference)
         one = CompiledTimes(1, sum(row.calls for row in rows), summed(rows), refusal)
-        (step,) = steps_of(found, [graphs[number].event])
+        (step,) = steps_of(attribution, [graphs[number].event])
         if step >= 0:
             times[step] += one
     return labelled, tuple(times), findings
@@ -234,7 +234,7 @@ def _launches_in(trace: Trace, graph: GraphCall) -> list[int]:
 
 
 def _rows(
-    found: Attribution,
+    attribution: Attribution,
     replays: Sequence[Replay],
     repeated: Reference | None,
     reference: _Reference,
@@ -244,17 +244,17 @@ def _rows(
         return (), ("nothing is known of its kernels",)
     if len(replays) != 1:
         return (), (f"the graph was replayed in {len(replays)} pieces, not in one",)
-    places, why = find_places(found, replays[0], repeated)
+    places, why = find_places(attribution, replays[0], repeated)
     if why:
         return (), (why,)
     rows = []
     seen: set[int] = set()
     for event, place in places.items():
-        scope, ns = int(repeated.owner[place]), int(found.trace.device.dur_ns[event])
+        scope, ns = int(repeated.owner[place]), int(attribution.trace.device.dur_ns[event])
         call = reference.calls.get(scope)
         parts = call.parts if call is not None else ()
         moved = call.kernel.bytes if call is not None else None
-        gap_ns, is_first = int(found.gap_ns[event]), scope not in seen
+        gap_ns, is_first = int(attribution.gap_ns[event]), scope not in seen
         seen.add(scope)
         # A call may launch several events, and moves its bytes once.
         rows.append(

@@ -62,23 +62,25 @@ class _Rest:
     events: Int64
 
 
-def find_replays(found: Attribution) -> tuple[Replay, ...]:
+def find_replays(attribution: Attribution) -> tuple[Replay, ...]:
     """The launches of graphs in a trace that have events, in time order."""
     replays = []
-    node = [config.node_id for config in found.trace.configs_of(found.trace.device)]
-    inside = np.flatnonzero(found.in_graph)
-    inside = inside[np.argsort(found.trace.device.start_ns[inside], kind="stable")]
-    for launch in np.unique(found.launch[inside]).tolist():
-        events = inside[found.launch[inside] == launch]
+    node = [config.node_id for config in attribution.trace.configs_of(attribution.trace.device)]
+    inside = np.flatnonzero(attribution.in_graph)
+    inside = inside[np.argsort(attribution.trace.device.start_ns[inside], kind="stable")]
+    for launch in np.unique(attribution.launch[inside]).tolist():
+        events = inside[attribution.launch[inside] == launch]
         nodes = np.array([node[i] for i in events.tolist()], np.int64)
         known = bool((nodes != NO_NODE_ID).all()) and len(np.unique(nodes)) == len(nodes)
         by_node = events[np.argsort(nodes, kind="stable")] if known else None
-        replays.append(Replay(launch, events, by_node, _side_by_side(found, events)))
-    return tuple(sorted(replays, key=lambda each: int(found.trace.launches.start_ns[each.launch])))
+        replays.append(Replay(launch, events, by_node, _side_by_side(attribution, events)))
+    return tuple(
+        sorted(replays, key=lambda each: int(attribution.trace.launches.start_ns[each.launch]))
+    )
 
 
 def label_replays(
-    found: Attribution,
+    attribution: Attribution,
     references: Sequence[Reference],
     nodes: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Attribution, tuple[Finding, ...]]:
@@ -92,35 +94,35 @@ def label_replays(
     Returns:
         The attribution, and a finding for each replay that keeps no labels, or not all.
     """
-    return label_each(found, lambda _: references, nodes)
+    return label_each(attribution, lambda _: references, nodes)
 
 
 def label_each(
-    found: Attribution,
+    attribution: Attribution,
     references_of: Callable[[Replay], Sequence[Reference]],
     nodes: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     """As `label_replays`, where each replay has references of its own."""
     replays: list[Given] = []
     rest: dict[tuple[str, str], list[Int64]] = {}
-    for replay in find_replays(found):
-        labelled, told = _label(found, replay, references_of(replay), nodes)
+    for replay in find_replays(attribution):
+        labelled, told = _label(attribution, replay, references_of(replay), nodes)
         replays.append(labelled)
         if told.why:
             rest.setdefault((told.code, told.why), []).append(told.events)
     if not replays:
-        return found, ()
-    findings = (_finding(found, code, why, events) for (code, why), events in rest.items())
-    return grow(found, replays), tuple(findings)
+        return attribution, ()
+    findings = (_finding(attribution, code, why, events) for (code, why), events in rest.items())
+    return grow(attribution, replays), tuple(findings)
 
 
 def find_places(
-    found: Attribution, replay: Replay, reference: Reference
+    attribution: Attribution, replay: Replay, reference: Reference
 ) -> tuple[dict[int, int], str]:
     """Which work of `reference` each event of a replay is; or none, and why that cannot be said."""
     if replay.parallel and replay.by_node is None:
         return {}, _PARALLEL
-    fits, refusals = _fits(found, replay, [reference])
+    fits, refusals = _fits(attribution, replay, [reference])
     if not fits:
         return {}, refusals[0]
     if any(other.labels() != fits[0].labels() for other in fits[1:]):
@@ -128,8 +130,8 @@ def find_places(
     return dict(zip(fits[0].events.tolist(), fits[0].places, strict=True)), ""
 
 
-def _side_by_side(found: Attribution, events: Int64) -> bool:
-    device = found.trace.device
+def _side_by_side(attribution: Attribution, events: Int64) -> bool:
+    device = attribution.trace.device
     for track in np.unique(device.track[events]):
         mine = events[device.track[events] == track]
         mine = mine[np.argsort(device.start_ns[mine], kind="stable")]
@@ -165,13 +167,13 @@ class _Fit:
 
 
 def _label(
-    found: Attribution,
+    attribution: Attribution,
     replay: Replay,
     references: Sequence[Reference],
     nodes: Mapping[int, str],
 ) -> tuple[Given, _Rest]:
-    parent = max(int(found.owner[replay.events[0]]), NO_SCOPE)
-    configs = found.trace.configs_of(found.trace.device.take(replay.events))
+    parent = max(int(attribution.owner[replay.events[0]]), NO_SCOPE)
+    configs = attribution.trace.configs_of(attribution.trace.device.take(replay.events))
     marked = {
         event: nodes[config.node_id]
         for event, config in zip(replay.events.tolist(), configs, strict=True)
@@ -179,7 +181,7 @@ def _label(
     }
     if replay.parallel and replay.by_node is None:
         return _refused(replay, parent, [_PARALLEL])
-    fits, refusals = _fits(found, replay, references)
+    fits, refusals = _fits(attribution, replay, references)
     if not fits and marked and references:
         return _by_marks(replay, marked, references[0], parent)
     if not fits:
@@ -187,7 +189,7 @@ def _label(
     first = fits[0]
     odd = first.unlike(marked)
     if odd is not None:
-        kernel = short_kernel(found.trace.names[found.trace.device.name[odd]])
+        kernel = short_kernel(attribution.trace.names[attribution.trace.device.name[odd]])
         why = f"{first.reference.what} gives {kernel} another label than its node, {marked[odd]}"
         return _refused(replay, parent, [why])
     if any(other.labels() != first.labels() for other in fits[1:]):
@@ -198,7 +200,7 @@ def _label(
     owner = reference.owner[list(first.places)]
     why = ""
     if first.doubtful:
-        why = _doubt(work_of(found.trace, first.events), first.doubtful)
+        why = _doubt(work_of(attribution.trace, first.events), first.doubtful)
     owners = given(first.events, owner, reference.scopes, reference.root, parent, first.doubtful)
     return owners, _Rest(UNPROVEN, why, first.events[list(first.doubtful)])
 
@@ -220,7 +222,7 @@ def _by_marks(
 
 
 def _fits(
-    found: Attribution, replay: Replay, references: Sequence[Reference]
+    attribution: Attribution, replay: Replay, references: Sequence[Reference]
 ) -> tuple[list[_Fit], list[str]]:
     """The references that a replay matches, in the order of its nodes or of its start, and why
     the others are none.
@@ -232,7 +234,7 @@ def _fits(
     refusals: list[str] = []
     for reference in references:
         for events, ordered in orders:
-            work = work_of(found.trace, events)
+            work = work_of(attribution.trace, events)
             why, places, doubtful = _compare(work, reference, ordered)
             if why:
                 refusals.append(why)
@@ -276,9 +278,9 @@ def _refused(replay: Replay, parent: int, why: Sequence[str]) -> tuple[Given, _R
     return one_row(events, parent), _Rest(REFUSED, "; ".join(dict.fromkeys(why)), events)
 
 
-def _finding(found: Attribution, code: str, why: str, replays: Sequence[Int64]) -> Finding:
+def _finding(attribution: Attribution, code: str, why: str, replays: Sequence[Int64]) -> Finding:
     """One sentence for all replays of which the same is to be said."""
-    device = found.trace.device
+    device = attribution.trace.device
     events = np.concatenate(replays)
     ns = int(device.dur_ns[events].sum())
     which = f"{len(events)} device event{'' if len(events) == 1 else 's'} ({ns} ns)"
@@ -290,5 +292,5 @@ def _finding(found: Attribution, code: str, why: str, replays: Sequence[Int64]) 
         f"{labels.GRAPH_REPLAY}: {why}",
         count=len(events),
         ns=ns,
-        example=found.trace.names[device.name[events[0]]],
+        example=attribution.trace.names[device.name[events[0]]],
     )

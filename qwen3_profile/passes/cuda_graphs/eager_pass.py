@@ -1,4 +1,4 @@
-"""Replays that a run measured, with the labels of the eager pass that was traced beside them."""
+"""Replays that a run measured, with the labels of the eager pass that was traced next to them."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ class MeasuredReplay:
         beside, phase = self.beside, self.phase
         nodes = read_nodes(self.folder / beside.nodes) if beside.nodes else {}
 
-        def relabel(found: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
+        def relabel(attribution: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
             first = find_step_reference(eager, beside.step, phase, "the eager pass")
             references = [] if first is None else [first]
-            labelled, told = label_replays(found, references)
+            labelled, told = label_replays(attribution, references)
             if not told:
-                return label_replays(found, references, nodes) if nodes else (labelled, ())
+                return label_replays(attribution, references, nodes) if nodes else (labelled, ())
             captured = read_trace(self.folder / beside.captured_trace, launch_columns=True)
             what = "the eager pass on the code for captures"
             other = find_step_reference(captured, beside.captured_step, phase, what)
             references += [] if other is None else [other]
-            return label_replays(found, references, nodes)
+            return label_replays(attribution, references, nodes)
 
         return relabel

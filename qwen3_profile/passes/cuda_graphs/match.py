@@ -1,4 +1,4 @@
-"""What a graph replayed and what is known of it in, which belongs to which out; or why none does.
+"""Finds what each event of a replayed graph repeats; or says why that cannot be told.
 
 A replay is one call on the host: its kernels carry no label and no launch of their own. They run in
 the order in which the graph was captured, so the n-th of them is the n-th launch of the labelled
@@ -55,7 +55,7 @@ def match(
         reference: in the order of the launches.
         what: the reference's name in a sentence, such as "the eager step".
         ordered: whether `replay` is in the order of its nodes, which is that of the launches,
-            whatever ran beside what.
+            whatever ran next to what.
     """
     if ordered or len({work.stream for work in replay}) <= 1:
         difference = first_difference(replay, reference, what)

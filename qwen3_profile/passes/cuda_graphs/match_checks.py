@@ -1,4 +1,4 @@
-"""A replay and the nameless launches of its capture in, what speaks against their order out.
+"""What speaks against the order of a replay's events, by the nameless launches of its capture.
 
 CUDA's launch records do not name the kernel, so a match by order has only counts and kinds behind
 it. What else can be checked is checked here. Against the match speak

@@ -116,11 +116,11 @@ def read_replays(
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
     """
     passes = _find_passes(path, trace, captured.references)
-    found = attribute(trace, _scopes(passes), _steps(trace, passes))
-    findings = check_trace(found)
+    attribution = attribute(trace, _scopes(passes), _steps(trace, passes))
+    findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    labelled, told = label_replays(found, captured.references)
+    labelled, told = label_replays(attribution, captured.references)
     times = read_steps(labelled)
     if len(times) != len(passes) or not all(each.balances for each in times):
         raise DamagedTraceError(
@@ -129,7 +129,7 @@ def read_replays(
     outside = outside_passes(labelled)
     findings = (*findings, *told, *((outside,) if outside else ()))
     origins = [Origin(each.source, model_class=captured.model_class) for each in passes]
-    return reading_of(path, "replay", labelled, len(found.scopes), times, findings, origins)
+    return reading_of(path, "replay", labelled, len(attribution.scopes), times, findings, origins)
 
 
 def ledger_of_replays(

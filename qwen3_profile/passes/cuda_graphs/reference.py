@@ -98,27 +98,27 @@ def _told_name(name: str) -> str:
 
 def find_step_reference(trace: Trace, number: int, phase: str, what: str) -> Reference | None:
     """The pass `phase` in `ProfilerStep#number` of a trace of ours; None where it has no such."""
-    found = attribute(trace, build_scopes(trace, select_labels(trace)))
-    scopes = found.scopes
+    attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
+    scopes = attribution.scopes
     for root in np.flatnonzero(scopes.parent == NO_SCOPE).tolist():
-        step = int(found.scope_step[root])
+        step = int(attribution.scope_step[root])
         is_phase = scopes.names[scopes.name[root]] == phase
-        if is_phase and step != NO_STEP and found.steps[step].number == number:
-            return step_reference(found, root, what)
+        if is_phase and step != NO_STEP and attribution.steps[step].number == number:
+            return step_reference(attribution, root, what)
     return None
 
 
-def step_reference(found: Attribution, root: int, what: str = "the eager step") -> Reference:
+def step_reference(attribution: Attribution, root: int, what: str = "the eager step") -> Reference:
     """The device events that belong to the scope `root` or to one in it, by their launches."""
-    is_root = np.arange(len(found.scopes)) == root
-    inside = is_root | found.scopes.below(is_root)
-    mine = (found.owner >= 0) & inside[np.maximum(found.owner, 0)]
-    events = np.flatnonzero(mine & (found.launch != NO_LAUNCH_EVENT))
-    launched = found.trace.launches.start_ns[found.launch[events]]
+    is_root = np.arange(len(attribution.scopes)) == root
+    inside = is_root | attribution.scopes.below(is_root)
+    mine = (attribution.owner >= 0) & inside[np.maximum(attribution.owner, 0)]
+    events = np.flatnonzero(mine & (attribution.launch != NO_LAUNCH_EVENT))
+    launched = attribution.trace.launches.start_ns[attribution.launch[events]]
     # A launch that makes two events makes them one after the other.
-    events = events[np.lexsort((found.trace.device.start_ns[events], launched))]
-    work = work_of(found.trace, events)
-    return Reference(what, work, found.owner[events], found.scopes, root)
+    events = events[np.lexsort((attribution.trace.device.start_ns[events], launched))]
+    work = work_of(attribution.trace, events)
+    return Reference(what, work, attribution.owner[events], attribution.scopes, root)
 
 
 def capture_references(trace: Trace, scopes: ScopeTree) -> tuple[Reference, ...]:

@@ -65,22 +65,22 @@ def one_row(events: Int64, parent: int) -> Given:
     return given(events, nobody, no_scopes(), NO_SCOPE, parent, range(len(events)))
 
 
-def grow(found: Attribution, replays: Sequence[Given]) -> Attribution:
+def grow(attribution: Attribution, replays: Sequence[Given]) -> Attribution:
     """The attribution with the copied scopes after all others, and the events in them."""
-    launches = found.trace.launches
+    launches = attribution.trace.launches
     rows: list[NewScope] = []
-    owner = found.owner.copy()
+    owner = attribution.owner.copy()
     for each in replays:
         scopes = each.scopes
-        launch = int(found.launch[each.events[0]])
+        launch = int(attribution.launch[each.events[0]])
         track, start_ns = int(launches.track[launch]), int(launches.start_ns[launch])
         place = {NO_SCOPE: each.parent}
         for scope in each.kept.tolist():
             name = scopes.names[scopes.name[scope]]
             above = place.get(int(scopes.parent[scope]), each.parent)
-            place[scope] = len(found.scopes) + len(rows)
+            place[scope] = len(attribution.scopes) + len(rows)
             is_gap = bool(scopes.is_gap[scope])
             rows.append(NewScope(name, track, start_ns, start_ns, above, is_gap))
         mine = np.array([place[scope] for scope in each.owner.tolist()], np.int32)
         owner[each.events] = np.where(mine == NO_SCOPE, owner[each.events], mine)
-    return found.with_scopes(rows, owner)
+    return attribution.with_scopes(rows, owner)

@@ -28,7 +28,7 @@ ROTARY = re.compile(r"Rotary|RoPE|Rope")
 LATENT = re.compile(r"MLA|Deep[sS]eek|MiniCPM3|Kimi")
 _ACTIVATION = re.compile(r"SiLU|Silu|Swish|GELU|Gelu|ReLU|Activation|ActFn|SwiGLU|Tanh$")
 
-# What lies between two parts, as `Part.then` says where labels are ours: functions have no modules,
+# What lies between two parts, as `PartSpec.then` says of our own labels. Functions have no modules,
 # so attention itself is a gap, and what a fused norm or projection has done must not be named.
 _GAPS: dict[tuple[str, str, str | None], str] = {
     ("layer", "attn", "post_attention_layernorm"): "residual_attn",
@@ -69,7 +69,7 @@ def attention_parts(calls: Sequence[Node]) -> dict[Instance, str]:
     parts |= {i: "o_proj" for i in linears if "RowParallel" in i[0]}
     rest = [i for i in linears if i not in parts]
     known = set(parts.values())
-    # Without a class of its own, o is the last of q, k, v, o; of qkv, o; or the one beside qkv.
+    # Without a class of its own, o is the last of q, k, v, o; of qkv, o; or the one next to qkv.
     if "o_proj" not in known and len(rest) in ((1,) if "qkv_proj" in known else (2, 4)):
         parts[rest.pop()] = "o_proj"
     if len(rest) == 3 and "qkv_proj" not in known:

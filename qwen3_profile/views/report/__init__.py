@@ -1,1 +1,1 @@
-"""The report: one page that answers where the time of a run went, from `page.render_report`."""
+"""The report: one page that answers where the time of a run went, from `build.render_page`."""

@@ -54,22 +54,22 @@ def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:
     Raises:
         TraceError: the record is of another trace.
     """
-    found = reading.attribution
-    assert found is not None  # of a trace that was read with its operators
-    starts = [step.start_ns for step in found.steps]
+    attribution = reading.attribution
+    assert attribution is not None  # of a trace that was read with its operators
+    starts = [step.start_ns for step in attribution.steps]
     if record.times.start_ns not in starts:
         raise TraceError(
             str(reading.path), "is not the trace of this record", "record the run again"
         )
     step = starts.index(record.times.start_ns)
     paths = [row.path for row in part_tree(record.times.forward)]
-    rows = find_rows(found, step, paths, inside=record.phase == labels.WHOLE_TRACE)
-    events = np.flatnonzero(found.device_step == step)
-    op = launching_ops(found, step, events)
-    part, _ = owners(found, events, rows)
-    timeline = make_timeline(found, step, events, op, rows, reading.ranges)
+    rows = find_rows(attribution, step, paths, inside=record.phase == labels.WHOLE_TRACE)
+    events = np.flatnonzero(attribution.device_step == step)
+    op = launching_ops(attribution, step, events)
+    part, _ = owners(attribution, events, rows)
+    timeline = make_timeline(attribution, step, events, op, rows, reading.ranges)
     if len(events):
-        kernels = kernel_stats(found, events, part, op, rows)
+        kernels = kernel_stats(attribution, events, part, op, rows)
     else:
-        kernels = operator_stats(found, step, rows)
+        kernels = operator_stats(attribution, step, rows)
     return ShownPass(kernels=kernels, timeline=downsample(timeline, MOST_BARS))

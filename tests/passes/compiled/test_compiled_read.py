@@ -72,7 +72,7 @@ def split(
     path = write(folder / "replay.json", document(*events))
     known = load_compiled(folder, COMPILED, "decode", accept=False)
     matched = attribute_compiled(read_trace(path, launch_columns=True), known)
-    (one,) = read_steps(matched.found, matched.times)
+    (one,) = read_steps(matched.attribution, matched.times)
     return one, matched.findings
 
 
@@ -185,7 +185,7 @@ def test_a_reference_that_does_not_match_gives_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "replay.json", document(*replayed(replay(ran()))))
     known = load_compiled(tmp_path, COMPILED, "decode", accept=False)
     matched = attribute_compiled(read_trace(path, launch_columns=True), known)
-    (one,) = read_steps(matched.found, matched.times)
+    (one,) = read_steps(matched.attribution, matched.times)
     assert rows(one)["decode/graph_replay"] == 6 * KERNEL_NS
     assert matched.findings[0].code == "graph-refused"
 
