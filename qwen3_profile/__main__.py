@@ -27,15 +27,8 @@ from qwen3_profile.errors import (
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
-from qwen3_profile.run_folder.layout import REPORT_FILE
-from qwen3_profile.run_folder.run_json import (
-    Claim,
-    ConfigResult,
-    Run,
-    claim_folder,
-    has_traces,
-    write_run,
-)
+from qwen3_profile.run_folder.layout import REPORT_FILE, Claim, claim_folder, has_traces
+from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
@@ -58,7 +51,7 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
         codes = list(_run(invocation, claim, argv))
     finally:
         kept = has_traces(claim.folder)
-        claim.settle(succeeded=kept)
+        (claim.commit if kept else claim.roll_back)()
     if kept:
         show(_places(invocation, claim.folder))
     return max(codes)

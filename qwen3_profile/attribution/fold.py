@@ -10,27 +10,22 @@ import numpy as np
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.parts import NO_PART, Part, PartTree
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
-from qwen3_profile.trace.columns import Bool, Int32, Int64
+from qwen3_profile.trace.columns import Int32, Int64
 
 NO_GROUP = -1
 _CPU, _NOT_NESTED = 1, 2  # of the columns of `Times`: which is wall-clock, how many are not sums
 
 
-def fold(attribution: Attribution, selected: Bool | None = None) -> tuple[Part, ...]:
-    """Sums the scopes of the same path of names.
-
-    Args:
-        attribution: s scopes with their sums.
-        selected: bool[s], the scopes to take (a parent with its children); None for all.
-    """
-    chosen = np.ones(len(attribution.scopes), bool) if selected is None else selected
-    return fold_groups(attribution, np.where(chosen, 0, NO_GROUP).astype(np.int32), 1)[0]
+def fold(attribution: Attribution) -> tuple[Part, ...]:
+    """Sums the scopes of the same path of names."""
+    return fold_groups(attribution, np.zeros(len(attribution.scopes), np.int32), 1)[0]
 
 
 def fold_groups(attribution: Attribution, group: Int32, count: int) -> list[tuple[Part, ...]]:
     """As `fold`, for each of several groups of scopes that have nothing to do with each other.
 
     Args:
+        attribution: s scopes with their sums.
         group: int32[s], the number of each scope's group, or -1 to leave it out.
         count: how many groups there are.
     """

@@ -15,7 +15,7 @@ from qwen3_profile.run_folder.bytes_moved import per_pass
 from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
-    from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes, KernelTimes
+    from qwen3_profile.passes.compiled.kernel_times import Bounds, KernelTimes
     from qwen3_profile.passes.pass_times import PassTimes
     from qwen3_profile.records.record import RunFacts, TimingRecord, TracedStep
     from qwen3_profile.run_folder.run_json import ModelFacts
@@ -125,22 +125,18 @@ def _eager_json(record: TimingRecord) -> dict[str, Any]:
 
 
 def _compiled_json(record: TimingRecord) -> dict[str, Any]:
-    compiled = record.times.compiled
-    return {} if compiled is None else {"compiled": _kernels_json(compiled, record.steps)}
-
-
-def _kernels_json(compiled: CompiledTimes, steps: int) -> dict[str, Any]:
-    """The kernels by the labels that they compute, and what each part had of them.
-
-    Args:
-        compiled: summed over `steps` passes; times and calls are given per pass.
-    """
+    """The kernels by the labels that they compute, and what each part had of them; per pass."""
+    compiled, steps = record.times.compiled, record.steps
+    if compiled is None:
+        return {}
     return {
-        "graphs": compiled.graphs / steps,
-        "kernel_calls": compiled.calls / steps,
-        "refusals": list(dict.fromkeys(compiled.refusals)),
-        "kernels": [_kernel_json(kernel, steps) for kernel in compiled.kernels],
-        "parts": {each.part: _bounds_json(each, steps) for each in compiled.bounds},
+        "compiled": {
+            "graphs": compiled.graphs / steps,
+            "kernel_calls": compiled.calls / steps,
+            "refusals": list(dict.fromkeys(compiled.refusals)),
+            "kernels": [_kernel_json(kernel, steps) for kernel in compiled.kernels],
+            "parts": {each.part: _bounds_json(each, steps) for each in compiled.bounds},
+        }
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.records.quantiles import token_times
+from qwen3_profile.records.quantiles import quantile, token_times
 
 Float64 = npt.NDArray[np.float64]
 
@@ -86,14 +86,6 @@ class Summary:
         return {"tpot": asdict(token_times(steps)) | {"steps": len(steps)}} if steps else {}
 
 
-def summarise(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of these records, one at least."""
-    summary = Summary()
-    for record in records:
-        summary.add(record)
-    return summary.to_json()
-
-
 def config_id(record_id: str) -> str:
     """What the ids of one config and phase of one run have in common: the id less the run."""
     head, _, phase = record_id.rpartition("-")
@@ -115,26 +107,17 @@ def _spreads(rows: Float64) -> list[dict[str, Any]]:
         alone = {"std": 0.0, "iqr": 0.0, "runs": 1}
         return [dict.fromkeys(_STATISTICS, value) | alone for value in rows[0].tolist()]
     data = np.sort(rows, axis=0)
-    count = len(data)
+    count, ranked = len(data), list(data)
     found = np.stack((
-        _quantile(data, 0.5),
+        quantile(ranked, 0.5),
         # Rounded, the mean of equal numbers may be another.
         np.clip(data.mean(axis=0), data[0], data[-1]),
         data.std(axis=0, ddof=1),
         data[0],
         data[-1],
-        _quantile(data, 0.75) - _quantile(data, 0.25),
+        quantile(ranked, 0.75) - quantile(ranked, 0.25),
     ))  # fmt: skip
     return [dict(zip(_STATISTICS, row, strict=True), runs=count) for row in found.T.tolist()]
-
-
-def _quantile(data: Float64, share: float) -> Float64:
-    """Linear between ranks of sorted columns, from the nearer one."""
-    below, rest = divmod(share * (len(data) - 1), 1)
-    one, other = data[int(below)], data[min(int(below) + 1, len(data) - 1)]
-    step = other - one
-    found: Float64 = one + step * rest if rest < 0.5 else other - step * (1 - rest)
-    return found
 
 
 def is_noisy(stats: Mapping[str, Any]) -> bool:
@@ -224,7 +207,7 @@ class _Place:
 
 
 def _together(places: Mapping[str, _Place]) -> dict[str, Any]:
-    """The statistics of each place; those of equally many numbers are reckoned in one go."""
+    """The statistics of each place; those of equally many numbers are taken at once."""
     found: dict[str, Any] = {}
     alike: dict[int, dict[str, Float64]] = {}
     for key, place in places.items():

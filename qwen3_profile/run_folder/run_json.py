@@ -1,29 +1,19 @@
-"""A run on disk: the folder that holds its traces, and `run.json`, which says what they are.
-
-traces/run1/
-  run.json                                       this module's `Run`
-  raw/bs2_len256_bfloat16_prefill.run0.kineto.json.gz   one per measured run, untouched
-  bs2_len256_bfloat16_prefill.<time_ns>.pt.trace.json.gz   all runs of a config, for viewers
-  report.html                                    what a person looks at, in any browser
-"""
+"""The contents of `run.json`, which says what the traces of a run are."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.errors import OutputError, ProfileError, TraceError
-from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.errors import ProfileError, TraceError
+from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.routing import LayerRouting
-from qwen3_profile.system.files import make_folder, output_error, write_atomic
+from qwen3_profile.system.files import write_atomic
 
 SCHEMA_VERSION = 1
 
@@ -206,50 +196,6 @@ class Run:
     configs: tuple[ConfigResult, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A run's folder that no other run has.
-
-    replaced: an older run of the same name, set aside until the new one has something to show.
-    """
-
-    folder: Path
-    replaced: Path | None = None
-
-    def settle(self, *, succeeded: bool) -> None:
-        """Drops the older run if the new one has results, else puts it back."""
-        drop = self.replaced if succeeded else self.folder
-        if drop is not None:
-            shutil.rmtree(drop, ignore_errors=True)
-        if not succeeded and self.replaced is not None:
-            try:
-                self.replaced.rename(self.folder)
-            except OSError as error:
-                raise output_error(self.replaced, error) from error
-
-
-def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
-    """Makes the run's folder: `name`, or the next free `runN`.
-
-    Raises:
-        OutputError: `name` is taken and `force` is off, or the folder cannot be made.
-    """
-    make_folder(trace_dir)
-    if name is None:
-        return next(Claim(folder) for folder in _numbered(trace_dir) if _try_make(folder))
-    folder = trace_dir / name
-    if Path(name).name != name or name == "..":
-        raise OutputError("--run-name", f"{name!r} is not a folder's name", "leave out any slash")
-    if _try_make(folder):
-        return Claim(folder)
-    return Claim(folder, _set_aside(folder, force=force))
-
-
-def has_traces(folder: Path) -> bool:
-    """Whether a run has come as far as a whole raw trace."""
-    return any((folder / RAW_FOLDER).glob("[!.]*"))
-
-
 def write_nodes(path: Path, labels: Mapping[int, str]) -> None:
     """Writes the label of each node of a graph."""
     write_atomic(path, msgspec.json.encode({str(node): text for node, text in labels.items()}))
@@ -268,15 +214,6 @@ def read_nodes(path: Path) -> dict[int, str]:
         raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise TraceError(str(path), f"is not a file of nodes of ours: {error}") from error
-
-
-def missing_report(folder: Path) -> str:
-    """What to do about a run without its report, as one from an older version is.
-
-    The folder's name is quoted: a person copies the line into a shell.
-    """
-    command = f"python -m qwen3_profile.export {shlex.quote(str(folder))} --report"
-    return f"{folder.name} has no report: {command}"
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -313,42 +250,3 @@ def read_run(folder: Path) -> Run:
 
 class _Versioned(msgspec.Struct):
     schema_version: int
-
-
-def _numbered(trace_dir: Path) -> Iterator[Path]:
-    """runN, runN+1, ... from the first that is free, or was a moment ago."""
-    try:
-        taken = [name[3:] for name in os.listdir(trace_dir) if name.startswith("run")]
-    except OSError as error:
-        raise output_error(trace_dir, error) from error
-    number = max((int(n) for n in taken if n.isascii() and n.isdecimal()), default=0)
-    while True:
-        number += 1
-        yield trace_dir / f"run{number}"
-
-
-def _try_make(folder: Path) -> bool:
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise output_error(folder, error) from error
-    return True
-
-
-def _set_aside(folder: Path, *, force: bool) -> Path:
-    """Moves a run out of the way, if the user allows it and it is one of ours."""
-    if not force:
-        raise OutputError(
-            str(folder), "is already there", "take another --run-name, or replace it with --force"
-        )
-    if not (folder / RUN_FILE).is_file():
-        raise OutputError(str(folder), "is not a run of ours", "take another --run-name")
-    aside = folder.with_name(f".{folder.name}.replaced.{os.getpid()}")
-    try:
-        folder.rename(aside)
-        folder.mkdir()
-    except OSError as error:
-        raise output_error(folder, error) from error
-    return aside

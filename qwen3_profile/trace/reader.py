@@ -42,26 +42,19 @@ _LONGEST_HEAD = 1 << 24
 _LONGEST_CHUNK = 1 << 24
 
 
-def read_trace(
-    path: Path,
-    *,
-    accept_damaged: bool = False,
-    keeps_op: Callable[[str], bool] | None = None,
-    launch_columns: bool = False,
-) -> Trace:
+def read_trace(path: Path, *, accept_damaged: bool = False, launch_columns: bool = False) -> Trace:
     """Reads a Kineto trace, `.json` or `.json.gz`.
 
     Args:
         path: the file.
         accept_damaged: of a file that is cut off, read what is whole; `TraceInfo.damage` says so.
-        keeps_op: which operators are wanted, by name; None for all of them.
         launch_columns: whether `Trace.configs_of` is to be asked.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    reading = _Reading(path, keeps_op, launch_columns)
+    reading = _Reading(path, launch_columns=launch_columns)
     return _read(reading, accept_damaged=accept_damaged).trace()
 
 
@@ -69,6 +62,9 @@ def read_compact(
     path: Path, *, accept_damaged: bool = False, keeps_op: Callable[[str], bool] | None = None
 ) -> CompactTrace:
     """As `read_trace`; for traces that are too long to be looked at in one piece.
+
+    Args:
+        keeps_op: which operators are wanted, by name; None for all of them.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.

@@ -57,12 +57,6 @@ def test_all_sums_of_a_part_with_and_without_its_children() -> None:
     assert prefill.total == Times(1, 100, 15, 3, launch_ns=7, gap_ns=40, queue_ns=23)
 
 
-def test_a_selection_takes_some_scopes_only() -> None:
-    found = split(label("prefill", 0, 50), label("norm", 10, 20), label("decode", 50, 90))
-    wanted = found.scopes.start_ns < 50
-    assert [root.name for root in fold(found, wanted)] == ["prefill"]
-
-
 def test_find_and_walk() -> None:
     (prefill,) = fold(
         split(label("prefill", 0, 50), label("layer.0", 5, 20), label("layer.0.attn", 5, 20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from make.samples import decode_record, record
 
 from qwen3_profile.records.quantiles import token_times
-from qwen3_profile.records.summary import config_id, is_noisy, spread, summarise
+from qwen3_profile.records.summary import Summary, config_id, is_noisy, spread
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,13 @@ def test_config_id(ids: tuple[str, str], same: bool) -> None:
     first, second = (config_id(text) for text in ids)
     assert (first == second) is same
     assert config_id("A-c0-r0-prefill") == "A-c0-prefill"
+
+
+def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    summary = Summary()
+    for each in records:
+        summary.add(each)
+    return summary.to_json()
 
 
 def entries(*totals: int | None) -> list[dict[str, Any]]:

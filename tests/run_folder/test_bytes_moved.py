@@ -73,6 +73,7 @@ def test_several_passes_move_their_sum_if_all_are_known() -> None:
     merged = merge_passes([times, times]).traffic
     assert merged is not None
     assert merged.total == Moved(6, 260)
+    assert merge_passes([times, replace(times, traffic=None)]).traffic is None
 
 
 def test_rows_of_the_report_hold_those_below_them() -> None:

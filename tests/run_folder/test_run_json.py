@@ -11,8 +11,8 @@ import pytest
 from make.samples import run
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError, TraceError
-from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
-from qwen3_profile.run_folder.run_json import claim_folder, has_traces, read_run, write_run
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE, claim_folder, has_traces
+from qwen3_profile.run_folder.run_json import read_run, write_run
 
 # --- claiming -----------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ def test_a_run_replaced_by_one_with_results_is_gone(tmp_path: Path) -> None:
     assert claim.replaced is not None
     assert (claim.replaced / "old").exists()
     (folder / "new").touch()
-    claim.settle(succeeded=True)
+    claim.commit()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
         "mine", "mine/new",
     ]  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_run_replaced_by_one_without_results_comes_back(tmp_path: Path) -> Non
     folder = earlier_run(tmp_path)
     claim = claim_folder(tmp_path, "mine", force=True)
     (folder / "new").touch()
-    claim.settle(succeeded=False)
+    claim.roll_back()
     assert list(tmp_path.iterdir()) == [folder]
     assert {path.name for path in folder.iterdir()} == {RUN_FILE, "old"}
     assert read_run(folder) == run()
@@ -141,7 +141,8 @@ def test_a_run_replaced_by_one_without_results_comes_back(tmp_path: Path) -> Non
 def test_a_new_run_stays_only_with_results(
     tmp_path: Path, succeeded: bool, left: list[str]
 ) -> None:
-    claim_folder(tmp_path, None, force=False).settle(succeeded=succeeded)
+    claim = claim_folder(tmp_path, None, force=False)
+    (claim.commit if succeeded else claim.roll_back)()
     assert [path.name for path in tmp_path.iterdir()] == left
 
 

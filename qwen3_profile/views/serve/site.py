@@ -18,8 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from qwen3_profile.errors import TraceError
-from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE
-from qwen3_profile.run_folder.run_json import missing_report
+from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE, missing_report
 from qwen3_profile.views.report.page_policy import SANDBOX, page_policy, script_sources
 
 _TRACE_SUFFIX = ".pt.trace.json.gz"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE
-from qwen3_profile.run_folder.run_json import missing_report, read_run
+from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE, missing_report
+from qwen3_profile.run_folder.run_json import read_run
 
 _REMOTE = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 # A search of a large folder is not made again before so many times as long as it took.
