@@ -94,63 +94,39 @@ def build_parser() -> Parser:
         "from the same files, without torch and without a GPU.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "path", type=Path, metavar="PATH",
+    add = parser.add_argument
+    # fmt: off
+    add("path", type=Path, metavar="PATH",
         help="a run's folder, a folder of runs, a trace file (.json, .json.gz), or a folder of the "
-        "trace files of ranks",
-    )  # fmt: skip
-    parser.add_argument(
-        "--config", type=int, metavar="INDEX",
-        help="only the config of this index, from 0 (default: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--format", choices=("json", "csv"), default="json",
-        help="of the records' file (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
-        help="folder of the records' file (default: ./%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output-file", metavar="FILE",
-        help="records are merged into it by id (default: timing_records.json or .csv)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ledger", type=Path, metavar="FILE",
+        "trace files of ranks")
+    add("--config", type=int, metavar="INDEX",
+        help="only the config of this index, from 0 (default: all)")
+    add("--format", choices=("json", "csv"), default="json",
+        help="of the records' file (default: %(default)s)")
+    add("--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
+        help="folder of the records' file (default: ./%(default)s)")
+    add("--output-file", metavar="FILE",
+        help="records are merged into it by id (default: timing_records.json or .csv)")
+    add("--ledger", type=Path, metavar="FILE",
         help="of any Kineto trace, ours or not, write the whole account of its device time to this "
-        "JSON file, and no records",
-    )  # fmt: skip
-    parser.add_argument(
-        "--report", nargs="?", const="", metavar="FILE",
+        "JSON file, and no records")
+    add("--report", nargs="?", const="", metavar="FILE",
         help="also write one HTML page that needs no network (default FILE: report.html in the "
         "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
-        "here)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--scopes", choices=SCOPES,
+        "here)")
+    add("--scopes", choices=SCOPES,
         help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
-        f"both (default: {SCOPES[0]})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--kernels", action="store_true",
-        help="in the ledger, also which kernels, copies and fills each range ran",
-    )  # fmt: skip
-    parser.add_argument(
-        "--capture", type=Path, metavar="FILE",
+        f"both (default: {SCOPES[0]})")
+    add("--kernels", action="store_true",
+        help="in the ledger, also which kernels, copies and fills each range ran")
+    add("--capture", type=Path, metavar="FILE",
         help="PATH is a trace of graph replays: give their kernels the labels or modules of this "
-        "trace of the capture, or of an eager pass (default: the other one of a folder with both)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--accept-damaged", action="store_true",
-        help="export what is left of a damaged trace; the record says so (default: refuse it)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--view", action="store_true",
+        "trace of the capture, or of an eager pass (default: the other one of a folder with both)")
+    add("--accept-damaged", action="store_true",
+        help="export what is left of a damaged trace; the record says so (default: refuse it)")
+    add("--view", action="store_true",
         help="show the report and the traces of a run's folder in a browser of this machine, until "
-        "Ctrl-C; write nothing",
-    )  # fmt: skip
-    parser.add_argument(
-        "--port", type=int, metavar="N",
-        help="of --view (default: one that is free)",
-    )  # fmt: skip
+        "Ctrl-C; write nothing")
+    add("--port", type=int, metavar="N",
+        help="of --view (default: one that is free)")
     return parser

@@ -216,142 +216,92 @@ def build_parser() -> Parser:
 
 def _add_measurement(group: argparse._ArgumentGroup) -> None:
     default = RunConfig()
-    group.add_argument(
-        "--batch-size", type=int, default=default.batch_size, metavar="N",
-        help="sequences per forward pass (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--input-len", type=int, default=default.input_len, metavar="N",
-        help="tokens per sequence (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--dtype", choices=DTYPES, default=default.dtype,
-        help="of weights and activations (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--num-runs", type=int, default=default.num_runs, metavar="N",
-        help="measured runs; each is one bare and one traced forward pass (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
-        help="prefills, with all decode steps, before the first run (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--decode-steps", type=int, default=default.decode_steps, metavar="N",
-        help="tokens per sequence decoded greedily after each prefill (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--cache", choices=CACHES, default=default.cache,
+    add = group.add_argument
+    # fmt: off
+    add("--batch-size", type=int, default=default.batch_size, metavar="N",
+        help="sequences per forward pass (default: %(default)s)")
+    add("--input-len", type=int, default=default.input_len, metavar="N",
+        help="tokens per sequence (default: %(default)s)")
+    add("--dtype", choices=DTYPES, default=default.dtype,
+        help="of weights and activations (default: %(default)s)")
+    add("--num-runs", type=int, default=default.num_runs, metavar="N",
+        help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
+    add("--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
+        help="prefills, with all decode steps, before the first run (default: %(default)s)")
+    add("--decode-steps", type=int, default=default.decode_steps, metavar="N",
+        help="tokens per sequence decoded greedily after each prefill (default: %(default)s)")
+    add("--cache", choices=CACHES, default=default.cache,
         help="the KV cache's kind: grown by each token, or allocated at once "
-        "(default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--trace-steps", type=int, default=default.trace_steps, metavar="N",
+        "(default: %(default)s)")
+    add("--trace-steps", type=int, default=default.trace_steps, metavar="N",
         help="decode steps that are traced, the first, the last and others between them; all are "
-        "timed (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--attn-implementation", default=default.attn_implementation, metavar="NAME,NAME",
+        "timed (default: %(default)s)")
+    add("--attn-implementation", default=default.attn_implementation, metavar="NAME,NAME",
         help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers; "
         "several are run one after the other on the same weights and inputs, and compared "
-        "(default: its own choice)",
-    )  # fmt: skip
-    group.add_argument(
-        "--experts-implementation", default=default.experts_implementation, metavar="NAME",
+        "(default: its own choice)")
+    add("--experts-implementation", default=default.experts_implementation, metavar="NAME",
         help="grouped_mm, batched_mm or eager: how a mixture of experts runs its experts, where "
-        "transformers offers a choice (default: its own)",
-    )  # fmt: skip
-    group.add_argument(
-        "--prompt", type=Path, metavar="FILE",
+        "transformers offers a choice (default: its own)")
+    add("--prompt", type=Path, metavar="FILE",
         help="a text file with one prompt a line, which decides batch size and input length; "
-        "shorter ones are padded on the left (default: token ids drawn from the seed)",
-    )  # fmt: skip
-    group.add_argument(
-        "--ragged", action="store_true",
+        "shorter ones are padded on the left (default: token ids drawn from the seed)")
+    add("--ragged", action="store_true",
         help="sequences of random lengths up to --input-len, padded on the left and masked "
-        "(default: off, all have --input-len tokens)",
-    )  # fmt: skip
-    group.add_argument(
-        "--backward", action="store_true",
+        "(default: off, all have --input-len tokens)")
+    add("--backward", action="store_true",
         help="measure training steps without their optimizer: forward, loss of the next tokens and "
-        "backward (default: off, prefills)",
-    )  # fmt: skip
-    group.add_argument(
-        "--cuda-graph", action="store_true",
+        "backward (default: off, prefills)")
+    add("--cuda-graph", action="store_true",
         help="capture each forward pass as a CUDA graph and measure its replays, split by the "
-        "eager pass that is traced beside them; decode steps need --cache static (default: off)",
-    )  # fmt: skip
-    group.add_argument(
-        "--compile", nargs="?", choices=COMPILE_MODES, const=COMPILE_MODES[0], metavar="MODE",
+        "eager pass that is traced beside them; decode steps need --cache static (default: off)")
+    add("--compile", nargs="?", choices=COMPILE_MODES, const=COMPILE_MODES[0], metavar="MODE",
         help="compile the model with torch.compile and split its kernels by what they were "
         f"compiled from; MODE is {', '.join(COMPILE_MODES[:-1])} or {COMPILE_MODES[-1]}; decode "
-        "steps need --cache static (default: off; without MODE: %(const)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--compile-scope", choices=COMPILE_SCOPES, default=COMPILE_SCOPES[0],
-        help="compile the model as a whole, or each decoder layer by itself (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--executions", metavar="NAME,NAME",
+        "steps need --cache static (default: off; without MODE: %(const)s)")
+    add("--compile-scope", choices=COMPILE_SCOPES, default=COMPILE_SCOPES[0],
+        help="compile the model as a whole, or each decoder layer by itself (default: %(default)s)")
+    add("--executions", metavar="NAME,NAME",
         help=f"some of {', '.join(EXECUTIONS)}: run each on the same weights and inputs, and "
         "compare them part by part (default: what --compile and --cuda-graph ask for, with both of "
-        "them eager too)",
-    )  # fmt: skip
-    group.add_argument(
-        "--configs", type=Path, metavar="FILE",
+        "them eager too)")
+    add("--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
         "attn_implementation, experts_implementation, decode_steps, cache, trace_steps, inputs "
         "(random or ragged), backward, execution, compile_mode and compile_scope, and the flags "
-        "above give what it leaves out (default: one config, of the flags)",
-    )  # fmt: skip
+        "above give what it leaves out (default: one config, of the flags)")
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     default = ModelRequest()
-    group.add_argument(
-        "--model-name", default=default.name, metavar="NAME",
-        help=f"a hub name such as {DEFAULT_MODEL}, or a local directory (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--weights", choices=WEIGHTS, default=default.weights,
+    add = group.add_argument
+    # fmt: off
+    add("--model-name", default=default.name, metavar="NAME",
+        help=f"a hub name such as {DEFAULT_MODEL}, or a local directory (default: %(default)s)")
+    add("--weights", choices=WEIGHTS, default=default.weights,
         help="pretrained from the directory, the local cache or the hub; random in the published "
         "shape, without network; auto is pretrained if it can be had, else random "
-        "(default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--num-layers", type=int, metavar="N",
-        help="profile the first N layers of a model too big for this machine (default: all)",
-    )  # fmt: skip
-    group.add_argument(
-        "--device", metavar="DEVICE",
+        "(default: %(default)s)")
+    add("--num-layers", type=int, metavar="N",
+        help="profile the first N layers of a model too big for this machine (default: all)")
+    add("--device", metavar="DEVICE",
         help="cuda, cuda:1, cpu or another torch device (default: cuda, and cpu with a warning "
-        "where there is none)",
-    )  # fmt: skip
-    group.add_argument(
-        "--seed", type=int, default=default.seed, metavar="N",
-        help="of the token ids and of random weights (default: %(default)s)",
-    )  # fmt: skip
+        "where there is none)")
+    add("--seed", type=int, default=default.seed, metavar="N",
+        help="of the token ids and of random weights (default: %(default)s)")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
-        help="folder of the timing records and their summary (default: ./%(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--output-file", default="timing_records.json", metavar="FILE",
-        help="records are merged into it by id (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--trace-dir", type=Path, default=Path("traces"), metavar="DIR",
-        help="folder of the runs' folders (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--run-name", metavar="NAME",
-        help="the run's folder under the trace folder (default: the next free run1, run2, ...)",
-    )  # fmt: skip
-    group.add_argument(
-        "--force", action="store_true",
-        help="replace an earlier run of the same --run-name (default: off)",
-    )  # fmt: skip
+    add = group.add_argument
+    # fmt: off
+    add("--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
+        help="folder of the timing records and their summary (default: ./%(default)s)")
+    add("--output-file", default="timing_records.json", metavar="FILE",
+        help="records are merged into it by id (default: %(default)s)")
+    add("--trace-dir", type=Path, default=Path("traces"), metavar="DIR",
+        help="folder of the runs' folders (default: %(default)s)")
+    add("--run-name", metavar="NAME",
+        help="the run's folder under the trace folder (default: the next free run1, run2, ...)")
+    add("--force", action="store_true",
+        help="replace an earlier run of the same --run-name (default: off)")
