@@ -116,12 +116,16 @@ def ours(clock: Clock, args: Namespace) -> None:
 
 def split_loading(clock: Clock) -> None:
     """Books the steps of loading, the import of transformers among them, where they happen."""
-    from qwen3_profile.measure.model import transformers_compat as library
+    from qwen3_profile.measure.model import transformers_compat
 
-    config, class_of, model = library.published_config, library._class_of, library.empty_model
-    library.published_config = clock.booked("imports", config, "build")  # type: ignore[assignment]
-    library._class_of = clock.booked("build", class_of, "imports")  # type: ignore[assignment]
-    library.empty_model = clock.booked("build", model, "build")  # type: ignore[assignment]
+    config, class_of, model = (
+        transformers_compat.published_config,
+        transformers_compat._class_of,
+        transformers_compat.empty_model,
+    )
+    transformers_compat.published_config = clock.booked("imports", config, "build")  # type: ignore[assignment]
+    transformers_compat._class_of = clock.booked("build", class_of, "imports")  # type: ignore[assignment]
+    transformers_compat.empty_model = clock.booked("build", model, "build")  # type: ignore[assignment]
 
 
 def floor(clock: Clock, args: Namespace) -> None:
@@ -131,16 +135,16 @@ def floor(clock: Clock, args: Namespace) -> None:
     clock.lap("imports")
     from qwen3_profile.measure import devices
     from qwen3_profile.measure.model import load as models
-    from qwen3_profile.measure.model import published_shapes as shapes
-    from qwen3_profile.measure.model import random_weights as weights
-    from qwen3_profile.measure.model import transformers_compat as library
+    from qwen3_profile.measure.model import published_shapes, random_weights, transformers_compat
 
-    shape = shapes.PUBLISHED["Qwen/Qwen3-0.6B"]
+    shape = published_shapes.PUBLISHED["Qwen/Qwen3-0.6B"]
     device = devices.resolve_device(None).device
-    model = library.empty_model(library.published_config(shape, torch.bfloat16))
+    model = transformers_compat.empty_model(
+        transformers_compat.published_config(shape, torch.bfloat16)
+    )
     assert isinstance(model, Qwen3ForCausalLM)
-    count = weights.values_needed(model)
-    weights.fill(model, weights.random_values(count, torch.bfloat16, device, 0))
+    count = random_weights.values_needed(model)
+    random_weights.fill(model, random_weights.random_values(count, torch.bfloat16, device, 0))
     ids = models.make_inputs(shape.vocab_size, args.batch_size, args.input_len, 0, device)
     clock.lap(None)
     models.prefill(model, ids)

@@ -18,8 +18,7 @@ from qwen3_profile.measure.environment import read_environment
 from qwen3_profile.measure.executions.model_call import Call
 from qwen3_profile.measure.executions.user_model import UserModelExecution
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
-from qwen3_profile.measure.model import other_decoders as families
-from qwen3_profile.measure.model import transformers_compat as library
+from qwen3_profile.measure.model import other_decoders, transformers_compat
 from qwen3_profile.measure.model.structure import find_decoder
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.measure.ranges import CallPhase
@@ -128,7 +127,7 @@ def _attention_of(model: nn.Module) -> str:
 def _facts(model: nn.Module) -> ModelFacts:
     config = getattr(model, "config", None)
     layers = len(find_decoder(model).layers)
-    counted = families.count(model, config)
+    counted = other_decoders.count(model, config)
     name = getattr(config, "_name_or_path", "") or type(model).__name__
     embedding = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
     return ModelFacts(
@@ -148,6 +147,6 @@ def _facts(model: nn.Module) -> ModelFacts:
 
 def _shape(config: Any) -> Shape | None:
     try:
-        return library.shape_of(config)
+        return transformers_compat.shape_of(config)
     except AttributeError:
         return None

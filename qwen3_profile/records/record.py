@@ -27,7 +27,7 @@ class RunFacts:
     execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
     compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.
     compile_time: seconds of the first pass of this phase, which compiles.
-    output_error: by how much compiled logits differ from eager ones; see `runs.Compiled`.
+    output_error: by how much compiled logits differ from eager ones; see `run_json.Compiled`.
     """
 
     run: str

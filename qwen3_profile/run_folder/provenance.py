@@ -1,7 +1,7 @@
 """What a compiled graph is made of: its kernels in the order of their calls, each with its parts.
 
 torch.compile leaves no labels inside a compiled graph, so a run writes this next to its traces, one
-file for each config, and `kernel_match` finds the calls again by their order. A sample:
+file for each config, and `passes.compiled.match` finds the calls again by their order. A sample:
 
     {"schema_version": 1, "graphs": [{"region": "0/0", "kernels": [
         {"name": "triton_per_fused_add_mean_mul_pow_rsqrt_4", "parts": [
@@ -44,7 +44,7 @@ class Kernel:
 
     name: of its event in a trace, without the number of the graph.
     parts: in the order in which the model computes them; empty where nothing is known.
-    bytes: that it reads and writes, as the package `traffic` says; None where that is not known.
+    bytes: that it reads and writes, as `measure.op_bytes` says; None where that is not known.
     """
 
     name: str

@@ -18,7 +18,7 @@ from qwen3_profile.records import from_trace
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.ranks import collect_ranks
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.system import processes as forks
+from qwen3_profile.system import processes
 
 
 def passes(count: int, *, device: int = 0) -> list[str]:
@@ -105,7 +105,7 @@ def test_a_long_decode_window_by_window(
     path = write(tmp_path / "t.json", out.getvalue().encode())
     expected, _ = records_of(path)
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 60)
-    monkeypatch.setattr(forks, "can_fork", lambda: cores > 1)
+    monkeypatch.setattr(processes, "can_fork", lambda: cores > 1)
     found, whole = records_of(path)
     assert (len(found), whole) == (6, False)
     assert found == expected

@@ -1,7 +1,6 @@
 """How a model runs its attention: the implementations by name, and the one that it uses next.
 
-In: a model of transformers and a name. Out: the same model with another attention function. What
-is not installed here is never fetched from a hub.
+What is not installed here is never fetched from a hub.
 """
 
 from __future__ import annotations

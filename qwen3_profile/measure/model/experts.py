@@ -1,6 +1,5 @@
 """How a mixture of experts runs its experts, and where its tokens go: counted by hooks.
 
-In: a model of transformers. Out: the implementation's name; tokens per expert of some forwards.
 transformers 5 offers several implementations of the same experts; before it there was one, a loop
 over them, which 5 calls eager. The counting is for forwards that nobody times.
 """

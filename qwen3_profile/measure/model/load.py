@@ -11,11 +11,15 @@ import torch
 
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ModelError
-from qwen3_profile.measure.model import attention, experts, hub
-from qwen3_profile.measure.model import other_decoders as families
-from qwen3_profile.measure.model import published_shapes as shapes
-from qwen3_profile.measure.model import random_weights as weights
-from qwen3_profile.measure.model import transformers_compat as library
+from qwen3_profile.measure.model import (
+    attention,
+    experts,
+    hub,
+    other_decoders,
+    published_shapes,
+    random_weights,
+    transformers_compat,
+)
 from qwen3_profile.measure.model.hub import Source
 from qwen3_profile.measure.model.memory import WeightSize, check_weights, is_out_of_memory, size_of
 from qwen3_profile.run_folder.model_shape import Shape
@@ -33,8 +37,8 @@ class LoadedFacts:
     parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
     weight_bytes: the memory that the weights take.
     kv_bytes_per_token: what each token of each sequence adds to the KV cache.
-    is_qwen3: whether the arithmetic of `shapes` holds; else parameters are counted, and the KV
-        cache may be smaller than told.
+    is_qwen3: whether the arithmetic of `published_shapes` holds; else parameters are counted, and
+        the KV cache may be smaller than told.
     """
 
     shape: Shape
@@ -190,7 +194,7 @@ def prefill(model: Any, input_ids: torch.Tensor) -> Any:
 def _make_plan(request: ModelRequest) -> _Plan:
     """Decides which model with which weights; asks the cache and the hub where that decides."""
     local = hub.is_directory(request.name)
-    found = None if local else shapes.lookup(request.name)
+    found = None if local else published_shapes.lookup(request.name)
     name = found.name if found else request.name
     random_only = request.weights == "random"
     if random_only and found:
@@ -200,7 +204,7 @@ def _make_plan(request: ModelRequest) -> _Plan:
     warnings = [_alias_warning(request.name, name)] if found and found.is_alias else []
     if not source.has_weights and found is None and source.place == "nowhere":
         what = f"is not a published Qwen3 text model, and {source.reason}"
-        raise ModelError(request.name, what, shapes.nearest(request.name))
+        raise ModelError(request.name, what, published_shapes.nearest(request.name))
     if not source.has_weights and request.weights == "pretrained":
         do = "give a local directory, or --weights random for random weights of the same shape"
         raise ModelError(name, f"has no weights here: {source.reason}", do)
@@ -218,22 +222,24 @@ def _random_model(
     with ThreadPoolExecutor(max_workers=1) as thread:
 
         def start_filling(count: int) -> Any:
-            return thread.submit(weights.random_values, count, dtype, device, request.seed)
+            return thread.submit(random_weights.random_values, count, dtype, device, request.seed)
 
         if plan.shape is not None:
-            shape = shapes.cut(plan.name, plan.shape, request.num_layers)
+            shape = published_shapes.cut(plan.name, plan.shape, request.num_layers)
             check_weights(plan.name, size_of(shape), dtype, device)
             # The size is known already: filled while the next line imports transformers.
-            filling = start_filling(shapes.parameter_count(shape))
-            model = library.empty_model(library.published_config(shape, dtype))
+            filling = start_filling(published_shapes.parameter_count(shape))
+            model = transformers_compat.empty_model(
+                transformers_compat.published_config(shape, dtype)
+            )
             layers = plan.shape.num_hidden_layers
         else:
-            config, layers = library.read_config(plan.source, request.num_layers, dtype)
+            config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
             _check_config(plan.name, config, dtype, device)
-            with library.explained(plan.name, _UNBUILDABLE):
-                model = library.empty_model(config)
-            filling = start_filling(weights.values_needed(model))
-        weights.fill(model, filling.result())
+            with transformers_compat.explained(plan.name, _UNBUILDABLE):
+                model = transformers_compat.empty_model(config)
+            filling = start_filling(random_weights.values_needed(model))
+        random_weights.fill(model, filling.result())
     return model, layers
 
 
@@ -241,28 +247,28 @@ def _pretrained_model(
     plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
 ) -> tuple[Any, int]:
     """The model with its own weights, and the number of layers of the whole one."""
-    config, layers = library.read_config(plan.source, request.num_layers, dtype)
+    config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
     _check_config(plan.name, config, dtype, device)
-    return library.pretrained_model(plan.source, config, dtype).to(device), layers
+    return transformers_compat.pretrained_model(plan.source, config, dtype).to(device), layers
 
 
 def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuses weights that do not fit; what `shapes` does not know is counted in an empty model."""
-    if library.is_qwen3(config):
-        size = size_of(library.shape_of(config))
+    """Refuses weights that do not fit; those of others than Qwen3 are counted in an empty model."""
+    if transformers_compat.is_qwen3(config):
+        size = size_of(transformers_compat.shape_of(config))
     else:
-        with library.explained(name, _UNBUILDABLE):
-            counted = families.count(library.empty_model(config), config)
+        with transformers_compat.explained(name, _UNBUILDABLE):
+            counted = other_decoders.count(transformers_compat.empty_model(config), config)
         size = WeightSize(counted.parameters, counted.outside, config.num_hidden_layers)
     check_weights(name, size, dtype, device)
 
 
 def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
     """The facts of a loaded model; those of another than Qwen3 are counted in it."""
-    facts = _facts(library.shape_of(model.config), published_layers, dtype)
-    if library.is_qwen3(model.config):
+    facts = _facts(transformers_compat.shape_of(model.config), published_layers, dtype)
+    if transformers_compat.is_qwen3(model.config):
         return facts
-    counted = families.count(model, model.config)
+    counted = other_decoders.count(model, model.config)
     return dataclasses.replace(
         facts,
         moe_layers=counted.moe_layers,
@@ -274,15 +280,15 @@ def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFa
 
 
 def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
-    count = shapes.parameter_count(shape)
+    count = published_shapes.parameter_count(shape)
     return LoadedFacts(
         shape=shape,
         published_layers=published_layers,
-        moe_layers=tuple(sorted(shapes.moe_layers(shape))),
+        moe_layers=tuple(sorted(published_shapes.moe_layers(shape))),
         parameter_count=count,
-        active_parameter_count=shapes.active_parameter_count(shape),
+        active_parameter_count=published_shapes.active_parameter_count(shape),
         weight_bytes=count * dtype.itemsize,
-        kv_bytes_per_token=shapes.kv_bytes_per_token(shape, dtype.itemsize),
+        kv_bytes_per_token=published_shapes.kv_bytes_per_token(shape, dtype.itemsize),
     )
 
 

@@ -1,6 +1,5 @@
 """What weights and a forward pass take of a device's memory, and the line that says it is too much.
 
-In: a model's shape and a config, or the error of an allocator. Out: bytes, or an error of ours.
 A process that asks the CPU for too much is not refused but killed by the system, and what it
 measured with it: hence the estimate, before a config runs.
 """
@@ -15,7 +14,7 @@ import torch
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.measure.devices import free_memory_bytes
-from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import published_shapes
 from qwen3_profile.run_folder.model_shape import Shape
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
@@ -39,8 +38,8 @@ class WeightSize:
 
 
 def size_of(shape: Shape) -> WeightSize:
-    outside = shapes.parameter_count(replace(shape, num_hidden_layers=0))
-    return WeightSize(shapes.parameter_count(shape), outside, shape.num_hidden_layers)
+    outside = published_shapes.parameter_count(replace(shape, num_hidden_layers=0))
+    return WeightSize(published_shapes.parameter_count(shape), outside, shape.num_hidden_layers)
 
 
 def check_weights(name: str, size: WeightSize, dtype: torch.dtype, device: torch.device) -> None:
@@ -110,17 +109,19 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
         scores = tokens * config.input_len * shape.num_attention_heads
         heads += scores * (value_bytes + _SOFTMAX_BYTES)
     ffn = 3 * tokens * shape.intermediate_size * value_bytes
-    if shape.experts is not None and shape.num_hidden_layers - 1 in shapes.moe_layers(shape):
+    if shape.experts is not None and shape.num_hidden_layers - 1 in published_shapes.moe_layers(
+        shape
+    ):
         ffn = tokens * (shape.hidden_size + shape.experts.num_experts) * value_bytes
         if config.experts_implementation == "batched_mm":
             matrix = shape.hidden_size * shape.experts.moe_intermediate_size * value_bytes
             ffn += 3 * tokens * shape.experts.num_experts_per_tok * matrix
     if config.backward:
-        gradients = shapes.parameter_count(shape) * value_bytes
+        gradients = published_shapes.parameter_count(shape) * value_bytes
         return Needed(kv_bytes=0, activation_bytes=gradients)
     kept = tokens * (2 * shape.hidden_size * value_bytes + _INDEX_BYTES)
     return Needed(
-        kv_bytes=tokens * shapes.kv_bytes_per_token(shape, value_bytes),
+        kv_bytes=tokens * published_shapes.kv_bytes_per_token(shape, value_bytes),
         activation_bytes=kept + max(heads, ffn),
     )
 

@@ -54,7 +54,7 @@ def model_class(model_type: str) -> Any:
 
 
 def shape_of(config: Any) -> Shape:
-    """The sizes of a config; `shapes.parameter_count` and its kin do not hold for it.
+    """The sizes of a config; `published_shapes.parameter_count` and its kin do not hold for it.
 
     Raises:
         AttributeError: it has no layers, width, heads or vocabulary under the usual names.

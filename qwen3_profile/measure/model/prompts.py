@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ModelError
-from qwen3_profile.measure.model import hub
-from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import hub, published_shapes
 from qwen3_profile.measure.model.transformers_compat import explained
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -29,7 +28,7 @@ def encode_prompts(request: ModelRequest, prompts: Sequence[str]) -> tuple[tuple
     """
     from tokenizers import Tokenizer
 
-    found = None if hub.is_directory(request.name) else shapes.lookup(request.name)
+    found = None if hub.is_directory(request.name) else published_shapes.lookup(request.name)
     name = found.name if found else request.name
     path, reason = hub.find_file(name, TOKENIZER_FILE, ask_hub=request.weights != "random")
     if path is None:

@@ -1,6 +1,5 @@
 """The shapes of the published Qwen3 text models, and what follows from them by arithmetic.
 
-In: a model's name. Out: its `Shape`, or its parameters, cache and mixture-of-experts layers.
 Pure data: nothing here needs torch, a network or a checkpoint.
 """
 

@@ -1,8 +1,7 @@
 """The configs and models of transformers, and where 4.51 to 5.x differ in them.
 
-In: a shape, or the place of a config. Out: configs and models of transformers. What differs by
-version: how a checkpoint's dtype is asked for, where the rotary base is kept, and how the drawing
-of first values is skipped. What else differs is known in `attention`, `caches` and `experts`.
+What differs by version: how a checkpoint's dtype is asked for, where the rotary base is kept, and
+how the drawing of first values is skipped; and what `attention`, `kv_cache` and `experts` know.
 
 transformers is imported by the functions, not by this module: it takes seconds, in which the
 caller does other work.
@@ -21,12 +20,11 @@ from typing import Any
 import torch
 
 from qwen3_profile.errors import ModelError, ProfileError
-from qwen3_profile.measure.model import other_decoders as families
-from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import other_decoders, published_shapes
 from qwen3_profile.measure.model.hub import Source
 from qwen3_profile.run_folder.model_shape import Experts, Shape
 
-# model_type in config.json -> the stem of its classes. All others are in `families`.
+# model_type in config.json -> the stem of its classes. All others are in `other_decoders`.
 _CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
 # In config.json, what has an entry for each layer.
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
@@ -94,8 +92,8 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
         raise ModelError(source.location, "is a quantised checkpoint, which is not supported", do)
     with explained(source.location, "has a config with a value of the wrong type"):
         whole = shape_of(_config(source.location, values, dtype))
-        shapes.parameter_count(whole)
-    cut = shapes.cut(source.location, whole, num_layers).num_hidden_layers
+        published_shapes.parameter_count(whole)
+    cut = published_shapes.cut(source.location, whole, num_layers).num_hidden_layers
     values["num_hidden_layers"] = cut
     for key in _LISTS_OF_LAYERS:
         if isinstance(values.get(key), list):
@@ -104,14 +102,14 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
 
 
 def is_qwen3(config: Any) -> bool:
-    """Whether the arithmetic of `shapes` holds for a model of this config."""
+    """Whether the arithmetic of `published_shapes` holds for a model of this config."""
     return config.model_type in _CLASSES
 
 
 def shape_of(config: Any) -> Shape:
     """The shape that a transformers config describes; of another than Qwen3 only its sizes."""
     if not is_qwen3(config):
-        return families.shape_of(config)
+        return other_decoders.shape_of(config)
     experts = None
     if config.model_type == "qwen3_moe":
         experts = Experts(
@@ -150,7 +148,7 @@ def empty_model(config: Any) -> Any:
             model = model_class(config).eval()
     else:
         with _no_initialisation():
-            model = families.empty_model(config)
+            model = other_decoders.empty_model(config)
     model.tie_weights()
     return model
 
@@ -228,7 +226,7 @@ def _config_values(source: Source) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise TypeError("it is not an object")
     kind = values.get("model_type")
-    if not isinstance(kind, str) or not (kind in _CLASSES or families.is_known(kind)):
+    if not isinstance(kind, str) or not (kind in _CLASSES or other_decoders.is_known(kind)):
         what = f"is a model of type {kind!r}, of which this transformers has no decoder"
         raise ModelError(source.location, what, "take a Qwen3, or a Llama, Mistral, Gemma, ...")
     return dict(values)
@@ -245,7 +243,9 @@ def _config(where: str, values: dict[str, Any], dtype: torch.dtype) -> Any:
 def _class_of(model_type: str, module: str, suffix: str) -> Any:
     if model_type not in _CLASSES:
         is_config = module == "configuration"
-        return (families.config_class if is_config else families.model_class)(model_type)
+        return (other_decoders.config_class if is_config else other_decoders.model_class)(
+            model_type
+        )
     # Straight from its module: the automatic classes import every model first.
     path = f"transformers.models.{model_type}.{module}_{model_type}"
     return getattr(importlib.import_module(path), _CLASSES[model_type] + suffix)

@@ -19,11 +19,15 @@ import transformers
 from qwen3_profile.config import ModelRequest
 from qwen3_profile.errors import ConfigError, ModelError
 from qwen3_profile.measure import devices
-from qwen3_profile.measure.model import attention, hub, memory
+from qwen3_profile.measure.model import (
+    attention,
+    hub,
+    memory,
+    published_shapes,
+    random_weights,
+    transformers_compat,
+)
 from qwen3_profile.measure.model import load as models
-from qwen3_profile.measure.model import published_shapes as shapes
-from qwen3_profile.measure.model import random_weights as weights
-from qwen3_profile.measure.model import transformers_compat as library
 from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.run_folder.model_shape import Experts, Shape
 
@@ -51,13 +55,13 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def write_model(folder: Path, shape: Shape, with_weights: bool = False, **values: Any) -> str:
     """A model directory with the config of `shape`, and weights if asked; returns its path."""
-    config = library.published_config(shape, torch.float32)
+    config = transformers_compat.published_config(shape, torch.float32)
     folder.mkdir(exist_ok=True)
     if with_weights:
         torch.manual_seed(0)
-        library._class_of(config.model_type, "modeling", "ForCausalLM")(config).save_pretrained(
-            folder
-        )
+        transformers_compat._class_of(config.model_type, "modeling", "ForCausalLM")(
+            config
+        ).save_pretrained(folder)
     config.save_pretrained(folder)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
@@ -185,10 +189,12 @@ def test_a_dtype_that_the_cpu_emulates_is_told(
 def test_published_shapes_are_what_transformers_builds(name: str) -> None:
     # Two layers of each, and some whole: the arithmetic is the same, and a test has to be fast.
     whole = name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-32B")
-    shape = shapes.cut(name, PUBLISHED[name], None if whole else 2)
-    model = library.empty_model(library.published_config(shape, torch.bfloat16))
-    assert weights.values_needed(model) == shapes.parameter_count(shape)
-    assert library.shape_of(model.config) == dataclasses.replace(shape, sources=())
+    shape = published_shapes.cut(name, PUBLISHED[name], None if whole else 2)
+    model = transformers_compat.empty_model(
+        transformers_compat.published_config(shape, torch.bfloat16)
+    )
+    assert random_weights.values_needed(model) == published_shapes.parameter_count(shape)
+    assert transformers_compat.shape_of(model.config) == dataclasses.replace(shape, sources=())
     assert str(model.config.to_dict().get("dtype", model.config.torch_dtype)).endswith("bfloat16")
 
 
@@ -197,9 +203,11 @@ def test_class_defaults_do_not_show_through() -> None:
     shape = dataclasses.replace(
         shape, experts=Experts(4, 3, 16, norm_topk_prob=False, decoder_sparse_step=2)
     )
-    model = library.empty_model(library.published_config(shape, torch.float16))
-    assert library.shape_of(model.config) == shape
-    assert sum(p.numel() for p in model.parameters()) == shapes.parameter_count(shape)
+    model = transformers_compat.empty_model(
+        transformers_compat.published_config(shape, torch.float16)
+    )
+    assert transformers_compat.shape_of(model.config) == shape
+    assert sum(p.numel() for p in model.parameters()) == published_shapes.parameter_count(shape)
 
 
 @pytest.mark.parametrize("shape", TINY)
@@ -238,19 +246,21 @@ def test_rotary_frequencies_and_the_tied_head_survive(tmp_path: Path, shape: Sha
 def test_each_tile_is_the_first_one_turned_further(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    assert weights._TILES_AT_ONCE * weights._STRIDE <= weights._TILE
-    monkeypatch.setattr(weights, "_TILES_AT_ONCE", at_once)
-    values = weights.random_values(4 * weights._TILE + 17, torch.float32, CPU, seed=3)
-    assert len(values) == 4 * weights._TILE + 17
-    tiles = values.split(weights._TILE)
+    assert random_weights._TILES_AT_ONCE * random_weights._STRIDE <= random_weights._TILE
+    monkeypatch.setattr(random_weights, "_TILES_AT_ONCE", at_once)
+    values = random_weights.random_values(4 * random_weights._TILE + 17, torch.float32, CPU, seed=3)
+    assert len(values) == 4 * random_weights._TILE + 17
+    tiles = values.split(random_weights._TILE)
     for number, tile in enumerate(tiles):
-        turned = tiles[0].roll(-number * weights._STRIDE)
+        turned = tiles[0].roll(-number * random_weights._STRIDE)
         assert torch.equal(tile, turned[: len(tile)]), number
 
 
 def test_rows_differ_also_across_tiles() -> None:
-    values = weights.random_values(3 * weights._TILE + 17, torch.bfloat16, CPU, seed=3)
-    rows = values[: 3 * weights._TILE].view(-1, 1024)
+    values = random_weights.random_values(
+        3 * random_weights._TILE + 17, torch.bfloat16, CPU, seed=3
+    )
+    rows = values[: 3 * random_weights._TILE].view(-1, 1024)
     assert len(torch.unique(rows, dim=0)) == len(rows)
     assert (values == 0).sum() < 10
 
@@ -720,7 +730,9 @@ def test_a_model_that_cannot_fit_is_refused_at_once(
 
 def test_suggested_layers_fit_and_one_more_would_not() -> None:
     shape, room = PUBLISHED["Qwen/Qwen3-32B"], 40e9 * 0.9
-    sizes = [2 * shapes.parameter_count(shapes.cut("", shape, n)) for n in (33, 34)]
+    sizes = [
+        2 * published_shapes.parameter_count(published_shapes.cut("", shape, n)) for n in (33, 34)
+    ]
     assert sizes[0] <= room < sizes[1]
 
 

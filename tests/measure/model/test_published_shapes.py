@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.measure.model import published_shapes as shapes
+from qwen3_profile.measure.model import published_shapes
 from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.run_folder.model_shape import Experts, Shape
 
@@ -43,10 +43,10 @@ def test_parameter_counts(
 ) -> None:
     shape = PUBLISHED[f"Qwen/Qwen3-{size}"]
     matrices = 1 if shape.tie_word_embeddings else 2
-    assert shapes.parameter_count(shape) == total
+    assert published_shapes.parameter_count(shape) == total
     assert total - matrices * shape.vocab_size * shape.hidden_size == non_embedding
-    assert shapes.active_parameter_count(shape) == active
-    assert shapes.kv_bytes_per_token(shape, 2) == kv_bytes
+    assert published_shapes.active_parameter_count(shape) == active
+    assert published_shapes.kv_bytes_per_token(shape, 2) == kv_bytes
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_every_shape_is_a_qwen3(name: str) -> None:
     assert shape.sources
     assert (shape.vocab_size, shape.head_dim, shape.rms_norm_eps) == (151936, 128, 1e-6)
     assert shape.num_attention_heads % shape.num_key_value_heads == 0
-    assert shape.tie_word_embeddings == (shapes.parameter_count(shape) < 5e9)
+    assert shape.tie_word_embeddings == (published_shapes.parameter_count(shape) < 5e9)
     assert (shape.experts is not None) == ("-A" in name)
-    assert shapes.moe_layers(shape) == frozenset(
+    assert published_shapes.moe_layers(shape) == frozenset(
         range(shape.num_hidden_layers if shape.experts else 0)
     )
 
@@ -99,15 +99,18 @@ def _sparse(step: int, dense: tuple[int, ...], layers: int = 6) -> Shape:
     ],
 )
 def test_moe_layers(shape: Shape, layers: set[int]) -> None:
-    assert shapes.moe_layers(shape) == layers
+    assert published_shapes.moe_layers(shape) == layers
 
 
 def test_mixed_layers_by_hand() -> None:
     # Embedding and head 2 x 10 x 8, last norm 8. Each layer: q and o 2 x 8 x 8, k and v 2 x 8 x 4,
     # their norms 2 x 4, the layer's norms 2 x 8. Dense: 3 x 8 x 32; sparse: 4 x (3 x 8 x 16 + 8).
     shape = _sparse(2, (), layers=2)
-    assert shapes.parameter_count(shape) == 168 + 2 * (192 + 8 + 16) + 768 + 1568
-    assert shapes.active_parameter_count(shape) == shapes.parameter_count(shape) - 2 * 384
+    assert published_shapes.parameter_count(shape) == 168 + 2 * (192 + 8 + 16) + 768 + 1568
+    assert (
+        published_shapes.active_parameter_count(shape)
+        == published_shapes.parameter_count(shape) - 2 * 384
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_mixed_layers_by_hand() -> None:
     ],
 )
 def test_names_that_are_understood(asked: str, name: str, is_alias: bool) -> None:
-    assert shapes.lookup(asked) == shapes.Found(name, PUBLISHED[name], is_alias)
+    assert published_shapes.lookup(asked) == published_shapes.Found(name, PUBLISHED[name], is_alias)
 
 
 @pytest.mark.parametrize(
@@ -137,19 +140,19 @@ def test_names_that_are_understood(asked: str, name: str, is_alias: bool) -> Non
     ],
 )
 def test_unknown_names(asked: str, hint: str) -> None:
-    assert shapes.lookup(asked) is None
-    line = shapes.nearest(asked)
+    assert published_shapes.lookup(asked) is None
+    line = published_shapes.nearest(asked)
     assert hint in line
     assert all(name.removeprefix("Qwen/") in line for name in PUBLISHED)
 
 
 def test_cut() -> None:
     shape = PUBLISHED["Qwen/Qwen3-0.6B"]
-    assert shapes.cut("x", shape, None) is shape
-    assert shapes.cut("x", shape, 28) == shape
-    assert shapes.cut("x", shape, 3).num_hidden_layers == 3
+    assert published_shapes.cut("x", shape, None) is shape
+    assert published_shapes.cut("x", shape, 28) == shape
+    assert published_shapes.cut("x", shape, 3).num_hidden_layers == 3
     with pytest.raises(ModelError, match="x has 28 layers, 29 were asked for; take 1 to 28"):
-        shapes.cut("x", shape, 29)
+        published_shapes.cut("x", shape, 29)
 
 
 def test_needs_no_torch() -> None:
