@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from make.paths import ROOT
 
 from qwen3_profile.cli.config_file import read_configs
 from qwen3_profile.config import DTYPES, Invocation, ModelRequest, RunConfig
@@ -286,11 +285,6 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
 def test_a_mark_of_the_byte_order_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf" + b'{"configs": [{"batch_size": 4}]}')
     assert read_configs(tmp_path / "c.json", DEFAULTS)[0].batch_size == 4
-
-
-def test_the_example_of_the_repository_is_right() -> None:
-    example = ROOT / "benchmark_configs.json"
-    assert len(read_configs(example, RunConfig())) > 1
 
 
 @pytest.mark.parametrize(
