@@ -125,8 +125,8 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         from qwen3_profile.trace import read_trace
 
         trace = read_trace(path, accept_damaged=accept, launch_columns=True)
-        relabel = ledger_of_replays(path, trace, capture, scopes, accept_damaged=accept)
-        ledger = make_ledger(trace, scopes, relabel, kernels=options.kernels)
+        reassign = ledger_of_replays(path, trace, capture, scopes, accept_damaged=accept)
+        ledger = make_ledger(trace, scopes, reassign, kernels=options.kernels)
     else:
         recording = read_asked_for(path, accept_damaged=accept)
         ledger = make_long_ledger(recording, scopes, kernels=options.kernels)

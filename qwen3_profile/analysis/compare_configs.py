@@ -104,7 +104,9 @@ def compare_attention(groups: Sequence[Group]) -> Iterator[AttentionComparison]:
     Args:
         groups: records of one config and phase each, of one run or of several.
     """
-    for (phase, config), places in _differ_in(groups, _without_attention):
+    for (phase, config), places in _differ_in(
+        groups, lambda config: replace(config, attn_implementation=None)
+    ):
         rows = tuple(_attention_times(groups[at]) for at in places)
         yield AttentionComparison(phase, config, rows)
 
@@ -128,10 +130,6 @@ def _without_execution(config: RunConfig) -> RunConfig:
     return replace(
         config, execution=EAGER, compile_mode=COMPILE_MODES[0], compile_scope=COMPILE_SCOPES[0]
     )
-
-
-def _without_attention(config: RunConfig) -> RunConfig:
-    return replace(config, attn_implementation=None)
 
 
 def _executions(groups: Sequence[Group], on_device: bool) -> Iterator[ExecutionCosts]:

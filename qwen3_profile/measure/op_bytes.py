@@ -1,8 +1,15 @@
 """The bytes that an operator of torch has to move, by its operands.
 
-What counts, the package says. The operands may be fake tensors: nothing but sizes,
-strides, types and the identity of storages is looked at, but for an operand that says how much is
-addressed, as the offsets of a grouped product do; then the answer for fake ones is None.
+Bytes are what a kernel has to move if nothing is moved twice: each tensor operand, that is the
+region of its storage that is really addressed, is read once where it is read, and written once
+where it is written. It is the traffic of a roofline, and not what caches make of it. Views move
+nothing, an expanded tensor only what it is expanded from, a gather the elements that it gathers and
+not the table, a write into a KV cache what it writes and not the cache. An operator in place reads
+and writes its operand, and what a compiled kernel makes and uses up inside is no operand.
+
+The operands may be fake tensors: nothing but sizes, strides, types and the identity of storages is
+looked at, but for an operand that says how much is addressed, as the offsets of a grouped product
+do; then the answer for fake ones is None.
 """
 
 from __future__ import annotations

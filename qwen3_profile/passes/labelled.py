@@ -18,17 +18,17 @@ from qwen3_profile.trace import Trace
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
-    from qwen3_profile.passes.cuda_graphs.assign import Relabel
+    from qwen3_profile.passes.cuda_graphs.assign import Reassign
 
 
 def read_labels(
-    path: Path, trace: Trace, *, accept_damaged: bool = False, relabel: Relabel | None = None
+    path: Path, trace: Trace, *, accept_damaged: bool = False, reassign: Reassign | None = None
 ) -> Reading:
     """The steps that hold a forward pass with our labels; there may be none.
 
     Args:
         path: names the trace.
-        relabel: gives the replays of graphs their labels.
+        reassign: gives the replays of graphs their labels.
 
     Raises:
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
@@ -37,10 +37,10 @@ def read_labels(
     ranges, findings = len(attribution.scopes), check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    if relabel is not None:
-        attribution, told = relabel(attribution)
+    if reassign is not None:
+        attribution, told = reassign(attribution)
         findings += told
-    source: Source = "label" if relabel is None else "replay"
+    source: Source = "label" if reassign is None else "replay"
     return split_reading(path, source, attribution, ranges, findings)
 
 
@@ -66,12 +66,12 @@ def split_reading(
     return reading_of(path, source, attribution, ranges, passes, findings)
 
 
-def read_label_ranges(path: Path, trace: Trace, relabel: Relabel | None = None) -> Reading:
+def read_label_ranges(path: Path, trace: Trace, reassign: Reassign | None = None) -> Reading:
     """The attribution by the labels as they lie in the trace alone, and no passes."""
     scopes = build_scopes(trace, select_labels(trace), name_gaps=False)
     attribution = attribute(trace, scopes)
-    if relabel is not None:
-        attribution, _ = relabel(attribution)
+    if reassign is not None:
+        attribution, _ = reassign(attribution)
     return reading_of(path, "label", attribution, len(scopes), (), ())
 
 

@@ -36,7 +36,7 @@ from qwen3_profile.trace import CompactTrace, TraceInfo
 from qwen3_profile.trace.columns import Trace, occurring
 
 if TYPE_CHECKING:
-    from qwen3_profile.passes.cuda_graphs.assign import Relabel
+    from qwen3_profile.passes.cuda_graphs.assign import Reassign
 
 SCHEMA_VERSION = 1
 
@@ -116,7 +116,7 @@ class Ledger:
 def make_ledger(
     trace: Trace,
     scopes: str = "labels",
-    relabel: Relabel | None = None,
+    reassign: Reassign | None = None,
     *,
     kernels: bool = False,
 ) -> Ledger:
@@ -126,9 +126,9 @@ def make_ledger(
         trace: any Kineto trace.
         scopes: one of `SCOPES`.
         kernels: also which kernels it is.
-        relabel: gives device events to other scopes, and tells what is to be doubted of that.
+        reassign: gives device events to other scopes, and tells what is to be doubted of that.
     """
-    return _ledger(trace, scopes, find_steps(trace), relabel, kernels=kernels)[0]
+    return _ledger(trace, scopes, find_steps(trace), reassign, kernels=kernels)[0]
 
 
 def make_long_ledger(
@@ -146,36 +146,38 @@ def _ledger(
     trace: Trace,
     scopes: str,
     steps: tuple[Step, ...],
-    relabel: Relabel | None = None,
+    reassign: Reassign | None = None,
     *,
     kernels: bool = False,
 ) -> tuple[Ledger, Outline]:
     """The ledger of a trace, and what tells whether it may be summed with others."""
     tree = build_scopes(trace, select(trace, scopes), name_gaps=False)
-    found = attribute(trace, tree, steps)
-    findings = check_trace(found)
+    attribution = attribute(trace, tree, steps)
+    findings = check_trace(attribution)
     # What frameworks wrote takes nothing from the scopes.
     noise = build_scopes(trace, select_framework(trace), name_gaps=False)
-    framework = _by_track(attribute_again(found, noise))
-    if relabel is not None:
-        found, told = relabel(found)
-        findings += told
-    linked = found.launch != NO_LAUNCH_EVENT
+    framework = _by_track(attribute_again(attribution, noise))
+    if reassign is not None:
+        attribution, doubts = reassign(attribution)
+        findings += doubts
+    linked = attribution.launch != NO_LAUNCH_EVENT
     # A graph's labels may be another thread's than that of the call that replays it.
-    parts = _by_track(found) if relabel is None else [enclosing(_NO_TRACK, fold(found))]
+    parts = (
+        _by_track(attribution) if reassign is None else [enclosing(_NO_TRACK, fold(attribution))]
+    )
     ledger = Ledger(
         info=trace.info,
         scopes=scopes,
-        times=whole_times(found, enclosing(_ALL_TRACKS, parts)),
+        times=whole_times(attribution, enclosing(_ALL_TRACKS, parts)),
         framework=enclosing(_ALL_TRACKS, framework),
         busy_ns=_busy(trace),
         linked_ns=int(trace.device.dur_ns[linked].sum()),
         linked_events=int(linked.sum()),
         findings=findings,
-        steps=found.steps,
-        kernels=kernel_rows(found) if kernels else None,
+        steps=attribution.steps,
+        kernels=kernel_rows(attribution) if kernels else None,
     )
-    return ledger, outline(found, findings)
+    return ledger, outline(attribution, findings)
 
 
 def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:

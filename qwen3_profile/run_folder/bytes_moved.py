@@ -4,7 +4,7 @@
         "layer.0.attn.q_proj": {"operations": 1, "bytes": 8519680},
         "layer.0.residual_attn": {"operations": 1, "bytes": 196608}}}]}
 
-What bytes are, the package says. Pure data: no torch.
+What bytes are, `measure.op_bytes` says. Pure data: no torch.
 """
 
 from __future__ import annotations

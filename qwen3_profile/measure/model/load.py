@@ -201,7 +201,11 @@ def _make_plan(request: ModelRequest) -> _Plan:
         source = Source("nowhere", name, has_weights=False)
     else:
         source = hub.locate(name, ask_hub=not random_only)
-    warnings = [_alias_warning(request.name, name)] if found and found.is_alias else []
+    warnings = []
+    if found and found.is_alias:
+        warnings.append(
+            f"{request.name} was never published: profiling {name}, the smallest Qwen3, instead"
+        )
     if not source.has_weights and found is None and source.place == "nowhere":
         what = f"is not a published Qwen3 text model, and {source.reason}"
         raise ModelError(request.name, what, published_shapes.nearest(request.name))
@@ -290,10 +294,6 @@ def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFac
         weight_bytes=count * dtype.itemsize,
         kv_bytes_per_token=published_shapes.kv_bytes_per_token(shape, dtype.itemsize),
     )
-
-
-def _alias_warning(requested: str, name: str) -> str:
-    return f"{requested} was never published: profiling {name}, the smallest Qwen3, instead"
 
 
 def _random_warning(name: str, reason: str) -> str:

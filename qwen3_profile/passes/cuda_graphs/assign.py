@@ -24,14 +24,14 @@ from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.passes.cuda_graphs.match import Work, match, short_kernel
 from qwen3_profile.passes.cuda_graphs.match_checks import contradiction, unproven
 from qwen3_profile.passes.cuda_graphs.reference import Reference, work_of
-from qwen3_profile.passes.cuda_graphs.scopes import Given, given, grow, one_row
+from qwen3_profile.passes.cuda_graphs.scopes import ScopeCopies, append_copies, copy_scopes, one_row
 from qwen3_profile.trace.columns import NO_NODE_ID, Int64
 
 # Kernels of one stream start within this of each other's end; more is work side by side.
 _JITTER_NS = 1000
 
 # Gives device events to other scopes, and tells what is to be doubted of that.
-Relabel = Callable[[Attribution], tuple[Attribution, tuple[Finding, ...]]]
+Reassign = Callable[[Attribution], tuple[Attribution, tuple[Finding, ...]]]
 
 _PARALLEL = "its kernels ran side by side, and the trace has no graph node ids to order them by"
 REFUSED, UNPROVEN = "graph-refused", "graph-unproven"
@@ -103,7 +103,7 @@ def label_each(
     nodes: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     """As `label_replays`, where each replay has references of its own."""
-    replays: list[Given] = []
+    replays: list[ScopeCopies] = []
     rest: dict[tuple[str, str], list[Int64]] = {}
     for replay in find_replays(attribution):
         labelled, told = _label(attribution, replay, references_of(replay), nodes)
@@ -113,7 +113,7 @@ def label_each(
     if not replays:
         return attribution, ()
     findings = (_finding(attribution, code, why, events) for (code, why), events in rest.items())
-    return grow(attribution, replays), tuple(findings)
+    return append_copies(attribution, replays), tuple(findings)
 
 
 def find_places(
@@ -171,7 +171,7 @@ def _label(
     replay: Replay,
     references: Sequence[Reference],
     nodes: Mapping[int, str],
-) -> tuple[Given, _Rest]:
+) -> tuple[ScopeCopies, _Rest]:
     parent = max(int(attribution.owner[replay.events[0]]), NO_SCOPE)
     configs = attribution.trace.configs_of(attribution.trace.device.take(replay.events))
     marked = {
@@ -201,13 +201,15 @@ def _label(
     why = ""
     if first.doubtful:
         why = _doubt(work_of(attribution.trace, first.events), first.doubtful)
-    owners = given(first.events, owner, reference.scopes, reference.root, parent, first.doubtful)
+    owners = copy_scopes(
+        first.events, owner, reference.scopes, reference.root, parent, first.doubtful
+    )
     return owners, _Rest(UNPROVEN, why, first.events[list(first.doubtful)])
 
 
 def _by_marks(
     replay: Replay, marked: Mapping[int, str], reference: Reference, parent: int
-) -> tuple[Given, _Rest]:
+) -> tuple[ScopeCopies, _Rest]:
     """The events that torch has annotated in their labels, the others in one row."""
     scopes = reference.scopes
     scope_of: dict[str, int] = {}
@@ -216,7 +218,9 @@ def _by_marks(
     events = replay.events.tolist()
     owner = [scope_of.get(marked.get(event, ""), NO_SCOPE) for event in events]
     left = tuple(at for at, scope in enumerate(owner) if scope == NO_SCOPE)
-    owners = given(replay.events, np.array(owner, np.int32), scopes, reference.root, parent, left)
+    owners = copy_scopes(
+        replay.events, np.array(owner, np.int32), scopes, reference.root, parent, left
+    )
     why = "the nodes of the graph have no annotation of these" if left else ""
     return owners, _Rest(UNPROVEN, why, replay.events[list(left)])
 
@@ -272,7 +276,7 @@ def _path(reference: Reference, owner: int) -> tuple[str, ...]:
     return tuple(scopes.names[scopes.name[each]] for each in inside)
 
 
-def _refused(replay: Replay, parent: int, why: Sequence[str]) -> tuple[Given, _Rest]:
+def _refused(replay: Replay, parent: int, why: Sequence[str]) -> tuple[ScopeCopies, _Rest]:
     """All the time of a replay as one row."""
     events = replay.events
     return one_row(events, parent), _Rest(REFUSED, "; ".join(dict.fromkeys(why)), events)

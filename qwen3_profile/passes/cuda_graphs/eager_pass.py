@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import Finding
-from qwen3_profile.passes.cuda_graphs.assign import Relabel, label_replays
+from qwen3_profile.passes.cuda_graphs.assign import Reassign, label_replays
 from qwen3_profile.passes.cuda_graphs.reference import find_step_reference
 from qwen3_profile.passes.labelled import read_label_ranges, read_labels
 from qwen3_profile.passes.reading import Reading
@@ -43,14 +43,14 @@ class MeasuredReplay:
         beside = None
         if with_eager:
             beside = read_labels(eager_path, eager, accept_damaged=accept_damaged).sums
-        relabel = self._relabel(eager)
-        found = read_labels(path, trace, accept_damaged=accept_damaged, relabel=relabel)
+        reassign = self._reassign(eager)
+        found = read_labels(path, trace, accept_damaged=accept_damaged, reassign=reassign)
         return replace(found, eager=beside)
 
     def read_ranges(self, *, accept_damaged: bool) -> Reading:
         """The labels of the replay's trace alone, as they lie in it, and those of its events."""
         trace, eager = self._traces(accept_damaged)
-        return read_label_ranges(self.path, trace, self._relabel(eager))
+        return read_label_ranges(self.path, trace, self._reassign(eager))
 
     def _traces(self, accept_damaged: bool) -> tuple[Trace, Trace]:
         """That of the replay, and that of the eager pass."""
@@ -60,7 +60,7 @@ class MeasuredReplay:
         )
         return replay, eager
 
-    def _relabel(self, eager: Trace) -> Relabel:
+    def _reassign(self, eager: Trace) -> Reassign:
         """What gives the replay's device events the labels of the eager pass.
 
         Where that launched other kernels, the pass on the code for captures is looked at.
@@ -68,7 +68,7 @@ class MeasuredReplay:
         beside, phase = self.beside, self.phase
         nodes = read_nodes(self.folder / beside.nodes) if beside.nodes else {}
 
-        def relabel(attribution: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
+        def reassign(attribution: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
             first = find_step_reference(eager, beside.step, phase, "the eager pass")
             references = [] if first is None else [first]
             labelled, told = label_replays(attribution, references)
@@ -80,4 +80,4 @@ class MeasuredReplay:
             references += [] if other is None else [other]
             return label_replays(attribution, references, nodes)
 
-        return relabel
+        return reassign

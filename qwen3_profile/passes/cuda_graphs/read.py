@@ -25,7 +25,7 @@ from qwen3_profile.attribution.findings import refuse_damage
 from qwen3_profile.attribution.scopes import NO_CROSSING, NO_SCOPE, ScopeTree, Step
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.passes.cuda_graphs.assign import Relabel, label_replays
+from qwen3_profile.passes.cuda_graphs.assign import Reassign, label_replays
 from qwen3_profile.passes.cuda_graphs.reference import (
     Reference,
     capture_references,
@@ -134,7 +134,7 @@ def read_replays(
 
 def ledger_of_replays(
     path: Path, trace: Trace, capture: Path, scopes: str, *, accept_damaged: bool = False
-) -> Relabel:
+) -> Reassign:
     """What gives the replays of a ledger the scopes of their capture; see `make_ledger`."""
     captured = read_trace(capture, accept_damaged=accept_damaged, launch_columns=True)
     tree = build_scopes(captured, select(captured, scopes), name_gaps=False)

@@ -18,7 +18,7 @@ from qwen3_profile.trace.columns import Int32, Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Given:
+class ScopeCopies:
     """What the events of one replay belong to.
 
     events: positions in `Trace.device`. owner: int32, for each a scope's index in `scopes`.
@@ -33,9 +33,9 @@ class Given:
     parent: int
 
 
-def given(
+def copy_scopes(
     events: Int64, owner: Int32, scopes: ScopeTree, root: int, parent: int, left: Sequence[int] = ()
-) -> Given:
+) -> ScopeCopies:
     """What a replay's events belong to.
 
     Args:
@@ -56,16 +56,16 @@ def given(
         scopes = scopes.append([NewScope(labels.GRAPH_REPLAY, 0, 0, 0, NO_SCOPE)])
         kept = np.append(kept, len(scopes) - 1)
         owner[list(left)] = len(scopes) - 1
-    return Given(events, owner, scopes, kept, parent)
+    return ScopeCopies(events, owner, scopes, kept, parent)
 
 
-def one_row(events: Int64, parent: int) -> Given:
+def one_row(events: Int64, parent: int) -> ScopeCopies:
     """All of a replay's events in the row `graph_replay`."""
     nobody = np.full(len(events), NO_SCOPE, np.int32)
-    return given(events, nobody, no_scopes(), NO_SCOPE, parent, range(len(events)))
+    return copy_scopes(events, nobody, no_scopes(), NO_SCOPE, parent, range(len(events)))
 
 
-def grow(attribution: Attribution, replays: Sequence[Given]) -> Attribution:
+def append_copies(attribution: Attribution, replays: Sequence[ScopeCopies]) -> Attribution:
     """The attribution with the copied scopes after all others, and the events in them."""
     launches = attribution.trace.launches
     rows: list[NewScope] = []
