@@ -27,7 +27,8 @@ from qwen3_profile.errors import (
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
-from qwen3_profile.run_folder.layout import REPORT_FILE, Claim, claim_folder, has_traces
+from qwen3_profile.run_folder.claim import Claim, claim_folder, has_traces
+from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.report.build import measured_config, render_page

@@ -22,13 +22,7 @@ from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import Reading
-from qwen3_profile.records.record import (
-    EagerStep,
-    RunFacts,
-    TimingRecord,
-    TracedStep,
-    record_of,
-)
+from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep, record_of
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
@@ -145,11 +139,15 @@ def _measured(
     """One traced forward pass, and what is odd in its trace."""
     folder, result = known.folder, known.result
     reading = read(folder / measurement.trace, known, accept_damaged=accept_damaged)
+    # The tokens that its attention sees: its own and those before them.
+    context_len = result.config.input_len
+    if result.phase == "decode":
+        context_len += measurement.position + 1
     times = _pass_of(reading, run, result, measurement.step, accept_damaged)
     times = replace(times, traffic=_traffic(folder, result, measurement))
     traced = TracedStep(
         position=measurement.position,
-        context_len=_context_len(result, measurement),
+        context_len=context_len,
         bare_ns=measurement.bare_ns,
         profiled_ns=measurement.profiled_ns,
         times=times,
@@ -192,7 +190,8 @@ def _missing(
     if times.compiled is not None:
         from qwen3_profile.passes.compiled.read import missing_graphs
 
-        graphs = missing_graphs(times.compiled, _graphs_expected(run.model, result))
+        by_layer = result.config.compile_scope == "layer"
+        graphs = missing_graphs(times.compiled, run.model.num_layers if by_layer else 1)
     if reading.source != "label":
         from qwen3_profile.passes.cuda_graphs.assign import REFUSED
 
@@ -226,17 +225,6 @@ def _pass_of(
             str(path), f"holds no device events of a pass on {run.device}", "record the run again"
         )
     return mine[0]
-
-
-def _context_len(result: ConfigResult, measurement: Measurement) -> int:
-    """The tokens that the attention of a forward pass sees: its own and those before them."""
-    before = result.config.input_len
-    return before + (measurement.position + 1 if result.phase == "decode" else 0)
-
-
-def _graphs_expected(model: ModelFacts, result: ConfigResult) -> int:
-    """How many compiled graphs a pass must call at least."""
-    return model.num_layers if result.config.compile_scope == "layer" else 1
 
 
 def _missing_labels(

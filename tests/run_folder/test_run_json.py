@@ -11,7 +11,8 @@ import pytest
 from make.samples import run
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError, TraceError
-from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE, claim_folder, has_traces
+from qwen3_profile.run_folder.claim import claim_folder, has_traces
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
 from qwen3_profile.run_folder.run_json import read_run, write_run
 
 # --- claiming -----------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -30,18 +29,16 @@ REPORT_TAG = "report/text_summary"
 _FILE_VERSION = "brain.Event:2"
 
 
-@dataclass(frozen=True, slots=True)
-class EventFile:
-    """path: below the run's folder. data: the whole file."""
-
-    path: PurePosixPath
-    data: bytes
-
-
-def event_files(
-    layers: Sequence[LayerBlocks], report: str, session: Session, *, time_ns: int, group: str = ""
-) -> tuple[EventFile, ...]:
-    """The event files of one config.
+def write_scalars(
+    run_dir: Path,
+    layers: Sequence[LayerBlocks],
+    report: str,
+    session: Session,
+    *,
+    time_ns: int,
+    group: str = "",
+) -> tuple[Path, ...]:
+    """Writes the event files of one config below `run_dir`, and returns their paths.
 
     Args:
         layers: the times of each layer, in order; the curves' steps are the layers' indices.
@@ -53,41 +50,22 @@ def event_files(
     Returns:
         The file of the report and the session, and the CPU's; the device's too, unless it took no
         time at all.
-    """
-    folder = PurePosixPath(group)
-    name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
-    seconds = time_ns / 1e9
-    cpu = [(layer.attn.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
-    cuda = [(layer.attn.device_ns, layer.ffn.device_ns) for layer in layers]
-    summaries = [_text(report), *map(_event, session_summaries(session))]
-    files = [
-        EventFile(folder / name, _records([*summaries, _event(measure_summary(session))], seconds)),
-        EventFile(folder / "cpu" / name, _records(_curves(cpu), seconds)),
-    ]
-    if any(max(times) > 0 for times in cuda):
-        files.append(EventFile(folder / "cuda" / name, _records(_curves(cuda), seconds)))
-    return tuple(files)
-
-
-def write_scalars(
-    run_dir: Path,
-    layers: Sequence[LayerBlocks],
-    report: str,
-    session: Session,
-    *,
-    time_ns: int,
-    group: str = "",
-) -> tuple[Path, ...]:
-    """Writes the files of `event_files` below `run_dir`, and returns their paths.
 
     Raises:
         OutputError: one could not be written.
     """
+    name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
+    cpu = [(layer.attn.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
+    cuda = [(layer.attn.device_ns, layer.ffn.device_ns) for layer in layers]
+    summaries = (*session_summaries(session), measure_summary(session))
+    files = {"": [_text(report), *map(_event, summaries)], "cpu": _curves(cpu)}
+    if any(max(times) > 0 for times in cuda):
+        files["cuda"] = _curves(cuda)
     paths = []
-    for file in event_files(layers, report, session, time_ns=time_ns, group=group):
-        path = run_dir / file.path
+    for folder, events in files.items():
+        path = run_dir / group / folder / name
         make_folder(path.parent)
-        write_atomic(path, file.data)
+        write_atomic(path, _records(events, time_ns / 1e9))
         paths.append(path)
     return tuple(paths)
 

@@ -78,27 +78,20 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
-            f"{_experts_name(record)}{_cache_name(record)}{_execution(record)}"
-            f"{compiled_name(facts)}; {_which(record)}, "
+            f"{_settings(record)}{compiled_name(facts)}; {_which(record)}, "
             f"the median of {len(records)}"
         )
     lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
     return "\n".join(wrap(line) for line in lines)
 
 
-def _experts_name(record: TimingRecord) -> str:
-    name = record.facts.experts_implementation
-    return f", {name} experts" if name else ""
-
-
-def _cache_name(record: TimingRecord) -> str:
-    """The KV cache, where it is not the one that grows."""
-    cache = record.config.cache if record.config else "dynamic"
-    return "" if cache == "dynamic" else f", {cache} cache"
-
-
-def _execution(record: TimingRecord) -> str:
-    return ", replayed as a CUDA graph" if record.facts.execution == CUDA_GRAPH else ""
+def _settings(record: TimingRecord) -> str:
+    """Experts, cache and execution, where they are not the usual ones."""
+    facts, config = record.facts, record.config
+    words = [f"{facts.experts_implementation} experts"] if facts.experts_implementation else []
+    words += [f"{config.cache} cache"] if config and config.cache != "dynamic" else []
+    words += ["replayed as a CUDA graph"] if facts.execution == CUDA_GRAPH else []
+    return "".join(f", {word}" for word in words)
 
 
 def _padding(record: TimingRecord) -> str:
