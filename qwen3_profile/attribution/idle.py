@@ -17,7 +17,9 @@ are never seen as queued, so that queued time is a lower bound where there are s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +33,25 @@ from qwen3_profile.trace.columns import (
     which,
 )
 
-# The order in which a nanosecond of idle time is tried.
-IDLE_CLASSES = ("graph", "queued", "blocked", "launching", "starved")
+
+class IdleTimes(NamedTuple):
+    """Idle time of a device by whose turn it was, in ns; in the order in which they are tried."""
+
+    graph_ns: int = 0
+    queued_ns: int = 0
+    blocked_ns: int = 0
+    launching_ns: int = 0
+    starved_ns: int = 0
+
+    @property
+    def ns(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def sum_idle(several: Iterable[IdleTimes]) -> IdleTimes:
+    return IdleTimes(*map(sum, zip(IdleTimes(), *several, strict=True)))
+
 
 # Of an event in no step: nothing keeps its idle time from reaching back to the event before.
 NO_FLOOR = int(np.iinfo(np.int64).min)
@@ -40,18 +59,6 @@ NO_FLOOR = int(np.iinfo(np.int64).min)
 _WAITS = re.compile(
     r"(cuda|cu|hip)\w*Synchronize\w*|(cuda|hip)(Memcpy|Free)|hipMemcpyWithStream|cuMem(Free|cpy[DH]to[DH])(_v2)?"
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Idle:
-    """Idle time before each device event, in ns; it is the sum of its classes, exactly.
-
-    gap_ns: int64[d].
-    classes: int64[d, 5], the columns in the order of `IDLE_CLASSES`.
-    """
-
-    gap_ns: Int64
-    classes: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +79,8 @@ class _Covered:
         return np.where(at < 0, 0, self.before_ns[first] + into)
 
 
-def find_idle(trace: Trace, launch: Int32, in_graph: Bool, device: Int32, floor_ns: Int64) -> Idle:
-    """Idle time before each device event, by class.
+def find_idle(trace: Trace, launch: Int32, in_graph: Bool, device: Int32, floor_ns: Int64) -> Int64:
+    """Idle time before each device event: int64[d, 5], a column for each field of `IdleTimes`.
 
     Args:
         launch: int32[d], of each device event its index into `trace.launches`, or below 0.
@@ -82,13 +89,13 @@ def find_idle(trace: Trace, launch: Int32, in_graph: Bool, device: Int32, floor_
         floor_ns: int64[d], before which none of the event's idle time lies: the start of its step;
             `NO_FLOOR` where it is in none.
     """
-    found = np.zeros((len(trace.device), len(IDLE_CLASSES)), np.int64)
+    found = np.zeros((len(trace.device), len(IdleTimes._fields)), np.int64)
     waits = _union(*_spans(trace.launches, _is_wait(trace, launch)))
     for number in occurring(device).tolist():
         mine = np.flatnonzero(device == number)
         mine = mine[np.argsort(trace.device.start_ns[mine], kind="stable")]
         found[mine] = _of_device(trace, launch[mine], in_graph[mine], mine, floor_ns[mine], waits)
-    return Idle(found.sum(axis=1), found)
+    return found
 
 
 def _of_device(
@@ -98,7 +105,7 @@ def _of_device(
     start, end = trace.device.start_ns[mine], trace.device.end_ns[mine]
     begin, last = _begins(start, end, floor_ns)
     linked = np.flatnonzero(launch >= 0)
-    calls = trace.launches.take(launch[linked])
+    calls = trace.launches.take(launch[linked].astype(np.int64))
     queued = _union(np.minimum(calls.end_ns, start[linked]), start[linked])
     told = _union(*_both(queued, waits))
     asked = _union(*_both(told, _union(calls.start_ns, calls.end_ns)))

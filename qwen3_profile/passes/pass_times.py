@@ -17,6 +17,7 @@ from qwen3_profile.attribution.attention_kernels import (
 )
 from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
+from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
 from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Bool, Int64, which
@@ -42,7 +43,7 @@ class PassTimes:
     number: k of `ProfilerStep#k`. start_ns: of the step, in the trace's own time.
     forward: the forward pass's label with all its parts; its name is the phase.
     device_ns: the sum of all device events of the step. device_events: how many.
-    busy_ns: the union of their intervals. gap_ns: idle device time before them.
+    busy_ns: the union of their intervals. idle: idle device time before them.
     cross_thread_events: attributed from a thread that had no labels.
     attention: what ran as attention; None where the trace does not show it.
     compiled: what ran in compiled graphs; None where nothing was compiled.
@@ -56,12 +57,17 @@ class PassTimes:
     device_ns: int
     device_events: int
     busy_ns: int
-    gap_ns: int
+    idle: IdleTimes
     unattributed: tuple[Unattributed, ...]
     cross_thread_events: int
     attention: AttentionKernel | None = None
     compiled: CompiledTimes | None = None
     traffic: Traffic | None = None
+
+    @property
+    def gap_ns(self) -> int:
+        """Idle device time before the step's device events."""
+        return self.idle.ns
 
     @property
     def unattributed_ns(self) -> int:
@@ -111,7 +117,7 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         device_ns=sum(step.device_ns for step in steps),
         device_events=sum(step.device_events for step in steps),
         busy_ns=sum(step.busy_ns for step in steps),
-        gap_ns=sum(step.gap_ns for step in steps),
+        idle=sum_idle(step.idle for step in steps),
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
@@ -230,7 +236,7 @@ def _times(
         device_ns=int(dur_ns.sum()),
         device_events=len(mine),
         busy_ns=union_ns(start_ns, start_ns + dur_ns),
-        gap_ns=int(attribution.gap_ns[mine].sum()),
+        idle=IdleTimes(*attribution.idle[mine].sum(axis=0).tolist()),
         unattributed=tuple(unattributed),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),
         attention=attention,
