@@ -4,7 +4,7 @@ A device is busy while any event of any of its streams runs; it knows no steps a
 time ends with an event, and belongs to it: from the end of all that ran before, or from the start
 of the event's step, whichever is later. Each nanosecond of it is of one class, the first that fits:
 
-    graph       between two events of one launch of a graph: the graph's own dependencies
+    in graph    between two events of one launch of a graph: the graph's own dependencies
     queued      an event had been launched and did not run yet: another stream, a copy, the hardware
     blocked     a host thread sat in a call that waits for the device
     launching   the host was inside a call that launches an event
@@ -37,7 +37,7 @@ from qwen3_profile.trace.columns import (
 class IdleTimes(NamedTuple):
     """Idle time of a device by whose turn it was, in ns; in the order in which they are tried."""
 
-    graph_ns: int = 0
+    in_graph_ns: int = 0
     queued_ns: int = 0
     blocked_ns: int = 0
     launching_ns: int = 0
@@ -96,6 +96,26 @@ def find_idle(trace: Trace, launch: Int32, in_graph: Bool, device: Int32, floor_
         mine = mine[np.argsort(trace.device.start_ns[mine], kind="stable")]
         found[mine] = _of_device(trace, launch[mine], in_graph[mine], mine, floor_ns[mine], waits)
     return found
+
+
+def split_idle(gap_ns: Int64, like: Int64) -> Int64:
+    """Idle time before each event by class, in the shares that it had in another pass.
+
+    Before an event that did not wait there, though more disturbed, the device had been asked for
+    it long before: that is queued.
+
+    Args:
+        gap_ns: int64[d]. like: int64[d, 5], of the same events in the other pass.
+    """
+    whole = like.sum(axis=1)
+    known = whole > 0
+    until = np.zeros_like(like)
+    # Of the shares up to each class, so that what is rounded off goes to the next one.
+    shares = np.cumsum(like[known], axis=1) / whole[known, np.newaxis]
+    until[known] = np.rint(shares * gap_ns[known, np.newaxis]).astype(np.int64)
+    split: Int64 = np.diff(until, axis=1, prepend=0)
+    split[~known, IdleTimes._fields.index("queued_ns")] = gap_ns[~known]
+    return split
 
 
 def _of_device(

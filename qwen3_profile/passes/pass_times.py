@@ -49,6 +49,9 @@ class PassTimes:
     compiled: what ran in compiled graphs; None where nothing was compiled.
     traffic: what the operators move, without those in compiled graphs, in the same pass when it was
         counted; None where it was not.
+    has_clock: the times of the host are of a pass whose labels read its clock; else, as all others,
+        of the traced pass, under the profiler.
+    has_device: those of the device are of a pass in which its work alone was recorded.
     """
 
     number: int
@@ -63,6 +66,8 @@ class PassTimes:
     attention: AttentionKernel | None = None
     compiled: CompiledTimes | None = None
     traffic: Traffic | None = None
+    has_clock: bool = False
+    has_device: bool = False
 
     @property
     def gap_ns(self) -> int:
@@ -123,6 +128,8 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         attention=merge_attention([step.attention for step in steps]),
         compiled=_merge_compiled(steps),
         traffic=_merge_traffic(steps),
+        has_clock=all(step.has_clock for step in steps),
+        has_device=all(step.has_device for step in steps),
     )
 
 

@@ -24,6 +24,7 @@ from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.record import (
     EagerStep,
+    PassWalls,
     RunFacts,
     TimingRecord,
     TracedStep,
@@ -124,6 +125,7 @@ def _record(
         eager=_mean_eager(steps),
         step_times_ns=bare_ns if is_decode else (),
         routing=result.routing,
+        walls=tuple(step.walls for step in steps if step.walls is not None),
     )
 
 
@@ -154,6 +156,7 @@ def _measured(
         profiled_ns=measurement.profiled_ns,
         times=times,
         eager=_eager(reading, run, result, measurement, accept_damaged),
+        walls=_walls(measurement),
     )
     findings = (
         *_findings(reading, measurement),
@@ -163,6 +166,16 @@ def _measured(
         *check_log(measurement.profiler_messages),
     )
     return traced, findings
+
+
+def _walls(measurement: Measurement) -> PassWalls:
+    device = measurement.device
+    return PassWalls(
+        bare_ns=measurement.bare_ns,
+        traced_ns=measurement.profiled_ns,
+        clock_ns=measurement.clock_ns,
+        device_ns=None if device is None else device.wall_ns,
+    )
 
 
 def _eager(

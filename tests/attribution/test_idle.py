@@ -51,7 +51,7 @@ def graph(correlation: int, start: int, end: int) -> str:
         ),
         pytest.param(
             (graph(1, 0, 10), kernel(1, 20, 30), kernel(1, 35, 40), kernel(1, 41, 50)),
-            {"graph": 6},
+            {"in_graph": 6},
             id="within a graph",
         ),
         pytest.param(
@@ -144,7 +144,7 @@ def _turn(trace: Trace, launch, in_graph, mine, now, waits) -> str:  # type: ign
     after = min((i for i in mine if start[i] > now), key=lambda i: (start[i], i))
     before = max((i for i in mine if end[i] <= now), key=lambda i: (end[i], -start[i], -i))
     if in_graph[after] and in_graph[before] and launch[after] == launch[before]:
-        return "graph"
+        return "in_graph"
     calls = [(trace.launches.start_ns[launch[i]], trace.launches.end_ns[launch[i]], start[i])
              for i in mine]  # fmt: skip
     if any(returned <= now < started for _, returned, started in calls):
