@@ -18,6 +18,7 @@ from qwen3_profile.attribution.attention_kernels import (
 from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
+from qwen3_profile.attribution.idle_stretches import IdleStretch, longest_idle, longest_of
 from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
 from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Bool, Int64, which
@@ -52,6 +53,7 @@ class PassTimes:
     has_clock: the times of the host are of a pass whose labels read its clock; else, as all others,
         of the traced pass, under the profiler.
     has_device: those of the device are of a pass in which its work alone was recorded.
+    stretches: of the longest idle times of the traced pass, or of its whole trace, those in it.
     """
 
     number: int
@@ -68,6 +70,7 @@ class PassTimes:
     traffic: Traffic | None = None
     has_clock: bool = False
     has_device: bool = False
+    stretches: tuple[IdleStretch, ...] = ()
 
     @property
     def gap_ns(self) -> int:
@@ -85,20 +88,30 @@ class PassTimes:
 
 
 def read_steps(
-    attribution: Attribution, compiled: Sequence[CompiledTimes] = ()
+    attribution: Attribution,
+    compiled: Sequence[CompiledTimes] = (),
+    stretches: Sequence[IdleStretch] | None = None,
 ) -> tuple[PassTimes, ...]:
     """The times of each step that holds a labelled forward pass.
 
     Args:
         compiled: what ran in compiled graphs, one entry per step; empty where nothing was compiled.
+        stretches: the longest idle times; None for those of the attribution.
     """
+    longest = longest_idle(attribution) if stretches is None else stretches
     count = len(attribution.steps)
     group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
     roots = fold_groups(attribution, group.astype(np.int32), count)
     attention = find_attention(attribution)
     events = _events_by_step(attribution)
     found = tuple(
-        (index, _times(attribution, step, root, events[index], attention[index]))
+        (
+            index,
+            replace(
+                _times(attribution, step, root, events[index], attention[index]),
+                stretches=tuple(each for each in longest if each.step == index),
+            ),
+        )
         for index, step in enumerate(attribution.steps)
         for root in roots[index]
     )
@@ -130,6 +143,7 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         traffic=_merge_traffic(steps),
         has_clock=all(step.has_clock for step in steps),
         has_device=all(step.has_device for step in steps),
+        stretches=longest_of(each for step in steps for each in step.stretches),
     )
 
 
@@ -207,7 +221,8 @@ def whole_times(attribution: Attribution, forward: Part) -> PassTimes:
     span = attribution.trace.span
     first_ns = 0 if span is None else span.first_ns
     events = np.arange(len(attribution.trace.device))
-    return _times(attribution, Step(0, first_ns, first_ns), forward, events)
+    found = _times(attribution, Step(0, first_ns, first_ns), forward, events)
+    return replace(found, stretches=longest_idle(attribution))
 
 
 def enclosing(name: str, parts: Sequence[Part]) -> Part:
