@@ -187,6 +187,12 @@ class Recorder:
             self._idle_session(lead_in)
             self.settle(lead_in)
 
+    def detach_others(self, lead_in: Callable[[], None]) -> None:
+        """Lets CUPTI go, which a session of the user's own has left attached to the process."""
+        if self.device.type == "cuda":
+            self._idle_session(lead_in)
+            self.settle(lead_in)
+
     def _idle_session(self, lead_in: Callable[[], None]) -> None:
         """A session that nobody reads; at its end CUPTI stays or goes, as it has been told."""
         profiler = profile(activities=self._activities, experimental_config=_cheaper())
