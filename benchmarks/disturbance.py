@@ -1,13 +1,16 @@
-"""What labels and profiler cost a forward pass: wall-clock in five arms, interleaved.
+"""What each way of watching costs a forward pass: wall-clock in several arms, interleaved.
 
-    bare                neither
-    labels              labels installed, no profiler
+    bare                nothing of ours
+    clock               labels read the host's clock, no profiler: CPU times are from here
+    device              the device's work alone is recorded: busy and idle are from here
+    device, all calls   the same with the calls of driver and runtime, as torch.profiler has it
     profiler            profiler, no labels
-    both                as the product measures
-    both, dear labels   every label by torch.profiler.record_function
+    traced              profiler and labels: who launched what
+    traced, dear        the same, every label by torch.profiler.record_function
 
-Every arm runs once a round, each after a pass that is not timed; medians over the rounds, and the
-ratio to `bare`. A label's own cost is (labels - bare) / labels, and (both - profiler) / labels.
+Every arm runs once a round, in an order that moves on by one each round, each after a pass that is
+not timed. A ratio is of an arm to the bare pass of its own round: the median over the rounds, and
+between which values the middle half of them lies. A label costs (clock - bare) / labels.
 
     python benchmarks/disturbance.py [--device cpu] [--num-layers N] [--rounds 15]
 """
@@ -19,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 from unittest import mock
 
@@ -27,7 +30,8 @@ from torch.profiler import record_function
 
 from qwen3_profile import labels
 from qwen3_profile.config import DEFAULT_MODEL, ModelRequest
-from qwen3_profile.measure import instrument, ranges
+from qwen3_profile.measure import instrument, profiler, ranges
+from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.devices import resolve_device
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model.load import load_model, make_inputs
@@ -60,13 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rounds(model: Any, inputs: Any, phase: str, rounds: int) -> dict[str, list[int]]:
     recorder = Recorder(inputs.device)
-    times: dict[str, list[int]] = {name: [] for name in _ARMS}
+    arms = {name: arm for name, arm in _ARMS.items() if _is_there(name, recorder)}
+    times: dict[str, list[int]] = {name: [] for name in arms}
+    order = list(arms)
     for _ in range(rounds):
-        for name, arm in _ARMS.items():
+        for name in order:
             forward, lead_in = _passes(model, inputs, phase)
             recorder.settle(lead_in)
-            times[name].append(arm(recorder, model, forward, lead_in, phase))
+            times[name].append(arms[name](recorder, model, forward, lead_in, phase))
+        order = [*order[1:], order[0]]
     return times
+
+
+def _is_there(arm: str, recorder: Recorder) -> bool:
+    return recorder.can_see_device_alone or not arm.startswith("device")
 
 
 def _passes(model: Any, inputs: Any, phase: str) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -82,9 +93,23 @@ def _bare(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str
     return recorder.timed(forward)
 
 
-def _labels(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
-    with instrument.labelled(model):
-        return recorder.timed(forward)
+def _clock(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
+    clock = Clock()
+    with instrument.labelled(model, labels=clock):
+        return recorder.clocked(forward, phase, clock)
+
+
+def _device(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        seen = recorder.device_only(forward, lead_in, Path(folder) / "trace.json.gz")
+        if seen.loud:
+            print(f"warning: {seen.loud}", file=sys.stderr)
+        return seen.wall_ns
+
+
+def _all_calls(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
+    with mock.patch.object(profiler, "record_kernels_only", return_value=""):
+        return _device(recorder, model, forward, lead_in, phase)
 
 
 def _profiler(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str) -> int:
@@ -105,26 +130,30 @@ def _dear(recorder: Recorder, model: Any, forward: Any, lead_in: Any, phase: str
 
 _ARMS = {
     "bare": _bare,
-    "labels": _labels,
+    "clock": _clock,
+    "device": _device,
+    "device, all calls": _all_calls,
     "profiler": _profiler,
-    "both": _both,
-    "both, dear labels": _dear,
+    "traced": _both,
+    "traced, dear": _dear,
 }
 
 
 def _report(phase: str, batch: int, length: int, count: int, times: dict[str, list[int]]) -> None:
-    bare = median(times["bare"])
+    bare = times["bare"]
     print(f"\n{phase} {batch} x {length}")
-    print(f"{'arm':<18}{'median ms':>11}{'min':>10}{'max':>10}{'of bare':>9}")
+    print(f"{'arm':<18}{'median ms':>11}{'min':>10}{'max':>10}{'of bare':>9}{'half of them':>16}")
     for name, values in times.items():
-        middle = median(values)
+        ratios = [value / base for value, base in zip(values, bare, strict=True)]
+        low, middle, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         print(
-            f"{name:<18}{middle / 1e6:>11.3f}{min(values) / 1e6:>10.3f}{max(values) / 1e6:>10.3f}"
-            f"{middle / bare:>9.2f}"
+            f"{name:<18}{median(values) / 1e6:>11.3f}{min(values) / 1e6:>10.3f}"
+            f"{max(values) / 1e6:>10.3f}{middle:>9.3f}{low:>9.3f} - {high:.3f}"
         )
-    alone = (median(times["labels"]) - bare) / count / 1e3
-    under = (median(times["both"]) - median(times["profiler"])) / count / 1e3
-    print(f"a label costs {alone:.2f} us without the profiler, {under:.2f} us under it")
+    alone = median(c - b for c, b in zip(times["clock"], bare, strict=True)) / count / 1e3
+    pairs = zip(times["traced"], times["profiler"], strict=True)
+    under = median(both - without for both, without in pairs) / count / 1e3
+    print(f"a label costs {alone:.2f} us by the clock, {under:.2f} us under the profiler")
 
 
 if __name__ == "__main__":

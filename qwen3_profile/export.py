@@ -12,24 +12,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-# numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-from qwen3_profile.attribution.findings import refuse_damage
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
-from qwen3_profile.cli.export_options import ExportRequest, parse_arguments
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
+    from qwen3_profile.cli.export_options import ExportRequest
     from qwen3_profile.records.load import Loaded
     from qwen3_profile.records.record import TimingRecord
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports what argv names and returns the exit code."""
+    # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with keep_all_objects():
-        return run_command(lambda: _export(parse_arguments(argv)))
+        return run_command(lambda: _export_asked_for(argv))
+
+
+def _export_asked_for(argv: Sequence[str] | None) -> int:
+    from qwen3_profile.cli.export_options import parse_arguments  # it imports numpy
+
+    return _export(parse_arguments(argv))
 
 
 def _export(options: ExportRequest) -> int:
@@ -115,6 +119,7 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         raise ConfigError("--ledger", "goes with one trace file", "give a file of the folder")
     if options.config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with --ledger")
+    from qwen3_profile.attribution.findings import refuse_damage
     from qwen3_profile.attribution.selection import read_asked_for
     from qwen3_profile.records.ledger import make_ledger, make_long_ledger
     from qwen3_profile.views.terminal.ledger import render_ledger

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qwen3_profile.analysis.median_pass import single_passes
 from qwen3_profile.records.quantiles import median
-from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.records.record import Overhead, TimingRecord, overhead_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,9 @@ class Totals:
     bare_ns, profiled_ns: of these, without and with profiler and labels.
     eager_ns: of replays of a graph, the bare eager passes next to them.
     steps_ns: of a decode every bare step, traced or not.
-    tokens_per_second, overheads: of each record; an overhead is how many times as long it took
-        with profiler and labels.
+    tokens_per_second: of each record.
+    overhead: how many times as long as bare the passes took however they were watched; the medians
+        over all pairs of such a pass and the bare one that goes with it.
     """
 
     passes: tuple[TimingRecord, ...]
@@ -40,19 +41,7 @@ class Totals:
     eager_ns: tuple[float, ...]
     steps_ns: tuple[int, ...]
     tokens_per_second: tuple[float, ...]
-    overheads: tuple[float, ...]
-
-    @property
-    def overhead(self) -> float | None:
-        """How many times as long a pass took with profiler and labels: the median record."""
-        return median(self.overheads) if self.overheads else None
-
-    @property
-    def overhead_of_medians(self) -> float | None:
-        """The same of the median passes. It may differ, since it pairs no pass with its own."""
-        if not self.bare_ns or not self.profiled_ns:
-            return None
-        return median(self.profiled_ns) / median(self.bare_ns)
+    overhead: Overhead | None
 
     @property
     def graph_speedup(self) -> GraphSpeedup | None:
@@ -68,7 +57,6 @@ def totals_of(records: Sequence[TimingRecord]) -> Totals:
     bare = (each.total_ns for each in passes)
     profiled = (each.profiled_ns for each in passes)
     rates = (record.tokens_per_second for record in records)
-    overheads = (record.disturbance for record in records)
     return Totals(
         passes=passes,
         bare_ns=tuple(ns for ns in bare if ns is not None),
@@ -76,5 +64,5 @@ def totals_of(records: Sequence[TimingRecord]) -> Totals:
         eager_ns=tuple(each.eager.bare_ns for each in passes if each.eager is not None),
         steps_ns=tuple(ns for record in records for ns in record.step_times_ns),
         tokens_per_second=tuple(rate for rate in rates if rate is not None),
-        overheads=tuple(ratio for ratio in overheads if ratio is not None),
+        overhead=overhead_of([walls for record in records for walls in record.walls]),
     )

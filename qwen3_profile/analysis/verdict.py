@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, ns_of
+from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.attribution.findings import NOTE, Finding
+from qwen3_profile.attribution.idle import IdleTimes, sum_idle
+from qwen3_profile.attribution.idle_stretches import IdleStretch
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import collectives, short_name
 from qwen3_profile.passes.pass_times import PassTimes
@@ -19,47 +22,59 @@ from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import NOISY, is_noisy, spread
 
-# A device at work for less of the time than this mostly waits; for more of it than that, it is
+# A device that is busy for less of the time than this mostly idles; for more of it than that, it is
 # what the forward pass waits for. Between the two neither sentence would be true.
 MOSTLY_IDLE = 0.5
 MOSTLY_BUSY = 0.9
-# Where for less of a pass than this nothing is launched and not ended, the CPU keeps ahead.
-_RARELY_EMPTY = 0.1
 _NAMED_PARTS = 5
+# Of the longest idle times so many are named, if they are more than this share of the pass.
+_NAMED_STRETCHES = 3
+_LONG_SHARE = 0.02
 _NS_PER_MS = 1e6
 
-LAUNCH_BOUND, COMPUTE_BOUND, MIXED = "launch-bound", "compute-bound", "neither bound alone"
+GPU_BOUND, LAUNCH_BOUND, MIXED = "GPU-bound", "launch-bound", "mixed"
+BLOCKED, QUEUED = "blocked", "queued"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """For how much of a forward pass the device was at work; medians over the passes.
+    """For how much of a forward pass the device was busy, and why not longer.
 
-    busy_ns: the union of the device events.
-    span_ns: of the bare pass; of the traced one where no bare one is known, `is_bare` off.
+    busy_ns: the union of the device events; the median pass.
+    span_ns: of the bare pass; of the pass that was recorded where no bare one is known, `is_bare`
+        off: from its start to the end of its last event.
+    idle: idle time of all recorded passes together.
     """
 
     busy_ns: float
     span_ns: float
     is_bare: bool
+    idle: IdleTimes
 
     @property
     def share(self) -> float:
         return self.busy_ns / self.span_ns if self.span_ns else 0.0
 
     @property
+    def host_share(self) -> float:
+        """Of the idle time that in which the host had asked for nothing, or was about to."""
+        return (self.idle.starved_ns + self.idle.launching_ns) / (self.idle.ns or 1)
+
+    @property
     def verdict(self) -> str:
-        """What the pass waits for: the CPU's launches, the kernels, or both."""
-        if self.share < MOSTLY_IDLE:
-            return LAUNCH_BOUND
-        return COMPUTE_BOUND if self.share > MOSTLY_BUSY else MIXED
+        """What the pass waits for: the kernels, the CPU's launches, or something else."""
+        if self.share > MOSTLY_BUSY:
+            return GPU_BOUND
+        if max(self.idle) and self.host_share < MOSTLY_IDLE:
+            return BLOCKED if self.idle.blocked_ns > self.idle.queued_ns else QUEUED
+        return LAUNCH_BOUND if self.share < MOSTLY_IDLE else MIXED
 
     @property
     def sentence(self) -> str:
-        of = "a bare pass takes" if self.is_bare else "the traced pass takes, profiler and all"
+        of = "a bare pass takes" if self.is_bare else "the recorded pass takes, profiler included"
         span_ms = self.span_ns / _NS_PER_MS
-        worked = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms that {of}"
-        return f"The device is at work {worked} ({self.share:.0%}){self._meaning}"
+        busy = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms that {of}"
+        return f"GPU busy {busy} ({self.share:.0%}){self._meaning}"
 
     @property
     def _meaning(self) -> str:
@@ -67,9 +82,19 @@ class DeviceShare:
             return ": it waits for the CPU, so faster kernels alone would gain little."
         if self.verdict == LAUNCH_BOUND:
             return ": it waits for the CPU, which the profiler slows down."
-        if self.verdict == COMPUTE_BOUND:
+        if self.verdict == GPU_BOUND:
             return ": the kernels set the pace."
-        return ": both kernels and waiting count."
+        whole = self.idle.ns or 1
+        if self.verdict == BLOCKED:
+            blocked = self.idle.blocked_ns / whole
+            return f": for {blocked:.0%} of its idle time the CPU sits in a call that waits for it."
+        if self.verdict == QUEUED:
+            queued = (self.idle.queued_ns + self.idle.in_graph_ns) / whole
+            return (
+                f": for {queued:.0%} of its idle time work had been launched and did not run yet, "
+                "so launching faster would gain little."
+            )
+        return ": kernels and idle time both matter."
 
 
 def sentences(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str, ...]:
@@ -92,23 +117,88 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     # A standalone trace tells of no bare pass; its own span has the profiler's delays in it.
     spans = bare or [record.times.busy_ns + record.times.gap_ns for record in records]
     busy_ns = median(record.times.busy_ns for record in records)
-    return DeviceShare(busy_ns, median(spans), bool(bare))
+    idle = sum_idle(record.times.idle for record in records)
+    return DeviceShare(busy_ns, median(spans), bool(bare), idle)
+
+
+def source_sentence(totals: Totals) -> str:
+    """From which passes the times are, and how much these were disturbed; empty of a lone trace."""
+    overhead, shown = totals.overhead, totals.passes[0]
+    if overhead is None:
+        return ""
+    traced = f"traced passes ({_ratio(overhead.traced)} bare)"
+    clock, device = traced, traced
+    if shown.cpu_source == "clock" and overhead.clock is not None:
+        clock = f"clock passes ({_ratio(overhead.clock)} bare)"
+    if shown.idle_source == "device" and overhead.device is not None:
+        device = f"device passes ({_ratio(overhead.device)} bare)"
+    if not is_on_device(totals.passes):
+        return f"CPU times are from {clock}."
+    if clock == device:
+        return f"All times of parts are from {traced}."
+    who = "" if traced in (clock, device) else f"; who launched what, from {traced}"
+    return f"CPU times are from {clock}, device times from {device}{who}."
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f} x"
 
 
 def largest_parts(forward: Part, on_device: bool) -> str:
-    """The parts that hold no named ones, each summed over the layers, largest first."""
+    """The parts that hold no named ones, each summed over the layers, largest first; and what of
+    their containers no part explains.
+    """
     times: Counter[str] = Counter()
-    for part, inside in _smallest(forward):
+    for name, part, inside in _smallest(forward):
         apart = sum(ns_of(each.total, on_device) for each in inside)
-        times[short_name(part)] += ns_of(part.total, on_device) - apart
+        times[name] += ns_of(part.total, on_device) - apart
     whole = ns_of(forward.total, on_device)
-    top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns]
+    times[labels.OTHER] += whole - times.total()
+    top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns > 0]
     if not whole or not top:
         return ""
     named = ", ".join(f"{name} {ns / whole:.1%}" for name, ns in top)
     together = sum(ns for _, ns in top) / whole
     kind = "CUDA" if on_device else "CPU"
     return f"Most {kind} time: {named}; together {together:.1%}."
+
+
+def idle_classes(passes: Sequence[TimingRecord]) -> str:
+    """Whose turn it was while the device idled, in shares of all passes together."""
+    idle = sum_idle(each.times.idle for each in passes)
+    shares = sorted(idle._asdict().items(), key=lambda item: -item[1])
+    named = [
+        f"{name.removesuffix('_ns').replace('_', ' ')} {ns / idle.ns:.0%}"
+        for name, ns in shares
+        if ns
+    ]
+    return f"idle: {', '.join(named)}" if named else "the device was never idle"
+
+
+def idle_sentences(shown: TimingRecord) -> tuple[str, ...]:
+    """The longest idle times of the traced pass, as far as they are long."""
+    span_ns = shown.times.busy_ns + shown.times.gap_ns
+    return tuple(
+        _idle_sentence(each)
+        for each in shown.times.stretches[:_NAMED_STRETCHES]
+        if each.idle.ns > _LONG_SHARE * span_ns
+    )
+
+
+def _idle_sentence(stretch: IdleStretch) -> str:
+    before = f" before {stretch.before}" if stretch.before else ""
+    host = f"; the host was in {stretch.host}" if stretch.host else ""
+    turn = longest_class(stretch.idle)
+    return f"Longest idle: {stretch.idle.ns / _NS_PER_MS:.3f} ms{before}, mostly {turn}{host}."
+
+
+def longest_class(idle: IdleTimes) -> str:
+    """Whose turn it was for the most of an idle time."""
+    return _class_name(max(idle._asdict().items(), key=lambda item: item[1])[0])
+
+
+def _class_name(field: str) -> str:
+    return field.removesuffix("_ns").replace("_", " ")
 
 
 def noise(times_ns: Sequence[float]) -> str:
@@ -118,27 +208,9 @@ def noise(times_ns: Sequence[float]) -> str:
     return f"its IQR is {stats['iqr'] / stats['median']:.1%} of the median, over {NOISY:.0%}"
 
 
-def is_disturbed(overhead: float) -> bool:
-    """Whether profiler and labels made a pass longer than noise would.
-
-    Args:
-        overhead: how many times as long it took with them.
-    """
-    return overhead > 1 + NOISY
-
-
 def unattributed_share(times: PassTimes) -> float:
     """How much of the device's time belongs to no label."""
     return times.unattributed_ns / times.device_ns if times.device_ns else 0.0
-
-
-def keeps_ahead(empty_share: float) -> bool:
-    """Whether the CPU launches faster than the device works.
-
-    Args:
-        empty_share: for how much of the pass no device event was launched and had not ended.
-    """
-    return empty_share < _RARELY_EMPTY
 
 
 def all_findings(passes: Iterable[TimingRecord]) -> tuple[Finding, ...]:
@@ -151,7 +223,7 @@ def severe_findings(passes: Iterable[TimingRecord]) -> tuple[Finding, ...]:
     return tuple(finding for finding in all_findings(passes) if finding.severity != NOTE)
 
 
-def _smallest(forward: Part) -> Iterator[tuple[Part, tuple[Part, ...]]]:
+def _smallest(forward: Part) -> Iterator[tuple[str, Part, tuple[Part, ...]]]:
     """The parts below the containers of our grammar, each with the collectives inside it.
 
     What another program has below them, such as the activation in the experts, is theirs.
@@ -164,5 +236,5 @@ def _smallest(forward: Part) -> Iterator[tuple[Part, tuple[Part, ...]]]:
             waiting += part.parts
             continue
         inside = tuple(each for each in collectives(part) if each is not part)
-        yield part, inside
+        yield short_name(part), part, inside
         waiting += inside

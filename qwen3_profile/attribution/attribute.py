@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import pairwise
 
 import numpy as np
 
+from qwen3_profile.attribution.idle import NO_FLOOR, IdleTimes, find_idle
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, Step, find_steps
 from qwen3_profile.trace.columns import (
@@ -64,7 +64,8 @@ class Attribution:
     cross_thread: bool[d]; launched on a thread without labels, given to the one thread with labels.
     in_graph: bool[d]; launched as part of a graph.
     device_step: int32[d], scope_step: int32[s]: an index into `steps`, or -1 outside of all.
-    gap_ns: int64[d], how long the device was idle before the event, within its step.
+    idle: int64[d, 5], how long the device was idle before the event, within its step: a column for
+        each field of `IdleTimes`. gap_ns: int64[d], their sums.
     queue_ns: int64[d], from the end of the launch to the start of the event; 0 if not linked.
     sums: int64[s, QUANTITIES], of what belongs to the scope itself and to none of its children.
     """
@@ -78,13 +79,15 @@ class Attribution:
     cross_thread: Bool
     in_graph: Bool
     device_step: Int32
-    gap_ns: Int64
+    idle: Int64
     queue_ns: Int64
+    gap_ns: Int64 = field(init=False)
     scope_step: Int32 = field(init=False)
     sums: Int64 = field(init=False)
 
     def __post_init__(self) -> None:
         # What follows from the others is never left behind by `replace`.
+        object.__setattr__(self, "gap_ns", self.idle.sum(axis=1))
         object.__setattr__(self, "scope_step", _find_steps_of(self.scopes.start_ns, self.steps))
         object.__setattr__(self, "sums", _sum_by_scope(self))
 
@@ -123,8 +126,8 @@ def attribute(
     launch = _find_launches(device, launches)
     launched_ns, queue_ns = _launch_times(device, launches, launch)
     device_step = _find_steps_of(launched_ns, steps)
-    gap_ns = _gaps(trace, device_step, steps)
     owner, call_owner, cross_thread = _find_owners(trace, scopes, launch)
+    in_graph = _in_graph(trace, launch)
     return Attribution(
         trace=trace,
         scopes=scopes,
@@ -133,9 +136,9 @@ def attribute(
         call_owner=call_owner,
         launch=launch,
         cross_thread=cross_thread,
-        in_graph=_in_graph(trace, launch),
+        in_graph=in_graph,
         device_step=device_step,
-        gap_ns=gap_ns,
+        idle=_idle(trace, launch, in_graph, device_step, steps),
         queue_ns=queue_ns,
     )
 
@@ -277,24 +280,11 @@ def _find_steps_of(time_ns: Int64, steps: tuple[Step, ...]) -> Int32:
     return np.where(inside, at, NO_STEP).astype(np.int32)
 
 
-def _gaps(trace: Trace, device_step: Int32, steps: tuple[Step, ...]) -> Int64:
-    """Idle time of the event's device before it, counted from the start of its step at most."""
-    device = trace.device
-    order = _by_step_and_device(device_number(trace), device_step, device.start_ns)
-    start, end = device.start_ns[order], device.end_ns[order]
-    step = device_step[order]
-    number = device_number(trace)[order]
-    changes = (step[1:] != step[:-1]) | (number[1:] != number[:-1])
-    borders = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
-    idle = np.zeros(len(order), np.int64)
-    for first, last in pairwise(borders if len(order) else ()):
-        begin = steps[step[first]].start_ns if step[first] != NO_STEP else int(start[first])
-        reach = np.maximum.accumulate(end[first:last])
-        idle[first] = max(int(start[first]) - begin, 0)
-        np.subtract(start[first + 1 : last], reach[:-1], out=idle[first + 1 : last])
-    gaps = np.empty(len(order), np.int64)
-    gaps[order] = np.maximum(idle, 0)
-    return gaps
+def _idle(trace: Trace, launch: Int32, in_graph: Bool, step: Int32, steps: Sequence[Step]) -> Int64:
+    """Idle time before each event, counted from the start of its step at most; see `find_idle`."""
+    starts = np.array([*(each.start_ns for each in steps), NO_FLOOR], np.int64)
+    # Outside of steps, -1, it is that of no step, the last.
+    return find_idle(trace, launch, in_graph, device_number(trace), starts[step])
 
 
 def device_number(trace: Trace) -> Int32:
@@ -302,13 +292,6 @@ def device_number(trace: Trace) -> Int32:
     pids: dict[str, int] = {}
     of_track = [pids.setdefault(track.pid, len(pids)) for track in trace.tracks]
     return np.array(of_track, np.int32)[trace.device.track]
-
-
-def _by_step_and_device(device: Int32, step: Int32, start_ns: Int64) -> Int64:
-    """The positions of the device events, those of one step on one device together, by start."""
-    if (start_ns[1:] >= start_ns[:-1]).all():
-        return np.lexsort((device, step)) if device.any() else _order(step)
-    return np.lexsort((start_ns, device, step))
 
 
 def _order(numbers: Int32 | Int64) -> Int64:
@@ -341,6 +324,10 @@ def _sum_by_scope(found: Attribution) -> Int64:
         "graph_events": count_by_scope(owner[found.in_graph], count),
         "launch_ns": sum_by_scope(found.call_owner, trace.launches.dur_ns, count),
         "gap_ns": sum_by_scope(owner, found.gap_ns, count),
+        **{
+            name: sum_by_scope(owner, column, count)
+            for name, column in zip(IdleTimes._fields, found.idle.T, strict=True)
+        },
         "queue_ns": sum_by_scope(owner, found.queue_ns, count),
     }
     return np.stack([columns[name] for name in QUANTITIES], axis=1)

@@ -23,7 +23,8 @@ class Times(NamedTuple):
     device_ns: durations of the device events launched inside, whenever they ran.
     device_events: how many. graph_events: of them, those launched as part of a graph.
     launch_ns: time in runtime and driver calls.
-    gap_ns: idle time of the device that ended with one of these events.
+    gap_ns: idle time of the device that ended with one of these events; starved_ns, launching_ns,
+        queued_ns, blocked_ns: of it, by whose turn it was; the rest lay within graphs.
     queue_ns: from the end of each launch to the start of its event.
     """
 
@@ -35,6 +36,10 @@ class Times(NamedTuple):
     launch_ns: int = 0
     gap_ns: int = 0
     queue_ns: int = 0
+    starved_ns: int = 0
+    launching_ns: int = 0
+    queued_ns: int = 0
+    blocked_ns: int = 0
 
     def __add__(self, other: Times) -> Times:  # type: ignore[override]
         return Times._make(map(int.__add__, self, other))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_profile.run_folder.bytes_moved import Traffic, write_traffic
+from qwen3_profile.run_folder.clocked import ClockedPass, write_clocked
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import write_nodes
 
@@ -51,6 +52,12 @@ class ConfigFiles:
         """Keeps the label of each node of a phase's graph; gives the file."""
         name = f"{RAW_FOLDER}/{self.worker}_{phase}.run{run_index}.nodes.json"
         write_nodes(self._folder / name, labels)
+        return name
+
+    def write_clocked(self, phase: str, run_index: int, passes: tuple[ClockedPass, ...]) -> str:
+        """Keeps what the labels of each pass took by the clock; gives the file."""
+        name = f"{RAW_FOLDER}/{self.worker}_{phase}.run{run_index}.clock.json.gz"
+        write_clocked(self._folder / name, passes)
         return name
 
     def write_traffic(self, phase: str, passes: Mapping[int, Traffic]) -> str:

@@ -25,7 +25,7 @@ _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 def count_pass(forward: Callable[[], object]) -> Traffic:
     """What `forward`, a pass of a labelled model, moves under each of its labels."""
     counting = _Counting()
-    with ranges.told_to(counting.opened), counting:
+    with ranges.redirect_ranges(counting.opened), counting:
         forward()
     return counting.traffic()
 

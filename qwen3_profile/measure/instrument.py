@@ -31,14 +31,7 @@ from qwen3_profile.measure.model.structure import (
     unnamed,
 )
 from qwen3_profile.measure.patching import Function, Patches
-from qwen3_profile.measure.ranges import (
-    inside_phase,
-    inside_range,
-    inside_scope,
-    part_of_scope,
-    phase,
-    step,
-)
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, phase, step
 
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
 _NO_FUNCTIONS: Mapping[str, str] = MappingProxyType({})
@@ -68,7 +61,11 @@ class Instrumentation:
 
 @contextmanager
 def labelled(
-    model: nn.Module, *, passes: bool = False, inside_layers: bool = True
+    model: nn.Module,
+    *,
+    passes: bool = False,
+    inside_layers: bool = True,
+    labels: LabelMaker = PROFILER_RANGES,
 ) -> Iterator[Instrumentation]:
     """Labels every forward pass of `model` in this block that a profiler records.
 
@@ -83,19 +80,21 @@ def labelled(
             `phase` is to be round it.
         inside_layers: label the parts of layers too; else the layers as a whole, which are compiled
             by themselves: a label inside would be one more thing to compile.
+        labels: what makes them: ranges of the profiler, or readings of the clock.
 
     Raises:
         ModelError: it has no decoder layers, or one module in two places.
         RunError: it is labelled already.
     """
     with ExitStack() as undo:
-        yield _Installer(undo, inside_layers).install(model, passes)
+        yield _Installer(undo, inside_layers, labels).install(model, passes)
 
 
 class _Installer:
     """One `labelled` block: what it has wrapped, and what it says of the model."""
 
-    def __init__(self, undo: ExitStack, inside_layers: bool) -> None:
+    def __init__(self, undo: ExitStack, inside_layers: bool, maker: LabelMaker) -> None:
+        self._maker = maker
         self._patches = Patches(undo)
         self._inside_layers = inside_layers
         self._labels: dict[nn.Module, str] = {}
@@ -110,7 +109,9 @@ class _Installer:
         if decoder is not model:
             self._parts(model, "model")
             if passes:
-                self._patches.put(model, "forward", inside_phase(model.forward, self._patches))
+                self._patches.put(
+                    model, "forward", self._maker.inside_phase(model.forward, self._patches)
+                )
         self._parts(decoder, "decoder")
         self._phase_functions(decoder, passes and decoder is model)
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]
@@ -146,7 +147,9 @@ class _Installer:
     def _compiled_layer(self, index: int, layer: nn.Module) -> bool:
         label = self._labels[layer] = layer_label(index)
         call: Function = vars(layer)["_compiled_call_impl"]
-        self._patches.put(layer, "_compiled_call_impl", inside_range(call, label, self._patches))
+        self._patches.put(
+            layer, "_compiled_call_impl", self._maker.inside_range(call, label, self._patches)
+        )
         return _has_experts(_blocks(layer))
 
     def _block(self, index: int, block: str, module: nn.Module) -> None:
@@ -181,15 +184,17 @@ class _Installer:
         forward: Function = module.forward
         self._note(part, forward)
         if functions:
-            forward = inside_scope(forward, functions, self._patches)
-        self._patches.put(module, "forward", inside_range(forward, label, self._patches))
+            forward = self._maker.inside_scope(forward, functions, self._patches)
+        self._patches.put(
+            module, "forward", self._maker.inside_range(forward, label, self._patches)
+        )
 
     def _phase_functions(self, decoder: nn.Module, is_pass: bool) -> None:
         functions = [part for part in parts("phase") if part.is_function]
         labels = {part.name: part.name for part in functions}
-        forward = inside_scope(decoder.forward, labels, self._patches)
+        forward = self._maker.inside_scope(decoder.forward, labels, self._patches)
         if is_pass:
-            forward = inside_phase(forward, self._patches)
+            forward = self._maker.inside_phase(forward, self._patches)
         self._patches.put(decoder, "forward", forward)
         for part in functions:
             found = self._globals(decoder, part)
@@ -271,7 +276,7 @@ class _Installer:
         return any(names for _, names in places)
 
     def _function(self, place: Any, name: str, original: Function, part: PartSpec) -> None:
-        self._patches.put(place, name, part_of_scope(original, part.name), shared=True)
+        self._patches.put(place, name, self._maker.part_of_scope(original, part.name), shared=True)
 
     def _note(self, part: str, original: Function) -> None:
         self._hooked[part] = None

@@ -22,16 +22,19 @@ from qwen3_profile.measure.executions import Execution, UncountedError
 from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.pass_kinds import (
     BARE,
-    PASS_KINDS,
+    CLOCK,
+    DEVICE,
     TRACED,
     PassKind,
     PassSeries,
     Taken,
     Variant,
+    kinds_on,
 )
 from qwen3_profile.measure.profiler import Recorder, no_collections
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
+from qwen3_profile.run_folder.clocked import ClockedPass
 from qwen3_profile.run_folder.run_json import Compiled, ConfigResult, EagerPass, Measurement
 
 # Kind of pass, phase, variant.
@@ -74,6 +77,7 @@ class MeasurementLoop:
         self._recorder = recorder
         self._files = files
         self._advance = advance
+        self._kinds = kinds_on(execution.kinds, recorder)
         self._compiled: Compiled | None = None
         self._traffic: dict[str, str] = {}
         self._uncounted = ""
@@ -124,8 +128,9 @@ class MeasurementLoop:
 
     def _run(self, run_index: int) -> MeasuredRun:
         run = _TakenRun(self._files, run_index)
-        for kind in PASS_KINDS:
-            labelled = self._execution.labelled() if kind.labelled else nullcontext()
+        for kind in self._kinds:
+            maker = kind.labels
+            labelled = nullcontext() if maker is None else self._execution.labelled(maker)
             with labelled as labels, closing(self._execution.passes(kind)) as passes:
                 # While it waits for the next series, map holds none: two may not fit into memory.
                 run.taken.update(map(partial(self._take, run, kind), passes))
@@ -216,6 +221,9 @@ class _TakenRun:
 
     def _phase(self, phase: Phase) -> MeasuredPhase:
         bare, traced = self.taken[BARE.name, phase, ""], self.taken[TRACED.name, phase, ""]
+        clocked = self.taken.get((CLOCK.name, phase, ""), {})
+        clock = self._keep_clocked(phase, clocked)
+        seen = self.taken.get((DEVICE.name, phase, ""), {})
         measurements = (
             Measurement(
                 run_index=self._run_index,
@@ -227,10 +235,21 @@ class _TakenRun:
                 profiler_messages=each.messages,
                 position=position,
                 eager=self._eager(phase, position),
+                clock_ns=clocked[position].wall_ns if clocked else None,
+                clock=clock,
+                device=seen[position].device if seen else None,
             )
             for position, each in traced.items()
         )
         return MeasuredPhase(tuple(measurements), tuple(each.wall_ns for each in bare.values()))
+
+    def _keep_clocked(self, phase: Phase, taken: Mapping[int, Taken]) -> str:
+        passes = (
+            ClockedPass(position, each.wall_ns, each.clocked)
+            for position, each in taken.items()
+            if each.clocked is not None
+        )
+        return self._files.write_clocked(phase, self._run_index, tuple(passes)) if taken else ""
 
     def _eager(self, phase: Phase, position: int) -> EagerPass | None:
         """The eager pass beside the replay of a graph, if this was one."""

@@ -6,7 +6,8 @@ So CUPTI is told to detach (`TEARDOWN_CUPTI`), which it does during the next CUD
 that begins before it has detached records nothing of the device, one that begins while it does can
 hang (kineto PR 1554), and so can a process that ends with no CUDA call after its last session: each
 session makes such calls itself at its end (`_detach`). A forward pass that is not timed (`settle`)
-then warms caches and clocks, and the bare one that follows is bare.
+then warms caches and clocks, and the bare one that follows is bare. Sessions of the user's own are
+theirs: what ours ask of CUPTI is asked while they run, and taken back at their end.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from qwen3_profile.measure import instrument
+from qwen3_profile.measure.clock import Clock
+from qwen3_profile.measure.cupti import record_kernels_only
 from qwen3_profile.measure.profiler_log import kept_log
-from qwen3_profile.measure.ranges import Phase
+from qwen3_profile.measure.ranges import Phase, redirect_ranges
 from qwen3_profile.measure.trace_file import export_trace
 
 # Read by Kineto when a session ends. The user's own choice stands.
 _TEARDOWN = "TEARDOWN_CUPTI"
-os.environ.setdefault(_TEARDOWN, "1")
+_DETACH, _STAY = "1", "0"
 # The thread on which Kineto detaches CUPTI tells nobody when it is ready for a CUDA call, nor when
 # it is done with it: both take it a few milliseconds.
 _DETACH_CALLS = 4
@@ -46,6 +49,20 @@ class Traced:
     messages: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceTraced:
+    """A pass of which the device's work alone was recorded.
+
+    started_ns: when it began, by the clock of the trace: since 1970.
+    loud: why calls of driver and runtime were recorded all the same; empty if they were not.
+    """
+
+    wall_ns: int
+    started_ns: int
+    loud: str
+    messages: tuple[str, ...]
+
+
 class Recorder:
     """Times and traces forward passes on one device.
 
@@ -56,6 +73,7 @@ class Recorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._activities = _activities(device)
+        self._teardown = os.environ.get(_TEARDOWN, _DETACH)
 
     def timed(self, forward: Callable[[], object]) -> int:
         """Wall-clock of one bare forward pass in ns, with the device idle before and after."""
@@ -65,6 +83,41 @@ class Recorder:
             forward()
             self.synchronize()
             return time.perf_counter_ns() - start
+
+    def clocked(self, forward: Callable[[], object], phase: Phase, clock: Clock) -> int:
+        """Wall-clock in ns, as of a bare pass, of one whose labels stamp `clock`."""
+        with no_collections(), redirect_ranges(clock.range):
+            self.synchronize()
+            start = time.perf_counter_ns()
+            with clock.range(phase):
+                forward()
+            self.synchronize()
+            return time.perf_counter_ns() - start
+
+    @property
+    def can_see_device_alone(self) -> bool:
+        """Whether there is a device whose work can be recorded without the host's."""
+        return self.device.type == "cuda" and torch.version.cuda is not None
+
+    def device_only(
+        self, forward: Callable[[], object], lead_in: Callable[[], None], path: Path
+    ) -> DeviceTraced:
+        """One pass while the device's work alone is recorded; the trace goes to `path`.
+
+        Raises:
+            OutputError: the trace cannot be written.
+        """
+        messages: list[str] = []
+        profiler = profile(activities=self._activities[1:], experimental_config=_cheaper())
+        with self._session(profiler, lead_in, messages), no_collections():
+            loud = record_kernels_only()
+            self.synchronize()
+            started_ns, start = time.time_ns(), time.perf_counter_ns()
+            forward()
+            self.synchronize()
+            elapsed = time.perf_counter_ns() - start
+        export_trace(profiler, path)
+        return DeviceTraced(elapsed, started_ns, loud, tuple(messages))
 
     def traced(
         self,
@@ -123,14 +176,20 @@ class Recorder:
         if self.device.type != "cuda":
             yield
             return
-        before = os.environ[_TEARDOWN]
+        before = self._teardown
         self.settle(lead_in)
-        os.environ[_TEARDOWN] = "0"
+        self._teardown = _STAY
         try:
             self._idle_session(lead_in)
             yield
         finally:
-            os.environ[_TEARDOWN] = before
+            self._teardown = before
+            self._idle_session(lead_in)
+            self.settle(lead_in)
+
+    def detach_others(self, lead_in: Callable[[], None]) -> None:
+        """Lets CUPTI go, which a session of the user's own has left attached to the process."""
+        if self.device.type == "cuda":
             self._idle_session(lead_in)
             self.settle(lead_in)
 
@@ -146,33 +205,48 @@ class Recorder:
         self, profiler: profile, lead_in: Callable[[], None], messages: list[str]
     ) -> Iterator[None]:
         """One session of the profiler; it is stopped whatever happens."""
-        with kept_log(messages), _no_word_of_cycles():
-            profiler.prepare_trace()
-        try:
+        with _environment(_TEARDOWN, self._teardown):
+            with kept_log(messages), _no_word_of_cycles():
+                profiler.prepare_trace()
             try:
-                if self.device.type != "cpu":
-                    # Until its buffers are there CUPTI delays launches.
-                    # Its kernels must have ended, or they are recorded without their launches.
-                    lead_in()
-                    self.synchronize()
+                try:
+                    if self.device.type != "cpu":
+                        # Until its buffers are there CUPTI delays launches.
+                        # Its kernels must have ended, or they are recorded without their launches.
+                        lead_in()
+                        self.synchronize()
+                finally:
+                    with kept_log(messages), _no_word_of_cycles():
+                        profiler.start_trace()
+                yield
             finally:
-                with kept_log(messages), _no_word_of_cycles():
-                    profiler.start_trace()
-            yield
-        finally:
-            with kept_log(messages):
-                profiler.stop_trace()
-            self._detach()
+                with kept_log(messages):
+                    profiler.stop_trace()
+                self._detach()
 
     def _detach(self) -> None:
         """Makes CUDA calls, during one of which Kineto detaches CUPTI if it has been told to."""
-        if self.device.type != "cuda" or os.environ[_TEARDOWN] == "0":
+        if self.device.type != "cuda" or self._teardown == _STAY:
             return
         for _ in range(_DETACH_CALLS):
             time.sleep(_DETACH_WAIT_S)
             # After an error that the device does not survive, that error is the one to tell.
             with contextlib.suppress(RuntimeError):
                 self.synchronize()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """The variable, set in the block; after it as it was."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.autograd import profiler as autograd_profiler
@@ -62,64 +62,83 @@ def annotation(name: str) -> AbstractContextManager[object]:
     return annotation_range(name) if _recording() else nullcontext()
 
 
-def inside_range(original: Function, label: str, block: Patches) -> Function:
-    """`original` inside the range `label`, while `block` is open."""
+class LabelMaker(Protocol):
+    """What puts labels round the functions of a model; see `ProfilerRanges`."""
 
-    @functools.wraps(original, updated=())
-    def labelled(*args: Any, **kwargs: Any) -> Any:
-        if not (_recording() and block.is_open):
-            return original(*args, **kwargs)
-        with label_range(label):
-            return original(*args, **kwargs)
+    def inside_range(self, original: Function, label: str, block: Patches) -> Function: ...
 
-    return labelled
+    def inside_phase(self, original: Function, block: Patches) -> Function: ...
 
+    def inside_scope(
+        self, original: Function, labels: Mapping[str, str], block: Patches
+    ) -> Function: ...
 
-def inside_phase(original: Function, block: Patches) -> Function:
-    """`original`, a model's forward, inside the label of what it is called with."""
-
-    @functools.wraps(original, updated=())
-    def labelled(*args: Any, **kwargs: Any) -> Any:
-        if not (_recording() and block.is_open):
-            return original(*args, **kwargs)
-        with annotation_range(phase_of(args, kwargs)):
-            return original(*args, **kwargs)
-
-    return labelled
+    def part_of_scope(self, original: Function, part: str) -> Function: ...
 
 
-def inside_scope(original: Function, labels: Mapping[str, str], block: Patches) -> Function:
-    """`original`, in which the functions of the parts that `labels` names have these labels."""
+class ProfilerRanges:
+    """Labels that are ranges of torch's profiler, while one runs; else they do nothing."""
 
-    @functools.wraps(original, updated=())
-    def scoped(*args: Any, **kwargs: Any) -> Any:
-        if not (_recording() and block.is_open):
-            return original(*args, **kwargs)
-        token = _open_labels.set(labels)
-        try:
-            return original(*args, **kwargs)
-        finally:
-            _open_labels.reset(token)
+    def inside_range(self, original: Function, label: str, block: Patches) -> Function:
+        """`original` inside the range `label`, while `block` is open."""
 
-    return scoped
-
-
-def part_of_scope(original: Function, part: str) -> Function:
-    """`original` inside the label that `part` has where it is called, if it has one there."""
-
-    @functools.wraps(original, updated=())
-    def function(*args: Any, **kwargs: Any) -> Any:
-        label = _open_labels.get().get(part) if _recording() else None
-        if label is None:
-            return original(*args, **kwargs)
-        token = _open_labels.set(_NO_LABELS)
-        try:
+        @functools.wraps(original, updated=())
+        def labelled(*args: Any, **kwargs: Any) -> Any:
+            if not (_recording() and block.is_open):
+                return original(*args, **kwargs)
             with label_range(label):
                 return original(*args, **kwargs)
-        finally:
-            _open_labels.reset(token)
 
-    return function
+        return labelled
+
+    def inside_phase(self, original: Function, block: Patches) -> Function:
+        """`original`, a model's forward, inside the label of what it is called with."""
+
+        @functools.wraps(original, updated=())
+        def labelled(*args: Any, **kwargs: Any) -> Any:
+            if not (_recording() and block.is_open):
+                return original(*args, **kwargs)
+            with annotation_range(phase_of(args, kwargs)):
+                return original(*args, **kwargs)
+
+        return labelled
+
+    def inside_scope(
+        self, original: Function, labels: Mapping[str, str], block: Patches
+    ) -> Function:
+        """`original`, in which the functions of the parts that `labels` names have these labels."""
+
+        @functools.wraps(original, updated=())
+        def scoped(*args: Any, **kwargs: Any) -> Any:
+            if not (_recording() and block.is_open):
+                return original(*args, **kwargs)
+            token = _open_labels.set(labels)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                _open_labels.reset(token)
+
+        return scoped
+
+    def part_of_scope(self, original: Function, part: str) -> Function:
+        """`original` inside the label that `part` has where it is called, if it has one there."""
+
+        @functools.wraps(original, updated=())
+        def function(*args: Any, **kwargs: Any) -> Any:
+            label = _open_labels.get().get(part) if _recording() else None
+            if label is None:
+                return original(*args, **kwargs)
+            token = _open_labels.set(_NO_LABELS)
+            try:
+                with label_range(label):
+                    return original(*args, **kwargs)
+            finally:
+                _open_labels.reset(token)
+
+        return function
+
+
+PROFILER_RANGES = ProfilerRanges()
 
 
 def phase_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallPhase:
@@ -144,15 +163,15 @@ def cache_of(kwargs: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def told_to(mark: Range) -> Iterator[None]:
+def redirect_ranges(mark: Range) -> Iterator[None]:
     """Inside, labels go to `mark` in place of the profiler, whether or not it runs."""
-    global _recording, label_range
-    before = _recording, label_range
-    _recording, label_range = (lambda: True), mark
+    global _recording, label_range, annotation_range
+    before = _recording, label_range, annotation_range
+    _recording, label_range, annotation_range = (lambda: True), mark, mark
     try:
         yield
     finally:
-        _recording, label_range = before
+        _recording, label_range, annotation_range = before
 
 
 def _recording() -> bool:

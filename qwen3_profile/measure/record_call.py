@@ -70,7 +70,9 @@ def _measured(
 ) -> tuple[ConfigResult, ...]:
     config = execution.config
     files = ConfigFiles(folder, config.worker)
-    loop = MeasurementLoop(execution, Recorder(device), files, advance=lambda: None)
+    recorder = Recorder(device)
+    recorder.detach_others(execution.warm_up)
+    loop = MeasurementLoop(execution, recorder, files, advance=lambda: None)
     loop.measure()
     result = unmeasured(0, config, config.worker)
     attn = _attention_of(execution.model)

@@ -127,6 +127,8 @@ class _ConfigRun:
 
 def execution_of(model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> Execution:
     """The way in which `config` wants its passes run."""
-    if config.backward:
-        return TrainStepExecution(model, inputs, config)
-    return _EXECUTIONS[config.execution](model, inputs, config, recorder)
+    return execution_class(config)(model, inputs, config, recorder)
+
+
+def execution_class(config: RunConfig) -> type[EagerExecution | TrainStepExecution]:
+    return TrainStepExecution if config.backward else _EXECUTIONS[config.execution]

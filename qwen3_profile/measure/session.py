@@ -22,9 +22,9 @@ from qwen3_profile.measure.model.experts import check_experts_name
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.model.prompts import encode_prompts
-from qwen3_profile.measure.pass_kinds import PASS_KINDS
-from qwen3_profile.measure.profiler import frozen_heap
-from qwen3_profile.measure.run_config import RunContext, run_config
+from qwen3_profile.measure.pass_kinds import kinds_on
+from qwen3_profile.measure.profiler import Recorder, frozen_heap
+from qwen3_profile.measure.run_config import RunContext, execution_class, run_config
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What only transformers knows: the key of a config, and who refuses a name that is none.
@@ -164,7 +164,7 @@ def run_configs(
             continue
         seed, prompts = invocation.model.seed, prepared.prompts
         context = RunContext(loaded, prepared.device, seed, folder, prompts)
-        with progress(_passes(config), config.worker) as advance, frozen_heap():
+        with progress(_passes(config, prepared.device), config.worker) as advance, frozen_heap():
             results = run_config(context, index, config, worker, advance)
         yield from results
         if results[-1].status == "interrupted":
@@ -208,8 +208,9 @@ class _Models:
         return self._loaded
 
 
-def _passes(config: RunConfig) -> int:
-    return config.warmup_runs + len(PASS_KINDS) * config.num_runs
+def _passes(config: RunConfig, device: torch.device) -> int:
+    kinds = kinds_on(execution_class(config).kinds, Recorder(device))
+    return config.warmup_runs + len(kinds) * config.num_runs
 
 
 def _unique(worker: str, index: int, taken: set[str]) -> str:

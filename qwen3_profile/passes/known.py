@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.read import CompiledPass
-    from qwen3_profile.run_folder.run_json import ConfigResult, EagerPass
+    from qwen3_profile.passes.undisturbed import Undisturbed
+    from qwen3_profile.run_folder.run_json import ConfigResult, EagerPass, Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,26 @@ class MeasuredConfig:
             if each.eager is not None and self.folder / each.trace == path:
                 return each.eager
         return None
+
+    def beside(self, path: Path) -> Undisturbed | None:
+        """What was measured beside the pass of this trace, in passes that are disturbed less."""
+        for each in self.result.measurements:
+            if self.folder / each.trace == path and (each.clock or each.device):
+                return self._beside(each)
+        return None
+
+    def _beside(self, measurement: Measurement) -> Undisturbed:
+        from qwen3_profile.passes.undisturbed import DeviceTrace, Undisturbed
+        from qwen3_profile.run_folder.clocked import read_clocked
+
+        clock, device = None, None
+        if measurement.clock:
+            passes = read_clocked(self.folder / measurement.clock)
+            clock = passes[measurement.position].labels
+        if measurement.device is not None:
+            seen = measurement.device
+            device = DeviceTrace(self.folder / seen.trace, seen.started_ns)
+        return Undisturbed(self.result.phase, clock, device)
 
 
 Known = Capture | MeasuredConfig

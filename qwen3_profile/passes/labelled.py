@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.idle_stretches import longest_idle
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.passes.reading import Reading, Source, demand_balance, reading_of
 from qwen3_profile.trace import Trace
@@ -19,16 +21,23 @@ from qwen3_profile.trace import Trace
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import CompiledTimes
     from qwen3_profile.passes.cuda_graphs.assign import Reassign
+    from qwen3_profile.passes.undisturbed import Undisturbed
 
 
 def read_labels(
-    path: Path, trace: Trace, *, accept_damaged: bool = False, reassign: Reassign | None = None
+    path: Path,
+    trace: Trace,
+    *,
+    accept_damaged: bool = False,
+    reassign: Reassign | None = None,
+    beside: Undisturbed | None = None,
 ) -> Reading:
     """The steps that hold a forward pass with our labels; there may be none.
 
     Args:
         path: names the trace.
         reassign: gives the replays of graphs their labels.
+        beside: what was measured in less disturbed passes, whose times are taken.
 
     Raises:
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
@@ -41,7 +50,7 @@ def read_labels(
         attribution, told = reassign(attribution)
         findings += told
     source: Source = "label" if reassign is None else "replay"
-    return split_reading(path, source, attribution, ranges, findings)
+    return split_reading(path, source, attribution, ranges, findings, beside=beside)
 
 
 def split_reading(
@@ -51,19 +60,44 @@ def split_reading(
     ranges: int,
     findings: tuple[Finding, ...],
     compiled: Sequence[CompiledTimes] = (),
+    beside: Undisturbed | None = None,
 ) -> Reading:
     """The passes with our labels, their backwards and collectives as parts of their own.
 
     Args:
         compiled: what ran in compiled graphs, one entry per step; empty where nothing was compiled.
+        beside: what was measured in less disturbed passes, whose times are taken.
 
     Raises:
         DamagedTraceError: they do not balance.
     """
     attribution = split_parts(attribution)
+    if beside is not None:
+        return _undisturbed(path, attribution, ranges, findings, beside)
     passes = read_steps(attribution, compiled)
     demand_balance(path, passes)
     return reading_of(path, source, attribution, ranges, passes, findings)
+
+
+def _undisturbed(
+    path: Path,
+    attribution: Attribution,
+    ranges: int,
+    findings: tuple[Finding, ...],
+    beside: Undisturbed,
+) -> Reading:
+    """The passes with the times of less disturbed ones, as far as these did the same."""
+    from qwen3_profile.passes.undisturbed import retime  # for passes of a run alone
+
+    found = retime(attribution, ranges, beside)
+    passes = tuple(
+        replace(each, has_clock=found.has_clock, has_device=found.has_device)
+        for each in read_steps(found.attribution, stretches=longest_idle(attribution))
+    )
+    demand_balance(path, passes)
+    findings = (*findings, *found.findings)
+    reading = reading_of(path, "label", found.attribution, ranges, passes, findings)
+    return replace(reading, traced=attribution)
 
 
 def read_label_ranges(path: Path, trace: Trace, reassign: Reassign | None = None) -> Reading:

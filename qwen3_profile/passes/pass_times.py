@@ -19,6 +19,8 @@ from qwen3_profile.attribution.attention_kernels import (
 )
 from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
+from qwen3_profile.attribution.idle import IdleTimes, sum_idle
+from qwen3_profile.attribution.idle_stretches import IdleStretch, longest_idle, longest_of
 from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
 from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Bool, Int64
@@ -44,12 +46,16 @@ class PassTimes:
     number: k of `ProfilerStep#k`. start_ns: of the step, in the trace's own time.
     forward: the forward pass's label with all its parts; its name is the phase.
     device_ns: the sum of all device events of the step. device_events: how many.
-    busy_ns: the union of their intervals. gap_ns: idle device time before them.
+    busy_ns: the union of their intervals. idle: idle device time before them.
     cross_thread_events: attributed from a thread that had no labels.
     attention: what ran as attention; None where the trace does not show it.
     compiled: what ran in compiled graphs; None where nothing was compiled.
     traffic: what the operators move, without those in compiled graphs, in the same pass when it was
         counted; None where it was not.
+    has_clock: the times of the host are of a pass whose labels read its clock; else, as all others,
+        of the traced pass, under the profiler.
+    has_device: those of the device are of a pass in which its work alone was recorded.
+    stretches: of the longest idle times of the traced pass, or of its whole trace, those in it.
     """
 
     number: int
@@ -58,12 +64,20 @@ class PassTimes:
     device_ns: int
     device_events: int
     busy_ns: int
-    gap_ns: int
+    idle: IdleTimes
     unattributed: tuple[Unattributed, ...]
     cross_thread_events: int
     attention: AttentionKernel | None = None
     compiled: CompiledTimes | None = None
     traffic: Traffic | None = None
+    has_clock: bool = False
+    has_device: bool = False
+    stretches: tuple[IdleStretch, ...] = ()
+
+    @property
+    def gap_ns(self) -> int:
+        """Idle device time before the step's device events."""
+        return self.idle.ns
 
     @property
     def unattributed_ns(self) -> int:
@@ -76,20 +90,30 @@ class PassTimes:
 
 
 def read_steps(
-    attribution: Attribution, compiled: Sequence[CompiledTimes] = ()
+    attribution: Attribution,
+    compiled: Sequence[CompiledTimes] = (),
+    stretches: Sequence[IdleStretch] | None = None,
 ) -> tuple[PassTimes, ...]:
     """The times of each step that holds a labelled forward pass.
 
     Args:
         compiled: what ran in compiled graphs, one entry per step; empty where nothing was compiled.
+        stretches: the longest idle times; None for those of the attribution.
     """
+    longest = longest_idle(attribution) if stretches is None else stretches
     count = len(attribution.steps)
     group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
     roots = fold_groups(attribution, group.astype(np.int32), count)
     attention = find_attention(attribution)
     events = _events_by_step(attribution)
     found = tuple(
-        (index, _times(attribution, step, root, events[index], attention[index]))
+        (
+            index,
+            replace(
+                _times(attribution, step, root, events[index], attention[index]),
+                stretches=tuple(each for each in longest if each.step == index),
+            ),
+        )
         for index, step in enumerate(attribution.steps)
         for root in roots[index]
     )
@@ -115,12 +139,15 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         device_ns=sum(step.device_ns for step in steps),
         device_events=sum(step.device_events for step in steps),
         busy_ns=sum(step.busy_ns for step in steps),
-        gap_ns=sum(step.gap_ns for step in steps),
+        idle=sum_idle(step.idle for step in steps),
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
         attention=merge_attention([step.attention for step in steps]),
         compiled=reduce(add, compiled) if compiled else None,
         traffic=reduce(add, traffic) if len(traffic) == len(steps) else None,
+        has_clock=all(step.has_clock for step in steps),
+        has_device=all(step.has_device for step in steps),
+        stretches=longest_of(each for step in steps for each in step.stretches),
     )
 
 
@@ -147,7 +174,8 @@ def whole_times(attribution: Attribution, forward: Part) -> PassTimes:
     span = attribution.trace.span
     first_ns = 0 if span is None else span.first_ns
     events = np.arange(len(attribution.trace.device))
-    return _times(attribution, Step(0, first_ns, first_ns), forward, events)
+    found = _times(attribution, Step(0, first_ns, first_ns), forward, events)
+    return replace(found, stretches=longest_idle(attribution))
 
 
 def enclosing(name: str, parts: Sequence[Part]) -> Part:
@@ -183,7 +211,7 @@ def _times(
         device_ns=int(dur_ns.sum()),
         device_events=len(mine),
         busy_ns=union_ns(start_ns, start_ns + dur_ns),
-        gap_ns=int(attribution.gap_ns[mine].sum()),
+        idle=IdleTimes(*attribution.idle[mine].sum(axis=0).tolist()),
         unattributed=tuple(unattributed),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),
         attention=attention,

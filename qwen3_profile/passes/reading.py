@@ -59,6 +59,8 @@ class Reading:
     ranges: how many of its scopes, the first ones, lie on a time line. Those behind them were made
         to hold sums.
     eager: of the replay of a graph in a run, the reading of the eager pass next to it.
+    traced: the attribution with the times of the trace itself, where those of less disturbed passes
+        were taken; else None.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Reading:
     attribution: Attribution | None = None
     ranges: int = 0
     eager: Reading | None = None
+    traced: Attribution | None = None
 
     @property
     def has_layers(self) -> bool:
@@ -85,7 +88,7 @@ class Reading:
     @property
     def sums(self) -> Reading:
         """The same without what the sums are of: small, and quick to send to another process."""
-        return replace(self, attribution=None)
+        return replace(self, attribution=None, traced=None)
 
 
 def reading_of(

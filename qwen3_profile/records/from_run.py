@@ -22,7 +22,14 @@ from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import Reading
-from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep, record_of
+from qwen3_profile.records.record import (
+    EagerStep,
+    PassWalls,
+    RunFacts,
+    TimingRecord,
+    TracedStep,
+    record_of,
+)
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
@@ -118,6 +125,7 @@ def _record(
         eager=_mean_eager(steps),
         step_times_ns=bare_ns if is_decode else (),
         routing=result.routing,
+        walls=tuple(step.walls for step in steps if step.walls is not None),
     )
 
 
@@ -152,6 +160,7 @@ def _measured(
         profiled_ns=measurement.profiled_ns,
         times=times,
         eager=_eager(reading, run, result, measurement, accept_damaged),
+        walls=_walls(measurement),
     )
     findings = (
         *_findings(reading, measurement),
@@ -161,6 +170,16 @@ def _measured(
         *check_log(measurement.profiler_messages),
     )
     return traced, findings
+
+
+def _walls(measurement: Measurement) -> PassWalls:
+    device = measurement.device
+    return PassWalls(
+        bare_ns=measurement.bare_ns,
+        traced_ns=measurement.profiled_ns,
+        clock_ns=measurement.clock_ns,
+        device_ns=None if device is None else device.wall_ns,
+    )
 
 
 def _eager(

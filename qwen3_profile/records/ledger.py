@@ -26,6 +26,7 @@ from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold, fold_groups
+from qwen3_profile.attribution.idle_stretches import IdleStretch
 from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
 from qwen3_profile.attribution.parts import Part, merge_parts
 from qwen3_profile.attribution.scopes import Step, find_steps
@@ -33,7 +34,7 @@ from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
 from qwen3_profile.trace import CompactTrace, TraceInfo
-from qwen3_profile.trace.columns import Trace, occurring
+from qwen3_profile.trace.columns import Span, Trace, occurring
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.cuda_graphs.assign import Reassign
@@ -54,6 +55,7 @@ class Ledger:
     framework: in the same way, what frameworks wrote of themselves; its time is in `times` as well.
     busy_ns: the union of device intervals, by the device's number and name.
     linked_ns, linked_events: of device events whose launch is in the trace.
+    span_ns: from the first event of the trace, of the host or of a device, to the last.
     kernels: which kernels, copies and fills the device time is; None where nobody asked.
     """
 
@@ -66,6 +68,7 @@ class Ledger:
     linked_events: int
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
+    span_ns: int
     kernels: tuple[KernelRow, ...] | None = None
 
     @property
@@ -94,6 +97,9 @@ class Ledger:
             "cross_thread_events": times.cross_thread_events,
             "findings": [asdict(finding) for finding in self.findings],
             "steps": [asdict(step) for step in self.steps],
+            "span_ns": self.span_ns,
+            "idle_ns": times.idle._asdict(),
+            "idle_stretches": [stretch_json(each) for each in times.stretches],
             "rows": [_row_json(*row) for row in self.rows],
             "framework": [_row_json(*row) for row in self.framework_rows],
         }
@@ -138,7 +144,8 @@ def make_long_ledger(
     if is_long(recording) and not kernels:
         windows = map_windows(recording, lambda trace, steps: _ledger(trace, scopes, steps))
         if len(windows) > 1 and stand_apart([outlined for _, outlined in windows]):
-            return _merge_ledgers([each for each, _ in windows])
+            merged = _merge_ledgers([each for each, _ in windows])
+            return replace(merged, span_ns=_length(recording.span))
     return make_ledger(recording.trace(), scopes, kernels=kernels)
 
 
@@ -175,6 +182,7 @@ def _ledger(
         linked_events=int(linked.sum()),
         findings=findings,
         steps=attribution.steps,
+        span_ns=_length(trace.span),
         kernels=kernel_rows(attribution) if kernels else None,
     )
     return ledger, outline(attribution, findings)
@@ -214,6 +222,22 @@ def _busy(trace: Trace) -> dict[tuple[int, str], int]:
     return found
 
 
+def _length(span: Span | None) -> int:
+    return 0 if span is None else span.last_ns - span.first_ns
+
+
+def stretch_json(stretch: IdleStretch) -> dict[str, Any]:
+    """One of the longest idle times, in ns; the host is told as far as the trace has it."""
+    return {
+        "start_ns": stretch.start_ns,
+        "gap_ns": stretch.idle.ns,
+        **stretch.idle._asdict(),
+        "before": stretch.before,
+        "kernel": stretch.kernel,
+        "host": stretch.host,
+    }
+
+
 def _rows(tracks: Part) -> tuple[Row, ...]:
     """The sums over all tracks, path by path."""
     named: dict[str, list[Part]] = {}
@@ -251,5 +275,9 @@ def _row_json(path: tuple[str, ...], part: Part) -> dict[str, Any]:
         "device_events": total.device_events,
         "graph_events": total.graph_events,
         "gap_ns": total.gap_ns,
+        "starved_ns": total.starved_ns,
+        "launching_ns": total.launching_ns,
+        "queued_ns": total.queued_ns,
+        "blocked_ns": total.blocked_ns,
         "launch_ns": total.launch_ns,
     }

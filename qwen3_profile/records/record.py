@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,29 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PassWalls:
+    """Wall-clock of one pass as it was taken by each way of watching, in ns; None where it was not.
+
+    bare: nothing of ours. clock: labels read the host's clock. device: the device's work alone was
+    recorded. traced: under the profiler, with labels.
+    """
+
+    bare_ns: int
+    traced_ns: int
+    clock_ns: int | None = None
+    device_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """How many times as long as bare a pass takes when it is watched; None where it was not."""
+
+    clock: float | None
+    device: float | None
+    traced: float
+
+
+@dataclass(frozen=True, slots=True)
 class EagerStep:
     """The eager passes of replays of a graph; times are sums where those of the replays are."""
 
@@ -69,6 +93,7 @@ class TracedStep:
 
     position: how many decode steps came before it. context_len: tokens that its attention saw.
     eager: where it is the replay of a graph, the eager pass next to it.
+    walls: how long it took, however it was watched.
     """
 
     position: int
@@ -77,6 +102,7 @@ class TracedStep:
     profiled_ns: int
     times: PassTimes
     eager: EagerStep | None = None
+    walls: PassWalls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +121,7 @@ class TimingRecord:
     step_times_ns: of a decode, the bare wall-clock of every step.
     routing: of a mixture of experts, where its tokens went, layer by layer.
     eager: of replays of a graph, the eager passes next to the traced ones.
+    walls: of each traced pass, how long it took, however it was watched.
     """
 
     id: str
@@ -113,6 +140,22 @@ class TimingRecord:
     step_times_ns: tuple[int, ...] = ()
     routing: tuple[LayerRouting, ...] = ()
     eager: EagerStep | None = None
+    walls: tuple[PassWalls, ...] = ()
+
+    @property
+    def cpu_source(self) -> str:
+        """Which kind of pass the times of the host are of."""
+        return "clock" if self.times.has_clock else "traced"
+
+    @property
+    def idle_source(self) -> str:
+        """Which kind of pass the times of the device are of: its work, and its idle time."""
+        return "device" if self.times.has_device else "traced"
+
+    @property
+    def overhead(self) -> Overhead | None:
+        """The medians over the passes, each held against the bare pass that goes with it."""
+        return overhead_of(self.walls)
 
     @property
     def steps(self) -> int:
@@ -153,6 +196,7 @@ class TimingRecord:
                 times=step.times,
                 traced=(step,),
                 eager=step.eager,
+                walls=() if step.walls is None else (step.walls,),
             )
             for step in self.traced
         )
@@ -162,6 +206,22 @@ class TimingRecord:
         from qwen3_profile.records.record_json import record_json  # only who writes it needs it
 
         return record_json(self)
+
+
+def overhead_of(walls: Sequence[PassWalls]) -> Overhead | None:
+    """The median ratios of passes to the bare ones that go with them; None without any."""
+    if not walls:
+        return None
+    return Overhead(
+        clock=_ratio((each.clock_ns, each.bare_ns) for each in walls),
+        device=_ratio((each.device_ns, each.bare_ns) for each in walls),
+        traced=median(each.traced_ns / each.bare_ns for each in walls),
+    )
+
+
+def _ratio(pairs: Iterable[tuple[int | None, int]]) -> float | None:
+    known = [ns / bare for ns, bare in pairs if ns is not None]
+    return median(known) if known else None
 
 
 def record_of(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qwen3_profile.records.record import RunFacts, TimingRecord, TracedStep
     from qwen3_profile.run_folder.run_json import ModelFacts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _NS_PER_S = 1e9
 _BOUNDS = ("least", "anchored", "most")
@@ -45,6 +45,9 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_decode_json(record),
         "profiled_time": _seconds(record.profiled_ns),
         "disturbance": record.disturbance,
+        "overhead": asdict(overhead) if (overhead := record.overhead) else None,
+        "cpu_source": record.cpu_source,
+        "idle_source": record.idle_source,
         "tokens_per_second": record.tokens_per_second,
         **_step_json(record.times, record.steps),
         "dtype": record.config.dtype if record.config else None,
@@ -80,6 +83,7 @@ def _step_json(times: PassTimes, steps: int) -> dict[str, Any]:
         "cuda_total": times.device_ns / unit,
         "cuda_busy": times.busy_ns / unit,
         "cuda_gap": times.gap_ns / unit,
+        **{f"cuda_{name[:-3]}": ns / unit for name, ns in times.idle._asdict().items()},
         "unattributed_cuda": times.unattributed_ns / unit,
         "nccl_cuda": nccl.total() / unit,
         "nccl": {name: ns / unit for name, ns in nccl.items()},

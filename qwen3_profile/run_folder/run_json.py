@@ -85,8 +85,25 @@ class EagerPass:
 
 
 @dataclass(frozen=True, slots=True)
+class DevicePass:
+    """A pass of which the device's work alone was recorded.
+
+    wall_ns: between two synchronisations, as of a bare pass.
+    started_ns: when it began, by the clock of its trace: ns since 1970.
+    trace, profiler_messages: as of a `Measurement`.
+    loud: why calls of driver and runtime were recorded too; empty where they were not.
+    """
+
+    wall_ns: int
+    started_ns: int
+    trace: str
+    profiler_messages: tuple[str, ...] = ()
+    loud: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
-    """One bare forward pass and the traced one that goes with it.
+    """One bare forward pass and those that go with it, each watched by more than the one before.
 
     started: ISO 8601, UTC.
     bare_ns, profiled_ns: wall-clock between two synchronisations, without and with both profiler
@@ -96,6 +113,9 @@ class Measurement:
     profiler_messages: warnings and errors of the profiler's own log, such as of events it lost.
     position: of a decode step, how many came before it; 0 for a prefill.
     eager: of the replay of a graph, the eager pass next to it.
+    clock_ns: wall-clock of the pass whose labels read the host's clock; clock: the file of what
+        they read, relative to the run's folder. None and empty where there was none.
+    device: the pass of which the device's work alone was recorded.
     """
 
     run_index: int
@@ -107,6 +127,9 @@ class Measurement:
     profiler_messages: tuple[str, ...]
     position: int = 0
     eager: EagerPass | None = None
+    clock_ns: int | None = None
+    clock: str = ""
+    device: DevicePass | None = None
 
 
 @dataclass(frozen=True, slots=True)

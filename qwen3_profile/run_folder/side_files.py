@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -32,9 +34,12 @@ def read_versioned(path: Path, kind: type[_File], newest: int, what: str) -> _Fi
     """
     do = "it belongs to the run's folder; record the run again"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise TraceError(str(path), f"cannot be read: {error.strerror}", do) from error
+        data = path.read_bytes()
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        found = msgspec.json.decode(text, type=kind)
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise TraceError(str(path), f"cannot be read: {why}", do) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TraceError(str(path), f"is no {what} of ours: {error}", do) from error
     if found.schema_version > newest:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from make.samples import record, training_record
 
-from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.analysis.verdict import (
+    BLOCKED,
+    GPU_BOUND,
+    LAUNCH_BOUND,
+    MIXED,
+    QUEUED,
+    DeviceShare,
+    sentences,
+)
+from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.attribution.parts import Part, Times, make_part
 
 
@@ -33,8 +44,8 @@ def largest(*parts: Part) -> str:
                 part("layer.1", 0, part("layer.1.ffn", 0, part("layer.1.ffn.down_proj", 19))),
                 part("norm", 50),
             ],
-            "norm 50.0%, down_proj 49.0%; together 99.0%",
-            id="summed over the layers; what a container has of its own is no part",
+            "norm 50.0%, down_proj 49.0%, other 1.0%; together 100.0%",
+            id="summed over the layers; what a container has of its own is other",
         ),
         pytest.param(
             [
@@ -64,3 +75,62 @@ def test_the_largest_parts(parts: list[Part], expected: str) -> None:
 def test_a_part_has_the_time_of_its_backward_too() -> None:
     step = training_record()
     assert sentences([step], step)[-1] == "Most CUDA time: lm_head 100.0%; together 100.0%."
+
+
+idles = st.builds(IdleTimes, *[st.integers(0, 1000)] * len(IdleTimes._fields))
+shares = st.builds(
+    DeviceShare,
+    busy_ns=st.integers(0, 10_000).map(float),
+    span_ns=st.integers(1, 10_000).map(float),
+    is_bare=st.booleans(),
+    idle=idles,
+)
+# What a sentence says, and when that is so.
+CLAIMS = {
+    "waits for the CPU": lambda share: (
+        share.busy_ns / share.span_ns < 0.5
+        and (share.idle.starved_ns + share.idle.launching_ns) * 2 >= share.idle.ns
+    ),
+    "the kernels set the pace": lambda share: share.busy_ns / share.span_ns > 0.9,
+    "sits in a call that waits": lambda share: (
+        share.idle.blocked_ns > share.idle.queued_ns
+        and (share.idle.starved_ns + share.idle.launching_ns) * 2 < share.idle.ns
+    ),
+    "had been launched and did not run": lambda share: (
+        share.idle.blocked_ns <= share.idle.queued_ns
+        and (share.idle.starved_ns + share.idle.launching_ns) * 2 < share.idle.ns
+    ),
+    "kernels and idle time both matter": lambda share: (
+        0.5 <= share.busy_ns / share.span_ns <= 0.9
+    ),
+}  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(shares)
+def test_a_sentence_says_what_its_numbers_say_and_nothing_else(share: DeviceShare) -> None:
+    said = [claim for claim in CLAIMS if claim in share.sentence]
+    assert len(said) == 1
+    assert CLAIMS[said[0]](share)
+    assert f"({share.busy_ns / share.span_ns:.0%})" in share.sentence
+
+
+@pytest.mark.parametrize(
+    ("busy_ns", "idle", "verdict"),
+    [
+        pytest.param(10, IdleTimes(starved_ns=70, launching_ns=20), LAUNCH_BOUND, id="launches"),
+        pytest.param(95, IdleTimes(starved_ns=5), GPU_BOUND, id="kernels"),
+        pytest.param(70, IdleTimes(starved_ns=30), MIXED, id="both"),
+        pytest.param(10, IdleTimes(blocked_ns=80, starved_ns=10), BLOCKED, id="a synchronisation"),
+        pytest.param(10, IdleTimes(queued_ns=80, starved_ns=10), QUEUED, id="asked long before"),
+        pytest.param(10, IdleTimes(), LAUNCH_BOUND, id="idle is not known"),
+    ],
+)
+def test_what_a_pass_waits_for(busy_ns: float, idle: IdleTimes, verdict: str) -> None:
+    assert DeviceShare(busy_ns, 100, True, idle).verdict == verdict
+
+
+def test_all_of_the_time_is_named() -> None:
+    assert largest(part("layer.0", 99), part("norm", 1)) == (
+        "Most CUDA time: other 99.0%, norm 1.0%; together 100.0%."
+    )

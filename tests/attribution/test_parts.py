@@ -51,10 +51,13 @@ def test_all_sums_of_a_part_with_and_without_its_children() -> None:
     )  # fmt: skip
     norm = prefill.find("norm")
     assert norm is not None
-    in_norm = Times(1, 20, 5, 2, launch_ns=3, gap_ns=20, queue_ns=5 + 7)
+    idle = {"starved_ns": 12, "launching_ns": 3, "queued_ns": 5}
+    in_norm = Times(1, 20, 5, 2, launch_ns=3, gap_ns=20, queue_ns=5 + 7, **idle)
     assert norm.own == norm.total == in_norm
-    assert prefill.own == Times(1, 80, 10, 1, launch_ns=4, gap_ns=20, queue_ns=11)
-    assert prefill.total == Times(1, 100, 15, 3, launch_ns=7, gap_ns=40, queue_ns=23)
+    idle = {"starved_ns": 5, "launching_ns": 4, "queued_ns": 11}
+    assert prefill.own == Times(1, 80, 10, 1, launch_ns=4, gap_ns=20, queue_ns=11, **idle)
+    idle = {"starved_ns": 17, "launching_ns": 7, "queued_ns": 16}
+    assert prefill.total == Times(1, 100, 15, 3, launch_ns=7, gap_ns=40, queue_ns=23, **idle)
 
 
 def test_find_and_walk() -> None:

@@ -11,7 +11,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.pass_kinds import PassKind, SeriesOfPasses
-from qwen3_profile.measure.ranges import Phase
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase
 from qwen3_profile.run_folder.run_json import Compiled
 
 
@@ -19,6 +19,7 @@ class Execution(Protocol):
     """A way of running the forward passes of one config.
 
     phases: what is measured, in this order.
+    kinds: the kinds of pass that one run is made of, in this order.
     lengths: the tokens of each sequence of the input.
     """
 
@@ -34,7 +35,12 @@ class Execution(Protocol):
     def prepared(self, files: ConfigFiles) -> AbstractContextManager[Compiled | None]:
         """Round all passes: the model as the config wants it; how it was compiled, if it was."""
 
-    def labelled(self) -> AbstractContextManager[Instrumentation]:
+    @property
+    def kinds(self) -> tuple[PassKind, ...]: ...  # pragma: no cover
+
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> AbstractContextManager[Instrumentation]:
         """The model with its labels, as far as this way of running it lets them be."""
 
     def warm_up(self) -> None:

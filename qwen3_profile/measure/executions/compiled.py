@@ -37,8 +37,9 @@ from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import filled_cache
 from qwen3_profile.measure.model.structure import find_decoder
-from qwen3_profile.measure.pass_kinds import TRACED, PassKind, SeriesOfPasses
+from qwen3_profile.measure.pass_kinds import TRACED, WITHOUT_CLOCK, PassKind, SeriesOfPasses
 from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker
 from qwen3_profile.run_folder.provenance import write_provenance
 from qwen3_profile.run_folder.run_json import Compiled
 
@@ -155,6 +156,8 @@ def compiled(model: nn.Module, config: RunConfig) -> Iterator[Compilation]:
 class CompiledExecution(EagerExecution):
     """As eager, with compiled passes; what nobody looks at is run eagerly."""
 
+    kinds: tuple[PassKind, ...] = WITHOUT_CLOCK
+
     def __init__(self, model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> None:
         super().__init__(model, inputs, config, recorder)
         self._compilation: Compilation
@@ -170,9 +173,11 @@ class CompiledExecution(EagerExecution):
         with compiled(self._model, self.config) as self._compilation:
             yield self._compile(files)
 
-    def labelled(self) -> AbstractContextManager[Instrumentation]:
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> AbstractContextManager[Instrumentation]:
         if self.config.compile_scope == "layer":
-            return instrument.labelled(self._model, inside_layers=False)
+            return instrument.labelled(self._model, inside_layers=False, labels=labels)
         layers = len(find_decoder(self._model).layers)
         return nullcontext(Instrumentation(layers, frozenset(), (), (), (), ()))
 

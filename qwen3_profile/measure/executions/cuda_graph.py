@@ -32,7 +32,7 @@ from qwen3_profile.measure.executions.graph_annotations import annotated_capture
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import counters, slides, static_cache, takes_positions
 from qwen3_profile.measure.model.memory import is_out_of_memory
-from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.pass_kinds import WITHOUT_CLOCK, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.ranges import Phase, leaf
 
 # How far logits may be from those of the eager pass, as a share of the largest of these. Captured
@@ -216,6 +216,8 @@ def as_captured() -> Iterator[None]:
 
 class CudaGraphExecution(EagerExecution):
     """Each phase as a graph, and beside its replays the eager passes that they repeat."""
+
+    kinds: tuple[PassKind, ...] = WITHOUT_CLOCK
 
     def passes(self, kind: PassKind) -> SeriesOfPasses:
         for phase in self.phases:

@@ -18,9 +18,9 @@ from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.experts import counted_routing, experts_of
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import static_cache, takes_positions
-from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.profiler import Recorder
-from qwen3_profile.measure.ranges import Phase, leaf
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase, leaf
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.run_folder.run_json import Compiled
 
@@ -144,6 +144,8 @@ class EagerExecution:
         recorder: of its device.
     """
 
+    kinds: tuple[PassKind, ...] = PASS_KINDS
+
     def __init__(self, model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> None:
         self.config = config
         self.lengths = inputs.lengths
@@ -157,8 +159,10 @@ class EagerExecution:
     def prepared(self, files: ConfigFiles) -> AbstractContextManager[Compiled | None]:
         return nullcontext()
 
-    def labelled(self) -> AbstractContextManager[instrument.Instrumentation]:
-        return instrument.labelled(self._model)
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> AbstractContextManager[instrument.Instrumentation]:
+        return instrument.labelled(self._model, labels=labels)
 
     def warm_up(self) -> None:
         generation = self._generation()

@@ -38,7 +38,7 @@ def annotated_capture(graph: Any) -> Iterator[dict[int, str]]:
     annotations.clear_kernel_annotations()
     try:
         with (
-            ranges.told_to(annotations.mark_kernels),
+            ranges.redirect_ranges(annotations.mark_kernels),
             torch.cuda.graph(graph, enable_annotations=True),  # type: ignore[call-arg,unused-ignore]
         ):
             yield found

@@ -18,8 +18,9 @@ from qwen3_profile.labels import BACKWARD, LOSS
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
-from qwen3_profile.measure.ranges import Phase, annotation, leaf
+from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase, annotation, leaf
 
 _IGNORED = -100
 
@@ -84,9 +85,11 @@ def with_gradients(model: Any) -> Iterator[None]:
 class TrainStepExecution:
     """Training steps of a config; each begins without gradients."""
 
+    kinds: tuple[PassKind, ...] = PASS_KINDS
+
     phases: tuple[Phase, ...] = ("train_step",)
 
-    def __init__(self, model: Any, inputs: Inputs, config: RunConfig) -> None:
+    def __init__(self, model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> None:
         self.config = config
         self.lengths = inputs.lengths
         self._model = model
@@ -95,8 +98,10 @@ class TrainStepExecution:
     def prepared(self, files: ConfigFiles) -> AbstractContextManager[None]:
         return with_gradients(self._model)
 
-    def labelled(self) -> AbstractContextManager[instrument.Instrumentation]:
-        return instrument.labelled(self._model)
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> AbstractContextManager[instrument.Instrumentation]:
+        return instrument.labelled(self._model, labels=labels)
 
     def warm_up(self) -> None:
         step = TrainStep(self._model, self._inputs)

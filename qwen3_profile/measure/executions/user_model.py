@@ -13,8 +13,8 @@ from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import UncountedError
 from qwen3_profile.measure.executions.model_call import Call
-from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
-from qwen3_profile.measure.ranges import CallPhase, Phase
+from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.ranges import PROFILER_RANGES, CallPhase, LabelMaker, Phase
 
 
 class UserModelExecution:
@@ -22,6 +22,8 @@ class UserModelExecution:
 
     has_cache: whether the last measured one gave a KV cache back.
     """
+
+    kinds: tuple[PassKind, ...] = PASS_KINDS
 
     def __init__(self, call: Call, config: RunConfig, phase: CallPhase) -> None:
         self.config = config
@@ -37,8 +39,10 @@ class UserModelExecution:
         return nullcontext()
 
     @contextmanager
-    def labelled(self) -> Iterator[instrument.Instrumentation]:
-        with instrument.labelled(self.model) as found:
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> Iterator[instrument.Instrumentation]:
+        with instrument.labelled(self.model, labels=labels) as found:
             # A call without a KV cache updates none.
             expected = [x for x in found.expected if self.has_cache or ".kv_cache" not in x]
             yield replace(found, expected=tuple(expected))

@@ -46,7 +46,12 @@ class Match:
 
 
 def match(
-    replay: Sequence[Work], reference: Sequence[Work], what: str, *, ordered: bool = False
+    replay: Sequence[Work],
+    reference: Sequence[Work],
+    what: str,
+    *,
+    ordered: bool = False,
+    ran: str = "replay",
 ) -> Match:
     """Matches the events of a replay with the work of what it repeats, one to one and in order.
 
@@ -56,24 +61,27 @@ def match(
         what: the reference's name in a sentence, such as "the eager step".
         ordered: whether `replay` is in the order of its nodes, which is that of the launches,
             whatever ran next to what.
+        ran: what `replay` is in a sentence.
     """
     if ordered or len({work.stream for work in replay}) <= 1:
-        difference = first_difference(replay, reference, what)
+        difference = first_difference(replay, reference, what, ran)
         return Match((), difference) if difference else Match(tuple(range(len(replay))))
-    return _match_streams(replay, reference, what)
+    return _match_streams(replay, reference, what, ran)
 
 
-def first_difference(replay: Sequence[Work], reference: Sequence[Work], what: str) -> str:
+def first_difference(
+    replay: Sequence[Work], reference: Sequence[Work], what: str, ran: str = "replay"
+) -> str:
     """The first event in which the two differ, in a sentence; empty where they do not."""
-    for index, (ran, launched) in enumerate(zip(replay, reference, strict=False)):
-        field = _differs(ran, launched)
+    for index, (each, launched) in enumerate(zip(replay, reference, strict=False)):
+        field = _differs(each, launched)
         if field:
             return (
-                f"event {index} is {_told(ran, field, launched)} in the replay and "
-                f"{_told(launched, field, ran)} in {what}"
+                f"event {index} is {_told(each, field, launched)} in the {ran} and "
+                f"{_told(launched, field, each)} in {what}"
             )
     if len(replay) != len(reference):
-        return f"the replay has {len(replay)} events and {what} {len(reference)}"
+        return f"the {ran} has {len(replay)} events and {what} {len(reference)}"
     return ""
 
 
@@ -102,17 +110,17 @@ def short_kernel(name: str, other: str = "") -> str:
     return f"{'...' if start else ''}{cut}{'...' if start + _SHOWN < len(name) else ''}"
 
 
-def _match_streams(replay: Sequence[Work], reference: Sequence[Work], what: str) -> Match:
+def _match_streams(replay: Sequence[Work], reference: Sequence[Work], what: str, ran: str) -> Match:
     """Each stream of the replay against the one stream of the reference that ran the same."""
-    ran, launched = _by_stream(replay), _by_stream(reference)
-    if len(ran) != len(launched):
+    streams, launched = _by_stream(replay), _by_stream(reference)
+    if len(streams) != len(launched):
         return Match(
             (),
-            f"the replay ran on {len(ran)} streams without node ids and {what} on "
+            f"the {ran} ran on {len(streams)} streams without node ids and {what} on "
             f"{len(launched)}, so that the order of its events tells nothing",
         )
     places = [0] * len(replay)
-    for stream, events in ran.items():
+    for stream, events in streams.items():
         mine = [replay[i] for i in events]
         same = [
             other
@@ -122,13 +130,13 @@ def _match_streams(replay: Sequence[Work], reference: Sequence[Work], what: str)
         if len(same) != 1:
             return Match(
                 (),
-                f"stream {stream} of the replay, with {len(mine)} events, is like {len(same)} "
+                f"stream {stream} of the {ran}, with {len(mine)} events, is like {len(same)} "
                 f"streams of {what}, not like one",
             )
         for event, place in zip(events, same[0], strict=True):
             places[event] = place
     if len(set(places)) != len(places):
-        return Match((), f"two streams of the replay are like one stream of {what}")
+        return Match((), f"two streams of the {ran} are like one stream of {what}")
     return Match(tuple(places))
 
 

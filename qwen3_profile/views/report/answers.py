@@ -10,11 +10,12 @@ from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
 from qwen3_profile.analysis.part_rows import LAYERS, family_times
 from qwen3_profile.analysis.verdict import (
-    is_disturbed,
-    keeps_ahead,
+    idle_classes,
+    idle_sentences,
     largest_parts,
     noise,
     severe_findings,
+    source_sentence,
     unattributed_share,
 )
 from qwen3_profile.records.quantiles import median, token_times
@@ -88,7 +89,7 @@ def waits_answer(config: Config) -> Sentences:
         {row.path: row.times.gap_ns for row in config.rows if row.is_leaf and row.times.gap_ns}
     )
     lines = [config.share.sentence]
-    idle = f"In the traced pass it was idle for {ms(times.gap_ns)} ms"
+    idle = f"It was idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})"
     top = waiting.most_common(_NAMED)
     if top:
         named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in top)
@@ -96,9 +97,10 @@ def waits_answer(config: Config) -> Sentences:
     launch_ns = times.forward.total.launch_ns
     events = times.device_events
     lines.append(f"{idle}.")
+    lines += idle_sentences(config.shown)
     lines.append(
-        f"The CPU spent {ms(launch_ns)} ms in calls that launch or synchronise, for "
-        f"{_many(events, 'device event')}."
+        f"In the traced pass the CPU spent {ms(launch_ns)} ms in calls that launch or "
+        f"synchronise, for {_many(events, 'device event')}."
     )
     return tuple(lines)
 
@@ -141,14 +143,9 @@ def timeline_answer(config: Config) -> Sentences:
     if not queue.deepest:
         return (f"{first}.",)
     empty = queue.empty_ns / timeline.span_ns
-    meaning = (
-        "the CPU keeps ahead of the device"
-        if keeps_ahead(empty)
-        else "then the device has nothing to do"
-    )
     return (
-        f"{first}. At most {_many(queue.deepest, 'device event')} had been launched and not ended; "
-        f"for {empty:.0%} of the pass none had: {meaning}.",
+        f"{first}. At most {queue.deepest:,} launches were in flight, and none for {empty:.0%} of "
+        "it.",
     )
 
 
@@ -198,12 +195,10 @@ def _eager(config: Config) -> Iterable[str]:
 
 
 def _overhead(config: Config) -> Iterable[str]:
-    """How much profiler and labels slowed the traced passes."""
-    ratio = config.totals.overhead
-    if ratio is None:
-        return
-    more = "; the CPU times below are of such passes" if is_disturbed(ratio) else ""
-    yield f"With profiler and labels it took {ratio:.2f} times as long{more}."
+    """From which passes the times are, and how far those were from bare."""
+    told = source_sentence(config.totals)
+    if told:
+        yield told
 
 
 def _unattributed(config: Config) -> Iterable[str]:

@@ -62,14 +62,18 @@ def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:
             str(reading.path), "is not the trace of this record", "record the run again"
         )
     step = starts.index(record.times.start_ns)
+    # Operators lie on the traced pass's own time line.
+    traced = reading.traced or attribution
     paths = [row.path for row in part_tree(record.times.forward)]
     rows = find_rows(attribution, step, paths, inside=record.phase == labels.WHOLE_TRACE)
     events = np.flatnonzero(attribution.device_step == step)
-    op = launching_ops(attribution, step, events)
+    op = launching_ops(traced, step, events)
     part, _ = owners(attribution, events, rows)
-    timeline = make_timeline(attribution, step, events, op, rows, reading.ranges)
+    is_one = record.cpu_source != "traced" and record.idle_source != "traced"
+    drawn = attribution if is_one or not len(events) else traced
+    timeline = make_timeline(drawn, step, events, op, rows, reading.ranges)
     if len(events):
         kernels = kernel_stats(attribution, events, part, op, rows)
     else:
-        kernels = operator_stats(attribution, step, rows)
+        kernels = operator_stats(traced, step, rows)
     return ShownPass(kernels=kernels, timeline=downsample(timeline, MOST_BARS))

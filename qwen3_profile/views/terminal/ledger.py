@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.verdict import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.records.ledger import Ledger, Row
 from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
@@ -13,6 +14,7 @@ _MOST_ROWS = 30
 _PATH = 42
 _ROWS = Table((-_PATH, 8, 13, 14, 9, 13))
 _ROW_HEAD = Table((-40, *_ROWS.widths[1:]))
+_IDLE = Table((-44, 12, -13, -31))
 _KERNELS = Table((-40, -28, 8, 15, 9))
 
 
@@ -23,6 +25,7 @@ def render_ledger(ledger: Ledger) -> str:
         _totals(ledger, rows),
         _rows(rows, whole),
         _kernels(ledger.kernels or (), whole),
+        _stretches(ledger),
         _findings(ledger),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -42,9 +45,13 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
         lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
     lines.append("")
     lines.append(_total("linked to a launch", ledger.linked_ns, ledger.linked_events, whole))
-    lines.append(_total("busy, all devices", times.busy_ns, None, whole))
+    span = ledger.span_ns
+    lines.append("")
+    lines.append(_total("span of the trace", span, None, span))
+    lines.append(_total("busy, all devices", times.busy_ns, None, span))
     for (_, device), ns in ledger.busy_ns.items():
-        lines.append(_total(f"  device {device}", ns, None, whole))
+        lines.append(_total(f"  device {device}", ns, None, span))
+    lines.append(_total("idle, all devices", span - times.busy_ns, None, span))
     return "\n".join(lines)
 
 
@@ -77,6 +84,19 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     if rest:
         left = sum(part.own.device_ns for _, part in rest)
         lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
+    return "\n".join(lines)
+
+
+def _stretches(ledger: Ledger) -> str:
+    """The longest idle times, and what the host did meanwhile."""
+    if not ledger.times.stretches:
+        return ""
+    lines = [_IDLE.line("longest idle times", "ms", "  mostly", "the host was in")]
+    for each in ledger.times.stretches:
+        before = f"before {each.before or each.kernel}"
+        turn = longest_class(each.idle)
+        host = fit(each.host or "nothing recorded", 30)
+        lines.append(_IDLE.line(fit(before, 44), milliseconds(each.idle.ns), f"  {turn}", host))
     return "\n".join(lines)
 
 

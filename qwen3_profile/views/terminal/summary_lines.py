@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
-from qwen3_profile.analysis.verdict import all_findings, noise
+from qwen3_profile.analysis.verdict import all_findings, idle_classes, idle_sentences, noise
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
@@ -22,9 +22,9 @@ def total_lines(totals: Totals) -> str:
     """The wall-clock without and with the profiler, and the device's sums; each with its range."""
     lines = []
     phase = totals.passes[0].phase
-    if (ratio := totals.overhead_of_medians) is not None:
+    if totals.overhead is not None:
         what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
-        meaning = f"with both; disturbance: {ratio:.2f} times"
+        meaning = f"with both: {totals.overhead.traced:.2f} times as long"
         lines.append(_total("total_time", totals.bare_ns, f"one {what}, no profiler, no labels"))
         lines.append(_total("profiled_time", totals.profiled_ns, meaning))
     if totals.tokens_per_second:
@@ -60,9 +60,14 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
     return [
         _total("cuda_total", values(lambda e: e.times.device_ns), f"{events} device events"),
         _total("cuda_busy", values(lambda e: e.times.busy_ns), "the union of their intervals"),
-        _total("cuda_gap", values(lambda e: e.times.gap_ns), "the device had nothing to do"),
+        _total("cuda_gap", values(lambda e: e.times.gap_ns), idle_classes(passes)),
         _total("unattributed", unattributed, _reasons(passes)),
     ]
+
+
+def idle_lines(shown: TimingRecord) -> str:
+    """The longest idle times of the pass, and what the host did meanwhile."""
+    return "\n".join(wrap(line) for line in idle_sentences(shown))
 
 
 def _reasons(passes: Sequence[TimingRecord]) -> str:

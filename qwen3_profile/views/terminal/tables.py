@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from qwen3_profile.analysis.layer_times import LayerBlocks, layer_blocks, mean_layer, sum_layers
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
@@ -22,7 +22,7 @@ from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
 from qwen3_profile.views.terminal.part_table import part_table
-from qwen3_profile.views.terminal.summary_lines import total_lines, warning_lines
+from qwen3_profile.views.terminal.summary_lines import idle_lines, total_lines, warning_lines
 
 _LAYERS = Table((9, 14, 14, 14, 14, 14))
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
@@ -48,10 +48,12 @@ def render(records: Sequence[TimingRecord]) -> str:
         *_backward_tables(forward, on_device),
         graph_table(totals, shown),
         total_lines(totals),
+        wrap(source_sentence(totals)),
         token_line(totals),
         context_table(totals.passes),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
+        idle_lines(shown),
         warning_lines(totals),
     ]
     return "\n\n".join(block for block in blocks if block)

@@ -90,11 +90,11 @@ function verdict(config) {
   const pass = share.is_bare ? "bare" : "traced";
   byId("verdict").replaceChildren(
     make("div", { class: "verdict" },
-      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: at work ${ms(share.busy_ns)} of ${ms(share.span_ns)} ms`),
+      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${ms(share.busy_ns)} of ${ms(share.span_ns)} ms`),
       bar, scale,
       make("p", { class: "quiet" },
-        `The device's share of the ${pass} pass: launch-bound below ${Math.round(100 * marks[0])}%, ` +
-        `compute-bound above ${Math.round(100 * marks[1])}%.`)),
+        `GPU busy, as a share of the ${pass} pass: GPU-bound above ${Math.round(100 * marks[1])}%; ` +
+        `below ${Math.round(100 * marks[0])}% launch-bound, if it waits for the CPU.`)),
   );
 }
 
@@ -110,7 +110,11 @@ function waitsChart(config) {
   }));
   const { height, option } = panels("waits-chart", rows, ["device", "CPU"], series, (about) => {
     const row = rows[(Array.isArray(about) ? about[0] : about).dataIndex];
-    return tip(row.text, bars.map(([name, key]) => [name, `${ms(row[key])} ms`]));
+    const classes = ["starved", "launching", "queued", "blocked"].filter((name) => row[`${name}_ns`]);
+    return tip(row.text, [
+      ...bars.map(([name, key]) => [name, `${ms(row[key])} ms`]),
+      ...classes.map((name) => [`idle: ${name}`, `${ms(row[`${name}_ns`])} ms`]),
+    ]);
   });
   draw("waits-chart", height, `Work and waiting by part: ${rows.map((row) => `${row.text} ${ms(row.device_ns)} ms at work, ${ms(row.gap_ns)} ms idle before`).join("; ")}`, option);
 }

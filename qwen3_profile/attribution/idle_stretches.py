@@ -1,0 +1,91 @@
+"""The longest idle times of a device, and what the host did meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, NO_STEP, Attribution
+from qwen3_profile.attribution.idle import IdleTimes
+from qwen3_profile.trace.columns import Events, Trace
+
+_MOST = 5
+# What covers so much of a stretch tells what the host did in it.
+_MOSTLY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class IdleStretch:
+    """Time in which a device had nothing to do.
+
+    start_ns: in the trace's own time. idle: how long, by whose turn it was.
+    step: the index of the step whose event ended it, or -1.
+    before: the label of that event, innermost, or empty; kernel: the event's name.
+    host: the innermost call, operator, label or range that the launching thread was in for most of
+        it; empty where it was in none that the trace has: Python, or what was not recorded.
+    """
+
+    start_ns: int
+    idle: IdleTimes
+    step: int
+    before: str
+    kernel: str
+    host: str
+
+
+def longest_idle(attribution: Attribution) -> tuple[IdleStretch, ...]:
+    """The few longest, the longest first."""
+    gap_ns = attribution.gap_ns
+    if not len(gap_ns):
+        return ()
+    few = min(_MOST, len(gap_ns))
+    longest = np.argpartition(gap_ns, len(gap_ns) - few)[len(gap_ns) - few :]
+    found = [_stretch(attribution, event) for event in longest.tolist() if gap_ns[event]]
+    return longest_of(found)
+
+
+def longest_of(several: Iterable[IdleStretch]) -> tuple[IdleStretch, ...]:
+    """Of several the few longest, the longest first."""
+    return tuple(sorted(several, key=lambda each: (-each.idle.ns, each.start_ns))[:_MOST])
+
+
+def _stretch(attribution: Attribution, event: int) -> IdleStretch:
+    trace, owner = attribution.trace, int(attribution.owner[event])
+    end = int(trace.device.start_ns[event])
+    start = end - int(attribution.gap_ns[event])
+    scopes = attribution.scopes
+    return IdleStretch(
+        start_ns=start,
+        idle=IdleTimes(*attribution.idle[event].tolist()),
+        step=int(attribution.device_step[event]) if attribution.steps else NO_STEP,
+        before=scopes.names[scopes.name[owner]] if owner >= 0 else "",
+        kernel=trace.names[trace.device.name[event]],
+        host=_host(trace, int(attribution.launch[event]), start, end),
+    )
+
+
+def _host(trace: Trace, launch: int, start: int, end: int) -> str:
+    """What the thread that made the launch was in for most of the time between."""
+    if launch == NO_LAUNCH_EVENT:
+        return ""
+    track = int(trace.launches.track[launch])
+    found = [
+        (each, name)
+        for events in (trace.host, trace.launches)
+        for each, name in _covering(trace, events, track, start, end)
+    ]
+    return min(found)[1] if found else ""
+
+
+def _covering(
+    trace: Trace, events: Events, track: int, start: int, end: int
+) -> list[tuple[int, str]]:
+    """(duration, name) of the shortest event of the thread that covers most of a stretch."""
+    shared = np.minimum(events.end_ns, end) - np.maximum(events.start_ns, start)
+    mine = np.flatnonzero((events.track == track) & (shared > _MOSTLY * (end - start)))
+    if not len(mine):
+        return []
+    shortest = int(mine[np.argmin(events.dur_ns[mine])])
+    return [(int(events.dur_ns[shortest]), trace.names[events.name[shortest]])]
