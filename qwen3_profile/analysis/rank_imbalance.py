@@ -11,21 +11,26 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.attribution.pass_parts import short_name
 from qwen3_profile.labels import WHOLE_TRACE
+from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
+
+# Ranks whose times in collectives differ by less than this do not wait for each other.
+_UNEVEN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Minimum, median (the lower of two) and maximum over the ranks, in ns.
+    """Minimum, median and maximum over the ranks, in ns.
 
-    slowest: the rank of the maximum; None where all ranks have the same.
+    slowest, fastest: the ranks of the maximum and of the minimum; None where all have the same.
     """
 
     least_ns: int
     median_ns: int
     most_ns: int
-    slowest: int | None
+    slowest: int | None = None
+    fastest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,15 @@ class RankImbalance:
     nccl: Spread
     passes: tuple[PassImbalance, ...]
     findings: tuple[tuple[int, Finding, int], ...]
+
+
+def straggler(nccl: Spread) -> int | None:
+    """The rank that the others wait for: whoever comes last to a collective is through it first.
+
+    Args:
+        nccl: time in collectives. None where the ranks hardly differ in it.
+    """
+    return nccl.fastest if nccl.most_ns > _UNEVEN * nccl.least_ns else None
 
 
 def rank_imbalance(ranks: Sequence[RankTrace]) -> RankImbalance:
@@ -112,9 +126,11 @@ def _by_path(record: TimingRecord) -> dict[PartPath, Times]:
 
 
 def _spread(values: Sequence[int], ranks: Sequence[RankTrace]) -> Spread:
-    ranked = sorted(values)
-    slowest = ranks[values.index(ranked[-1])].rank if ranked[0] < ranked[-1] else None
-    return Spread(ranked[0], ranked[(len(ranked) - 1) // 2], ranked[-1], slowest)
+    least, most = min(values), max(values)
+    if least == most:
+        return Spread(least, least, most)
+    slowest, fastest = (ranks[values.index(value)].rank for value in (most, least))
+    return Spread(least, round(median(values)), most, slowest, fastest)
 
 
 def _findings(ranks: Sequence[RankTrace]) -> list[tuple[int, Finding, int]]:

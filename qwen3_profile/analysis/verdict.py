@@ -15,7 +15,7 @@ from qwen3_profile.analysis.median_pass import is_on_device, ns_of
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
-from qwen3_profile.attribution.parts import Part
+from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.attribution.pass_parts import collectives, short_name
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.quantiles import median
@@ -117,11 +117,33 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     if not is_on_device(records):
         return None
     bare = [record.total_ns for record in records if record.total_ns is not None]
-    # A standalone trace tells of no bare pass; its own span has the profiler's delays in it.
-    spans = bare or [record.times.busy_ns + record.times.gap_ns for record in records]
-    busy_ns = median(record.times.busy_ns for record in records)
-    idle = sum_idle(record.times.idle for record in records)
-    return DeviceShare(busy_ns, median(spans), bool(bare), idle)
+    if bare:
+        busy_ns = median(record.times.busy_ns for record in records)
+        idle = sum_idle(record.times.idle for record in records)
+        return DeviceShare(busy_ns, median(bare), True, idle)
+    # A standalone trace tells of no bare pass; what its pass itself spans has the profiler's
+    # delays in it, but not what lies between it and the next one.
+    busy = [_own_busy_ns(record.times) for record in records]
+    waited = [_own_idle(record.times.forward.total) for record in records]
+    spans = [ns + idle.ns for ns, idle in zip(busy, waited, strict=True)]
+    return DeviceShare(median(busy), median(spans), False, sum_idle(waited))
+
+
+def _own_busy_ns(times: PassTimes) -> int:
+    """How long the device worked for what the pass's own label launched, at most."""
+    return min(times.busy_ns, times.forward.total.device_ns)
+
+
+def _own_idle(total: Times) -> IdleTimes:
+    """Idle time that ended with events of the pass's own label."""
+    known = total.starved_ns + total.launching_ns + total.queued_ns + total.blocked_ns
+    return IdleTimes(
+        in_graph_ns=total.gap_ns - known,
+        queued_ns=total.queued_ns,
+        blocked_ns=total.blocked_ns,
+        launching_ns=total.launching_ns,
+        starved_ns=total.starved_ns,
+    )
 
 
 def source_sentence(totals: Totals) -> str:

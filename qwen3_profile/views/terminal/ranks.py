@@ -9,6 +9,7 @@ from qwen3_profile.analysis.rank_imbalance import (
     RankImbalance,
     Spread,
     rank_imbalance,
+    straggler,
 )
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.ranks import RankTrace
@@ -40,6 +41,15 @@ def _totals(found: RankImbalance) -> str:
         _line("cuda, busy", found.busy),
         _line("nccl", found.nccl),
     ]
+    late = straggler(found.nccl)
+    if late is not None:
+        lines.append(
+            wrap(
+                f"straggler: rank {late}: it spends the least time in collectives, "
+                f"{milliseconds(found.nccl.least_ns)} ms where another spends "
+                f"{milliseconds(found.nccl.most_ns)}, so the others wait there for it"
+            )
+        )
     if found.without_ranges:
         lines.append(
             f"{found.without_ranges} of these traces have no ranges, so no parts and no record;\n"
