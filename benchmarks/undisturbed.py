@@ -1,42 +1,50 @@
-"""Holds the undisturbed times of records against other clocks, taken without this tool's labels.
+"""Holds undisturbed times against other clocks, taken without this tool's labels.
 
-    python benchmarks/undisturbed.py [--device cpu] [--num-layers N] [--rounds 7]
+    python benchmarks/undisturbed.py [--device cpu] [--num-layers N] [--rounds 15]
 
-Of a prefill of 2 x 256 tokens and of decode steps at batch 1 after 128 tokens:
+Of a prefill of 2 x 256 tokens and of a decode step at batch 1 after 128 tokens, in one process, each
+pass in its turn, round by round:
 
-    layers    the CPU time of all layers: records, from the clock pass, against
-              `time.perf_counter_ns` in forward hooks of the layers, in passes of a process of
-              their own
-    idle      the device's idle time: records, from the device pass, against the wall-clock of
-              the bare pass less the device's busy time
+    layers    CPU time of all layers: by the labels of the clock pass, against
+              `time.perf_counter_ns` in forward hooks of the layers, in passes of their own
+    idle      idle time of the device: in the device pass, as the tool reckons it, against the
+              wall-clock of the bare pass less the time that the device was busy
 
-Medians over the runs and rounds, and in brackets between which values the middle half lies.
+Medians, in brackets between which values the middle half lies, and the median ratio of a round. The
+device pass takes longer than the bare one, and so does its idle time: by what the last line says.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
+
+from qwen3_profile import labels
+from qwen3_profile.attribution.attribute import attribute, union_ns
+from qwen3_profile.attribution.build_scopes import build_scopes
+from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.config import DEFAULT_MODEL, ModelRequest
+from qwen3_profile.measure import instrument
+from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.devices import resolve_device
 from qwen3_profile.measure.executions.eager import Generation
 from qwen3_profile.measure.model.load import load_model, make_inputs
 from qwen3_profile.measure.model.structure import find_decoder
 from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.trace import read_trace
 
-ROOT = Path(__file__).resolve().parent.parent
-_STEPS = 8
 _CASES = (("prefill", 2, 256), ("decode", 1, 128))
+_STEPS = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,69 +53,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-name", default=DEFAULT_MODEL)
     parser.add_argument("--num-layers", type=int)
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args(argv)
     device = resolve_device(options.device).device
-    records = {case: _records(options, str(device), *case) for case in _CASES}
     request = ModelRequest(options.model_name, "random", options.num_layers)
     model = load_model(request, options.dtype, None, device).model
     print(f"{options.model_name}, {device}, {options.rounds} rounds; ms")
-    for case in _CASES:
-        print(f"\n{case[0]} {case[1]} x {case[2]}")
-        hooked = [_hooked(model, device, *case) for _ in range(options.rounds)]
-        _compare("layers", [_layers_s(r) for r in records[case]], [s for s, _ in hooked])
-        if device.type != "cpu":
-            idle = [r["total_time"] - r["cuda_busy"] for r in records[case]]
-            _compare("idle", [r["cuda_gap"] for r in records[case]], idle)
-        bare = [r["total_time"] for r in records[case]]
-        _compare("whole pass", bare, [s for _, s in hooked])
+    for phase, batch, length in _CASES:
+        bench = Bench(model, device, phase, batch, length)
+        rounds = [bench.round() for _ in range(options.rounds)]
+        print(f"\n{phase} {batch} x {length}")
+        _compare("layers", [each.clocked_s for each in rounds], [each.hooked_s for each in rounds])
+        if device.type == "cuda":
+            expected = [each.bare_s - each.busy_s for each in rounds]
+            _compare("idle", [each.idle_s for each in rounds], expected)
+            _compare("whole pass", [each.device_s for each in rounds], [r.bare_s for r in rounds])
     return 0
 
 
-def _records(
-    options: argparse.Namespace, device: str, phase: str, batch: int, length: int
-) -> list[dict[str, Any]]:
-    """The records of a run of the product, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "-m", "qwen3_profile", "--weights", "random", "--device", device,
-            "--model-name", options.model_name, "--dtype", options.dtype,
-            "--batch-size", str(batch), "--input-len", str(length),
-            "--num-runs", str(options.rounds),
-            *(("--decode-steps", str(_STEPS)) if phase == "decode" else ()),
-            *(("--num-layers", str(options.num_layers)) if options.num_layers else ()),
-        ]  # fmt: skip
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        path = Path(folder, "timing_results", "timing_records.json")
-        found = [each for each in json.loads(path.read_text()) if each["phase"] == phase]
-    sources = {(each["cpu_source"], each["idle_source"]) for each in found}
-    print(f"{phase}: sources {sorted(sources)}, overhead {found[0]['overhead']}")
-    return found
+@dataclass(frozen=True)
+class Round:
+    """Seconds. clocked, hooked: of all layers; device: of the whole device pass."""
+
+    bare_s: float
+    clocked_s: float
+    hooked_s: float
+    device_s: float = 0.0
+    busy_s: float = 0.0
+    idle_s: float = 0.0
 
 
-def _layers_s(record: dict[str, Any]) -> float:
-    """Seconds of all layers: of each its blocks and whatever lies beside them."""
-    return sum(
-        value
-        for layer in record["layer_details"]
-        for name, value in layer.items()
-        if isinstance(value, float) and not name.endswith("_cuda")
-    )
+class Bench:
+    """Takes one pass of each kind a round."""
 
+    def __init__(self, model: Any, device: Any, phase: str, batch: int, length: int) -> None:
+        self._model, self._phase = model, phase
+        self._recorder = Recorder(device)
+        self._inputs = make_inputs(model.config.vocab_size, batch, length, 0, device)
 
-def _hooked(model: Any, device: Any, phase: str, batch: int, length: int) -> tuple[float, float]:
-    """Seconds of all layers by hooks, and of the pass, with nothing of this tool's in the model."""
-    recorder = Recorder(device)
-    inputs = make_inputs(model.config.vocab_size, batch, length, 0, device)
-    generation = Generation(model, inputs, decode_steps=_STEPS)
-    forward = generation.prefill
-    if phase == "decode":
+    def round(self) -> Round:
+        self._recorder.settle(self._forward())
+        bare_ns = self._recorder.timed(self._forward())
+        found = Round(bare_ns / 1e9, self._clocked(), self._hooked())
+        return self._seen(found) if self._recorder.device.type == "cuda" else found
+
+    def _forward(self) -> Any:
+        generation = Generation(self._model, self._inputs, decode_steps=_STEPS)
+        if self._phase == "prefill":
+            return generation.prefill
         generation.prefill()
         generation.decode()
-        forward = generation.decode
-    with _clocks_on(find_decoder(model).layers) as spent:
-        wall_ns = recorder.timed(forward)
-    return sum(spent) / 1e9, wall_ns / 1e9
+        return generation.decode
+
+    def _clocked(self) -> float:
+        clock, forward = Clock(), self._forward()
+        with instrument.labelled(self._model, labels=clock):
+            self._recorder.clocked(forward, self._phase, clock)
+        found = clock.take()
+        is_layer = [labels.parse(name) for name in found.names]
+        times = zip(found.label, found.dur_ns, strict=True)
+        return sum(ns for at, ns in times if (x := is_layer[at]) and x.kind == "layer") / 1e9
+
+    def _hooked(self) -> float:
+        forward = self._forward()
+        with _clocks_on(find_decoder(self._model).layers) as spent:
+            self._recorder.timed(forward)
+        return sum(spent) / 1e9
+
+    def _seen(self, found: Round) -> Round:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "device.json.gz")
+            seen = self._recorder.device_only(self._forward(), self._forward(), path)
+            trace = read_trace(path)
+        begin = seen.started_ns - trace.info.base_time_ns
+        step = Step(0, begin, begin + seen.wall_ns + 1)
+        nothing = build_scopes(trace, np.zeros(len(trace.host), bool))
+        read = attribute(trace, nothing, (step,))
+        busy_ns = union_ns(trace.device.start_ns, trace.device.end_ns)
+        return replace(
+            found,
+            device_s=seen.wall_ns / 1e9,
+            busy_s=busy_ns / 1e9,
+            idle_s=int(read.gap_ns.sum()) / 1e9,
+        )
 
 
 @contextmanager
@@ -132,8 +160,8 @@ def _clocks_on(layers: Any) -> Iterator[list[int]]:
 
 
 def _compare(what: str, ours: list[float], others: list[float]) -> None:
-    ratio = median(ours) / median(others)
-    print(f"{what:<12}records {_told(ours):<30} other clock {_told(others):<30}{ratio:>7.3f}")
+    ratio = median(one / other for one, other in zip(ours, others, strict=True))
+    print(f"{what:<12}{_told(ours):<30} other clock {_told(others):<30}{ratio:>7.3f}")
 
 
 def _told(seconds: list[float]) -> str:
