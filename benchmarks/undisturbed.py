@@ -2,8 +2,8 @@
 
     python benchmarks/undisturbed.py [--device cpu] [--num-layers N] [--rounds 15]
 
-Of a prefill of 2 x 256 tokens and of a decode step at batch 1 after 128 tokens, in one process, each
-pass in its turn, round by round:
+Of a prefill of 2 x 256 tokens and of a decode step at batch 1 after 128 tokens, in one process,
+each pass in its turn, round by round:
 
     layers    CPU time of all layers: by the labels of the clock pass, against
               `time.perf_counter_ns` in forward hooks of the layers, in passes of their own
