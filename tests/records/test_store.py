@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make.paths import ROOT
 from make.samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
@@ -95,6 +97,18 @@ def test_nothing_is_left_beside_the_files(tmp_path: Path) -> None:
     assert shown == {"r.json", SUMMARY_FILE}
 
 
+def test_records_of_the_first_schema_stay_beside_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    shutil.copy(ROOT / "tests/data/runs/records.json", path)
+    then = load(path)
+    assert {each["schema_version"] for each in then} == {1}
+    check_json(path)
+    save_json(path, [record(1)])
+    now = load(path)
+    assert [each for each in now if each["schema_version"] == 1] == then
+    assert [each["schema_version"] for each in now].count(2) == 1
+
+
 # --- what is not ours ---------------------------------------------------------------------------
 
 FOREIGN = [
@@ -107,7 +121,7 @@ FOREIGN = [
     pytest.param(b'[{"schema_version": 1}]', "something else", id="no id"),
     pytest.param(b'[{"id": 5, "schema_version": 1}]', "something else", id="an id that is no text"),
     pytest.param(b'[{"id": "x"}]', "something else", id="no schema"),
-    pytest.param(b'[{"id": "x", "schema_version": 2}]', "newer qwen3_profile", id="newer schema"),
+    pytest.param(b'[{"id": "x", "schema_version": 3}]', "newer qwen3_profile", id="newer schema"),
     pytest.param(
         b'[{"id": "x", "schema_version": 1}, {"id": "y", "schema_version": 9}]', "(schema 9)",
         id="a newer one among ours",
