@@ -100,10 +100,14 @@ class Clock:
         """A block inside `label`."""
         return _Range(self._stamps, self._number(label))
 
+    def clear(self) -> None:
+        """Forgets what was stamped: by a pass that failed, or one that nobody times."""
+        self._stamps.clear()
+
     def take(self) -> ClockedLabels:
         """What was stamped since the last time, in order of the begins; times from the first."""
         stamps = self._stamps[:]
-        self._stamps.clear()
+        self.clear()
         label: list[int] = []
         start_ns: list[int] = []
         dur_ns: list[int] = []

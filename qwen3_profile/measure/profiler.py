@@ -88,6 +88,7 @@ class Recorder:
         """Wall-clock in ns, as of a bare pass, of one whose labels stamp `clock`."""
         with no_collections(), redirect_ranges(clock.range):
             self.synchronize()
+            clock.clear()
             start = time.perf_counter_ns()
             with clock.range(phase):
                 forward()

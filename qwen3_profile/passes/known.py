@@ -47,8 +47,8 @@ class MeasuredConfig:
 
         clock, device = None, None
         if measurement.clock:
-            passes = read_clocked(self.folder / measurement.clock)
-            clock = passes[measurement.position].labels
+            found = read_clocked(self.folder / measurement.clock).get(measurement.position)
+            clock = None if found is None else found.labels
         if measurement.device is not None:
             seen = measurement.device
             device = DeviceTrace(self.folder / seen.trace, seen.started_ns)

@@ -23,7 +23,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.match import Work, match
 from qwen3_profile.run_folder.clocked import ClockedLabels
 from qwen3_profile.trace import Category, Trace, read_trace
-from qwen3_profile.trace.columns import Int64
+from qwen3_profile.trace.columns import Bool, Int64
 
 CLOCK_REFUSED, DEVICE_REFUSED = "clock-refused", "device-refused"
 _TRACED = "the traced pass"
@@ -100,9 +100,9 @@ def _with_clock(found: Retimed, root: int, ranges: int, clock: ClockedLabels) ->
     why = _label_difference(scopes, labels, clock)
     if why:
         message = f"CPU times are of {_TRACED}, under the profiler: {why}"
-        finding = Finding(NOTE, CLOCK_REFUSED, message, 1, 0, clock.names[clock.label[0]])
+        finding = Finding(NOTE, CLOCK_REFUSED, message, 1, 0, scopes.names[scopes.name[root]])
         return replace(found, findings=(*found.findings, finding))
-    attribution = _retimed(found.attribution, root, labels, clock)
+    attribution = _retimed(found.attribution, root, labels, clock, ranges)
     return replace(found, attribution=attribution, has_clock=True)
 
 
@@ -128,7 +128,7 @@ def _label_difference(scopes: ScopeTree, labels: Int64, clock: ClockedLabels) ->
 
 
 def _retimed(
-    attribution: Attribution, root: int, labels: Int64, clock: ClockedLabels
+    attribution: Attribution, root: int, labels: Int64, clock: ClockedLabels, ranges: int
 ) -> Attribution:
     scopes = attribution.scopes
     zero = int(scopes.start_ns[root])
@@ -143,7 +143,7 @@ def _retimed(
     start_ns, end_ns = scopes.start_ns.copy(), scopes.end_ns.copy()
     start_ns[mine], end_ns[mine] = time.of_all(start_ns[mine]), time.of_all(end_ns[mine])
     start_ns[labels], end_ns[labels] = begin, end
-    _lay_gaps(scopes, start_ns, end_ns, mine)
+    _lay_gaps(scopes, start_ns, end_ns, mine, ranges)
     trace = attribution.trace
     launches = replace(trace.launches, start_ns=time.of_all(trace.launches.start_ns))
     return replace(
@@ -178,11 +178,13 @@ class _TimeMap:
         return mapped
 
 
-def _lay_gaps(scopes: ScopeTree, start_ns: Int64, end_ns: Int64, mine: np.ndarray) -> None:
+def _lay_gaps(
+    scopes: ScopeTree, start_ns: Int64, end_ns: Int64, mine: Bool, ranges: int
+) -> None:
     """Lets each gap reach from the end of the label before it to the next one, or to the end of
-    what it lies in.
+    what it lies in. Scopes that were made to hold sums lie nowhere, and are no neighbours.
     """
-    child = np.flatnonzero(scopes.parent != NO_SCOPE)
+    child = np.flatnonzero(scopes.parent[:ranges] != NO_SCOPE)
     child = child[np.argsort(scopes.parent[child], kind="stable")]
     parent = scopes.parent[child]
     gap = np.flatnonzero(scopes.is_gap[child] & mine[child])

@@ -34,6 +34,12 @@ class ClockedLabels:
     start_ns: list[int]
     dur_ns: list[int]
 
+    def __post_init__(self) -> None:
+        if not len(self.label) == len(self.start_ns) == len(self.dur_ns):
+            raise ValueError("its labels and their times are not of the same number")
+        if any(not 0 <= number < len(self.names) for number in self.label):
+            raise ValueError("a label has no name")
+
 
 @dataclass(frozen=True, slots=True)
 class ClockedPass:

@@ -25,7 +25,7 @@ from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
