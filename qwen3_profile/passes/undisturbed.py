@@ -178,9 +178,7 @@ class _TimeMap:
         return mapped
 
 
-def _lay_gaps(
-    scopes: ScopeTree, start_ns: Int64, end_ns: Int64, mine: Bool, ranges: int
-) -> None:
+def _lay_gaps(scopes: ScopeTree, start_ns: Int64, end_ns: Int64, mine: Bool, ranges: int) -> None:
     """Lets each gap reach from the end of the label before it to the next one, or to the end of
     what it lies in. Scopes that were made to hold sums lie nowhere, and are no neighbours.
     """

@@ -49,7 +49,9 @@ def parents_of(found: ClockedLabels) -> list[int]:
     parents: list[int] = []
     open_labels: list[int] = []
     for index, start in enumerate(found.start_ns):
-        while open_labels and found.start_ns[open_labels[-1]] + found.dur_ns[open_labels[-1]] <= start:
+        while (
+            open_labels and found.start_ns[open_labels[-1]] + found.dur_ns[open_labels[-1]] <= start
+        ):
             open_labels.pop()
         parents.append(open_labels[-1] if open_labels else -1)
         open_labels.append(index)
