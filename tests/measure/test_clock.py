@@ -98,7 +98,7 @@ def test_what_is_taken_is_gone() -> None:
 
 
 def fail(*_: object) -> None:
-    raise ValueError
+    raise ValueError("inside")
 
 
 def opened(clock: Clock, kind: str) -> Callable[[], object]:
@@ -121,7 +121,7 @@ def opened(clock: Clock, kind: str) -> Callable[[], object]:
 )
 def test_an_error_ends_its_labels(kind: str, label: str) -> None:
     clock = Clock()
-    with pytest.raises(ValueError), clock.range("whole"):
+    with pytest.raises(ValueError, match="inside"), clock.range("whole"):
         opened(clock, kind)()
     # No label of a function stays open behind it.
     clock.part_of_scope(busy, "part")()
@@ -157,7 +157,7 @@ def test_a_function_has_its_label_where_it_has_one() -> None:
 
 def test_a_pass_that_failed_leaves_nothing_to_the_next_one() -> None:
     clock, recorder = Clock(), Recorder(CPU)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="inside"):
         recorder.clocked(fail, "prefill", clock)
     wall_ns = recorder.clocked(busy, "decode", clock)
     found = clock.take()
