@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, ns_of
-from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
@@ -20,6 +20,9 @@ from qwen3_profile.passes.pass_times import PassTimes, collectives, short_name
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import NOISY, is_noisy, spread
+
+if TYPE_CHECKING:
+    from qwen3_profile.analysis.totals import Totals
 
 # A device that is busy for less of the time than this mostly idles; for more of it than that, it is
 # what the forward pass waits for. Between the two neither sentence would be true.

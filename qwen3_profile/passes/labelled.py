@@ -12,7 +12,6 @@ from qwen3_profile.attribution.backward import split_backward
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
-from qwen3_profile.attribution.idle_stretches import longest_idle
 from qwen3_profile.attribution.scopes import build_scopes, select_labels
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.passes.reading import Reading, Source, demand_balance, reading_of
@@ -92,7 +91,7 @@ def _undisturbed(
     found = retime(attribution, ranges, beside)
     passes = tuple(
         replace(each, has_clock=found.has_clock, has_device=found.has_device)
-        for each in read_steps(found.attribution, stretches=longest_idle(attribution))
+        for each in read_steps(found.attribution, traced=attribution)
     )
     demand_balance(path, passes)
     findings = (*findings, *found.findings)

@@ -90,26 +90,28 @@ class PassTimes:
 def read_steps(
     attribution: Attribution,
     compiled: Sequence[CompiledTimes] = (),
-    stretches: Sequence[IdleStretch] | None = None,
+    traced: Attribution | None = None,
 ) -> tuple[PassTimes, ...]:
     """The times of each step that holds a labelled forward pass.
 
     Args:
         compiled: what ran in compiled graphs, one entry per step; empty where nothing was compiled.
-        stretches: the longest idle times; None for those of the attribution.
+        traced: the attribution with the times of the trace itself, where those of less disturbed
+            passes were taken: what ran where, and what the host did, is seen there.
     """
-    longest = longest_idle(attribution) if stretches is None else stretches
+    traced = attribution if traced is None else traced
+    longest = longest_idle(traced)
     count = len(attribution.steps)
     group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
     roots = fold_groups(attribution, group.astype(np.int32), count)
-    attention = find_attention(attribution)
+    attention = find_attention(traced)
     events = _events_by_step(attribution)
     found = tuple(
         (
             index,
             replace(
                 _times(attribution, step, root, events[index], attention[index]),
-                stretches=tuple(each for each in longest if each.step == index),
+                stretches=tuple(each for each in longest if each.step_ns == step.start_ns),
             ),
         )
         for index, step in enumerate(attribution.steps)

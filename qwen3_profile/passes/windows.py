@@ -8,16 +8,17 @@ event on either side has nothing to do with the other side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute, device_number
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS, check_trace
 from qwen3_profile.attribution.findings import Finding, refuse_damage
+from qwen3_profile.attribution.idle_stretches import longest_of
 from qwen3_profile.attribution.scopes import (
     Step,
     build_scopes,
@@ -54,13 +55,14 @@ class Outline:
 
     labelled: the tracks that have scopes.
     correlations: from the least id of a launch or device event to the largest.
-    stray_events: device events outside of all steps.
+    is_open: whether a device's first event lies outside of all steps, so that it is not known here
+        since when the device had been idle.
     """
 
     findings: tuple[Finding, ...]
     labelled: frozenset[int]
     device_events: int
-    stray_events: int
+    is_open: bool
     correlations: Span | None
 
 
@@ -85,7 +87,7 @@ def read_windows(
     if not is_long(recording) or recording.has(Category.PYTHON_FUNCTION) or recording.has_autograd:
         return None
     windows = map_windows(recording, _read_window)
-    passes = tuple(each for window in windows for each in window.passes)
+    passes = _with_longest([each for window in windows for each in window.passes])
     if not any(layers(each.forward) for each in passes):
         return None
     outlines = [window.outline for window in windows]
@@ -104,6 +106,15 @@ def read_windows(
         passes=passes,
         origins=(Origin(),) * len(passes),
         findings=findings,
+    )
+
+
+def _with_longest(passes: Sequence[PassTimes]) -> tuple[PassTimes, ...]:
+    """With the longest idle times of all windows, in place of those of each."""
+    longest = longest_of(each for found in passes for each in found.stretches)
+    return tuple(
+        replace(found, stretches=tuple(each for each in longest if each in found.stretches))
+        for found in passes
     )
 
 
@@ -150,7 +161,7 @@ def outline(found: Attribution, findings: tuple[Finding, ...]) -> Outline:
         findings=findings,
         labelled=frozenset(occurring(found.scopes.track).tolist()),
         device_events=len(found.trace.device),
-        stray_events=int((found.device_step == NO_STEP).sum()),
+        is_open=_is_open(found),
         correlations=_correlations(found.trace),
     )
 
@@ -159,7 +170,7 @@ def stand_apart(outlines: Sequence[Outline]) -> bool:
     """Whether nothing in one of the traces would be seen otherwise beside the others.
 
     Nothing is odd in any of them; no id of a launch occurs twice; launches of other threads find
-    the same one thread with labels; and idle time outside of steps has no past.
+    the same one thread with labels; and no idle time reaches back into the one before.
     """
     findings, labelled = outlines[0].findings, outlines[0].labelled
     if any(finding.code not in _OF_THE_FILE for finding in findings):
@@ -171,7 +182,7 @@ def stand_apart(outlines: Sequence[Outline]) -> bool:
         each.device_events or each.correlations for each in outlines
     ):
         return False
-    if sum(each.stray_events > 0 for each in outlines) > 1:
+    if any(each.is_open for each in outlines[1:]):
         return False
     ids = sorted(
         (each.correlations.first_ns, each.correlations.last_ns)
@@ -191,6 +202,13 @@ def _borders(recording: CompactTrace, steps: tuple[Step, ...]) -> list[int]:
     wanted = -(-len(recording) // _WINDOW_EVENTS)
     every = max(1, -(-(len(quiet) + 1) // wanted))
     return [span.first_ns, *quiet[every - 1 :: every], span.last_ns + 1]
+
+
+def _is_open(found: Attribution) -> bool:
+    number = device_number(found.trace)
+    order = np.lexsort((found.trace.device.start_ns, number))
+    first = order[np.unique(number[order], return_index=True)[1]]
+    return bool((found.device_step[first] == NO_STEP).any())
 
 
 def _correlations(trace: Trace) -> Span | None:

@@ -125,10 +125,11 @@ def test_a_long_trace_that_is_cut_off_is_refused(
 def test_parts_of_another_tree_are_equal_if_their_times_are(tmp_path: Path) -> None:
     (only,), _ = records_of(write(tmp_path / "t.json", document(*passes(1))))
     forward = only.times.forward
-    attn = make_part(
-        "layer.0.attn", Times(1, 270, 40, 1, 0, 10, 50, 10), Times(1, 270, 40, 1, 0, 10, 50, 10)
-    )
-    layer = make_part("layer.0", Times(1, 280, 40, 1, 0, 10, 50, 10), Times(1, 10), (attn,))
+    # Idle from the step's begin at 0 to the kernel at 50, which was launched from 30 to 40.
+    idle = {"gap_ns": 50, "starved_ns": 30, "launching_ns": 10, "queued_ns": 10}
+    of_attn = Times(1, 270, 40, 1, launch_ns=10, queue_ns=10, **idle)
+    attn = make_part("layer.0.attn", of_attn, of_attn)
+    layer = make_part("layer.0", of_attn._replace(cpu_ns=280), Times(1, 10), (attn,))
     assert forward.parts == (layer,)
     assert forward.parts != (attn,)
     assert hash(forward) == hash(make_part(forward.name, forward.total, forward.own, (layer,)))

@@ -41,6 +41,13 @@ SOUND = {
     "one thread": steps(8),
     "no steps in between": [*steps(3), *steps(3, first=6)],
     "a stray in one window": [*steps(8), launch(99, 7950, 7960), kernel(99, 7970, 7980)],
+    "strays in two windows": [
+        *steps(8),
+        launch(97, 2950, 2960),
+        kernel(97, 2970, 2980),
+        launch(99, 7950, 7960),
+        kernel(99, 7970, 7980),
+    ],
     "two devices": [part for n in range(8) for part in steps(1, first=n, device=n % 2)],
     "two threads in each": [
         part
@@ -61,10 +68,10 @@ ODD = {
     "a launch on a thread without labels": [
         *steps(8), launch(99, 7100, 7110, 3), kernel(99, 7150, 7160)
     ],
-    "strays in two windows": [
+    "a stray on a device that ran before": [
         *steps(8),
-        launch(97, 2950, 2960), kernel(97, 2970, 2980),
-        launch(99, 7950, 7960), kernel(99, 7970, 7980),
+        launch(97, 2850, 2860), kernel(97, 2870, 2880, device=1),
+        launch(99, 7950, 7960), kernel(99, 7970, 7980, device=1),
     ],
     "a launch without an event": [*steps(8), launch(99, 7600, 7610)],
     "kernels that overlap": [*steps(8), launch(99, 7600, 7610), kernel(99, 7550, 7640, stream=9)],
