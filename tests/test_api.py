@@ -257,8 +257,12 @@ def test_the_trace_is_that_of_the_record() -> None:
     trace = found.trace
     assert {"prefill", "layer.1.attn.rope"} <= set(trace.names)
     (again,) = qwen3_profile.to_records(trace)
-    # The bytes that it moves were counted, and are in no trace.
-    assert again.times == replace(found.record.times, traffic=None)
+    # What the clock read is in no trace, nor are the bytes that it moves.
+    clocked, traced = found.record.times, again.times
+    assert (clocked.has_clock, traced.has_clock) == (True, False)
+    assert traced == replace(clocked, traffic=None, forward=traced.forward, has_clock=False)
+    names = [[part.name for part in each.forward.each()] for each in (clocked, traced)]
+    assert names[0] == names[1]
     attribution = qwen3_profile.attribute(trace)
     assert len(attribution.owner) == len(trace.device) == 0
     assert "layer.0.ffn.act_mul" in attribution.scopes.names
@@ -309,8 +313,8 @@ def test_gradients_are_the_callers_choice() -> None:
         qwen3_profile.trace_forward(
             model, TOKENS, num_runs=1, warmup_runs=0, inference_mode=inference_mode
         )
-    # A bare pass, a traced one, and one that is counted.
-    assert seen == [(True, False)] * 3 + [(False, True)] * 3
+    # A bare pass, one by the clock, a traced one, and one that is counted.
+    assert seen == [(True, False)] * 4 + [(False, True)] * 4
 
 
 def test_the_base_model_alone_is_a_model() -> None:

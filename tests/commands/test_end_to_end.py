@@ -23,6 +23,7 @@ from make.paths import ROOT
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.run_folder import run_json as runs
+from qwen3_profile.run_folder.clocked import read_clocked
 
 FIELDS = [
     "timestamp",
@@ -147,7 +148,10 @@ def test_everything_is_on_disk(finished: Done) -> None:
     saved = json.loads((run / "run.json").read_text())
     raw = {path.name for path in (run / "raw").iterdir()}
     assert finished.code == 0
-    assert raw == {f"{worker}.run{k}.kineto.json.gz" for worker in workers for k in (0, 1)}
+    assert raw == {
+        f"{worker}.run{k}.{kind}.json.gz"
+        for worker in workers for k in (0, 1) for kind in ("kineto", "clock")
+    }  # fmt: skip
     assert [config["worker"] for config in saved["configs"]] == workers
     for config in saved["configs"]:
         assert config["status"] == "done"
@@ -379,6 +383,8 @@ def test_the_files_of_a_decode(decoded: Done) -> None:
     assert {path.name for path in (run / "raw").iterdir()} == {
         *(f"{first.worker}.run{k}.kineto.json.gz" for k in (0, 1)),
         *(f"{second.worker}.run{k}.step{p}.kineto.json.gz" for k in (0, 1) for p in POSITIONS),
+        # Of all steps, in one file.
+        *(f"{each.worker}.run{k}.clock.json.gz" for k in (0, 1) for each in (first, second)),
     }
     for result in (first, second):
         viewed = json.loads(gzip.decompress((run / result.trace).read_bytes()))["traceEvents"]
@@ -462,8 +468,9 @@ def test_traces_do_not_grow_with_the_decode(
     assert done.code == 0
     # nor does the time between the steps, in which the garbage of a whole process is collected
     assert collect.call_count < 20
-    assert len(list(raw.glob("*_prefill.*"))) == 1
-    assert len(list(raw.glob("*_decode.*"))) == len(list(raw.iterdir())) - 1 == traces
+    assert len(list(raw.glob("*_prefill.*.kineto.*"))) == 1
+    assert len(list(raw.glob("*_decode.*.kineto.*"))) == traces
+    assert len(list(raw.glob("*.clock.*"))) == len(list(raw.iterdir())) - traces - 1 == 2
     assert len(done.records()[1]["step_times"]) == decode_steps
 
 
@@ -529,6 +536,36 @@ def test_export_gives_the_same_records_without_torch(finished: Done, tmp_path: P
     assert done.stdout.rpartition("records  ")[0] == finished.out.rpartition("traces   ")[0]
 
 
+def test_times_of_the_host_are_those_that_the_clock_read(finished: Done) -> None:
+    run = finished.cwd / "traces/run1"
+    for record, (config, measured) in zip(
+        finished.records(),
+        [(c, m) for c in runs.read_run(run).configs for m in c.measurements],
+        strict=True,
+    ):
+        assert (record["cpu_source"], record["idle_source"]) == ("clock", "traced")
+        clocked = read_clocked(run / measured.clock)[0]
+        assert record["overhead"] == {
+            "clock": clocked.wall_ns / measured.bare_ns,
+            "device": None,
+            "traced": measured.profiled_ns / measured.bare_ns,
+        }
+        labels = clocked.labels
+        read = {
+            labels.names[number]: ns for number, ns in zip(labels.label, labels.dur_ns, strict=True)
+        }
+        assert record["forward"] == read[config.phase] / 1e9
+        assert record["model_details"]["lm_head"] == read["lm_head"] / 1e9
+        for index, layer in enumerate(record["layer_details"]):
+            assert layer["attn"] == read[f"layer.{index}.attn"] / 1e9
+            assert layer["attn_details"]["q_proj"] == read[f"layer.{index}.attn.q_proj"] / 1e9
+            for block in ("attn", "ffn"):
+                parts = {k: v for k, v in layer[f"{block}_details"].items() if "_cuda" not in k}
+                assert parts["other"] >= 0
+                # In whole nanoseconds nothing is rounded off.
+                assert round(layer[block] * 1e9) == sum(round(v * 1e9) for v in parts.values())
+
+
 def test_export_again_changes_nothing(commands: Commands, finished: Done, tmp_path: Path) -> None:
     run = finished.cwd / "traces/run1"
     once = commands.export(tmp_path, run).records()
@@ -546,22 +583,48 @@ def test_export_of_a_raw_trace(commands: Commands, finished: Done, tmp_path: Pat
     assert done.records() == [finished.records()[3]]
 
 
+@pytest.fixture(scope="module")
+def traced_only(
+    commands: Commands, finished: Done, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """The records of the run as if its labels had not read the clock."""
+    cwd = tmp_path_factory.mktemp("traced")
+    shutil.copytree(finished.cwd / "traces/run1", cwd / "run1")
+    run = runs.read_run(cwd / "run1")
+    configs = [
+        replace(config, measurements=tuple(replace(m, clock="") for m in config.measurements))
+        for config in run.configs
+    ]
+    runs.write_run(cwd / "run1", replace(run, configs=tuple(configs)))
+    records = commands.export(cwd, "run1").records()
+    assert {record["cpu_source"] for record in records} == {"traced"}
+    return records
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_export_of_a_trace_alone(
-    commands: Commands, finished: Done, tmp_path: Path, index: int
+    commands: Commands,
+    finished: Done,
+    traced_only: list[dict[str, Any]],
+    tmp_path: Path,
+    index: int,
 ) -> None:
     raw = finished.cwd / f"traces/run1/raw/bs2_len8_bfloat16_prefill.run{index}.kineto.json.gz"
     alone = shutil.copy(raw, tmp_path / raw.name)
     done = commands.export(tmp_path, alone)
     (record,) = done.records()
-    assert times(record) == times(finished.records()[index])
-    assert record["total_time"] is None
+    assert times(record) == times(traced_only[index])
+    assert (record["total_time"], record["overhead"], record["cpu_source"]) == (
+        None, None, "traced",
+    )  # fmt: skip
 
 
-def test_export_of_the_normalised_trace(commands: Commands, finished: Done, tmp_path: Path) -> None:
+def test_export_of_the_normalised_trace(
+    commands: Commands, finished: Done, traced_only: list[dict[str, Any]], tmp_path: Path
+) -> None:
     (trace,) = (finished.cwd / "traces/run1").glob("bs2_*.pt.trace.json.gz")
     done = commands.export(tmp_path, trace)
-    assert list(map(times, done.records())) == list(map(times, finished.records()[:2]))
+    assert list(map(times, done.records())) == list(map(times, traced_only[:2]))
 
 
 def test_export_of_a_folder_of_runs(commands: Commands, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.profiler import Recorder, Traced
+from qwen3_profile.measure.ranges import Phase
 
 
 class NotingRecorder(Recorder):
@@ -26,6 +28,12 @@ class NotingRecorder(Recorder):
         self._events.append("timed")
         forward()
         return 1000 + len(self._events)
+
+    def clocked(self, forward: Callable[[], object], phase: Phase, clock: Clock) -> int:
+        self._events.append("clocked")
+        with clock.range(phase):
+            forward()
+        return 1100 + len(self._events)
 
     def traced(self, forward: Callable[[], object], *_: Any, **__: Any) -> Traced:
         self._events.append("traced" if gc.isenabled() else "traced without the collector")

@@ -10,7 +10,7 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.config import RunConfig
 from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes, read_steps
-from qwen3_profile.records.record import EagerStep, RunFacts, TimingRecord, TracedStep
+from qwen3_profile.records.record import EagerStep, PassWalls, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.run_json import (
     SCHEMA_VERSION,
@@ -101,6 +101,7 @@ def record(
         times=step_times(num_layers, cuda=cuda, leaf_ns=leaf_ns),
         findings=findings,
         facts=facts(num_layers, cuda=cuda),
+        walls=() if total_ns is None else (PassWalls(total_ns, 2 * total_ns),),
     )
 
 
@@ -142,6 +143,7 @@ def decode_record(
             bare_ns=step_times_ns[position],
             profiled_ns=3 * step_times_ns[position],
             times=step_times(num_layers, cuda=cuda, leaf_ns=leaf_ns, phase="decode"),
+            walls=PassWalls(step_times_ns[position], 3 * step_times_ns[position]),
         )
         for position, leaf_ns in leaves_ns.items()
     )
@@ -161,6 +163,7 @@ def decode_record(
         times=merge_passes([step.times for step in traced]),
         traced=traced,
         step_times_ns=step_times_ns,
+        walls=tuple(step.walls for step in traced if step.walls is not None),
     )
 
 

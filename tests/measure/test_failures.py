@@ -473,7 +473,11 @@ def no_trace(run: Path) -> None:
 
 
 def no_raw(run: Path) -> None:
-    next((run / "raw").iterdir()).unlink()
+    next((run / "raw").glob("*.kineto.json.gz")).unlink()
+
+
+def no_clock(run: Path) -> None:
+    next((run / "raw").glob("*.clock.json.gz")).unlink()
 
 
 def newer_run(run: Path) -> None:
@@ -491,7 +495,7 @@ def cut_run(run: Path) -> None:
 
 
 def cut_raw(run: Path) -> None:
-    path = next((run / "raw").iterdir())
+    path = next((run / "raw").glob("*.kineto.json.gz"))
     path.write_bytes(path.read_bytes()[:-2000])
 
 
@@ -502,6 +506,13 @@ def cut_raw(run: Path) -> None:
         pytest.param(no_trace, "traces/run1", 2, ["holds no run.json"], id="empty folder"),
         pytest.param(no_trace, "traces", 2, ["holds no run.json"], id="folder without runs"),
         pytest.param(no_raw, "traces/run1", 2, ["cannot be read"], id="raw trace is gone"),
+        pytest.param(
+            no_clock,
+            "traces/run1",
+            2,
+            ["clock.json.gz: cannot be read", "record the run again"],
+            id="what the clock read is gone",
+        ),
         pytest.param(newer_run, "traces/run1", 2, ["newer", "schema 99", "upgrade"], id="newer"),
         pytest.param(odd_run, "traces/run1", 2, ["not a run.json of ours"], id="odd run.json"),
         pytest.param(cut_run, "traces/run1", 2, ["not a run.json of ours"], id="cut run.json"),

@@ -17,7 +17,6 @@ from make.recorders import NotingRecorder
 from test_graph_runs import PlayedGraph
 
 from qwen3_profile.config import ModelRequest, RunConfig
-from qwen3_profile.measure import measurement
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
 from qwen3_profile.measure.executions import Execution, UncountedError, cuda_graph
 from qwen3_profile.measure.executions.model_call import Call
@@ -34,8 +33,10 @@ from qwen3_profile.measure.pass_kinds import (
     Taken,
 )
 from qwen3_profile.measure.profiler import Recorder
-from qwen3_profile.measure.ranges import Phase
+from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase
 from qwen3_profile.measure.run_config import execution_of
+from qwen3_profile.run_folder.clocked import read_clocked
+from qwen3_profile.run_folder.layout import RAW_FOLDER
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(1, 4, "float32", num_runs=2, warmup_runs=1, decode_steps=5, trace_steps=2)
@@ -51,6 +52,7 @@ class Played:
 
     events: list[str] = field(default_factory=list)
     config: RunConfig = CONFIG
+    kinds: tuple[PassKind, ...] = PASS_KINDS
     phases: tuple[Phase, ...] = ("prefill", "decode")
     lengths: tuple[int, ...] = (4,)
     uncounted: Exception | None = None
@@ -63,7 +65,9 @@ class Played:
         yield
         self.events.append("undone")
 
-    def labelled(self) -> AbstractContextManager[Instrumentation]:
+    def labelled(
+        self, labels: LabelMaker = PROFILER_RANGES
+    ) -> AbstractContextManager[Instrumentation]:
         labels = ("norm", "layer.0.attn")
         return nullcontext(Instrumentation(1, frozenset(), (), labels, ("missing",), ()))
 
@@ -83,7 +87,7 @@ class Played:
 
         def forward() -> None:
             assert held is not None
-            assert gc.isenabled() == (self.events[-1] != "timed")
+            assert gc.isenabled() == (self.events[-1] not in ("timed", "clocked"))
             self.events.append(phase)
             if self.events.count("decode") > self.fails_after:
                 raise ZeroDivisionError
@@ -98,6 +102,7 @@ class Played:
 
 
 def loop_of(execution: Execution, events: list[str], folder: Path) -> MeasurementLoop:
+    (folder / RAW_FOLDER).mkdir()
     files = ConfigFiles(folder, "worker")
     return MeasurementLoop(
         execution, NotingRecorder(events), files, lambda: events.append("advance")
@@ -105,7 +110,8 @@ def loop_of(execution: Execution, events: list[str], folder: Path) -> Measuremen
 
 
 BARE = ["bare", "settle", "timed", "prefill", *["timed", "decode"] * 5, "bare ends", "advance"]
-# Right after a bare pass nothing has to settle; after a session it has.
+CLOCK = ["clock", "clocked", "prefill", *["clocked", "decode"] * 5, "clock ends", "advance"]
+# Right after a pass without a session nothing has to settle; after one it has.
 TRACED = [
     "traced", "traced", "prefill", "settle", "traced", "decode", *["decode"] * 3, "settle",
     "traced", "decode", "traced ends", "advance",
@@ -117,7 +123,8 @@ def test_each_kind_of_pass_comes_in_its_turn(tmp_path: Path) -> None:
     loop = loop_of(played, played.events, tmp_path)
     loop.measure()
     assert played.events == [
-        "prepared", "warm up", "advance", *[*BARE, *TRACED] * 2, "count", *["decode"] * 5, "undone",
+        "prepared", "warm up", "advance", *[*BARE, *CLOCK, *TRACED] * 2,
+        "count", *["decode"] * 5, "undone",
     ]  # fmt: skip
     prefill, decode = loop.results(unmeasured(3, CONFIG, "worker"))
     assert [prefill.phase, prefill.worker] == ["prefill", "worker_prefill"]
@@ -133,12 +140,21 @@ def test_each_kind_of_pass_comes_in_its_turn(tmp_path: Path) -> None:
             f"raw/worker_decode.run{each.run_index}.step{each.position}.kineto.json.gz"
         )
     taken = prefill.measurements + decode.measurements
+    for each in taken:
+        phase = "prefill" if each in prefill.measurements else "decode"
+        assert each.clock == f"raw/worker_{phase}.run{each.run_index}.clock.json.gz"
+        clocked = read_clocked(tmp_path / each.clock)
+        assert sorted(clocked) == list(range(1 if phase == "prefill" else 5))
+        (number,) = clocked[each.position].labels.label
+        assert clocked[each.position].labels.names[number] == phase
+        assert each.clock_ns == clocked[each.position].wall_ns
+        assert each.device is None
     assert sorted(each.step for each in taken) == list(range(6))
     assert {each.profiler_messages for each in taken} == {("a message",)}
 
 
 def test_what_was_measured_before_a_failure_stays(tmp_path: Path) -> None:
-    played = Played(fails_after=12)  # a whole run has 10 decode steps
+    played = Played(fails_after=17)  # a whole run has 15 decode steps
     loop = loop_of(played, played.events, tmp_path)
     with pytest.raises(ZeroDivisionError):
         loop.measure()
@@ -218,12 +234,10 @@ def test_a_new_kind_of_pass_is_a_row(
 
         return take
 
-    kinds = (
-        *PASS_KINDS,
-        PassKind("clock", watching("clock"), labelled=True),
-        PassKind("device", watching("device"), in_session=True),
+    more = (
+        PassKind("one", watching("one"), labels=PROFILER_RANGES),
+        PassKind("other", watching("other"), in_session=True),
     )
-    monkeypatch.setattr(measurement, "PASS_KINDS", kinds)
     monkeypatch.setattr(cuda_graph, "Graph", PlayedGraph)
     compile_with = torch.nn.Module.compile
     monkeypatch.setattr(
@@ -233,12 +247,15 @@ def test_a_new_kind_of_pass_is_a_row(
     )
     recorder = Recorder(CPU)
     execution = make(loaded, RunConfig(1, 4, "float32", num_runs=1, **config), recorder)
+    # A device pass needs a device.
+    count = len(more) + len([kind for kind in execution.kinds if not kind.needs_device])
+    execution.kinds = (*execution.kinds, *more)
     steps: list[None] = []
     files = ConfigFiles(tmp_path, execution.config.worker)
     loop = MeasurementLoop(execution, recorder, files, lambda: steps.append(None))
     loop.measure()
-    assert len(steps) == execution.config.warmup_runs + 4 * execution.config.num_runs
-    for name in ("clock", "device"):
+    assert len(steps) == execution.config.warmup_runs + count * execution.config.num_runs
+    for name in ("one", "other"):
         assert {phase for kind, phase, variant in watched if (kind, variant) == (name, "")} == set(
             execution.phases
         )

@@ -200,13 +200,14 @@ def test_ranges_that_were_never_closed_nest_by_thousands() -> None:
 
 KEYS = {
     "schema_version", "trace", "device_time_ns", "device_events", "device_busy_ns", "linked_ns",
+    "span_ns", "idle_ns", "idle_stretches",
     "linked_events", "unattributed", "cross_thread_events", "findings", "steps", "rows",
     # beside what a reader of the format is promised:
     "scopes", "framework",
 }  # fmt: skip
 ROW_KEYS = {
     "path", "calls", "cpu_ns", "cpu_self_ns", "device_ns", "device_self_ns", "device_events",
-    "gap_ns", "launch_ns",
+    "gap_ns", "starved_ns", "launching_ns", "queued_ns", "blocked_ns", "launch_ns",
     "graph_events",
 }  # fmt: skip
 

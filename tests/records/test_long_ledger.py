@@ -42,11 +42,8 @@ SOUND = {
     "no steps in between": [*steps(3), *steps(3, first=6)],
     "a stray in one window": [*steps(8), launch(99, 7950, 7960), kernel(99, 7970, 7980)],
     "strays in two windows": [
-        *steps(8),
-        launch(97, 2950, 2960),
-        kernel(97, 2970, 2980),
-        launch(99, 7950, 7960),
-        kernel(99, 7970, 7980),
+        launch(1, 500, 510), kernel(1, 520, 530), *steps(8, first=1),
+        launch(99, 8950, 8960), kernel(99, 8970, 8980),
     ],
     "two devices": [part for n in range(8) for part in steps(1, first=n, device=n % 2)],
     "two threads in each": [
@@ -54,7 +51,7 @@ SOUND = {
         for n in range(0, 16, 2)
         for part in (*steps(1, first=n), *steps(1, first=n + 1, thread=2, apart=1000))
     ],
-}
+}  # fmt: skip
 # What must be seen as a whole: none of these may be cut, or none of its windows be believed.
 ODD = {
     "a kernel over a border": [*steps(8), launch(99, 3500, 3510), kernel(99, 3600, 4100)],
@@ -69,9 +66,8 @@ ODD = {
         *steps(8), launch(99, 7100, 7110, 3), kernel(99, 7150, 7160)
     ],
     "a stray on a device that ran before": [
-        *steps(8),
-        launch(97, 2850, 2860), kernel(97, 2870, 2880, device=1),
-        launch(99, 7950, 7960), kernel(99, 7970, 7980, device=1),
+        launch(1, 500, 510), kernel(1, 520, 530, device=1), *steps(8, first=1),
+        launch(99, 8950, 8960), kernel(99, 8970, 8980, device=1),
     ],
     "a launch without an event": [*steps(8), launch(99, 7600, 7610)],
     "kernels that overlap": [*steps(8), launch(99, 7600, 7610), kernel(99, 7550, 7640, stream=9)],

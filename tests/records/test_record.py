@@ -135,10 +135,17 @@ def test_the_values_of_a_record() -> None:
     assert (found["id"], found["run_index"], found["phase"]) == ("A-c0-r1-prefill", 1, "prefill")
     assert (found["batch_size"], found["input_len"], found["dtype"]) == (2, 256, "bfloat16")
     assert (found["total_time"], found["profiled_time"]) == (40e-6, 80e-6)
-    assert (found["disturbance"], found["steps"], found["schema_version"]) == (2.0, 1, 1)
+    assert (found["disturbance"], found["steps"], found["schema_version"]) == (2.0, 1, 2)
     assert (found["forward"], found["forward_cuda"]) == (34e-6, 3.4e-6)
     assert (found["cuda_total"], found["cuda_busy"]) == (3.4e-6, 3.4e-6)
     assert found["cuda_gap"] == (33 * (1000 - 100) + 30) / 1e9
+    # Each kernel starts 10 ns after its launch, which took 10.
+    assert [found[f"cuda_{name}"] for name in ("queued", "launching", "starved")] == [
+        34 * 10 / 1e9, 34 * 10 / 1e9, (33 * (1000 - 100 - 20) + 10) / 1e9,
+    ]  # fmt: skip
+    assert (found["cuda_in_graph"], found["cuda_blocked"]) == (0, 0)
+    assert (found["cpu_source"], found["idle_source"]) == ("traced", "traced")
+    assert found["overhead"] == {"clock": None, "device": None, "traced": 2.0}
     assert (found["unattributed_cuda"], found["unattributed"]) == (0.0, [])
     assert found["ledger_ns"] == {"device_time": 3400, "labels": 3400, "unattributed": 0}
     assert (found["device_events"], found["cross_thread_events"]) == (34, 0)

@@ -107,7 +107,7 @@ FOREIGN = [
     pytest.param(b'[{"schema_version": 1}]', "something else", id="no id"),
     pytest.param(b'[{"id": 5, "schema_version": 1}]', "something else", id="an id that is no text"),
     pytest.param(b'[{"id": "x"}]', "something else", id="no schema"),
-    pytest.param(b'[{"id": "x", "schema_version": 2}]', "newer qwen3_profile", id="newer schema"),
+    pytest.param(b'[{"id": "x", "schema_version": 3}]', "newer qwen3_profile", id="newer schema"),
     pytest.param(
         b'[{"id": "x", "schema_version": 1}, {"id": "y", "schema_version": 9}]', "(schema 9)",
         id="a newer one among ours",

@@ -173,6 +173,8 @@ def test_a_compiled_model_of_ones_own_is_not_counted_as_an_eager_one(
     module = model.get_submodule(part)
     module.compile(backend="eager")
     profile = trace_forward(model, torch.arange(8)[None], num_runs=1)
+    # Nor do its labels read the clock: each reading would break a graph.
+    assert profile.record.to_json()["overhead"]["clock"] is None
     assert "traffic" not in profile.record.to_json()
     (reason,) = (f for f in profile.record.findings if f.code == "traffic-uncounted")
     assert "the model is compiled" in reason.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from make.samples import run
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError, TraceError
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
-from qwen3_profile.run_folder.run_json import claim_folder, has_traces, read_run, write_run
+from qwen3_profile.run_folder.run_json import (
+    DevicePass,
+    claim_folder,
+    has_traces,
+    read_run,
+    write_run,
+)
 
 # --- claiming -----------------------------------------------------------------------------------
 
@@ -162,6 +169,24 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]
 
 
+def test_a_run_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    """It knows of no passes but bare and traced ones."""
+    values = msgspec.to_builtins(run()) | {"schema_version": 1}
+    for name in ("clock_ns", "clock", "device"):
+        del values["configs"][0]["measurements"][0][name]
+    (tmp_path / RUN_FILE).write_bytes(msgspec.json.encode(values))
+    assert read_run(tmp_path) == replace(run(), schema_version=1)
+
+
+def test_what_was_measured_beside_a_traced_pass_is_kept(tmp_path: Path) -> None:
+    (config,) = run().configs
+    device = DevicePass(50_000, 1_700_000_000_000_000_000, "raw/d.json.gz", ("a message",), "loud")
+    watched = replace(config.measurements[0], clock_ns=45_000, clock="raw/c.gz", device=device)
+    whole = replace(run(), configs=(replace(config, measurements=(watched,)),))
+    write_run(tmp_path, whole)
+    assert read_run(tmp_path) == whole
+
+
 @pytest.mark.parametrize(
     ("there", "expected"),
     [
@@ -205,7 +230,7 @@ def with_batch_size(value: object) -> bytes:
             "`int` >= 1 - at `$.configs[0].config.batch_size`",
             id="a config out of range",
         ),
-        pytest.param(changed(schema_version=2), "newer qwen3_profile", id="a newer schema"),
+        pytest.param(changed(schema_version=3), "newer qwen3_profile", id="a newer schema"),
         pytest.param(
             b'{"schema_version": 99, "shape": "unknown"}', "(schema 99", id="of another shape"
         ),

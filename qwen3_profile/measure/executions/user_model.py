@@ -13,7 +13,13 @@ from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import UncountedError
 from qwen3_profile.measure.executions.model_call import Call
-from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.pass_kinds import (
+    PASS_KINDS,
+    WITHOUT_CLOCK,
+    PassKind,
+    PassSeries,
+    SeriesOfPasses,
+)
 from qwen3_profile.measure.ranges import PROFILER_RANGES, CallPhase, LabelMaker, Phase
 
 
@@ -23,8 +29,6 @@ class UserModelExecution:
     has_cache: whether the last measured one gave a KV cache back.
     """
 
-    kinds: tuple[PassKind, ...] = PASS_KINDS
-
     def __init__(self, call: Call, config: RunConfig, phase: CallPhase) -> None:
         self.config = config
         self.phases: tuple[Phase, ...] = (phase,)
@@ -32,6 +36,8 @@ class UserModelExecution:
         self.lengths = (config.input_len,) * config.batch_size if is_decode else call.lengths()
         self.has_cache = False
         self.model = call.model
+        # Readings of the clock would break its graphs.
+        self.kinds = WITHOUT_CLOCK if _is_compiled(call.model) else PASS_KINDS
         self._call = call
         self._phase = phase
 

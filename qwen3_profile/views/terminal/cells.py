@@ -70,9 +70,9 @@ def fit(name: str, width: int) -> str:
     return f"{safe[: kept - kept // 2]}...{safe[len(safe) - kept // 2 :]}"
 
 
-def wrap(line: str) -> str:
+def wrap(line: str, indent: int = 2) -> str:
     """`line` in the width of the page; what follows its first line is indented."""
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def device(ns: float, on_device: bool) -> str:

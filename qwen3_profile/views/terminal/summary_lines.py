@@ -79,7 +79,8 @@ def _total(name: str, values: Sequence[float], meaning: str) -> str:
     stats = spread(values)
     low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
     span = f"[{low} .. {high}]"
-    return f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  {meaning}"
+    head = f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  "
+    return wrap(head + meaning, indent=len(head))
 
 
 def _alike(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
