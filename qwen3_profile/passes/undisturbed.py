@@ -144,6 +144,9 @@ def _retimed(
     start_ns[mine], end_ns[mine] = time.of_all(start_ns[mine]), time.of_all(end_ns[mine])
     start_ns[labels], end_ns[labels] = begin, end
     _lay_gaps(scopes, start_ns, end_ns, mine, ranges)
+    made = slice(ranges, None)
+    lengths = _lengths_of_sums(scopes, ranges, time)
+    end_ns[made] = np.where(mine[made], start_ns[made] + lengths, end_ns[made])
     trace = attribution.trace
     launches = replace(trace.launches, start_ns=time.of_all(trace.launches.start_ns))
     return replace(
@@ -190,6 +193,20 @@ def _lay_gaps(scopes: ScopeTree, start_ns: Int64, end_ns: Int64, mine: Bool, ran
     after = child[np.minimum(gap + 1, len(child) - 1)]
     start_ns[child[gap]] = end_ns[child[gap - 1]]
     end_ns[child[gap]] = np.where(last, end_ns[parent[gap]], start_ns[after])
+
+
+def _lengths_of_sums(scopes: ScopeTree, ranges: int, time: _TimeMap) -> Int64:
+    """How long the scopes are that hold sums: the time of each itself, taken from one pass to the
+    other, and what lies in it, so that no rounding is left between the two.
+    """
+    start_ns, parent = scopes.start_ns[ranges:], scopes.parent[ranges:] - ranges
+    own_ns = scopes.end_ns[ranges:] - start_ns
+    inner = np.flatnonzero(parent >= 0)
+    np.subtract.at(own_ns, parent[inner], (scopes.end_ns[ranges:] - start_ns)[inner])
+    lengths = time.of_all(start_ns + own_ns) - time.of_all(start_ns)
+    for place in inner[::-1].tolist():
+        lengths[parent[place]] += lengths[place]
+    return lengths
 
 
 def _until(steps: Sequence[Step], step: int, end_ns: int) -> tuple[Step, ...]:

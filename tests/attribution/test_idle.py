@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make.kineto import host, kernel, launch, on_device, read, step
+from make.paths import DATA
 
 from qwen3_profile.attribution.attribute import attribute, device_number, union_ns
 from qwen3_profile.attribution.idle import NO_FLOOR, IdleTimes, find_idle
 from qwen3_profile.attribution.scopes import build_scopes, find_steps, select_labels
-from qwen3_profile.trace import Trace
+from qwen3_profile.records.ledger import make_ledger
+from qwen3_profile.trace import Trace, read_trace
 
 CLASSES = tuple(name.removesuffix("_ns") for name in IdleTimes._fields)
 SYNC = host("cuda_runtime", "cudaDeviceSynchronize", 40, 90)
@@ -188,3 +190,59 @@ def test_busy_and_idle_are_the_span(
         assert busy + gap <= int(mine.end_ns.max()) - first
         if not cuts:
             assert busy + gap == int(mine.end_ns.max()) - first
+
+
+def half(number: int, work: list[Work], waits: list[tuple[int, int]]) -> list[str]:
+    """A step of its own, with all that it launched."""
+    first = 100 * number
+    events = [step(number, first, first + 90)]
+    for at, each in enumerate(work, 1 + 10 * number):
+        call = graph if each.is_graph else launch
+        events.append(call(at, first + each.called[0], first + each.called[1]))
+        events += [
+            kernel(at, first + start, first + end, stream=stream, device=device)
+            for device, stream, start, end in each.runs
+        ]
+    return [
+        *events,
+        *(host("cuda_runtime", "cudaStreamSynchronize", first + a, first + b) for a, b in waits),
+    ]
+
+
+some_work, some_waits = st.lists(works(), min_size=1, max_size=4), st.lists(spans, max_size=2)
+
+
+@settings(deadline=None)
+@given(some_work, some_waits, some_work, some_waits)
+def test_a_trace_split_into_two_files_at_a_step_has_the_same_idle_time(
+    work: list[Work],
+    waits: list[tuple[int, int]],
+    other: list[Work],
+    more: list[tuple[int, int]],
+) -> None:
+    one, two = half(0, work, waits), half(1, other, more)
+    whole = idle_of(*one, *two).sum(axis=0)
+    assert whole.tolist() == (idle_of(*one).sum(axis=0) + idle_of(*two).sum(axis=0)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("case", "span_ns", "idle"),
+    [
+        # The first kernel runs until the second begins, long after the second step did.
+        ("idle_over_steps", 1_110_000, {"launching": 2_000, "starved": 8_000}),
+        # Launched by 14 us, taken up at 5010 us, while the host waits for it.
+        (
+            "idle_behind_queue",
+            6_000_000,
+            {"queued": 4_996_000, "launching": 2_000, "starved": 12_000},
+        ),
+    ],
+    ids=str,
+)
+def test_idle_time_of_whole_traces(case: str, span_ns: int, idle: dict[str, int]) -> None:
+    found = make_ledger(read_trace(DATA / "cases" / case / "trace.json"))
+    classes = {name.removesuffix("_ns"): ns for name, ns in found.times.idle._asdict().items()}
+    assert {name: ns for name, ns in classes.items() if ns} == idle
+    assert found.span_ns == span_ns == found.times.busy_ns + sum(idle.values())
+    (stretch,) = found.times.stretches
+    assert (stretch.before, stretch.kernel, stretch.idle) == ("A", "k0", found.times.idle)

@@ -165,6 +165,38 @@ def test_what_ran_in_the_backward_is_as_much_shorter_as_all_of_it() -> None:
     assert_sums(times.forward)
 
 
+def test_nothing_is_rounded_off_between_a_layer_and_its_parts_in_the_backward() -> None:
+    events = [step(0, 0, 1000), label("train_step", 0, 1000), label("layer.0", 5, 300),
+              label("layer.0.attn", 10, 290)]  # fmt: skip
+    parts = ("q_proj", "k_proj", "v_proj", "o_proj")
+    for number, part in enumerate(parts):
+        ids = {"Sequence number": number, "Fwd thread id": 0}
+        at = 20 + 50 * number
+        events += [cpu_op(f"layer.0.attn.{part}", at, at + 20),
+                   host("cpu_op", "aten::mm", at + 5, at + 15, **ids)]  # fmt: skip
+        name = "autograd::engine::evaluate_function: MmBackward0"
+        at = 810 - 100 * number
+        events.append(host("cpu_op", name, at, at + 35, 2, **(ids | {"Fwd thread id": 1})))
+    events.append(label("backward", 500, 900))
+    rows = [("train_step", 0, 900), ("layer.0", 5, 100), ("layer.0.attn", 7, 99),
+            *((f"layer.0.attn.{part}", at, at + 9)
+              for at, part in zip((10, 30, 50, 70), parts, strict=True)),
+            ("backward", 500, 631)]  # fmt: skip
+    times = one(read_beside(*events, phase="train_step", clock=clock_of(rows)))
+    part = backward_of(times.forward)
+    assert part is not None
+    # 35 of 400 ns are 11.46 of 131; what is cut off stays in the backward itself.
+    layer = part.find("layer.0")
+    assert layer is not None
+    assert (part.total.cpu_ns, part.own.cpu_ns) == (131, 131 - 44)
+    assert (layer.total.cpu_ns, layer.own.cpu_ns) == (44, 0)
+    (attn,) = layer.parts
+    assert (attn.total.cpu_ns, attn.own.cpu_ns) == (44, 0)
+    assert {each.name: each.total.cpu_ns for each in attn.parts} == {
+        f"layer.0.attn.{name}": 11 for name in ("o_proj", "v_proj", "k_proj", "q_proj")
+    }
+
+
 def test_a_collective_is_no_neighbour_of_a_gap() -> None:
     """It is a part of the layer behind all others, and takes none of the host's time."""
     nccl = [launch(9, 870, 875), kernel(9, 880, 890, name="ncclDevKernel_AllReduce")]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make.paths import ROOT
 from make.samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
@@ -93,6 +95,18 @@ def test_nothing_is_left_beside_the_files(tmp_path: Path) -> None:
     save_json(tmp_path / "r.json", [record(1)])
     shown = {file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")}
     assert shown == {"r.json", SUMMARY_FILE}
+
+
+def test_records_of_the_first_schema_stay_beside_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    shutil.copy(ROOT / "tests/data/runs/records.json", path)
+    then = load(path)
+    assert {each["schema_version"] for each in then} == {1}
+    check_json(path)
+    save_json(path, [record(1)])
+    now = load(path)
+    assert [each for each in now if each["schema_version"] == 1] == then
+    assert [each["schema_version"] for each in now].count(2) == 1
 
 
 # --- what is not ours ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from make.paths import DATA
 from torch._C._profiler import _RecordFunctionFast
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from qwen3_profile import to_records
+from qwen3_profile import load_trace, to_records
 from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
 from qwen3_profile.views.tensorboard.event_files import (
     ATTN_TAG,
@@ -170,7 +170,7 @@ def test_module_view_has_the_times_of_the_traced_passes(
     assert worker in dashboard.ask("workers", run="run1", view="Module")
     rows = modules(dashboard, "run1", worker)
     raw = (finished.cwd / "traces/run1/raw").glob(f"{worker}.*.kineto.json.gz")
-    records = [record.to_json() for path in raw for record in to_records(path)]
+    records = [record.to_json() for path in raw for record in to_records(load_trace(path))]
     assert len(records) == 2
     for layer in (0, 1):
         for block in ("attn", "ffn"):
