@@ -1,7 +1,8 @@
-"""What CUPTI is asked for while the device alone is recorded, and what is told where it cannot be."""
+"""What CUPTI is asked for while the device alone is recorded, and what is told if it cannot be."""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,8 +66,10 @@ def test_the_library_is_the_one_that_the_process_has(
 ) -> None:
     path = f"/opt/cuda/lib64/{name}"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: MAPS.format(path=path))
-    monkeypatch.setattr(cupti.ctypes, "CDLL", lambda found: found)
-    assert cupti._loaded_library() == path
+    opened: list[str] = []
+    monkeypatch.setattr(ctypes, "CDLL", opened.append)
+    cupti._loaded_library()
+    assert opened == [path]
 
 
 @pytest.mark.parametrize("path", ["/usr/lib/libcuptish.so", "/tmp/libcupti.so.txt"])
