@@ -50,7 +50,12 @@ CACHE_PART = ".attn.kv_cache"
 # What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"
 WHOLE_TRACE = "trace"
-COLLECTIVES = "nccl"
+# Kernels that carry data between devices are parts of the part that launched them, by who does it.
+NCCL = "nccl"
+COLLECTIVES = (
+    NCCL, "msccl", "mscclpp", "custom_all_reduce", "quickreduce", "symmetric_memory",
+    "trtllm_flashinfer", "deepep", "mori", "nvshmem",
+)  # fmt: skip
 # Attention itself: our label of the function, and the gap that it is between modules.
 ATTN_CORES = ("attn_forward", "attn_core")
 

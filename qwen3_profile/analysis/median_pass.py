@@ -13,8 +13,17 @@ from qwen3_profile.records.record import TimingRecord
 
 
 def single_passes(records: Sequence[TimingRecord]) -> tuple[TimingRecord, ...]:
-    """The traced passes of these records, one forward pass each."""
-    return tuple(single for record in records for single in record.one_by_one())
+    """The traced passes of these records, one forward pass each.
+
+    Those that the profiler lost device events of are left out, unless it did so of all.
+    """
+    passes = tuple(single for record in records for single in record.one_by_one())
+    return tuple(each for each in passes if not each.times.lost_launches) or passes
+
+
+def incomplete_passes(records: Sequence[TimingRecord]) -> int:
+    """How many passes `single_passes` leaves out."""
+    return sum(len(record.one_by_one()) for record in records) - len(single_passes(records))
 
 
 def median_record(records: Sequence[TimingRecord]) -> TimingRecord:

@@ -68,7 +68,7 @@ def family_times(rows: Sequence[PartRow]) -> dict[str, Times]:
 
 def family_of(path: PartPath) -> str:
     """What kind of part a path ends in."""
-    if labels.COLLECTIVES in path:
+    if not set(path).isdisjoint(labels.COLLECTIVES):
         return "other"
     inside = path[path.index(LAYERS) + 1 :] if LAYERS in path else path[1:]
     return (label_parts.family_of(inside[0]) if inside else "") or "other"

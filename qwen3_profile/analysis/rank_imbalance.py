@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.part_rows import PartPath, part_rows
 from qwen3_profile.attribution.findings import Finding
@@ -55,7 +56,9 @@ class RankImbalance:
 
     ranks: their numbers. world_size: how many the traces say there are; 0 where none does.
     without_ranges: how many of the traces have no ranges, and so no passes.
-    device, busy, nccl: of whole traces, device time summed, the union of it, and that of NCCL.
+    device, busy: of whole traces, device time summed, and the union of it.
+    collectives: the same of the kernels that carry data between devices; communication: of these
+        by who does it.
     findings: of each kind what it is on the first rank that has it, and on how many more.
     """
 
@@ -64,18 +67,20 @@ class RankImbalance:
     without_ranges: int
     device: Spread
     busy: Spread
-    nccl: Spread
+    collectives: Spread
+    communication: dict[str, Spread]
     passes: tuple[PassImbalance, ...]
     findings: tuple[tuple[int, Finding, int], ...]
 
 
-def straggler(nccl: Spread) -> int | None:
+def straggler(collectives: Spread) -> int | None:
     """The rank that the others wait for: whoever comes last to a collective is through it first.
 
     Args:
-        nccl: time in collectives. None where the ranks hardly differ in it.
+        collectives: time in them. None where the ranks hardly differ in it.
     """
-    return nccl.fastest if nccl.most_ns > _UNEVEN * nccl.least_ns else None
+    uneven = collectives.most_ns > _UNEVEN * collectives.least_ns
+    return collectives.fastest if uneven else None
 
 
 def rank_imbalance(ranks: Sequence[RankTrace]) -> RankImbalance:
@@ -87,10 +92,22 @@ def rank_imbalance(ranks: Sequence[RankTrace]) -> RankImbalance:
         without_ranges=sum(not rank.records for rank in ranks),
         device=_spread([rank.totals.ns for rank in ranks], ranks),
         busy=_spread([rank.totals.busy_ns for rank in ranks], ranks),
-        nccl=_spread([rank.totals.nccl_ns for rank in ranks], ranks),
+        collectives=_spread([_carried_ns(rank) for rank in ranks], ranks),
+        communication=_communication(ranks),
         passes=tuple(_passes(ranks, phase) for phase in phases),
         findings=tuple(_findings(ranks)),
     )
+
+
+def _carried_ns(rank: RankTrace) -> int:
+    return sum(ns for _, ns in rank.totals.communication)
+
+
+def _communication(ranks: Sequence[RankTrace]) -> dict[str, Spread]:
+    """By who carries the data; NCCL is told even where it carries none."""
+    found = [dict(rank.totals.communication) for rank in ranks]
+    kinds = dict.fromkeys([labels.NCCL, *(kind for each in found for kind in each)])
+    return {kind: _spread([each.get(kind, 0) for each in found], ranks) for kind in kinds}
 
 
 def _phase_of(record: TimingRecord) -> tuple[int, str]:

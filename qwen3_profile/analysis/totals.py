@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3_profile.analysis.median_pass import single_passes
+from qwen3_profile.analysis.median_pass import incomplete_passes, single_passes
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import Overhead, TimingRecord, overhead_of
 
@@ -27,6 +27,7 @@ class Totals:
     """All times in ns, one for each pass of which it is known.
 
     passes: the traced passes, one forward pass each.
+    incomplete: how many more there are, that the profiler lost device events of.
     bare_ns, profiled_ns: of these, without and with profiler and labels.
     eager_ns: of replays of a graph, the bare eager passes next to them.
     steps_ns: of a decode every bare step, traced or not.
@@ -36,6 +37,7 @@ class Totals:
     """
 
     passes: tuple[TimingRecord, ...]
+    incomplete: int
     bare_ns: tuple[float, ...]
     profiled_ns: tuple[float, ...]
     eager_ns: tuple[float, ...]
@@ -59,6 +61,7 @@ def totals_of(records: Sequence[TimingRecord]) -> Totals:
     rates = (record.tokens_per_second for record in records)
     return Totals(
         passes=passes,
+        incomplete=incomplete_passes(records),
         bare_ns=tuple(ns for ns in bare if ns is not None),
         profiled_ns=tuple(ns for ns in profiled if ns is not None),
         eager_ns=tuple(each.eager.bare_ns for each in passes if each.eager is not None),

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.labels import ATTN_CORES
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64, occurring, which
 

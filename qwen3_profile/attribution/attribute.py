@@ -6,7 +6,6 @@ moment of its launch; whenever it ran. What cannot be given to a scope keeps its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -14,6 +13,14 @@ from enum import IntEnum
 import numpy as np
 
 from qwen3_profile.attribution.idle import NO_FLOOR, IdleTimes, find_idle
+from qwen3_profile.attribution.impossible import find_impossible
+from qwen3_profile.attribution.launches import (
+    NO_LAUNCH_EVENT,
+    find_launches,
+    is_outer,
+    launch_times,
+    was_in_graph,
+)
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, Step, find_steps
 from qwen3_profile.trace.columns import (
@@ -24,17 +31,13 @@ from qwen3_profile.trace.columns import (
     Int64,
     Trace,
     occurring,
-    which,
 )
 
 NO_STEP = -1
-NO_LAUNCH_EVENT = -1
 # What is summed by scope: of `Times` all but calls and wall-clock, which the scopes tell.
 QUANTITIES = Times._fields[2:]
 
-_LONGEST_TABLE = 1 << 20  # of ids with gaps between them
 _EXACT_FLOAT = 2.0**53  # sums of integers below it are exact in float64, as np.bincount sums
-_GRAPH_LAUNCH = re.compile(r"(cuda|cu|hip)GraphLaunch\w*")
 
 
 class Reason(IntEnum):
@@ -60,8 +63,10 @@ class Attribution:
     owner: int32[d], a scope's index, or a `Reason`.
     call_owner: int32, for each of `trace.launches` the scope that it was called in, or -1; also -1
         for a call inside a call, so that its time counts once.
+    apart: device events of an impossible duration, which are in no sum; not in `trace.device`.
     launch: int32[d], an index into `trace.launches`, or -1.
-    cross_thread: bool[d]; launched on a thread without labels, given to the one thread with labels.
+    cross_thread: bool[d]; launched on a thread with no label open then, given to the one thread
+        that had one.
     in_graph: bool[d]; launched as part of a graph.
     device_step: int32[d], scope_step: int32[s]: an index into `steps`, or -1 outside of all.
     idle: int64[d, 5], how long the device was idle before the event, within its step: a column for
@@ -75,6 +80,7 @@ class Attribution:
     steps: tuple[Step, ...]
     owner: Int32
     call_owner: Int32
+    apart: Events
     launch: Int32
     cross_thread: Bool
     in_graph: Bool
@@ -88,7 +94,7 @@ class Attribution:
     def __post_init__(self) -> None:
         # What follows from the others is never left behind by `replace`.
         object.__setattr__(self, "gap_ns", self.idle.sum(axis=1))
-        object.__setattr__(self, "scope_step", _find_steps_of(self.scopes.start_ns, self.steps))
+        object.__setattr__(self, "scope_step", find_steps_of(self.scopes.start_ns, self.steps))
         object.__setattr__(self, "sums", _sum_by_scope(self))
 
     def sum_of(self, quantity: str) -> Int64:
@@ -122,18 +128,23 @@ def attribute(
     """
     if steps is None:
         steps = find_steps(trace)
-    device, launches = trace.device, trace.launches
-    launch = _find_launches(device, launches)
-    launched_ns, queue_ns = _launch_times(device, launches, launch)
-    device_step = _find_steps_of(launched_ns, steps)
+    launch = find_launches(trace.device, trace.launches)
+    in_graph = was_in_graph(trace, launch)
+    odd = find_impossible(trace, launch, in_graph)
+    apart = trace.device.take(np.flatnonzero(odd))
+    if len(apart):
+        trace = replace(trace, device=trace.device.take(~odd))
+        launch, in_graph = launch[~odd], in_graph[~odd]
+    launched_ns, queue_ns = launch_times(trace.device, trace.launches, launch)
+    device_step = find_steps_of(launched_ns, steps)
     owner, call_owner, cross_thread = _find_owners(trace, scopes, launch)
-    in_graph = _in_graph(trace, launch)
     return Attribution(
         trace=trace,
         scopes=scopes,
         steps=steps,
         owner=owner,
         call_owner=call_owner,
+        apart=apart,
         launch=launch,
         cross_thread=cross_thread,
         in_graph=in_graph,
@@ -151,11 +162,6 @@ def attribute_again(found: Attribution, scopes: ScopeTree) -> Attribution:
     )
 
 
-def is_graph_launch(name: str) -> bool:
-    """Whether a runtime or driver call of this name launches a graph."""
-    return _GRAPH_LAUNCH.fullmatch(name) is not None
-
-
 def union_ns(start_ns: Int64, end_ns: Int64) -> int:
     """The length of the union of intervals, in ns."""
     if not len(start_ns):
@@ -164,56 +170,6 @@ def union_ns(start_ns: Int64, end_ns: Int64) -> int:
     start, reach = start_ns[order], np.maximum.accumulate(end_ns[order])
     idle = np.maximum(start[1:] - reach[:-1], 0)
     return int(reach[-1] - start[0] - idle.sum())
-
-
-def _find_launches(device: Events, launches: Events) -> Int32:
-    """For each device event the launch of the same correlation id, or -1.
-
-    Where several runtime records share an id (a driver call inside a runtime call), the first one
-    is the outermost: records are ordered by start, and the longer first.
-    """
-    known = np.flatnonzero(launches.correlation != NO_CORRELATION)
-    order = known[_order(launches.correlation[known])]
-    ids = launches.correlation[order]
-    if (ids[1:] == ids[:-1]).any():
-        found_first = (launches.category, -launches.dur_ns, launches.start_ns, launches.correlation)
-        order = known[np.lexsort([key[known] for key in found_first])]
-    if not len(ids):
-        return np.full(len(device), NO_LAUNCH_EVENT, np.int32)
-    wanted = device.correlation
-    at = _first_places(ids, np.clip(wanted, ids[0], ids[-1]))
-    hit = (ids[at] == wanted) & (wanted != NO_CORRELATION)
-    return np.where(hit, order[at], NO_LAUNCH_EVENT).astype(np.int32)
-
-
-def _first_places(ids: Int64, wanted: Int64) -> Int64 | Int32:
-    """Where in `ids`, in order, each of the wanted first is; of those between them, anywhere.
-
-    Ids are counted upwards, so that a table of all of them is small; to look up is sooner done
-    than to search.
-    """
-    count = int(ids[-1]) - int(ids[0]) + 1
-    if count > max(_LONGEST_TABLE, 4 * len(ids)):
-        return np.searchsorted(ids, wanted, side="left")
-    table = np.zeros(count, np.int32)
-    table[ids[::-1] - ids[0]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-    places: Int32 = table[wanted - ids[0]]
-    return places
-
-
-def _launch_times(device: Events, launches: Events, launch: Int32) -> tuple[Int64, Int64]:
-    """When each device event was launched, or ran if nobody knows that; and its `queue_ns`."""
-    if not len(launches):
-        return device.start_ns, np.zeros(len(device), np.int64)
-    launched_ns = launches.start_ns[launch]
-    queue_ns = device.start_ns - launched_ns
-    queue_ns -= launches.dur_ns[launch]
-    np.maximum(queue_ns, 0, out=queue_ns)
-    unlinked = launch == NO_LAUNCH_EVENT
-    if unlinked.any():
-        launched_ns[unlinked] = device.start_ns[unlinked]
-        queue_ns[unlinked] = 0
-    return launched_ns, queue_ns
 
 
 def _find_owners(trace: Trace, scopes: ScopeTree, launch: Int32) -> tuple[Int32, Int32, Bool]:
@@ -235,12 +191,10 @@ def _find_device_owners(
         return _unlinked_reasons(device, launches), cross_thread
     owner = scope_of_launch[launch]
     left = np.flatnonzero((owner == NO_SCOPE) & ~unlinked)
-    labelled = occurring(scopes.track)
-    if len(left) and len(labelled) == 1:
-        call = launch[left]
-        elsewhere = launches.track[call] != labelled[0]
-        only = np.full(int(elsewhere.sum()), labelled[0], np.int32)
-        owner[left[elsewhere]] = scopes.innermost(only, launches.start_ns[call[elsewhere]])
+    if len(left) and len(scopes):
+        calls, place = np.unique(launch[left], return_inverse=True)
+        elsewhere = _open_elsewhere(scopes, launches.take(calls.astype(np.int64)))
+        owner[left] = elsewhere[place]
         cross_thread[left] = owner[left] != NO_SCOPE
         left = left[owner[left] == NO_SCOPE]
     owner[left] = Reason.NO_LABEL
@@ -249,14 +203,18 @@ def _find_device_owners(
     return owner, cross_thread
 
 
-def _in_graph(trace: Trace, launch: Int32) -> Bool:
-    """All device events of a graph share the correlation id of the call that launched it."""
-    inside = np.zeros(len(launch), bool)
-    if not which(trace.names, is_graph_launch).any():
-        return inside
-    linked = launch != NO_LAUNCH_EVENT
-    inside[linked] = which(trace.names, is_graph_launch)[trace.launches.name[launch[linked]]]
-    return inside
+def _open_elsewhere(scopes: ScopeTree, calls: Events) -> Int32:
+    """For calls on threads with no scope open: the innermost scope of the one other thread that
+    has one open at the call's start, or -1 where none has, or several have."""
+    found = np.full(len(calls), NO_SCOPE, np.int32)
+    several = np.zeros(len(calls), bool)
+    for number in occurring(scopes.track).tolist():
+        there = scopes.innermost(np.full(len(calls), number, np.int32), calls.start_ns)
+        is_open = there != NO_SCOPE
+        several |= is_open & (found != NO_SCOPE)
+        found[is_open] = there[is_open]
+    found[several] = NO_SCOPE
+    return found
 
 
 def _unlinked_reasons(device: Events, launches: Events) -> Int32:
@@ -270,7 +228,8 @@ def _unlinked_reasons(device: Events, launches: Events) -> Int32:
     return reason
 
 
-def _find_steps_of(time_ns: Int64, steps: tuple[Step, ...]) -> Int32:
+def find_steps_of(time_ns: Int64, steps: tuple[Step, ...]) -> Int32:
+    """Which of `steps` each time is in, or -1."""
     if not steps:
         return np.full(len(time_ns), NO_STEP, np.int32)
     starts = np.array([step.start_ns for step in steps], np.int64)
@@ -292,27 +251,6 @@ def device_number(trace: Trace) -> Int32:
     pids: dict[str, int] = {}
     of_track = [pids.setdefault(track.pid, len(pids)) for track in trace.tracks]
     return np.array(of_track, np.int32)[trace.device.track]
-
-
-def _order(numbers: Int32 | Int64) -> Int64:
-    """As a stable argsort; most columns of a trace are in order, which is seen sooner."""
-    if (numbers[1:] >= numbers[:-1]).all():
-        return np.arange(len(numbers))
-    return np.argsort(numbers, kind="stable")
-
-
-def is_outer(launches: Events) -> Bool:
-    """Which runtime and driver calls lie in no other call of their thread."""
-    outer = np.ones(len(launches), bool)
-    for number in occurring(launches.track):
-        mine = np.flatnonzero(launches.track == number)
-        start, end = launches.start_ns[mine], launches.end_ns[mine]
-        if (start[1:] == start[:-1]).any():
-            # Of those that start together the longer one is outside.
-            order = np.lexsort((start - end, start))
-            mine, start, end = mine[order], start[order], end[order]
-        outer[mine[1:]] = start[1:] >= np.maximum.accumulate(end)[:-1]
-    return outer
 
 
 def _sum_by_scope(found: Attribution) -> Int64:

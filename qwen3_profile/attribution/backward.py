@@ -18,13 +18,9 @@ from __future__ import annotations
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import (
-    NO_LAUNCH_EVENT,
-    Attribution,
-    Reason,
-    is_outer,
-)
+from qwen3_profile.attribution.attribute import Attribution, Reason
 from qwen3_profile.attribution.autograd_nodes import NO_OPERATOR, Nodes, find_nodes
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT, is_outer
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree
 from qwen3_profile.trace.columns import Int32, Int64
 

@@ -7,23 +7,23 @@ Kernels overlap on one stream inside graphs and with programmatic dependent laun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, NO_STEP, Attribution, Reason
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution, Reason, sum_by_scope
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, check_log
-from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, which
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
+from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
+from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, around, which
 
 _CLOCK_JUMP_NS = 1_000_000
 # No session lasts for a hundred days; what lies so far apart was not timed by one clock.
 LONGEST_TRACE_NS = 100 * 86_400 * 10**9
-
-# Calls that put work on the device. Allocations, synchronisations and queries do not.
-_LAUNCHES = re.compile(r"(cuda|cu|hip)\w*(Launch\w*Kernel|GraphLaunch|Memcpy\w*|Memset\w*)\w*")
-_KERNEL_LAUNCH = re.compile(r"(cuda|cu|hip)(Ext)?(Module)?Launch\w*Kernel(?!MultiDevice)\w*")
-_CAPTURE = re.compile(r"(cuda|cu|hip)StreamBeginCapture\w*")
+# Some clocks begin at 0; then events follow within this time.
+_CLOCK_START_NS = 100_000
+# Of all device time: what is less changes no figure that is shown.
+_SMALL_SHARE = 0.001
 
 
 def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
@@ -32,13 +32,14 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _cut_off,
         _without_timestamps,
         _outlasts_the_trace,
+        _impossible,
         _lies_apart,
         _duplicate_launches,
         _shared_launches,
         _log,
         _unread,
         _starts_before_launch,
-        _launches_without_events,
+        check_lost,
         _events_without_launch,
         _longer_than_step,
         _overlaps,
@@ -57,18 +58,47 @@ def _cut_off(attribution: Attribution) -> Iterator[Finding]:
 
 
 def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
-    """Kineto wrote kernels with start 0 and duration 0 after a session spanned a graph capture."""
+    """Kineto wrote events with start 0 and duration 0 after a session spanned a graph capture.
+
+    In a trace whose clock begins at 0 the first host events may be so, and others follow soon.
+    """
     trace = attribution.trace
-    blank = (trace.device.start_ns == 0) & (trace.device.dur_ns == 0)
-    host = trace.host_span
-    if blank.any() and (host is None or host.first_ns != 0):
-        yield _finding(
-            attribution,
-            DAMAGE,
-            "no-timestamps",
-            blank,
-            "device events have neither a start nor a duration",
-        )
+    tables = {"host events": trace.host, "launches": trace.launches, "device events": trace.device}
+    blank = {what: (each.start_ns == 0) & (each.dur_ns == 0) for what, each in tables.items()}
+    counts = {what: int(each.sum()) for what, each in blank.items()}
+    if not any(counts.values()):
+        return
+    spans = (each.take(~blank[what]).span for what, each in tables.items())
+    rest = around((*spans, attribution.apart.span))
+    first = trace.host_span is not None and trace.host_span.first_ns == 0
+    late = rest is None or not 0 <= rest.first_ns <= _CLOCK_START_NS
+    if late or (counts["device events"] and not first):
+        what, events = next((what, each) for what, each in tables.items() if counts[what])
+        told = ", ".join(f"{counts[w]} of {len(tables[w])} {w}" for w in tables if counts[w])
+        example = trace.names[events.name[blank[what]][0]]
+        message = f"{told} have neither a start nor a duration"
+        yield Finding(DAMAGE, "no-timestamps", message, sum(counts.values()), 0, example)
+
+
+def _impossible(attribution: Attribution) -> Iterator[Finding]:
+    """Of these the sums have nothing; what they overlap is right."""
+    trace, odd = attribution.trace, attribution.apart
+    if not len(odd):
+        return
+    ns, total = int(odd.dur_ns.sum()), len(odd) + len(trace.device)
+    share = ns / (ns + int(trace.device.dur_ns.sum()))
+    by_name = sum_by_scope(odd.name, odd.dur_ns, len(trace.names))
+    name = trace.names[int(np.argmax(by_name))]
+    yield Finding(
+        WARNING if share >= _SMALL_SHARE else NOTE,
+        "impossible-duration",
+        f"{len(odd)} of {total} device events, such as {name}, outlast others that ran after them "
+        f"on their stream, so their durations are wrong: their {ns} ns ({share:.1%} of all device "
+        "time) stand apart, in no sum",
+        count=len(odd),
+        ns=ns,
+        example=name,
+    )
 
 
 def _outlasts_the_trace(attribution: Attribution) -> Iterator[Finding]:
@@ -131,7 +161,7 @@ def _duplicate_launches(attribution: Attribution) -> Iterator[Finding]:
 def _shared_launches(attribution: Attribution) -> Iterator[Finding]:
     """One call launches one kernel; only a graph launches many under its id."""
     trace, launch = attribution.trace, attribution.launch
-    one_kernel = which(trace.names, _KERNEL_LAUNCH.fullmatch)
+    one_kernel = which(trace.names, is_kernel_launch)
     linked = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     alone = linked[one_kernel[trace.launches.name[launch[linked]]]]
     counts = np.bincount(launch[alone], minlength=len(trace.launches))
@@ -175,34 +205,6 @@ def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:
             early,
             f"device events start before their launch, by up to {worst} ns",
         )
-
-
-def _launches_without_events(attribution: Attribution) -> Iterator[Finding]:
-    trace = attribution.trace
-    launches = trace.launches
-    names = trace.names
-    wanted = _KERNEL_LAUNCH if not _captures(attribution) else _LAUNCHES
-    puts_work = which(names, wanted.fullmatch)
-    known = launches.correlation != NO_CORRELATION
-    empty = puts_work[launches.name] & known
-    empty[attribution.launch[attribution.launch != NO_LAUNCH_EVENT]] = False
-    # Of several calls of one id only the outermost was linked.
-    left = np.flatnonzero(empty)
-    if len(left):
-        empty[left] = ~np.isin(launches.correlation[left], trace.device.correlation)
-    if not empty.any() or not len(trace.device):
-        return
-    captured = _captures(attribution)
-    why = "graph capture records them" if captured else "the profiler lost their events"
-    example = names[launches.name[empty][0]]
-    count, spent_ns = int(empty.sum()), int(launches.dur_ns[empty].sum())
-    message = f"{count} launches have no device event: {why}"
-    severity = NOTE if captured else WARNING
-    yield Finding(severity, "launch-without-event", message, count, spent_ns, example)
-
-
-def _captures(attribution: Attribution) -> bool:
-    return bool(which(attribution.trace.names, _CAPTURE.match).any())
 
 
 def _events_without_launch(attribution: Attribution) -> Iterator[Finding]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, NO_STEP, Attribution
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution
 from qwen3_profile.attribution.idle import IdleTimes
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.trace.columns import Category, Events, Int64, Trace, which
 
 _MOST = 5

@@ -24,7 +24,7 @@ def backward_of(forward: Part) -> Part | None:
 
 
 def collectives(forward: Part) -> tuple[Part, ...]:
-    """The parts `nccl`, wherever in a forward pass they were launched."""
+    """The parts such as `nccl`, wherever in a forward pass they were launched."""
     # A pass whose names tell that it has none need not be taken apart.
     if not which(forward.tree.names, _is_collective).any():
         return ()
@@ -32,7 +32,7 @@ def collectives(forward: Part) -> tuple[Part, ...]:
 
 
 def _is_collective(name: str) -> bool:
-    return name.rpartition(".")[2] == labels.COLLECTIVES
+    return name.rpartition(".")[2] in labels.COLLECTIVES
 
 
 def short_name(part: Part) -> str:

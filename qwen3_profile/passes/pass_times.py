@@ -17,10 +17,12 @@ from qwen3_profile.attribution.attention_kernels import (
     find_attention,
     merge_attention,
 )
-from qwen3_profile.attribution.attribute import Attribution, Reason, union_ns
+from qwen3_profile.attribution.attribute import Attribution, Reason, find_steps_of, union_ns
+from qwen3_profile.attribution.collectives import communication, summed
 from qwen3_profile.attribution.fold import NO_GROUP, fold_groups
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch, longest_idle, longest_of
+from qwen3_profile.attribution.lost_events import lost_launches
 from qwen3_profile.attribution.parts import Part, Times, make_part, merge_parts
 from qwen3_profile.attribution.scopes import Step
 from qwen3_profile.trace.columns import Bool, Int64
@@ -47,7 +49,10 @@ class PassTimes:
     forward: the forward pass's label with all its parts; its name is the phase.
     device_ns: the sum of all device events of the step. device_events: how many.
     busy_ns: the union of their intervals. idle: idle device time before them.
-    cross_thread_events: attributed from a thread that had no labels.
+    cross_thread_ns, cross_thread_events: launched while their thread had no label open, and given
+        to that of another thread.
+    communication: who carried data between devices, and for how many ns; none where nobody did.
+    lost_launches: calls that put work on the device which the trace does not have.
     attention: what ran as attention; None where the trace does not show it.
     compiled: what ran in compiled graphs; None where nothing was compiled.
     traffic: what the operators move, without those in compiled graphs, in the same pass when it was
@@ -66,7 +71,10 @@ class PassTimes:
     busy_ns: int
     idle: IdleTimes
     unattributed: tuple[Unattributed, ...]
+    cross_thread_ns: int
     cross_thread_events: int
+    communication: tuple[tuple[str, int], ...] = ()
+    lost_launches: int = 0
     attention: AttentionKernel | None = None
     compiled: CompiledTimes | None = None
     traffic: Traffic | None = None
@@ -107,12 +115,12 @@ def read_steps(
     group = np.where(_below_phases(attribution), attribution.scope_step, NO_GROUP)
     roots = fold_groups(attribution, group.astype(np.int32), count)
     attention = find_attention(traced)
-    events = _events_by_step(attribution)
+    events, lost = _events_by_step(attribution), _lost_by_step(attribution)
     found = tuple(
         (
             index,
             replace(
-                _times(attribution, step, root, events[index], attention[index]),
+                _times(attribution, step, root, events[index], attention[index], lost[index]),
                 stretches=tuple(each for each in longest if each.step_ns == step.start_ns),
             ),
         )
@@ -143,7 +151,10 @@ def merge_passes(steps: Sequence[PassTimes]) -> PassTimes:
         busy_ns=sum(step.busy_ns for step in steps),
         idle=sum_idle(step.idle for step in steps),
         unattributed=tuple(Unattributed(r, rest_ns[r], rest_events[r]) for r in rest_ns),
+        cross_thread_ns=sum(step.cross_thread_ns for step in steps),
         cross_thread_events=sum(step.cross_thread_events for step in steps),
+        communication=summed(step.communication for step in steps),
+        lost_launches=sum(step.lost_launches for step in steps),
         attention=merge_attention([step.attention for step in steps]),
         compiled=reduce(add, compiled) if compiled else None,
         traffic=reduce(add, traffic) if len(traffic) == len(steps) else None,
@@ -171,12 +182,21 @@ def _events_by_step(attribution: Attribution) -> list[Int64]:
     return [order[a:b] for a, b in zip(begin, end, strict=True)]
 
 
+def _lost_by_step(attribution: Attribution) -> list[int]:
+    """How many calls of each step lack the device events that they launched."""
+    at_ns = attribution.trace.launches.start_ns[lost_launches(attribution)]
+    step = find_steps_of(at_ns, attribution.steps)
+    counts: list[int] = np.bincount(step[step >= 0], minlength=len(attribution.steps)).tolist()
+    return counts
+
+
 def whole_times(attribution: Attribution, forward: Part) -> PassTimes:
     """The times of a whole trace, as if it were one pass with the parts of `forward`."""
     span = attribution.trace.span
     first_ns = 0 if span is None else span.first_ns
     events = np.arange(len(attribution.trace.device))
-    found = _times(attribution, Step(0, first_ns, first_ns), forward, events)
+    lost = len(lost_launches(attribution))
+    found = _times(attribution, Step(0, first_ns, first_ns), forward, events, lost=lost)
     return replace(found, stretches=longest_idle(attribution))
 
 
@@ -194,6 +214,7 @@ def _times(
     forward: Part,
     mine: Int64,
     attention: AttentionKernel | None = None,
+    lost: int = 0,
 ) -> PassTimes:
     """The times of `step`, whose labelled parts are `forward` and whose device events `mine`."""
     device = attribution.trace.device
@@ -215,6 +236,9 @@ def _times(
         busy_ns=union_ns(start_ns, start_ns + dur_ns),
         idle=IdleTimes(*attribution.idle[mine].sum(axis=0).tolist()),
         unattributed=tuple(unattributed),
+        cross_thread_ns=int(dur_ns[attribution.cross_thread[mine]].sum()),
         cross_thread_events=int(attribution.cross_thread[mine].sum()),
+        communication=communication(attribution.trace, mine),
+        lost_launches=lost,
         attention=attention,
     )

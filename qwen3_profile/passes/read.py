@@ -5,12 +5,14 @@ from __future__ import annotations
 from enum import Enum, auto
 from pathlib import Path
 
+from qwen3_profile.attribution.findings import refuse_damage
+from qwen3_profile.attribution.processes import split_processes
 from qwen3_profile.attribution.selection import read_for_records
 from qwen3_profile.passes.known import Capture, Known, MeasuredConfig
 from qwen3_profile.passes.labelled import read_label_ranges, read_labels
 from qwen3_profile.passes.nn_modules.read import read_modules
 from qwen3_profile.passes.ranges import read_ranges
-from qwen3_profile.passes.reading import Reading
+from qwen3_profile.passes.reading import Reading, join_processes
 from qwen3_profile.passes.windows import read_windows
 from qwen3_profile.trace import Trace, read_trace
 
@@ -76,6 +78,19 @@ def read_loaded(
     Args:
         path: names the trace.
     """
+    processes, told = split_processes(trace)
+    if told is not None and not accept_damaged:
+        refuse_damage(str(path), (told,))
+    if told is None or not processes:
+        return _read_process(path, trace, accept_damaged, by_ranges)
+    each = [
+        (process, _read_process(path, process.trace, accept_damaged, by_ranges))
+        for process in processes
+    ]
+    return join_processes(path, trace, told, each)
+
+
+def _read_process(path: Path, trace: Trace, accept_damaged: bool, by_ranges: bool) -> Reading:
     found = read_labels(path, trace, accept_damaged=accept_damaged)
     if found.has_layers:
         return found

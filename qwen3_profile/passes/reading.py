@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qwen3_profile.attribution.attribute import Attribution, union_ns
-from qwen3_profile.attribution.collectives import is_collective
+from qwen3_profile.attribution.collectives import communication, summed
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.pass_parts import layers
+from qwen3_profile.attribution.processes import Process
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.trace import Trace, TraceInfo
@@ -28,24 +29,28 @@ class Origin:
     phase_source: "label" of ours, "annotation: " and its text of a serving engine, or "unknown".
     model: the number of the model that it is of; a trace of another program may hold several.
     model_class: of that model, where the trace names it.
+    process, rank: of a file with several processes, which one, and its rank if it says so.
     """
 
     phase_source: str = "label"
     model: int = 0
     model_class: str | None = None
+    process: str | None = None
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTotals:
     """All device events of a trace, in whatever part.
 
-    ns: their duration. busy_ns: the union of them. nccl_ns: of the kernels of NCCL and RCCL.
+    ns: their duration. busy_ns: the union of them.
+    communication: who carried data between devices, and for how many ns.
     """
 
     ns: int
     events: int
     busy_ns: int
-    nccl_ns: int
+    communication: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +66,7 @@ class Reading:
     eager: of the replay of a graph in a run, the reading of the eager pass next to it.
     traced: the attribution with the times of the trace itself, where those of less disturbed passes
         were taken; else None.
+    processes: of a file with several, the reading of each, by its name.
     """
 
     path: Path
@@ -75,6 +81,7 @@ class Reading:
     ranges: int = 0
     eager: Reading | None = None
     traced: Attribution | None = None
+    processes: tuple[tuple[str, Reading], ...] = ()
 
     @property
     def has_layers(self) -> bool:
@@ -88,7 +95,8 @@ class Reading:
     @property
     def sums(self) -> Reading:
         """The same without what the sums are of: small, and quick to send to another process."""
-        return replace(self, attribution=None, traced=None)
+        processes = tuple((name, each.sums) for name, each in self.processes)
+        return replace(self, attribution=None, traced=None, processes=processes)
 
 
 def reading_of(
@@ -120,6 +128,36 @@ def reading_of(
     )
 
 
+def join_processes(
+    path: Path, trace: Trace, told: Finding, processes: Sequence[tuple[Process, Reading]]
+) -> Reading:
+    """The passes of all processes of a file, one process after the other.
+
+    Args:
+        told: of there being several.
+    """
+    origins: list[Origin] = []
+    for process, reading in processes:
+        models = len({origin.model for origin in origins})
+        origins += [
+            replace(each, model=models + each.model, process=process.name, rank=process.rank)
+            for each in reading.origins
+        ]
+    readings = [reading for _, reading in processes]
+    findings = (finding for reading in readings for finding in reading.findings)
+    return Reading(
+        path=path,
+        info=trace.info,
+        source=readings[0].source,
+        device=used_devices(trace),
+        totals=device_totals(trace),
+        passes=tuple(each for reading in readings for each in reading.passes),
+        origins=tuple(origins),
+        findings=(told, *dict.fromkeys(findings)),
+        processes=tuple((process.name, reading) for process, reading in processes),
+    )
+
+
 def demand_balance(path: Path, passes: Iterable[PassTimes]) -> None:
     """Refuses passes whose parts and rest are not the sum of their device events."""
     for each in passes:
@@ -139,13 +177,19 @@ def device_totals(trace: Trace) -> DeviceTotals:
         ns=int(device.dur_ns.sum()),
         events=len(device),
         busy_ns=union_ns(device.start_ns, device.end_ns),
-        nccl_ns=int(device.dur_ns[is_collective(trace)].sum()),
+        communication=communication(trace),
     )
 
 
 def sum_totals(several: Iterable[DeviceTotals]) -> DeviceTotals:
     """Those of traces that follow each other, where no event of one reaches into another."""
-    return DeviceTotals(*map(sum, zip(*map(astuple, several), strict=True)))
+    found = tuple(several)
+    return DeviceTotals(
+        ns=sum(each.ns for each in found),
+        events=sum(each.events for each in found),
+        busy_ns=sum(each.busy_ns for each in found),
+        communication=summed(each.communication for each in found),
+    )
 
 
 def used_devices(trace: Trace) -> str | None:

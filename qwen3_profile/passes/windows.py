@@ -21,6 +21,7 @@ from qwen3_profile.attribution.checks import LONGEST_TRACE_NS, check_trace
 from qwen3_profile.attribution.findings import Finding, refuse_damage
 from qwen3_profile.attribution.idle_stretches import longest_of
 from qwen3_profile.attribution.pass_parts import layers
+from qwen3_profile.attribution.processes import may_be_several
 from qwen3_profile.attribution.scopes import Step, find_steps, may_be_step
 from qwen3_profile.passes.labelled import split_parts
 from qwen3_profile.passes.pass_times import PassTimes, read_steps
@@ -35,7 +36,7 @@ from qwen3_profile.passes.reading import (
 )
 from qwen3_profile.system.processes import map_in_turns
 from qwen3_profile.trace import Category, CompactTrace, Trace
-from qwen3_profile.trace.columns import NO_CORRELATION, Span, occurring
+from qwen3_profile.trace.columns import NO_CORRELATION, Span
 
 _Result = TypeVar("_Result")
 
@@ -49,14 +50,12 @@ _OF_THE_FILE = frozenset({"cut-off", "profiler-log", "unknown-category"})
 class Outline:
     """What of a trace says whether it stands apart from those before and after it.
 
-    labelled: the tracks that have scopes.
     correlations: from the least id of a launch or device event to the largest.
     is_open: whether a device's first event lies outside of all steps, so that it is not known here
         since when the device had been idle.
     """
 
     findings: tuple[Finding, ...]
-    labelled: frozenset[int]
     device_events: int
     is_open: bool
     correlations: Span | None
@@ -118,15 +117,15 @@ def _read_window(trace: Trace, steps: tuple[Step, ...]) -> _Window:
     attribution = attribute(trace, build_scopes(trace, select_labels(trace)), steps)
     return _Window(
         outline(attribution, check_trace(attribution)),
-        used_devices(trace),
-        device_totals(trace),
+        used_devices(attribution.trace),
+        device_totals(attribution.trace),
         read_steps(split_parts(attribution)),
     )
 
 
 def is_long(recording: CompactTrace) -> bool:
-    """Whether the recording is better looked at window by window."""
-    return len(recording) > _WINDOW_EVENTS
+    """Whether the recording is better looked at window by window; not if of several processes."""
+    return len(recording) > _WINDOW_EVENTS and not may_be_several(recording.host_tracks)
 
 
 def map_windows(
@@ -155,7 +154,6 @@ def outline(attribution: Attribution, findings: tuple[Finding, ...]) -> Outline:
     """
     return Outline(
         findings=findings,
-        labelled=frozenset(occurring(attribution.scopes.track).tolist()),
         device_events=len(attribution.trace.device),
         is_open=_is_open(attribution),
         correlations=_correlations(attribution.trace),
@@ -165,13 +163,13 @@ def outline(attribution: Attribution, findings: tuple[Finding, ...]) -> Outline:
 def stand_apart(outlines: Sequence[Outline]) -> bool:
     """Whether nothing in one of the traces would be seen otherwise among the others.
 
-    Nothing is odd in any of them; no id of a launch occurs twice; launches of other threads find
-    the same one thread with labels; and no idle time reaches back into the one before.
+    Nothing is odd in any of them; no id of a launch occurs twice; and no idle time reaches back
+    into the one before.
     """
-    findings, labelled = outlines[0].findings, outlines[0].labelled
+    findings = outlines[0].findings
     if any(finding.code not in _OF_THE_FILE for finding in findings):
         return False
-    if any(each.findings != findings or each.labelled != labelled for each in outlines):
+    if any(each.findings != findings for each in outlines):
         return False
     # A trace of one device event has nothing that this event could be too long for.
     if min(each.device_events for each in outlines) < 2 and any(

@@ -110,6 +110,8 @@ def _record(
     findings: tuple[Finding, ...],
 ) -> TimingRecord:
     """One measured run of one phase: a prefill, or the traced steps of a decode."""
+    # A mean over passes that the profiler lost device events of would be too small.
+    steps = [step for step in steps if not step.times.lost_launches] or steps
     mine = [each for each in result.measurements if each.run_index == run_index]
     is_decode = bool(result.step_times_ns)
     bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)

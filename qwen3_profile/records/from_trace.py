@@ -35,6 +35,8 @@ def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord,
     found = []
     for times, origin in zip(reading.passes, reading.origins, strict=True):
         mine = replace(facts, model_class=origin.model_class)
+        if origin.process is not None:
+            mine = replace(mine, process=origin.process, rank=origin.rank, world_size=None)
         at = (origin.model, runs[origin.model])
         one = record_of(unique, *at, times, reading.findings, mine)
         found.append(replace(one, phase_source=origin.phase_source))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qwen3_profile.attribution.attribute import (
-    NO_LAUNCH_EVENT,
     Attribution,
     Reason,
     attribute,
@@ -28,11 +28,14 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.fold import fold, fold_groups
 from qwen3_profile.attribution.idle_stretches import IdleStretch
 from qwen3_profile.attribution.kernels import KernelRow, kernel_rows
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.parts import Part, merge_parts
+from qwen3_profile.attribution.processes import split_processes
 from qwen3_profile.attribution.scopes import Step, find_steps
 from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
+from qwen3_profile.records.whole_calls import WholeCalls, whole_calls
 from qwen3_profile.trace import CompactTrace, TraceInfo
 from qwen3_profile.trace.columns import Span, Trace, occurring
 
@@ -56,6 +59,9 @@ class Ledger:
     busy_ns: the union of device intervals, by the device's number and name.
     linked_ns, linked_events: of device events whose launch is in the trace.
     span_ns: from the first event of the trace, of the host or of a device, to the last.
+    apart_ns, apart_events: of device events of an impossible duration, which nothing else has.
+    What `times` has as given across threads is also what came so to the rows of frameworks.
+    whole_calls: by path, of scopes that lost device events, what the calls that did not have.
     kernels: which kernels, copies and fills the device time is; None where nobody asked.
     """
 
@@ -66,10 +72,13 @@ class Ledger:
     busy_ns: dict[tuple[int, str], int]
     linked_ns: int
     linked_events: int
+    apart_ns: int
+    apart_events: int
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
     span_ns: int
     kernels: tuple[KernelRow, ...] | None = None
+    whole_calls: dict[tuple[str, ...], WholeCalls] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -93,19 +102,28 @@ class Ledger:
             "device_events": times.device_events,
             "linked_ns": self.linked_ns,
             "linked_events": self.linked_events,
+            "apart_ns": self.apart_ns,
+            "apart_events": self.apart_events,
             "unattributed": [asdict(item) for item in times.unattributed],
+            "cross_thread_ns": times.cross_thread_ns,
             "cross_thread_events": times.cross_thread_events,
             "findings": [asdict(finding) for finding in self.findings],
             "steps": [asdict(step) for step in self.steps],
             "span_ns": self.span_ns,
             "idle_ns": times.idle._asdict(),
             "idle_stretches": [stretch_json(each) for each in times.stretches],
-            "rows": [_row_json(*row) for row in self.rows],
+            "rows": [_row_json(*row) | self._whole_json(row[0]) for row in self.rows],
             "framework": [_row_json(*row) for row in self.framework_rows],
         }
         if self.kernels is not None:
             found["kernels"] = [asdict(row) for row in self.kernels]
         return found
+
+    def _whole_json(self, path: tuple[str, ...]) -> dict[str, Any]:
+        whole = self.whole_calls.get(path)
+        if whole is None:
+            return {}
+        return {"calls_lost": whole.lost, "device_mean_ns": whole.mean_ns}
 
     def to_bytes(self) -> bytes:
         """The text of the ledger's file, one row to a line."""
@@ -134,7 +152,15 @@ def make_ledger(
         kernels: also which kernels it is.
         reassign: gives device events to other scopes, and tells what is to be doubted of that.
     """
-    return _ledger(trace, scopes, find_steps(trace), reassign, kernels=kernels)[0]
+    processes, told = ((), None) if reassign is not None else split_processes(trace)
+    if not processes:
+        whole = _ledger(trace, scopes, find_steps(trace), reassign, kernels=kernels)[0]
+        return whole if told is None else replace(whole, findings=(told, *whole.findings))
+    each = [
+        _ledger(process.trace, scopes, find_steps(process.trace), kernels=kernels)[0]
+        for process in processes
+    ]
+    return _join_processes(trace, told, each)
 
 
 def make_long_ledger(
@@ -163,11 +189,13 @@ def _ledger(
     findings = check_trace(attribution)
     # What frameworks wrote takes nothing from the scopes.
     noise = build_scopes(trace, select_framework(trace), name_gaps=False)
-    framework = _by_track(attribute_again(attribution, noise))
+    framework = attribute_again(attribution, noise)
     if reassign is not None:
         attribution, doubts = reassign(attribution)
         findings += doubts
     linked = attribution.launch != NO_LAUNCH_EVENT
+    crossed = attribution.cross_thread | framework.cross_thread
+    device_ns = attribution.trace.device.dur_ns
     # A graph's labels may be another thread's than that of the call that replays it.
     parts = (
         _by_track(attribution) if reassign is None else [enclosing(_NO_TRACK, fold(attribution))]
@@ -175,17 +203,42 @@ def _ledger(
     ledger = Ledger(
         info=trace.info,
         scopes=scopes,
-        times=whole_times(attribution, enclosing(_ALL_TRACKS, parts)),
-        framework=enclosing(_ALL_TRACKS, framework),
-        busy_ns=_busy(trace),
-        linked_ns=int(trace.device.dur_ns[linked].sum()),
+        times=replace(
+            whole_times(attribution, enclosing(_ALL_TRACKS, parts)),
+            cross_thread_ns=int(device_ns[crossed].sum()),
+            cross_thread_events=int(crossed.sum()),
+        ),
+        framework=enclosing(_ALL_TRACKS, _by_track(framework)),
+        busy_ns=_busy(attribution.trace),
+        linked_ns=int(device_ns[linked].sum()),
         linked_events=int(linked.sum()),
+        apart_ns=int(attribution.apart.dur_ns.sum()),
+        apart_events=len(attribution.apart),
         findings=findings,
         steps=attribution.steps,
-        span_ns=_length(trace.span),
+        span_ns=_length(attribution.trace.span),
         kernels=kernel_rows(attribution) if kernels else None,
+        whole_calls=whole_calls(attribution),
     )
     return ledger, outline(attribution, findings)
+
+
+def _join_processes(trace: Trace, told: Finding | None, several: Sequence[Ledger]) -> Ledger:
+    """The sums over the processes of a file, which may have run at the same time."""
+    found = _merge_ledgers(several)
+    device = trace.device
+    if not found.apart_events:
+        busy_ns = union_ns(device.start_ns, device.end_ns)
+        found = replace(found, times=replace(found.times, busy_ns=busy_ns), busy_ns=_busy(trace))
+    findings = dict.fromkeys(finding for each in several for finding in each.findings)
+    kernels = [each.kernels for each in several if each.kernels is not None]
+    return replace(
+        found,
+        info=trace.info,
+        findings=(*([told] if told else []), *findings),
+        whole_calls={},
+        kernels=tuple(chain.from_iterable(kernels)) if kernels else None,
+    )
 
 
 def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
@@ -203,6 +256,8 @@ def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
         busy_ns=dict(sorted(busy_ns.items())),
         linked_ns=sum(each.linked_ns for each in several),
         linked_events=sum(each.linked_events for each in several),
+        apart_ns=sum(each.apart_ns for each in several),
+        apart_events=sum(each.apart_events for each in several),
         steps=tuple(step for each in several for step in each.steps),
     )
 

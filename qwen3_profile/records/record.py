@@ -24,6 +24,7 @@ class RunFacts:
 
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
+    process: which one it is, of a trace that holds several.
     lengths: the tokens of each sequence of the input, without its padding.
     execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
     compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.
@@ -47,6 +48,7 @@ class RunFacts:
     model_class: str | None = None
     rank: int | None = None
     world_size: int | None = None
+    process: str | None = None
     lengths: tuple[int, ...] = ()
     execution: str | None = None
     compile_mode: str | None = None

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from qwen3_profile import labels
 from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.attribution.pass_parts import collectives, layers
+from qwen3_profile.attribution.pass_parts import collectives, layers, short_name
 from qwen3_profile.records.parts_json import pair_json, split_json
 from qwen3_profile.records.quantiles import token_times
 from qwen3_profile.run_folder.bytes_moved import per_pass
@@ -78,7 +79,8 @@ def _step_json(times: PassTimes, steps: int) -> dict[str, Any]:
     nccl: Counter[str] = Counter()
     for part in collectives(times.forward):
         # Ranges of one name may lie in several others.
-        nccl[part.name] += part.own.device_ns
+        if short_name(part) == labels.NCCL:
+            nccl[part.name] += part.own.device_ns
     return {
         "cuda_total": times.device_ns / unit,
         "cuda_busy": times.busy_ns / unit,
@@ -87,6 +89,7 @@ def _step_json(times: PassTimes, steps: int) -> dict[str, Any]:
         "unattributed_cuda": times.unattributed_ns / unit,
         "nccl_cuda": nccl.total() / unit,
         "nccl": {name: ns / unit for name, ns in nccl.items()},
+        "communication": {kind: ns / unit for kind, ns in times.communication},
         "unattributed": [asdict(item) for item in times.unattributed],
         "ledger_ns": {
             "device_time": times.device_ns,
@@ -94,6 +97,7 @@ def _step_json(times: PassTimes, steps: int) -> dict[str, Any]:
             "unattributed": times.unattributed_ns,
         },
         "device_events": times.device_events,
+        "cross_thread_cuda": times.cross_thread_ns / unit,
         "cross_thread_events": times.cross_thread_events,
     }
 

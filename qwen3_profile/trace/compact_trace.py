@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_profile.trace.columns import (
+    NO_CORRELATION,
     AutogradOps,
     Bool,
     Category,
@@ -18,8 +19,10 @@ from qwen3_profile.trace.columns import (
     Span,
     Trace,
     TraceInfo,
+    Track,
     around,
     no_autograd_ops,
+    occurring,
     which,
 )
 from qwen3_profile.trace.event_keys import EventKeys
@@ -60,6 +63,10 @@ class ColumnBuilder:
         self._left_out: Span | None = None
 
     def add(self, block: Block) -> None:
+        if not block.correlation.all():
+            # The runtimes count from 1: RCCL's kernels, for one, are written with 0 for no id.
+            correlation = np.where(block.correlation == 0, NO_CORRELATION, block.correlation)
+            block = replace(block, correlation=correlation)
         keys = self.keys.columns
         table = _TABLE_OF[keys.category[block.key]]
         kept = keys.kept[block.key]
@@ -168,6 +175,13 @@ class CompactTrace:
     def has(self, category: Category) -> bool:
         """Whether there is an event of this category."""
         return bool((self._keys.category == category).any())
+
+    @property
+    def host_tracks(self) -> list[Track]:
+        """Where host events and launches lie, also those that were left out."""
+        category = self._keys.category
+        numbers = self._keys.track[category < Category.KERNEL]
+        return [self._tracks[number] for number in occurring(numbers).tolist()]
 
     @property
     def has_autograd(self) -> bool:

@@ -137,8 +137,16 @@ def test_a_device_event_belongs_to_the_label_of_its_launch(
             id="one thread has labels, but none is open then",
         ),
         pytest.param(
-            [*PASS, label("norm", 95, 99, thread=3), launch(1, 32, 35, thread=2)], NO_LABEL, False,
-            id="two threads have labels: nobody can tell",
+            [*PASS, label("norm", 32, 60, thread=3), launch(1, 32, 35, thread=2)], NO_LABEL, False,
+            id="two threads have a label open: nobody can tell",
+        ),
+        pytest.param(
+            [*PASS, label("norm", 95, 99, thread=3), launch(1, 32, 35, thread=2)],
+            f"{ATTN}.q_proj", True, id="two threads have labels, one of them one that is open",
+        ),
+        pytest.param(
+            [*PASS, label("norm", 110, 120, thread=2), launch(1, 32, 35, thread=2)],
+            f"{ATTN}.q_proj", True, id="its own thread has a label, but none that is open",
         ),
         pytest.param(
             [*PASS, label("norm", 95, 99, thread=3), launch(1, 32, 35)], f"{ATTN}.q_proj", False,

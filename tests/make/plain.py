@@ -84,15 +84,16 @@ class Plain:
     def innermost(self) -> list[str | None]:
         """For each device event the innermost label at its launch, by looking at every label."""
         by_thread = self._labels()
-        only = next(iter(by_thread)) if len(by_thread) == 1 else None
         found = []
         for call in self.launch_of():
             if call is None:
                 found.append(None)
                 continue
             name = _innermost(by_thread.get(call.place, []), call.start)
-            if name is None and only is not None and call.place != only:
-                name = _innermost(by_thread[only], call.start)
+            if name is None:
+                others = [_innermost(each, call.start) for each in by_thread.values()]
+                opened = [other for other in others if other is not None]
+                name = opened[0] if len(opened) == 1 else None
             found.append(name)
         return found
 
@@ -172,7 +173,7 @@ def _range(event: dict[str, Any]) -> Range:
         place=(_place(event["pid"]), _place(event["tid"])),
         start=start,
         end=start + dur,
-        correlation=None if correlation is None else int(correlation),
+        correlation=int(correlation) if correlation else None,  # 0 is no id
     )
 
 

@@ -16,15 +16,10 @@ import pytest
 from make.kineto import with_children
 from make.paths import SHARED
 
-from qwen3_profile.attribution.attribute import (
-    NO_LAUNCH_EVENT,
-    Attribution,
-    Reason,
-    attribute,
-    union_ns,
-)
+from qwen3_profile.attribution.attribute import Attribution, Reason, attribute, union_ns
 from qwen3_profile.attribution.attribute import device_number as number_devices
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes.pass_times import read_steps
 from qwen3_profile.records.load import collect_trace

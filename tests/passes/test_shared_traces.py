@@ -24,9 +24,10 @@ from make.paths import SHARED
 from make.plain import plain
 
 from qwen3_profile import export
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution, attribute, union_ns
+from qwen3_profile.attribution.attribute import Attribution, attribute, union_ns
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.collectives import is_collective
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.selection import SCOPES, select
 from qwen3_profile.records.ledger import make_ledger
 from qwen3_profile.trace import Category, Trace, read_trace

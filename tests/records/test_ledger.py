@@ -203,6 +203,7 @@ KEYS = {
     "schema_version", "trace", "device_time_ns", "device_events", "device_busy_ns", "linked_ns",
     "span_ns", "idle_ns", "idle_stretches",
     "linked_events", "unattributed", "cross_thread_events", "findings", "steps", "rows",
+    "cross_thread_ns", "apart_ns", "apart_events",
     # beside what a reader of the format is promised:
     "scopes", "framework",
 }  # fmt: skip

@@ -19,11 +19,14 @@ from make.kineto import (
     self_cpu_ns,
     write,
 )
-from make.paths import SHARED
+from make.paths import DATA, SHARED
 from make.random_traces import traces
 
+from qwen3_profile import labels
+from qwen3_profile.attribution import collective_kernels
 from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.collective_kernels import collective_kind
 from qwen3_profile.attribution.collectives import is_collective, split_collectives
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import collectives
@@ -64,7 +67,7 @@ def pass_events(nccl_ns: int) -> list[str]:
         launch(4, 950, 960),
         kernel(4, 10_000_000, 10_000_000 + nccl_ns),
         launch(3, 500, 510),
-        kernel(3, 10_000, 10_000 + 7, name="ncclKernel_SendRecv(ncclDevComm*)"),
+        kernel(3, 10_000, 10_000 + 7, stream=9, name="ncclKernel_SendRecv(ncclDevComm*)"),
     ]
 
 
@@ -99,19 +102,97 @@ def test_what_the_file_says_counts_more_than_its_name(tmp_path: Path) -> None:
     assert found.records[0].facts.world_size == 4
 
 
-@pytest.mark.parametrize(
-    ("names", "complaint"),
-    [
-        pytest.param(["rank1.json", "copy_of_rank1.json"], "is of rank 1", id="twice_the_same"),
-        pytest.param(["one.json", "two.json"], "says its rank neither", id="no_rank"),
-    ],
-)
-def test_ranks_that_cannot_be_told_apart_are_refused(
-    tmp_path: Path, names: list[str], complaint: str
-) -> None:
-    files = [rank_file(tmp_path, name) for name in names]
-    with pytest.raises(TraceError, match=complaint):
+def test_a_folder_where_no_trace_says_its_rank_is_refused(tmp_path: Path) -> None:
+    files = [rank_file(tmp_path, name) for name in ("one.json", "two.json")]
+    with pytest.raises(TraceError, match="says its rank neither"):
         collect_ranks(files)
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        pytest.param(
+            ["tp2_prefill_rank0.json", "tp2_prefill_rank1.json",
+             "tp2_decode_rank0.json", "tp2_decode_rank1.json"],
+            [("tp2_decode", 0), ("tp2_decode", 1), ("tp2_prefill", 0), ("tp2_prefill", 1)],
+            id="phases in the name",
+        ),
+        pytest.param(
+            ["1759-TP-0-DECODE.trace.json", "1759-TP-1-DECODE.trace.json",
+             "1759-TP-0-EXTEND.trace.json", "1759-TP-1-EXTEND.trace.json"],
+            [("DECODE", 0), ("DECODE", 1), ("EXTEND", 0), ("EXTEND", 1)], id="SGLang's stages",
+        ),
+        pytest.param(
+            ["rank0.175970.pt.trace.json", "rank1.175971.pt.trace.json",
+             "rank0.175990.pt.trace.json", "rank1.175989.pt.trace.json"],
+            [("#1", 0), ("#1", 1), ("#2", 0), ("#2", 1)], id="vLLM's, of two sessions",
+        ),
+        pytest.param(
+            ["rank0.json", "rank1.json", "warmup_rank0.json"],
+            [("rank", 0), ("rank", 1), ("warmup", 0)], id="a warm-up",
+        ),
+        pytest.param(
+            ["rank1.json", "copy_of_rank1.json"], [("copy_of", 1), ("rank", 1)], id="a copy"
+        ),
+        pytest.param(
+            ["dp0_pp0_tp0_dcp0_ep0_rank0.175970.pt.trace.json",
+             "dp0_pp0_tp1_dcp0_ep1_rank1.175971.pt.trace.json"],
+            [("", 0), ("", 1)], id="one of each rank",
+        ),
+    ],
+)  # fmt: skip
+def test_several_traces_of_a_rank_are_grouped(
+    tmp_path: Path, names: list[str], groups: list[tuple[str, int]]
+) -> None:
+    for name in names:
+        rank_file(tmp_path, name)
+    found = collect_ranks(trace_files(tmp_path))
+    assert [(each.group, each.rank) for each in found] == groups
+
+
+def test_each_group_has_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a_rank0.json", "a_rank1.json", "b_rank0.json", "b_rank1.json"):
+        rank_file(tmp_path, name)
+    out = tmp_path / "out"
+    assert main([str(tmp_path), "--output-dir", str(out), f"--report={out}/r.html"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("=== a ===") < shown.index("=== b ===")
+    assert shown.count("2 ranks: 0, 1") == 2
+
+
+def test_the_front_end_of_a_server_is_left_out_with_one_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = DATA / "cases" / "folder_vllm_frontend"
+    assert main([str(folder), "--output-dir", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "2 ranks: 0, 1" in told.out
+    assert told.err.count("warning") == 1
+    assert "async_llm" in told.err
+
+
+MERGED = DATA / "cases" / "merged_processes" / "trace.json"
+
+
+def test_the_merged_file_beside_the_ranks_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rank_file(tmp_path, "1759-TP-0.trace.json")
+    rank_file(tmp_path, "1759-TP-1.trace.json")
+    (tmp_path / "merged-1759.trace.json").write_bytes(MERGED.read_bytes())
+    assert main([str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert "2 ranks: 0, 1" in told.out
+    assert told.err.count("warning") == 1
+    assert "merged-1759" in told.err
+
+
+def test_a_merged_file_alone_in_its_folder_gives_its_ranks(tmp_path: Path) -> None:
+    (tmp_path / "merged-1759.trace.json").write_bytes(MERGED.read_bytes())
+    found = collect_ranks(trace_files(tmp_path))
+    assert [(each.rank, each.totals.ns, len(each.records)) for each in found] == [
+        (0, 140_000, 1), (1, 140_000, 1),
+    ]  # fmt: skip
 
 
 def test_what_is_no_trace_is_told_and_left_out(
@@ -260,7 +341,7 @@ def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
 
 
 def render_spread_of(record: TimingRecord) -> str:
-    rank = RankTrace(Path("t.json"), 0, None, DeviceTotals(0, 0, 0, 0), (record,))
+    rank = RankTrace(Path("t.json"), 0, None, DeviceTotals(0, 0, 0, ()), (record,))
     return render_ranks((rank, rank))
 
 
@@ -325,6 +406,9 @@ def test_collectives_of_modules_too(tmp_path: Path) -> None:
         pytest.param("ncclKernel_AllReduce_RING_LL_Sum_float(ncclWorkElem)", True, id="before"),
         pytest.param("void ncclKernel_X()", True, id="with_its_type"),
         pytest.param("rcclAllReduce", True, id="rccl"),
+        pytest.param("ncclSymDevKernel_AllGather_LL(ncclSymDevArgs)", True, id="symmetric"),
+        pytest.param("ncclSymkDevKernel_AllReduce_RSxLD_AGxST_sum_bf16", True, id="symk"),
+        pytest.param("ncclAllReduceRingLLKernel_sum_f32(ncclColl)", True, id="of_2020"),
         pytest.param("ampere_gemm", False, id="a_matmul"),
         pytest.param("my_ncclKernel_lookalike", False, id="only_at_the_start"),
     ],
@@ -332,6 +416,65 @@ def test_collectives_of_modules_too(tmp_path: Path) -> None:
 def test_collectives_are_known_by_their_names(name: str, expected: bool) -> None:
     trace = read(launch(1, 0, 5), kernel(1, 10, 20, name=name))
     assert is_collective(trace).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "kind"),
+    [
+        ("void rcclGenericKernel<1, false>(ncclDevKernelArgsStorage<4096ul>)", "nccl"),
+        ("mscclKernel_Sum_half_Simple_false(ncclDevComm*, mscclAlgo*, mscclWork*)", "msccl"),
+        ("void sglang::allreduce_LL_1node<__half>(mscclpp::MemoryChannelDeviceHandle*)", "mscclpp"),
+        ("void vllm::cross_device_reduce_1stage<__half, 8>(vllm::RankData*)", "custom_all_reduce"),
+        ("void sglang::cross_device_reduce_2stage<__half, 8>()", "custom_all_reduce"),
+        ("void aiter::reduce_scatter_cross_device_store<__half, 8>()", "custom_all_reduce"),
+        ("void quickreduce::allreduce_prototype_twoshot<X, __half>(__half const*)", "quickreduce"),
+        ("void (anonymous namespace)::multimem_all_reduce_kernel<X, 16>()", "symmetric_memory"),
+        ("two_shot_all_reduce_kernel_inplace", "symmetric_memory"),
+        (
+            "void flashinfer::trtllm_allreduce_fusion::allreduce_fusion_kernel_oneshot_lamport"
+            "<(flashinfer::trtllm_allreduce_fusion::AllReduceFusionPattern)1, __half, 2>()",
+            "trtllm_flashinfer",
+        ),
+        ("moeA2ADispatchKernel", "trtllm_flashinfer"),
+        ("void deep_ep::internode_ll::dispatch<true, 7168>(void*)", "deepep"),
+        ("void deep_ep::intranode::combine<__half, 8>()", "deepep"),
+        ("void deep_ep::layout::get_dispatch_layout<256, 32, 8>()", None),
+        ("EpCombineIntraNodeKernel_bf16", "mori"),
+        ("void barrier_on_stream_kernel_threadgroup<(threadgroup_t)1>(int, int)", "nvshmem"),
+        ("triton_poi_fused_add_all_reduce_4", None),
+        ("void at::native::reduce_kernel<512, 1>()", None),
+    ],
+)
+def test_who_carries_the_data(kernel_name: str, kind: str | None) -> None:
+    assert collective_kind(kernel_name) == kind
+
+
+def test_what_is_shown_as_communication_says_who_carries_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in range(2):
+        data = document(*pass_events(2_000_000)).replace(
+            b"ncclKernel_SendRecv", b"void deep_ep::intranode::dispatch<8>"
+        )
+        write(tmp_path / f"rank{rank}.json", data)
+    assert main([str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["nccl", "2.000", "2.000", "2.000", "-"] in rows
+    assert ["deepep", "0.000", "0.000", "0.000", "-"] in rows
+    saved = json.loads((tmp_path / "out" / "timing_records.json").read_bytes())
+    (record, _) = saved["records"] if isinstance(saved, dict) else saved
+    assert record["communication"] == pytest.approx({"nccl": 2e-3, "deepep": 7e-9})
+
+
+def test_the_kinds_of_the_table_are_names_of_parts() -> None:
+    assert [kind for kind, _ in collective_kernels._KINDS] == list(labels.COLLECTIVES)
+
+
+def test_symmetric_kernels_are_nccls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = DATA / "cases" / "folder_symmetric_nccl" / "r"
+    assert main([str(folder), "--output-dir", str(tmp_path)]) == 0
+    assert "nccl 0.030 0.030 0.030 -" in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_collectives_nothing_changes() -> None:

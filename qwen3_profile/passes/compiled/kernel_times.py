@@ -13,12 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import (
-    NO_LAUNCH_EVENT,
-    Attribution,
-    count_by_scope,
-    sum_by_scope,
-)
+from qwen3_profile.attribution.attribute import Attribution, count_by_scope, sum_by_scope
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.scopes import NO_SCOPE, NewScope, ScopeTree, no_scopes
 from qwen3_profile.passes.compiled.match import GraphCall
 from qwen3_profile.passes.compiled.part_names import part_name

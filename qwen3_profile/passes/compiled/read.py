@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import Attribution, attribute, is_graph_launch
+from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import WARNING, Finding, refuse_damage
+from qwen3_profile.attribution.launches import is_graph_launch
 from qwen3_profile.passes.compiled.kernel_times import (
     CompiledTimes,
     KernelTimes,

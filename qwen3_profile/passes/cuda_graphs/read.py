@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import attribute, is_graph_launch
+from qwen3_profile.attribution.attribute import attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.findings import refuse_damage
+from qwen3_profile.attribution.launches import is_graph_launch
 from qwen3_profile.attribution.scopes import NO_CROSSING, NO_SCOPE, ScopeTree, Step
 from qwen3_profile.attribution.selection import select
 from qwen3_profile.errors import DamagedTraceError, TraceError

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import (
-    NO_LAUNCH_EVENT,
-    NO_STEP,
-    Attribution,
-    attribute,
-    is_outer,
-)
+from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT, is_outer
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.passes.cuda_graphs.match import Work
 from qwen3_profile.trace.columns import Category, Int32, Int64, LaunchConfig, Trace

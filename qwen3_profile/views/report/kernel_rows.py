@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen3_profile.analysis.part_rows import PartPath, own_path, place_of
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Category, Int32, Int64
 

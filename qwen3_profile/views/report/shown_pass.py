@@ -54,6 +54,7 @@ def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:
     Raises:
         TraceError: the record is of another trace.
     """
+    reading = dict(reading.processes).get(record.facts.process or "", reading)
     attribution = reading.attribution
     assert attribution is not None  # of a trace that was read with its operators
     starts = [step.start_ns for step in attribution.steps]

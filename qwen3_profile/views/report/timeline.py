@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.trace.columns import Int32, Int64
 from qwen3_profile.views.report.kernel_rows import ScopeRows, owners
 

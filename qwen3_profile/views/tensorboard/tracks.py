@@ -22,7 +22,8 @@ import msgspec
 import numpy as np
 
 from qwen3_profile import labels
-from qwen3_profile.attribution.attribute import NO_LAUNCH_EVENT, Attribution
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.known import Known

@@ -24,6 +24,7 @@ def render_ledger(ledger: Ledger) -> str:
     blocks = [
         _totals(ledger, rows),
         _rows(rows, whole),
+        _whole_calls(ledger),
         _kernels(ledger.kernels or (), whole),
         _stretches(ledger),
         _findings(ledger),
@@ -43,8 +44,14 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
     lines.append(_total(f"  in {ledger.scopes}", attributed, events, whole))
     for each in times.unattributed:
         lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
+    if ledger.apart_events:
+        apart = ledger.apart_ns, ledger.apart_events
+        lines.append(_total("kept apart, impossible", *apart, 0))
     lines.append("")
     lines.append(_total("linked to a launch", ledger.linked_ns, ledger.linked_events, whole))
+    if times.cross_thread_events:
+        crossed = times.cross_thread_ns, times.cross_thread_events
+        lines.append(_total("launched by other threads", *crossed, whole))
     span = ledger.span_ns
     lines.append("")
     lines.append(_total("span of the trace", span, None, span))
@@ -100,6 +107,18 @@ def _stretches(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
+def _whole_calls(ledger: Ledger) -> str:
+    """Means over those calls alone of which the trace has all device events."""
+    lines = []
+    for path, each in list(ledger.whole_calls.items())[:_MOST_ROWS]:
+        mean = "-" if each.mean_ns is None else f"{milliseconds(each.mean_ns)} ms"
+        lines.append(
+            f"{_fit('/'.join(path), _PATH)}: mean device time {mean}, over the "
+            f"{each.calls - each.lost} of {each.calls} calls that lost no device event"
+        )
+    return "\n".join(map(wrap, lines))
+
+
 def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
     """Who ran longest, and in which range, all layers together; most first."""
     sums: dict[tuple[str, str], list[int]] = {}
@@ -138,6 +157,10 @@ def _fit(path: str, width: int) -> str:
 def _findings(ledger: Ledger) -> str:
     lines = []
     for finding in ledger.findings:
-        example = f" (such as {_fit(finding.example, 60)})" if finding.example else ""
+        example = (
+            f" (such as {_fit(finding.example, 60)})"
+            if finding.example not in finding.message
+            else ""
+        )
         lines.append(wrap(f"{finding.severity}: {finding.message}{example}"))
     return "\n".join(lines)

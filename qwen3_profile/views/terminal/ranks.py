@@ -24,8 +24,16 @@ def render_ranks(ranks: Sequence[RankTrace]) -> str:
 
     Of traces without passes the parts are the ranges that they have.
     """
+    groups: dict[str, list[RankTrace]] = {}
+    for rank in ranks:
+        groups.setdefault(rank.group, []).append(rank)
+    return "\n\n".join(_group(name, mine) for name, mine in groups.items())
+
+
+def _group(name: str, ranks: Sequence[RankTrace]) -> str:
     found = rank_imbalance(ranks)
-    blocks = [_totals(found), *map(_parts, found.passes), _findings(found)]
+    title = f"=== {name} ===" if name else ""
+    blocks = [title, _totals(found), *map(_parts, found.passes), _findings(found)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -39,15 +47,15 @@ def _totals(found: RankImbalance) -> str:
         _TABLE.line("whole trace", "min", "median", "max", "rank of max"),
         _line("cuda, summed", found.device),
         _line("cuda, busy", found.busy),
-        _line("nccl", found.nccl),
+        *(_line(kind, each) for kind, each in found.communication.items()),
     ]
-    late = straggler(found.nccl)
+    late = straggler(found.collectives)
     if late is not None:
         lines.append(
             wrap(
                 f"straggler: rank {late}: it spends the least time in collectives, "
-                f"{milliseconds(found.nccl.least_ns)} ms where another spends "
-                f"{milliseconds(found.nccl.most_ns)}, so the others wait there for it"
+                f"{milliseconds(found.collectives.least_ns)} ms where another spends "
+                f"{milliseconds(found.collectives.most_ns)}, so the others wait there for it"
             )
         )
     if found.without_ranges:

@@ -9,6 +9,7 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.analysis.verdict import all_findings, idle_classes, idle_sentences, noise
+from qwen3_profile.attribution.collectives import summed
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
@@ -40,6 +41,12 @@ def warning_lines(totals: Totals) -> str:
     noisy = noise(totals.bare_ns)
     if noisy:
         lines.append(f"warning: total_time is noisy: {noisy}")
+    if totals.incomplete:
+        passes = totals.incomplete + len(totals.passes)
+        lines.append(
+            f"warning: {totals.incomplete} of {passes} passes lack device events that the profiler "
+            "lost; they are in no row, and in no median"
+        )
     lines += map(_finding_line, _alike(all_findings(totals.passes)))
     return "\n".join(map(wrap, lines))
 
@@ -57,12 +64,21 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
 
     events = int(median(values(lambda each: each.times.device_events)))
     unattributed = values(lambda each: each.times.unattributed_ns)
-    return [
+    crossed = values(lambda each: each.times.cross_thread_ns)
+    lines = [
         _total("cuda_total", values(lambda e: e.times.device_ns), f"{events} device events"),
         _total("cuda_busy", values(lambda e: e.times.busy_ns), "the union of their intervals"),
         _total("cuda_gap", values(lambda e: e.times.gap_ns), idle_classes(passes)),
         _total("unattributed", unattributed, _reasons(passes)),
     ]
+    carriers = summed(each.times.communication for each in passes)
+    if carriers:
+        carried = values(lambda each: sum(ns for _, ns in each.times.communication))
+        lines.append(_total("communication", carried, ", ".join(kind for kind, _ in carriers)))
+    if any(crossed):
+        meaning = "launched by threads without a label open, for another's"
+        lines.append(_total("cross_thread", crossed, meaning))
+    return lines
 
 
 def idle_lines(shown: TimingRecord) -> str:

@@ -73,7 +73,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
         lines.append(
-            f"{record.phase} in {facts.trace}: step {record.times.number}, "
+            f"{record.phase} in {facts.trace}{_process(record)}: step {record.times.number}, "
             f"the median of {len(records)}{device}"
         )
     else:
@@ -102,6 +102,11 @@ def _padding(record: TimingRecord) -> str:
     if config is None or real == config.batch_size * config.input_len:
         return ""
     return f" ({real} real ones, the rest is padding)"
+
+
+def _process(record: TimingRecord) -> str:
+    """Which process it is, of a trace that holds several."""
+    return "" if record.facts.process is None else f", process {record.facts.process}"
 
 
 def _foreign_model(record: TimingRecord) -> str:

@@ -217,7 +217,7 @@ def test_a_lone_trace_has_no_wall_clock() -> None:
 
 
 def test_unattributed_time_is_told_with_its_reason() -> None:
-    (times,) = read_steps(split(*forward_pass(1), kernel(10**6, 18_000, 3_018_000)))
+    (times,) = read_steps(split(*forward_pass(1), kernel(10**6, 18_000, 3_018_000, stream=9)))
     page = render([replace(record(1), times=times)])
     assert totals(page)["unattributed"] == "3.000"
     assert "no launch record" in page
