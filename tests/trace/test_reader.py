@@ -181,7 +181,7 @@ def test_names_of_threads_may_be_text() -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        pytest.param('"args": {"correlation": 0}', 0, id="zero is an id"),
+        pytest.param('"args": {"correlation": 0}', NO_CORRELATION, id="zero is none"),
         pytest.param('"args": {"correlation": 7, "stream": 7}', 7, id="beside others"),
         pytest.param('"args": {"External id": 7}', NO_CORRELATION, id="External id is another"),
         pytest.param('"args": {"correlation": null}', NO_CORRELATION, id="null"),
@@ -346,7 +346,8 @@ def test_what_is_whole_of_a_damaged_file(tmp_path: Path, data: bytes, kept: int)
     path = tmp_path / "t.json"
     path.write_bytes(data)
     trace = read_trace(path, accept_damaged=True)
-    assert trace.device.correlation.tolist() == list(range(kept))
+    # The first one has 0, which is none.
+    assert trace.device.correlation.tolist() == [NO_CORRELATION, *range(1, kept)]
     assert bool(trace.info.damage) is (data != WHOLE)
 
 
