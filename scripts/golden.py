@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path("tests/data")
-RUNS = (DATA / "runs/h100-2layers", DATA / "runs/ways-2layers", Path("traces/h100"))
+RECORDED = ("h100-2layers", "ways-2layers", "h100", "h200-2layers")
+RUNS = (*(DATA / "runs" / name for name in RECORDED), Path("traces/h200"))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Draws docs/terminal.svg, the README's picture: what `export` prints for a trace of an H100.
+"""Draws docs/terminal.svg, the README's picture: what `export` prints of a decode on an H200.
 
     python scripts/picture.py
 
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from qwen3_profile.records.load import collect_trace
+from qwen3_profile.records.load import load
 from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"
+SAMPLE = ROOT / "traces/h200"
 PICTURE = ROOT / "docs/terminal.svg"
 
 # In pixels: one character of a 13 px monospace font, one line, and the rim around the text.
@@ -35,9 +35,10 @@ text { font: 13px ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", 
 
 
 def draw(sample: Path = SAMPLE) -> str:
-    """The picture of `sample`'s tables as the text of an SVG file."""
+    """The picture of a run's last tables, those of its decode, as the text of an SVG file."""
     command = f"$ python -m qwen3_profile.export {sample.relative_to(ROOT).as_posix()}"
-    lines = [command, "", *_without_most_layers(render(collect_trace(sample)).splitlines())]
+    tables = render(load(sample).groups[-1])
+    lines = [command, "...", "", *_without_most_layers(tables.splitlines())]
     width, height = 2 * _RIM + _CHAR * _COLUMNS, 2 * _RIM + _LINE * len(lines)
     size = f'width="{width:.0f}" height="{height}" viewBox="0 0 {width:.0f} {height}"'
     return "\n".join(
@@ -67,7 +68,8 @@ def _texts(lines: Iterable[str]) -> Iterable[str]:
     in_story = False
     for number, line in enumerate(lines, start=1):
         text = line.lstrip()
-        in_story = text.startswith(("The device is", "Most ")) or (in_story and line != text)
+        begins = text.startswith(("GPU busy", "CPU times are", "Most "))
+        in_story = begins or (in_story and line != text)
         if text:
             x = _RIM + _CHAR * (len(line) - len(text))
             at = f'x="{x:.1f}" y="{_RIM + _LINE * number - 5}"'

@@ -16,7 +16,7 @@ from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli import export_options
 from qwen3_profile.cli.run_options import build_parser
-from qwen3_profile.records.load import collect_trace
+from qwen3_profile.records.load import load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.tables import render
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 DOCS = {ENGLISH: "docs", CHINESE: "docs/zh-CN"}
 PAGES = [pytest.param(ENGLISH, id="english"), pytest.param(CHINESE, id="chinese")]
-SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"
+SAMPLE = ROOT / "traces/h200"
 
 # The threshold of the noise warning is a figure of the program, not of the sample.
 PROGRAM_FIGURES = {"10%"}
@@ -45,7 +45,8 @@ Table = list[list[str]]
 
 @pytest.fixture(scope="module")
 def sample() -> tuple[TimingRecord, ...]:
-    return collect_trace(SAMPLE)
+    """The decode of the run that the pages show."""
+    return load(SAMPLE).groups[-1]
 
 
 def files_of(page: str) -> list[Path]:

@@ -19,7 +19,7 @@ from qwen3_profile.records.record import TimingRecord
 
 RUNS = {
     "2 layers": ROOT / "tests/data/runs/h100-2layers",
-    "28 layers": ROOT / "traces/h100",
+    "28 layers": ROOT / "tests/data/runs/h100",
 }
 RAW = [
     pytest.param(path, id=path.name.partition(".kineto")[0])

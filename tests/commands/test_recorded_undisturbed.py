@@ -1,0 +1,58 @@
+"""A run on an NVIDIA H200 with clock and device passes, and the records that it gave then."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from make.commands import Commands, Done
+from make.paths import DATA, ROOT
+
+RUN = DATA / "runs/h200-2layers"
+THEN = json.loads((DATA / "runs/h200_records.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def exported(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return commands.export(tmp_path_factory.mktemp("exported"), RUN)
+
+
+def test_the_export_gives_the_records_of_then(exported: Done) -> None:
+    assert exported.code == 0, exported.err
+    assert exported.records() == THEN
+    assert {(r["cpu_source"], r["idle_source"]) for r in THEN} == {("clock", "device")}
+    assert "CPU times are from clock passes" in exported.out
+
+
+def test_cpu_times_are_those_that_the_labels_read() -> None:
+    clock = json.loads(gzip.decompress(next(RUN.glob("raw/*prefill.run0.clock*")).read_bytes()))
+    labels = clock["passes"][0]["labels"]
+    names = [labels["names"][number] for number in labels["label"]]
+    read = dict(zip(names, labels["dur_ns"], strict=True))
+    record = next(r for r in THEN if r["phase"] == "prefill" and r["run_index"] == 0)
+    layer = record["layer_details"][1]
+    assert record["forward"] == pytest.approx(read["prefill"] / 1e9, abs=1e-15)
+    assert layer["attn"] == pytest.approx(read["layer.1.attn"] / 1e9, abs=1e-15)
+    assert layer["attn_details"]["rope"] == pytest.approx(
+        read["layer.1.attn.rope"] / 1e9, abs=1e-15
+    )
+    assert sum(ns for key, ns in layer["attn_details"].items() if not key.endswith("_cuda")) == (
+        pytest.approx(layer["attn"], abs=1e-15)
+    )
+
+
+def test_device_times_are_those_of_the_device_pass() -> None:
+    trace = json.loads(gzip.decompress(next(RUN.glob("raw/*prefill.run0.device*")).read_bytes()))
+    events = [
+        e for e in trace["traceEvents"] if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")
+    ]
+    assert not any(e.get("cat") in ("cuda_runtime", "cuda_driver") for e in trace["traceEvents"])
+    record = next(r for r in THEN if r["phase"] == "prefill" and r["run_index"] == 0)
+    assert record["device_events"] == len(events)
+    assert record["cuda_total"] == pytest.approx(sum(e["dur"] for e in events) / 1e6, abs=1e-9)
+
+
+def test_the_run_that_the_pages_show_is_small() -> None:
+    files = [path for path in (ROOT / "traces/h200").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if path.name != "report.html") < 2_000_000
