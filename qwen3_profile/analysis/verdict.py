@@ -95,8 +95,14 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
 
 
 def largest_parts(forward: Part, on_device: bool) -> str:
-    """The parts that hold no named ones, each summed over the layers, largest first."""
+    """The parts that hold no named ones, each summed over the layers, largest first.
+
+    Of a whole trace the ranges, each without those inside it.
+    """
     times: Counter[str] = Counter()
+    if forward.name == labels.WHOLE_TRACE:
+        for part in forward.each():
+            times[short_name(part)] += ns_of(part.own, on_device)
     for part, inside in _smallest(forward):
         apart = sum(ns_of(each.total, on_device) for each in inside)
         times[short_name(part)] += ns_of(part.total, on_device) - apart
@@ -155,7 +161,7 @@ def _smallest(forward: Part) -> Iterator[tuple[Part, tuple[Part, ...]]]:
 
     What another program has below them, such as the activation in the experts, is theirs.
     """
-    waiting = list(forward.parts)
+    waiting = [] if forward.name == labels.WHOLE_TRACE else list(forward.parts)
     while waiting:
         part = waiting.pop()
         label = labels.parse(part.name)

@@ -74,7 +74,7 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
 def _read_file(accept_damaged: bool, path: Path) -> RankTrace | TraceError | str:
     """The trace of one rank, or why there is none: an error, or a text where it is left out."""
     try:
-        reading = read(path, accept_damaged=accept_damaged, by_ranges=True)
+        reading = read(path, accept_damaged=accept_damaged)
     except DamagedTraceError as error:
         return error
     except TraceError as error:

@@ -14,6 +14,7 @@ from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.config import CUDA_GRAPH
+from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.passes.pass_times import backward_of, layers
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
@@ -69,10 +70,10 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
-        lines.append(
-            f"{record.phase} in {facts.trace}: step {record.times.number}, "
-            f"the median of {len(records)}{device}"
-        )
+        shown = f"step {record.times.number}, the median of {len(records)}"
+        if record.phase == WHOLE_TRACE:
+            shown = "all of it, by its ranges, for it shows no layers"
+        lines.append(f"{record.phase} in {facts.trace}: {shown}{device}")
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
