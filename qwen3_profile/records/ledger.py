@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import (
     NO_LAUNCH_EVENT,
     Attribution,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+# Graphs with less of the device time than this are not worth another trace.
+_MUCH = 0.1
 _ALL_TRACKS, _NO_TRACK = "whole trace", "0"
 
 Row = tuple[tuple[str, ...], Part]
@@ -54,6 +57,7 @@ class Ledger:
     busy_ns: the union of device intervals, by the device's number and name.
     linked_ns, linked_events: of device events whose launch is in the trace.
     kernels: which kernels, copies and fills the device time is; None where nobody asked.
+    suggestions: sentences on what would say more of this trace; not in the file.
     """
 
     info: TraceInfo
@@ -66,6 +70,7 @@ class Ledger:
     findings: tuple[Finding, ...]
     steps: tuple[Step, ...]
     kernels: tuple[KernelRow, ...] | None = None
+    suggestions: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -173,6 +178,7 @@ def _ledger(
         findings=findings,
         steps=found.steps,
         kernels=kernel_rows(found) if kernels else None,
+        suggestions=_suggestions(found, scopes, is_relabelled=relabel is not None),
     )
     return ledger, outline(found, findings)
 
@@ -193,7 +199,31 @@ def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
         linked_ns=sum(each.linked_ns for each in several),
         linked_events=sum(each.linked_events for each in several),
         steps=tuple(step for each in several for step in each.steps),
+        suggestions=tuple(dict.fromkeys(text for each in several for text in each.suggestions)),
     )
+
+
+def _suggestions(found: Attribution, scopes: str, *, is_relabelled: bool) -> tuple[str, ...]:
+    """What else could be asked of a trace, where that would split its device time further."""
+    trace, texts = found.trace, []
+    has_layers = any(map(_is_of_layer, found.scopes.names))
+    if scopes == "labels" and not has_layers and select(trace, "modules").any():
+        texts.append(
+            "the trace has calls of nn.Modules: --scopes modules tells whose the device time is, "
+            "--scopes both nests them with the ranges"
+        )
+    graph_ns = int(trace.device.dur_ns[found.in_graph].sum())
+    if not is_relabelled and graph_ns > _MUCH * int(trace.device.dur_ns.sum()):
+        texts.append(
+            "much of the device time is of replayed graphs, whose kernels have no ranges: "
+            "--capture FILE gives them those of the trace of their capture, or of an eager pass"
+        )
+    return tuple(texts)
+
+
+def _is_of_layer(name: str) -> bool:
+    label = labels.parse(name)
+    return label is not None and label.layer is not None
 
 
 def _by_track(found: Attribution) -> list[Part]:
