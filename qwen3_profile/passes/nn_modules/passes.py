@@ -235,6 +235,8 @@ def _belongs(
     """Whether an outermost call is of the pass that was gathered last."""
     if around is not None and around == group.annotation:
         return True
+    if around is None and group.annotation is not None and is_model:
+        return False
     first = int(raw.start_ns[group.calls[0].index])
     if around is not None and not around.span.start_ns <= first < around.span.end_ns:
         return False
