@@ -162,7 +162,7 @@ def _join(raw: ScopeTree, passes: Sequence[Pass], again: Sequence[Node]) -> tupl
     for root in sorted(again, key=lambda each: int(raw.start_ns[each.index])):
         start_ns, end_ns = int(raw.start_ns[root.index]), int(raw.end_ns[root.index])
         at = bisect_right([item.start_ns for item in found], start_ns) - 1
-        if at < 0 or root.instance not in found[at].instances:
+        if at < 0 or root.instance not in found[at].instances or end_ns == start_ns:
             return None
         item, span = found[at], Span(int(raw.track[root.index]), start_ns, end_ns)
         mine = [each.end_ns for each in item.spans if each.track == span.track]
