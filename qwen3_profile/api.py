@@ -222,7 +222,7 @@ def to_records(
 
     Returns:
         One record per measured run and phase; of a standalone trace one per forward pass, and none
-        where a loaded trace shows no forward pass.
+        where a loaded trace has no ranges.
 
     Raises:
         TraceError: there is no such file, or it is no trace.

@@ -56,6 +56,7 @@ class Gap:
     family: str = ""
 
 
+_ENDINGS = {"norm": "norms", "attn": "attention"}
 _SPLIT: Mapping[str | None, str] = {"*": "split_heads"}
 _MERGE: Mapping[str | None, str] = {"o_proj": "merge_heads", "dense": "merge_heads"}
 _MASKS = ("create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask")
@@ -159,9 +160,10 @@ def blocks() -> dict[str, PartSpec]:
 
 @cache
 def family_of(name: str) -> str:
-    """The family of a part or gap outside of blocks; of what is not in the table "", or "norms"."""
+    """The family of a part or gap outside of blocks; of what is not in the table by its ending."""
     found = {row.name: row.family for row in PARTS if row.block in ("phase", "layer")}
-    return found.get(name, "norms" if name.endswith("norm") else "")
+    ending = next((f for end, f in _ENDINGS.items() if name.endswith(end)), "")
+    return found.get(name, ending)
 
 
 @cache

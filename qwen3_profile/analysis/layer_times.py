@@ -14,6 +14,7 @@ from qwen3_profile.attribution.pass_parts import layers, short_name
 from qwen3_profile.trace.columns import Bool, Int64
 
 CPU, CUDA = "cpu", "cuda"
+ALL = "all"
 
 
 class BlockTimes(NamedTuple):
@@ -29,14 +30,27 @@ class BlockTimes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LayerBlocks:
-    """The blocks of one layer, or of several together; zero where it has no such block."""
+    """One layer, or several together, and its blocks; zero where it has no such block.
+
+    whole: the layer's own label, with what is in none of its blocks.
+    linear_attn: a mixer that a layer has in place of attention.
+    """
 
     name: str
+    whole: BlockTimes
     attn: BlockTimes
+    linear_attn: BlockTimes
     ffn: BlockTimes
 
-    def ns(self, on_device: bool) -> float:
-        return self.attn.ns(on_device) + self.ffn.ns(on_device)
+    def of(self, block: str) -> BlockTimes:
+        found: BlockTimes = getattr(self, block)
+        return found
+
+
+def block_names(every: Sequence[LayerBlocks]) -> tuple[str, ...]:
+    """The blocks that these layers have, as columns; a mixer only where there is one."""
+    mixers = any(any(each.linear_attn) for each in every)
+    return ("attn", *(("linear_attn",) if mixers else ()), "ffn")
 
 
 def layer_blocks(forward: Part, passes: int = 1) -> tuple[LayerBlocks, ...]:
@@ -46,14 +60,17 @@ def layer_blocks(forward: Part, passes: int = 1) -> tuple[LayerBlocks, ...]:
         passes: `forward` is the sum of so many, and the times are means of one.
     """
     return tuple(
-        LayerBlocks(short_name(layer), _mean(layer, "attn", passes), _mean(layer, "ffn", passes))
+        LayerBlocks(
+            short_name(layer),
+            *(_mean(layer, name, passes) for name in ("", ".attn", ".linear_attn", ".ffn")),
+        )
         for layer in layers(forward)
     )
 
 
 def sum_layers(group: Sequence[LayerBlocks]) -> LayerBlocks:
     """The times of all of these layers."""
-    return _together("all", group, 1)
+    return _together(ALL, group, 1)
 
 
 def mean_layer(name: str, group: Sequence[LayerBlocks]) -> LayerBlocks:
@@ -109,15 +126,16 @@ def layer_times(forward: Part, rows: Sequence[PartRow]) -> LayerTimes:
 
 
 def _mean(layer: Part, block: str, passes: int) -> BlockTimes:
-    part = layer.find(f"{layer.name}.{block}")
+    part = layer.find(f"{layer.name}{block}") if block else layer
     if part is None:
         return BlockTimes()
     return BlockTimes(part.total.cpu_ns / passes, part.total.device_ns / passes)
 
 
 def _together(name: str, group: Sequence[LayerBlocks], parts: int) -> LayerBlocks:
-    attn, ffn = (
+    columns = zip(*((e.whole, e.attn, e.linear_attn, e.ffn) for e in group), strict=True)
+    whole, attn, linear_attn, ffn = (
         BlockTimes(sum(b.cpu_ns for b in blocks) / parts, sum(b.device_ns for b in blocks) / parts)
-        for blocks in ([each.attn for each in group], [each.ffn for each in group])
+        for blocks in (columns if group else [()] * 4)
     )
-    return LayerBlocks(name, attn, ffn)
+    return LayerBlocks(name, whole, attn, linear_attn, ffn)

@@ -48,7 +48,10 @@ class PartRow:
 
 
 def part_rows(forward: Part) -> tuple[PartRow, ...]:
-    """The forward pass, what lies outside the layers, and each part summed over the layers."""
+    """The forward pass, what lies outside the layers, and each part summed over the layers.
+
+    Of a whole trace all ranges as they are nested.
+    """
     return tuple(_rows(forward, (), unfold_backward=False))
 
 
@@ -107,6 +110,8 @@ def _rows(forward: Part, above: PartPath, *, unfold_backward: bool) -> Iterator[
     for part in forward.parts:
         if unfold_backward and part.name == labels.BACKWARD and part.parts:
             yield from _rows(part, path, unfold_backward=False)
+        elif forward.name == labels.WHOLE_TRACE:
+            yield from _summed_rows((part,), (*path, short_name(part)))
         elif part not in inside:
             yield PartRow((*path, short_name(part)), part.total, is_leaf=True)
         elif not placed:

@@ -172,11 +172,22 @@ def _ratio(value: float) -> str:
 def largest_parts(forward: Part, on_device: bool) -> str:
     """The parts that hold no named ones, each summed over the layers, largest first; and what of
     their containers no part explains.
+
+    Of a whole trace the ranges, each without those inside it.
     """
     times: Counter[str] = Counter()
+    if forward.name == labels.WHOLE_TRACE:
+        for part in forward.each():
+            if part.name != labels.WHOLE_TRACE:
+                times[short_name(part)] += ns_of(part.own, on_device)
+        return _most_time(times, forward, on_device)
     for name, part, inside in _smallest(forward):
         apart = sum(ns_of(each.total, on_device) for each in inside)
         times[name] += ns_of(part.total, on_device) - apart
+    return _most_time(times, forward, on_device)
+
+
+def _most_time(times: Counter[str], forward: Part, on_device: bool) -> str:
     whole = ns_of(forward.total, on_device)
     times[labels.OTHER] += whole - times.total()
     top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns > 0]
@@ -253,7 +264,7 @@ def _smallest(forward: Part) -> Iterator[tuple[str, Part, tuple[Part, ...]]]:
 
     What another program has below them, such as the activation in the experts, is theirs.
     """
-    waiting = list(forward.parts)
+    waiting = [] if forward.name == labels.WHOLE_TRACE else list(forward.parts)
     while waiting:
         part = waiting.pop()
         label = labels.parse(part.name)

@@ -29,6 +29,7 @@ from qwen3_profile.measure.model.structure import (
     owner_kind,
     parts_of,
     unnamed,
+    unwrapped,
 )
 from qwen3_profile.measure.patching import Function, Patches
 from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, phase, step
@@ -106,12 +107,13 @@ class _Installer:
     def install(self, model: nn.Module, passes: bool) -> Instrumentation:
         found = find_decoder(model)
         decoder, layers = found.stack, found.layers
-        if decoder is not model:
-            self._parts(model, "model")
-            if passes:
-                self._patches.put(
-                    model, "forward", self._maker.inside_phase(model.forward, self._patches)
-                )
+        whole = unwrapped(model, decoder)
+        if whole is not decoder:
+            self._parts(whole, "model")
+            self._missing.update(unnamed(whole, "model", decoder))
+        if decoder is not model and passes:
+            inside = self._maker.inside_phase(model.forward, self._patches)
+            self._patches.put(model, "forward", inside)
         self._parts(decoder, "decoder")
         self._phase_functions(decoder, passes and decoder is model)
         moe_layers = [index for index, layer in enumerate(layers) if self._layer(index, layer)]

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 # Operators that launch nothing, though their schemas do not say that they only look or alias.
 _NO_WORK = frozenset((
@@ -65,7 +66,8 @@ def op_bytes(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out:
     given = _given(func, args, kwargs)
     values = {argument.name: value for argument, value in given}
     operands = list(_tensors(list(values.values())))
-    if any(each.layout != torch.strided for each in (*operands, *_tensors(out))):
+    packed = any(isinstance(value, torch.ScriptObject) for value in values.values())
+    if packed or not all(map(_is_plain, (*operands, *_tensors(out)))):
         return None
     results = _new_results(func, out, operands)
     try:
@@ -84,6 +86,12 @@ def op_bytes(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out:
             if _is_read(name, argument, values, is_written=is_written):
                 read[_region(tensor)] = size
     return sum(read.values()) + sum(written.values())
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether its sizes and strides tell its bytes; those of packed and wrapped weights do not."""
+    wrapped = is_traceable_wrapper_subclass(tensor)
+    return tensor.layout == torch.strided and not tensor.is_quantized and not wrapped
 
 
 def op_name(func: OpOverload) -> str:

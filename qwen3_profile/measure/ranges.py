@@ -142,13 +142,24 @@ PROFILER_RANGES = ProfilerRanges()
 
 
 def phase_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallPhase:
-    """Whether a call is a decode step: one token of each sequence, with a KV cache.
+    """Whether a call is a decode step: one token of each sequence, with a KV cache of others.
 
-    Asks the cache nothing: some answer by waiting for the device.
+    A prompt of one token comes with an empty cache. What an assistant has drafted comes as several
+    tokens, and the logits of each of them are asked for: that is a step as well.
     """
-    found = input_of(args, kwargs)
-    one = found is not None and found.shape[1] == 1
-    return "decode" if one and cache_of(kwargs) is not None else "prefill"
+    found, cache = input_of(args, kwargs), cache_of(kwargs)
+    if found is None or cache is None or not _holds_tokens(cache):
+        return "prefill"
+    tokens = found.shape[1]
+    return "decode" if tokens == 1 or kwargs.get("logits_to_keep") == tokens else "prefill"
+
+
+def _holds_tokens(cache: Any) -> bool:
+    """Whether a cache was written to; asks for no count, for which some wait for the device."""
+    layers = getattr(cache, "layers", None)
+    if isinstance(layers, list):
+        return any(getattr(layer, "is_initialized", True) for layer in layers)
+    return bool(getattr(cache, "key_cache", True))
 
 
 def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:

@@ -31,17 +31,15 @@ def read(
     *,
     accept_damaged: bool = False,
     needs: Needs = Needs.SUMS,
-    by_ranges: bool = False,
 ) -> Reading:
     """The forward passes of a trace.
 
     They are those that `known` tells of; else those with our labels; in a trace without layers of
-    ours those that its nn.Module ranges show.
+    ours those that its nn.Module ranges show; in one without any the whole trace, by its ranges.
 
     Args:
         known: what its run, or its capture, tells of the trace.
         accept_damaged: read what is left of a damaged trace; the findings say so.
-        by_ranges: take a trace without passes as one, with whatever ranges it has.
 
     Raises:
         TraceError: not a trace, or not one of what is known.
@@ -67,16 +65,17 @@ def read(
         if found is not None:
             return found
         trace = recording.trace()
-    return read_loaded(path, trace, accept_damaged=accept_damaged, by_ranges=by_ranges)
+    return read_loaded(path, trace, accept_damaged=accept_damaged, by_ranges=known is None)
 
 
 def read_loaded(
-    path: Path, trace: Trace, *, accept_damaged: bool = False, by_ranges: bool = False
+    path: Path, trace: Trace, *, accept_damaged: bool = False, by_ranges: bool = True
 ) -> Reading:
     """As `read`, of a trace that was loaded, and of which nothing else is known.
 
     Args:
         path: names the trace.
+        by_ranges: take a trace without passes as one; that of a run of ours is none.
     """
     processes, told = split_processes(trace)
     if told is not None and not accept_damaged:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import (
     Attribution,
     Reason,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+# Graphs with less of the device time than this are not worth another trace.
+_MUCH = 0.1
 _ALL_TRACKS, _NO_TRACK = "whole trace", "0"
 
 Row = tuple[tuple[str, ...], Part]
@@ -63,6 +66,7 @@ class Ledger:
     What `times` has as given across threads is also what came so to the rows of frameworks.
     whole_calls: by path, of scopes that lost device events, what the calls that did not have.
     kernels: which kernels, copies and fills the device time is; None where nobody asked.
+    suggestions: sentences on what would say more of this trace; not in the file.
     """
 
     info: TraceInfo
@@ -79,6 +83,7 @@ class Ledger:
     span_ns: int
     kernels: tuple[KernelRow, ...] | None = None
     whole_calls: dict[tuple[str, ...], WholeCalls] = field(default_factory=dict)
+    suggestions: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -219,6 +224,7 @@ def _ledger(
         span_ns=_length(attribution.trace.span),
         kernels=kernel_rows(attribution) if kernels else None,
         whole_calls=whole_calls(attribution),
+        suggestions=_suggestions(attribution, scopes, is_relabelled=reassign is not None),
     )
     return ledger, outline(attribution, findings)
 
@@ -259,7 +265,31 @@ def _merge_ledgers(several: Sequence[Ledger]) -> Ledger:
         apart_ns=sum(each.apart_ns for each in several),
         apart_events=sum(each.apart_events for each in several),
         steps=tuple(step for each in several for step in each.steps),
+        suggestions=tuple(dict.fromkeys(text for each in several for text in each.suggestions)),
     )
+
+
+def _suggestions(attribution: Attribution, scopes: str, *, is_relabelled: bool) -> tuple[str, ...]:
+    """What else could be asked of a trace, where that would split its device time further."""
+    trace, texts = attribution.trace, []
+    has_layers = any(map(_is_of_layer, attribution.scopes.names))
+    if scopes == "labels" and not has_layers and select(trace, "modules").any():
+        texts.append(
+            "the trace has calls of nn.Modules: --scopes modules tells whose the device time is, "
+            "--scopes both nests them with the ranges"
+        )
+    graph_ns = int(trace.device.dur_ns[attribution.in_graph].sum())
+    if not is_relabelled and graph_ns > _MUCH * int(trace.device.dur_ns.sum()):
+        texts.append(
+            "much of the device time is of replayed graphs, whose kernels have no ranges: "
+            "--capture FILE gives them those of the trace of their capture, or of an eager pass"
+        )
+    return tuple(texts)
+
+
+def _is_of_layer(name: str) -> bool:
+    label = labels.parse(name)
+    return label is not None and label.layer is not None
 
 
 def _by_track(attribution: Attribution) -> list[Part]:

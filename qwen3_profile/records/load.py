@@ -82,18 +82,18 @@ def read_saved(
 
 
 def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:
-    """The records of a trace that came without its run: one per forward pass.
+    """The records of a trace that came without its run: one per forward pass, or one of all of it.
 
     Raises:
-        TraceError: not a trace, or one without a forward pass.
+        TraceError: not a trace, or one without a range.
         DamagedTraceError: a trace whose figures would be wrong.
     """
     found = records_of(read(path, accept_damaged=accept_damaged))
     if not found:
         raise TraceError(
             str(path),
-            "holds neither labels of qwen3_profile nor nn.Module ranges, which give layers",
-            "--ledger FILE accounts for its device time by the ranges that it has",
+            "holds no labels of qwen3_profile, no nn.Module ranges and no other ranges",
+            "--ledger FILE accounts for its device time",
         )
     return found
 

@@ -146,7 +146,7 @@ def _name_without_rank(path: Path) -> str:
 def _read_file(accept_damaged: bool, path: Path) -> RankTrace | _Stray | TraceError | str:
     """The trace of one rank, or why there is none: an error, or a text where it is left out."""
     try:
-        reading = read(path, accept_damaged=accept_damaged, by_ranges=True)
+        reading = read(path, accept_damaged=accept_damaged)
     except DamagedTraceError as error:
         return error
     except TraceError as error:

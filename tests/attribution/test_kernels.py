@@ -117,8 +117,8 @@ def test_the_flag_puts_them_into_file_and_page(
     lines = [line for line in page.splitlines() if str(tmp_path) not in line]
     assert all(line.isprintable() for line in lines)
     assert max(map(len, lines)) <= 100
-    (line,) = (line for line in page.splitlines() if line.startswith("void xxx"))
-    assert line.split()[2:] == ["layer.*.attn", "1", "0.005", "97.5%"]
+    (line,) = (line for line in page.splitlines() if line.startswith("xxx"))
+    assert line.split()[1:] == ["layer.*.attn", "1", "0.005", "97.5%"]
 
 
 def test_layers_are_shown_together() -> None:

@@ -33,8 +33,14 @@ def test_a_record_for_each_forward_pass(tmp_path: Path) -> None:
 
 
 def test_a_trace_without_labels_of_ours(tmp_path: Path) -> None:
+    (record,) = collect_trace(trace(tmp_path, step(0, 0, 99), cpu_op("aten::mm", 0, 90), *WORK))
+    assert (record.phase, record.times.device_ns, record.times.unattributed_ns) == ("trace", 25, 0)
+    assert [part.name for part in record.times.forward.parts] == ["ProfilerStep"]
+
+
+def test_a_trace_without_ranges(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="labels of qwen3_profile"):
-        collect_trace(trace(tmp_path, step(0, 0, 99), cpu_op("aten::mm", 0, 90), *WORK))
+        collect_trace(trace(tmp_path, cpu_op("aten::mm", 0, 90), *WORK))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from qwen3_profile.records.ranks import RankTrace, collect_ranks, trace_files
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.trace import read_trace
 from qwen3_profile.views.terminal.ranks import render_ranks
+from qwen3_profile.views.terminal.tables import render
 
 TRACES = SHARED
 TORCHREC = sorted(TRACES.glob("torchrec_v100x4_qcomm_r*.json.gz"))
@@ -303,15 +304,17 @@ def test_ranks_without_passes_are_compared_by_their_ranges(
     assert main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     begin = shown.index("trace: cuda of each range, with all in it; 3 ranks")
-    rows = [line.rsplit(maxsplit=4) for line in shown[begin:].splitlines()[2:9]]
+    rows = [line.rsplit(maxsplit=4) for line in shown[begin:].splitlines()[2:11]]
     assert rows == [
-        ["trace", "4.000", "8.000", "20.000", "1"],
-        ["  my_forward", "3.000", "5.000", "11.000", "1"],
+        ["trace", "5.000", "9.000", "21.000", "1"],
+        ["  ProfilerStep", "5.000", "9.000", "21.000", "1"],
+        ["    my_forward", "3.000", "5.000", "11.000", "1"],
+        ["      wait", "1.000", "3.000", "9.000", "1"],
+        ["        nccl", "1.000", "3.000", "9.000", "1"],
         ["    wait", "1.000", "3.000", "9.000", "1"],
         ["      nccl", "1.000", "3.000", "9.000", "1"],
-        ["  wait", "1.000", "3.000", "9.000", "1"],
-        ["    nccl", "1.000", "3.000", "9.000", "1"],
-        ["unattributed", "1.000", "1.000", "1.000", "-"],
+        ["    Optimizer_step#SGD_step", "1.000", "1.000", "1.000", "-"],
+        ["unattributed", "0", "0", "0", "-"],
     ]
     saved = json.loads((tmp_path / "out" / "timing_records.json").read_text())
     assert [(entry["rank"], entry["phase"]) for entry in saved] == [(n, "trace") for n in range(3)]
@@ -320,7 +323,9 @@ def test_ranks_without_passes_are_compared_by_their_ranges(
         assert entry["nccl_cuda"] == entry["nccl"]["wait.nccl"]
         ledger = entry["ledger_ns"]
         assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
-        assert entry["model_details"]["my_forward_cuda"] == entry["nccl_cuda"] / 2 + 0.002
+        assert entry["model_details"]["ProfilerStep_cuda"] == pytest.approx(
+            entry["nccl_cuda"] + 0.003
+        )
 
 
 @given(traces())
@@ -330,11 +335,10 @@ def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
     trace = read(*mine)
     ledger = make_ledger(trace)
     found = read_ranges(Path("t.json"), trace, ())
-    assert (found is not None) == bool(ledger.rows)
+    assert (found is not None) == bool(ledger.rows or ledger.framework_rows)
     for one in records_of(found) if found else ():
         assert one.times.balances
         assert one.times.device_ns == ledger.times.device_ns
-        assert one.times.unattributed_ns == ledger.times.unattributed_ns
         own = sum(part.own.device_ns for _, part in one.times.forward.walk())
         assert own == one.times.forward.total.device_ns
         assert render_spread_of(one)
@@ -345,9 +349,34 @@ def render_spread_of(record: TimingRecord) -> str:
     return render_ranks((rank, rank))
 
 
-def test_a_standalone_trace_without_passes_is_refused(tmp_path: Path) -> None:
+def test_a_standalone_trace_without_passes_has_its_ranges(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", document(*training_events(1_000_000)))
+    (record,) = collect_trace(path)
+    shown = [line.split()[:5] for line in render([record]).splitlines()]
+    assert "trace in t.json: all of it, by its ranges, for it shows no layers" in render([record])
+    # Whatever a range holds is in its row, so ranges inside it are below it.
+    assert ["ProfilerStep", "1", "0.000", "5.000", "4"] in shown
+    assert ["my_forward", "1", "0.000", "3.000", "2"] in shown
+    assert ["Optimizer_step#SGD_step", "1", "0.000", "1.000", "1"] in shown
+    assert "Most CUDA time: my_forward 40.0%, nccl 40.0%, Optimizer_step#SGD_step 20.0%;" in render(
+        [record]
+    )
+
+
+def test_a_trace_without_any_range_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="--ledger FILE"):
-        collect_trace(write(tmp_path / "t.json", document(*training_events(1_000_000))))
+        collect_trace(write(tmp_path / "t.json", document(launch(1, 1, 2), kernel(1, 5, 9))))
+
+
+def test_many_ranges_are_cut_to_those_of_the_most_time(tmp_path: Path) -> None:
+    events = [label(f"range {i}", 100 * i, 100 * i + 50) for i in range(60)]
+    events += [launch(i, 100 * i + 1, 100 * i + 2) for i in range(1, 60)]
+    events += [kernel(i, 100 * i + 3, 100 * i + 13 + i) for i in range(1, 60)]
+    (record,) = collect_trace(write(tmp_path / "t.json", document(*events)))
+    shown = render([record])
+    assert "range 59" in shown
+    assert "range 3 " not in shown
+    assert "rows of less time are left out" in shown
 
 
 def test_what_is_odd_on_several_ranks_is_told_once(tmp_path: Path) -> None:
@@ -499,13 +528,12 @@ def test_four_ranks_of_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "4 ranks: 0, 1, 2, 3" in shown
     rows = [line.rsplit(maxsplit=4) for line in shown.splitlines()]
-    assert ["  ## backward ##", "303.801", "344.081", "346.244", "0"] in rows
+    assert ["    ## forward ##", "161.679", "205.642", "208.495", "0"] in rows
     saved = json.loads((tmp_path / "out" / "timing_records.json").read_text())
     assert [entry["rank"] for entry in saved] == [0, 1, 2, 3]
     for entry, path in zip(saved, TORCHREC, strict=True):
         ledger = make_ledger(read_trace(path))
         assert entry["ledger_ns"]["device_time"] == ledger.times.device_ns
-        assert entry["ledger_ns"]["unattributed"] == ledger.times.unattributed_ns
         assert 0 < entry["nccl_cuda"] < entry["forward_cuda"]
 
 

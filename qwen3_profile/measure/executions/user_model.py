@@ -9,10 +9,12 @@ from dataclasses import replace
 from torch import nn
 
 from qwen3_profile.config import RunConfig
+from qwen3_profile.errors import RunError
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import UncountedError
 from qwen3_profile.measure.executions.model_call import Call
+from qwen3_profile.measure.model.structure import compiles_layers
 from qwen3_profile.measure.pass_kinds import (
     PASS_KINDS,
     WITHOUT_CLOCK,
@@ -21,6 +23,9 @@ from qwen3_profile.measure.pass_kinds import (
     SeriesOfPasses,
 )
 from qwen3_profile.measure.ranges import PROFILER_RANGES, CallPhase, LabelMaker, Phase
+
+# Warm-ups in which a compiled model may be compiled once more, before that is an error.
+_MOST_COMPILATIONS = 4
 
 
 class UserModelExecution:
@@ -48,7 +53,8 @@ class UserModelExecution:
     def labelled(
         self, labels: LabelMaker = PROFILER_RANGES
     ) -> Iterator[instrument.Instrumentation]:
-        with instrument.labelled(self.model, labels=labels) as found:
+        inside = not compiles_layers(self.model)
+        with instrument.labelled(self.model, inside_layers=inside, labels=labels) as found:
             # A call without a KV cache updates none.
             expected = [x for x in found.expected if self.has_cache or ".kv_cache" not in x]
             yield replace(found, expected=tuple(expected))
@@ -57,11 +63,29 @@ class UserModelExecution:
         self._call.prepared()()
 
     def passes(self, kind: PassKind) -> SeriesOfPasses:
+        compiles = self._settle_compiler() if _is_compiled(self.model) else 0
         call = self._call.prepared()
         # Kept beyond the clock, so that freeing them is not measured.
         outputs: list[object] = []
         yield PassSeries(self._phase, lambda: outputs.append(call()), self.warm_up)
         self.has_cache = getattr(outputs[0], "past_key_values", None) is not None
+        if compiles and _compiles() != compiles:
+            raise RunError(
+                type(self.model).__name__,
+                "was compiled anew in a measured pass, whose time is that of the compiler",
+                "raise warmup_runs",
+            )
+
+    def _settle_compiler(self) -> int:
+        """Runs the model until none of it is compiled any more: its labels, that are put on and
+        taken off, are other code to the compiler. Returns how much was compiled so far.
+        """
+        for _ in range(_MOST_COMPILATIONS):
+            before = _compiles()
+            self.warm_up()
+            if _compiles() == before:
+                break
+        return _compiles()
 
     def counted(self) -> SeriesOfPasses:
         if _is_compiled(self.model):
@@ -69,8 +93,18 @@ class UserModelExecution:
         yield PassSeries(self._phase, self._call.prepared(), self.warm_up)
 
 
+def _compiles() -> int:
+    """How many frames torch.compile has looked at in this process so far, and one."""
+    from torch._dynamo.utils import counters
+
+    return 1 + int(counters["frames"]["total"])
+
+
 def _is_compiled(model: nn.Module) -> bool:
     """Whether torch.compile has been asked to compile it, as a whole or in a part."""
-    return hasattr(model, "_orig_mod") or any(
-        getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()
+    return any(
+        hasattr(module, "_orig_mod")
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+        for module in model.modules()
     )

@@ -116,7 +116,16 @@ def _share_used(config: Any) -> float:
 
 
 def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    own = sum(parameter.numel() for parameter in module.parameters())
+    return own + sum(map(_packed_parameters, module.modules()))
+
+
+def _packed_parameters(module: nn.Module) -> int:
+    """Those that torch's quantised modules hold in packed form, as no parameters."""
+    if not hasattr(module, "_packed_params") or not callable(getattr(module, "weight", None)):
+        return 0
+    held = (getattr(module, name)() for name in ("weight", "bias"))
+    return sum(each.numel() for each in held if each is not None)
 
 
 @contextmanager

@@ -29,7 +29,9 @@ _OWNERS = {
 }
 # What does nothing when a model is served.
 _IDLE = (nn.Dropout, nn.Identity)
-_WRAPPERS = ("model", "language_model")
+_INSIDE = ("model", "language_model")
+# What peft, torch.compile, accelerate and torch's parallel wrappers hold a model under.
+_WRAPPERS = ("_orig_mod", "module", "base_model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,31 @@ def find_decoder(model: nn.Module) -> Decoder:
         layers = getattr(module, "layers", None)
         if isinstance(layers, nn.ModuleList) and len(layers):
             return Decoder(module, layers)
-        inner = (getattr(module, name, None) for name in _WRAPPERS)
+        inner = (getattr(module, name, None) for name in (*_INSIDE, *_WRAPPERS))
         waiting += [each for each in inner if isinstance(each, nn.Module)]
     raise ModelError(
         type(model).__name__,
         "has no decoder layers to label",
         "take a causal language model of transformers, such as Qwen3ForCausalLM",
     )
+
+
+def unwrapped(model: nn.Module, decoder: nn.Module) -> nn.Module:
+    """The model inside the wrappers around it, which has the head beside the decoder."""
+    while model is not decoder:
+        inside = dict(model.named_children())
+        wrapped = next((inside[name] for name in _WRAPPERS if name in inside), None)
+        if wrapped is None and len(inside) == 1:
+            (wrapped,) = inside.values()
+        if wrapped is None:
+            return model
+        model = wrapped
+    return model
+
+
+def compiles_layers(model: nn.Module) -> bool:
+    """Whether every layer is compiled by itself."""
+    return all(vars(layer).get("_compiled_call_impl") for layer in find_decoder(model).layers)
 
 
 def is_moe(ffn: nn.Module) -> bool:
@@ -99,11 +119,15 @@ def parts_of(owner: nn.Module, kind: str) -> Iterator[PartModule]:
             yield PartModule(names[attribute], modules)
 
 
-def unnamed(owner: nn.Module, kind: str) -> Iterator[str]:
-    """One line for each module of `owner` that has no name, and each part that is no module."""
+def unnamed(owner: nn.Module, kind: str, within: nn.Module | None = None) -> Iterator[str]:
+    """One line for each module of `owner` that has no name, and each part that is no module.
+
+    Args:
+        within: what is around this, or is this, has a name of its own inside.
+    """
     names = attributes(kind)
     for attribute, module in owner.named_children():
-        named = attribute in names or attribute == "layers"
+        named = attribute in names or attribute == "layers" or within in set(module.modules())
         if not named and not isinstance(module, _IDLE):
             yield f"{kind}: no label for module {attribute}"
     for attribute, part in names.items():

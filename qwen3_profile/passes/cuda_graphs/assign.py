@@ -34,7 +34,9 @@ _JITTER_NS = 1000
 Reassign = Callable[[Attribution], tuple[Attribution, tuple[Finding, ...]]]
 
 _PARALLEL = "its kernels ran side by side, and the trace has no graph node ids to order them by"
-REFUSED, UNPROVEN = "graph-refused", "graph-unproven"
+REFUSED, UNPROVEN, CUT = "graph-refused", "graph-unproven", "graph-cut"
+# Of a capture that names no kernels a replay has to have so much, for their count proves it.
+_NAMELESS_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,12 +145,16 @@ def _side_by_side(attribution: Attribution, events: Int64) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """A reference that a replay matches. doubtful: which of `events` nothing proves."""
+    """A reference that a replay matches. doubtful: which of `events` nothing proves.
+
+    missing: how many of the last launches have no event.
+    """
 
     events: Int64
     reference: Reference
     places: tuple[int, ...]
     doubtful: tuple[int, ...]
+    missing: int = 0
 
     def unlike(self, marked: Mapping[int, str]) -> int | None:
         """The first event that is marked with a label which is not around it here."""
@@ -198,13 +204,28 @@ def _label(
         return _refused(replay, parent, [why])
     reference = first.reference
     owner = reference.owner[list(first.places)]
-    why = ""
+    why, code = "", UNPROVEN
+    if first.missing:
+        code, why = CUT, _cut(first)
     if first.doubtful:
         why = _doubt(work_of(attribution.trace, first.events), first.doubtful)
     owners = copy_scopes(
         first.events, owner, reference.scopes, reference.root, parent, first.doubtful
     )
-    return owners, _Rest(UNPROVEN, why, first.events[list(first.doubtful)])
+    doubtful = list(first.doubtful)
+    told = first.events if code == CUT and not first.doubtful else first.events[doubtful]
+    return owners, _Rest(UNPROVEN if first.doubtful else code, why, told)
+
+
+def _cut(fit: _Fit) -> str:
+    """That a replay ends before its reference does."""
+    lost = fit.reference.work[len(fit.events)]
+    last = f", {short_kernel(lost.name)}" if lost.name else ""
+    count, whole = f"{fit.missing} last", len(fit.reference.work)
+    return (
+        f"of the {whole} launches of {fit.reference.what} the {count} have no event{last}; "
+        "those before them fit one by one and have their parts"
+    )
 
 
 def _by_marks(
@@ -244,7 +265,33 @@ def _fits(
                 refusals.append(why)
             else:
                 fits.append(_Fit(events, reference, places, doubtful))
-    return fits, refusals
+    if fits:
+        return fits, refusals
+    cut = (_cut_fit(attribution, e, o, r) for r in references for e, o in orders)
+    return [each for each in cut if each is not None], refusals
+
+
+def _cut_fit(
+    attribution: Attribution, events: Int64, ordered: bool, reference: Reference
+) -> _Fit | None:
+    """The reference of which a replay has all but the last events; None where it is not so, or
+    where they may as well be all but the first ones.
+    """
+    count, whole = len(events), len(reference.work)
+    named = all(each.name for each in reference.work)
+    if not 0 < count < whole or not (named or count >= _NAMELESS_SHARE * whole):
+        return None
+    work = work_of(attribution.trace, events)
+    first = reference.part(slice(count))
+    why, places, doubtful = _compare(work, first, ordered)
+    if why:
+        return None
+    fit = _Fit(events, first, places, doubtful)
+    last = reference.part(slice(whole - count, whole))
+    why, places, _ = _compare(work, last, ordered)
+    if not why and _Fit(events, last, places, ()).labels() != fit.labels():
+        return None
+    return _Fit(events, reference, fit.places, doubtful, whole - count)
 
 
 def _doubt(work: Sequence[Work], doubtful: Sequence[int]) -> str:
@@ -289,11 +336,13 @@ def _finding(attribution: Attribution, code: str, why: str, replays: Sequence[In
     ns = int(device.dur_ns[events].sum())
     which = f"{len(events)} device event{'' if len(events) == 1 else 's'} ({ns} ns)"
     graphs = "a graph replay" if len(replays) == 1 else f"{len(replays)} graph replays"
+    told = f"could not be given to parts and went into the row {labels.GRAPH_REPLAY}: {why}"
+    if code == CUT:
+        told = f"are not all that was captured: {why}"
     return Finding(
         WARNING,
         code,
-        f"{which} of {graphs} could not be given to parts and went into the row "
-        f"{labels.GRAPH_REPLAY}: {why}",
+        f"{which} of {graphs} {told}",
         count=len(events),
         ns=ns,
         example=attribution.trace.names[device.name[events[0]]],

@@ -8,7 +8,7 @@ with names on HIP and without them on CUDA.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Reference:
     scopes: ScopeTree
     root: int
     calls: tuple[Call, ...] = ()
+
+    def part(self, some: slice) -> Reference:
+        """The same with some of the work only."""
+        return replace(self, work=self.work[some], owner=self.owner[some], calls=self.calls[some])
 
 
 def is_capture_begin(name: str) -> bool:

@@ -15,14 +15,18 @@ from dataclasses import dataclass
 Instance = tuple[str, int]
 
 ATTENTION = re.compile(r"Attention|Attn")
+# What mixes tokens in place of attention.
+MIXER = re.compile(r"Delta(Net|Rule)|Linear(Attention|Attn)|Mamba|RWKV|ShortConv")
+MOE = re.compile(r"M[oO][eE](Block|Layer)?$|SparseM[oO][eE]")
 FFN = re.compile(
-    r"MLP$|Mlp$|FeedForward|FFN|LayerFF$|M[oO]E(Block|Layer)?$|MoeBlock$|MoeLayer$|SparseMoe"
+    rf"(MLP|Mlp)(Block)?$|FeedForward|FFN|LayerFF$|{MOE.pattern}"
     r"|DenseActDense$|DenseGatedActDense$"
 )
+CROSS = re.compile(r"Cross|EncDec|EncoderDecoder")
 ROUTER = re.compile(r"Gate$|Router|Gating")
 EXPERTS = re.compile(r"FusedMoE|Experts")
 NORM = re.compile(r"Norm")
-LINEAR = re.compile(r"Linear|^Conv1D$")
+LINEAR = re.compile(r"Linear(?!\w*(Attention|Attn|Layer$|Block$))|^Conv1D$")
 ROTARY = re.compile(r"Rotary|RoPE|Rope")
 # Attention whose keys and values come from a latent has other projections than q, k, v.
 LATENT = re.compile(r"MLA|Deep[sS]eek|MiniCPM3|Kimi")
@@ -39,6 +43,13 @@ _GAPS: dict[tuple[str, str, str | None], str] = {
     ("attn", "rope", "o_proj"): "attn_core",
     ("ffn", "up_proj", "down_proj"): "act_mul",
     ("ffn", "act_fn", "down_proj"): "act_mul",
+}
+
+
+# How many projections a gated delta net has -> what they are, but for the last one.
+_MIXER_INPUTS = {
+    3: ("in_proj_qkvz", "in_proj_ba"),
+    5: ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"),
 }
 
 
@@ -88,6 +99,23 @@ def latent_attention_parts(calls: Sequence[Node]) -> dict[Instance, str]:
     return parts | _functions(calls)
 
 
+def mixer_parts(calls: Sequence[Node]) -> dict[Instance, str]:
+    """The part of each module in a gated delta net, whose projections are told by their count."""
+    linears = instances(calls, LINEAR)
+    parts = {i: "out_proj" for i in linears if "RowParallel" in i[0]}
+    rest = [i for i in linears if i not in parts]
+    if "out_proj" not in parts.values() and len(rest) in _MIXER_INPUTS:
+        parts[rest.pop()] = "out_proj"
+    names = _MIXER_INPUTS.get(len(rest) + 1, ())
+    if names:
+        parts |= dict(zip(rest, names, strict=True))
+    norms = instances(calls, NORM)
+    if len(norms) == 1:
+        parts[norms[0]] = "norm"
+    parts |= dict.fromkeys(instances(calls, re.compile(r"^Conv1d$")), "conv1d")
+    return parts | dict.fromkeys(instances(calls, MIXER), "delta_rule")
+
+
 def ffn_parts(calls: Sequence[Node]) -> dict[Instance, str]:
     """The part of each module in a dense feed-forward block."""
     linears = instances(calls, LINEAR)
@@ -114,7 +142,11 @@ def moe_parts(calls: Sequence[Node]) -> dict[Instance, str]:
     parts |= dict.fromkeys(instances(calls, EXPERTS), "experts")
     if "router" not in parts.values():
         # A plain linear layer in front of the experts chooses among them.
-        parts |= dict.fromkeys(instances(calls[:1], LINEAR), "router")
+        first = [call for call in calls if not NORM.search(call.kind)][:1]
+        parts |= dict.fromkeys(instances(first, LINEAR), "router")
+    linears = [i for i in instances(calls, LINEAR) if i not in parts]
+    if {"router", "experts"} <= set(parts.values()) and len(linears) == 1:
+        parts[linears[0]] = "shared_expert_gate"
     # Beside fused experts a whole MLP is the one that every token visits.
     mlp = "shared_experts" if "experts" in parts.values() else "experts"
     return parts | {i: mlp for i in instances(calls, FFN) if i not in parts}

@@ -6,12 +6,14 @@ its phase:
 
     step[DECODE bs=8]    step[EXTEND bs=15 toks=15360]                        SGLang
     execute_512_context_1(sq512sk512...)_generation_0(sq0sk0...)              vLLM
+    execute_new_2_cached_0                                                    vLLM, by requests
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step, find_profiler_steps
 from qwen3_profile.passes.nn_modules.block_parts import Instance, Node
-from qwen3_profile.passes.nn_modules.roles import find_layers, is_after_model
+from qwen3_profile.passes.nn_modules.roles import find_layers, is_after_model, is_holder
 from qwen3_profile.trace.columns import Category, Trace
 
 NO_PHASE_SOURCE = "unknown"
@@ -30,7 +32,10 @@ _SGLANG_PHASES = {"DECODE": "decode", "EXTEND": "prefill", "PREFILL": "prefill"}
 _VLLM = re.compile(
     r"execute_(?:\d+_)?context_(?P<context>\d+)(?:\([^)]*\))?_generation_(?P<decode>\d+)"
     r"(?:\([^)]*\))?"
+    r"|execute_new_(?P<new>\d+)_cached_(?P<cached>\d+)"
 )
+# What autograd does on the way back; a module that is called inside it runs once more.
+_BACKWARD = "autograd::engine::evaluate_function: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Pass:
     roots: the outermost calls, in order of tracks and time.
     spans: where the pass lies, one for each track; more than one where threads share it.
     step: the `ProfilerStep#k` around it.
+    again: modules of it that ran once more, as checkpoints have it, each with where that was.
     """
 
     phase: str
@@ -69,6 +75,7 @@ class Pass:
     roots: tuple[Node, ...]
     spans: tuple[Span, ...]
     step: Step | None
+    again: tuple[tuple[Node, Span], ...] = ()
 
     @property
     def start_ns(self) -> int:
@@ -76,7 +83,12 @@ class Pass:
 
     @property
     def end_ns(self) -> int:
-        return max(span.end_ns for span in self.spans)
+        return max(span.end_ns for span in (*self.spans, *(span for _, span in self.again)))
+
+    @property
+    def instances(self) -> set[Instance]:
+        """All modules that it calls."""
+        return {each.instance for root in self.roots for each in (root, *_below(root))}
 
 
 @dataclass(slots=True)
@@ -98,6 +110,20 @@ def find_passes(trace: Trace, raw: ScopeTree, roots: Sequence[Node]) -> tuple[Pa
     """Gathers the outermost calls into forward passes, in time order."""
     steps = find_profiler_steps(trace)
     around = _annotations_around(trace, raw, roots)
+    backward = _inside_backward(trace, raw, roots)
+    inner = {child.instance for root in roots for child in _below(root)}
+    again = [each for each in roots if each.index in backward or each.instance in inner]
+    first = [each for each in roots if each not in again]
+    joined = _join(raw, _gather(raw, first, around, steps), again)
+    return joined or _gather(raw, roots, around, steps)
+
+
+def _gather(
+    raw: ScopeTree,
+    roots: Sequence[Node],
+    around: Mapping[int, Annotation | None],
+    steps: Sequence[Step],
+) -> tuple[Pass, ...]:
     by_track: dict[int, list[Node]] = {}
     for root in roots:
         by_track.setdefault(int(raw.track[root.index]), []).append(root)
@@ -107,6 +133,44 @@ def find_passes(trace: Trace, raw: ScopeTree, roots: Sequence[Node]) -> tuple[Pa
         spans = _spans(raw, track, groups)
         found += [_pass(g, s, steps) for g, s in zip(groups, spans, strict=True)]
     return _merge_concurrent(sorted(found, key=lambda item: item.start_ns))
+
+
+def _inside_backward(trace: Trace, raw: ScopeTree, roots: Sequence[Node]) -> frozenset[int]:
+    """The calls that autograd makes on the way back, by `Node.index`."""
+    named = np.array([name.startswith(_BACKWARD) for name in trace.names], bool)
+    if not named.any():
+        return frozenset()
+    chosen = named[trace.host.name] & (trace.host.category == Category.CPU_OP)
+    tree = build_scopes(trace, chosen, name_gaps=False)
+    index = np.array([root.index for root in roots])
+    inside = tree.innermost(raw.track[index], raw.start_ns[index])
+    return frozenset(index[inside != NO_SCOPE].tolist())
+
+
+def _join(raw: ScopeTree, passes: Sequence[Pass], again: Sequence[Node]) -> tuple[Pass, ...] | None:
+    """The passes with the modules that ran once more, as checkpoints have it, in the pass before.
+
+    None where one of them is of no such pass, or not behind it and before the next.
+    """
+    found = list(passes)
+    ends = [item.start_ns for item in passes[1:]]
+    for root in sorted(again, key=lambda each: int(raw.start_ns[each.index])):
+        start_ns, end_ns = int(raw.start_ns[root.index]), int(raw.end_ns[root.index])
+        at = bisect_right([item.start_ns for item in found], start_ns) - 1
+        if at < 0 or root.instance not in found[at].instances or end_ns == start_ns:
+            return None
+        item, span = found[at], Span(int(raw.track[root.index]), start_ns, end_ns)
+        mine = [each.end_ns for each in item.spans if each.track == span.track]
+        if start_ns < max(mine, default=0) or any(end_ns > end for end in ends[at : at + 1]):
+            return None
+        found[at] = replace(item, again=(*item.again, (root, span)))
+    return tuple(found)
+
+
+def _below(node: Node) -> Iterator[Node]:
+    for child in node.children:
+        yield child
+        yield from _below(child)
 
 
 def read_phase(text: str) -> str | None:
@@ -119,7 +183,8 @@ def read_phase(text: str) -> str | None:
     match = _VLLM.fullmatch(text)
     if not match:
         return None
-    context, decode = int(match["context"]) > 0, int(match["decode"]) > 0
+    context = int(match["context"] or match["new"]) > 0
+    decode = int(match["decode"] or match["cached"]) > 0
     return "prefill" if context and not decode else "decode" if decode and not context else ""
 
 
@@ -146,9 +211,12 @@ def _group(
     """The roots of one track, pass by pass."""
     groups: list[_Group] = []
     only_leaves = not any(root.children for root in roots)
+    # Several of them are the stretches of one model that is called piece by piece.
+    pieces = len({root.instance for root in roots if is_holder(root)}) > 1
     for root in roots:
         is_layer = find_layers(root)[:1] == (root,)
         is_model = bool(root.children or only_leaves) and not is_after_model(root) and not is_layer
+        is_model = is_model and not (pieces and is_holder(root))
         told = around[root.index]
         if not groups or not _belongs(raw, root, told, groups[-1], is_model):
             groups.append(_Group(told))
@@ -162,6 +230,8 @@ def _belongs(
     """Whether an outermost call is of the pass that was gathered last."""
     if around is not None and around == group.annotation:
         return True
+    if around is None and group.annotation is not None and is_model:
+        return False
     first = int(raw.start_ns[group.calls[0].index])
     if around is not None and not around.span.start_ns <= first < around.span.end_ns:
         return False

@@ -31,10 +31,13 @@ from collections.abc import Iterable, Sequence
 
 from qwen3_profile.passes.nn_modules.block_parts import (
     ATTENTION,
+    CROSS,
     EXPERTS,
     FFN,
     LATENT,
     LINEAR,
+    MIXER,
+    MOE,
     NORM,
     ROTARY,
     ROUTER,
@@ -44,14 +47,15 @@ from qwen3_profile.passes.nn_modules.block_parts import (
     attention_parts,
     ffn_parts,
     fused_ffn_parts,
+    instances,
     latent_attention_parts,
+    mixer_parts,
     moe_parts,
     unwrapped,
 )
 
-_LAYER = re.compile(r"(Layer|Block)$")
+_LAYER = re.compile(r"(Layer|Block)\d*$")
 _SURE_LAYER = re.compile(r"(Decoder|Encoder)Layer$")
-_MOE = re.compile(r"M[oO]E(Block|Layer)?$|MoeBlock$|MoeLayer$|SparseMoe")
 # BERT and its kin have two modules in place of one: Intermediate and Output.
 _HALF_FFN = re.compile(r"(Intermediate|Output)$")
 # Of these models the first of two linear layers is gate and up in one.
@@ -66,12 +70,19 @@ _WRAPPER = re.compile(
     r"^(FullyShardedDataParallel|DistributedDataParallel|DataParallel|CheckpointWrapper"
     r"|OptimizedModule)$"
 )
+# Attention and feed-forward blocks are like layers inside, and hold a norm now and then.
+_NO_LAYER = re.compile(rf"{ATTENTION.pattern}|{FFN.pattern}|{MIXER.pattern}|{NORM.pattern}")
 _HOLDER = re.compile(rf"{_WRAPPER.pattern}|^(Sequential|ModuleList|ModuleDict)$")
 
 
 def is_after_model(node: Node) -> bool:
     """Whether a call outside of a model belongs to the forward pass before it: head, sampler."""
     return bool(_AFTER_MODEL.search(node.kind))
+
+
+def is_holder(node: Node) -> bool:
+    """Whether a module merely holds others."""
+    return bool(_HOLDER.search(node.kind))
 
 
 def usual_depth(kind: str) -> int:
@@ -85,10 +96,48 @@ def usual_depth(kind: str) -> int:
 
 def find_layers(node: Node) -> tuple[Node, ...]:
     """The outermost decoder or encoder layers in `node`, or itself."""
-    named = _LAYER.search(node.kind) and not _MOE.search(node.kind)
-    if named and (_SURE_LAYER.search(node.kind) or node.holds(ATTENTION)):
+    named = _LAYER.search(node.kind) and not FFN.search(node.kind)
+    mixes = node.holds(ATTENTION) or node.holds(MIXER)
+    if named and (_SURE_LAYER.search(node.kind) or mixes):
         return (node,)
-    return tuple(layer for child in node.children for layer in find_layers(child))
+    stacked = _stacked(node)
+    return tuple(
+        layer
+        for child in node.children
+        for layer in ((child,) if child.kind in stacked else find_layers(child))
+    )
+
+
+def _stacked(node: Node) -> set[str]:
+    """The classes, whatever they are called, of which `node` calls several like a layer's."""
+    seen: dict[str, set[Instance]] = {}
+    for child in node.children:
+        if not _NO_LAYER.search(child.kind) and _is_like_layer(child):
+            seen.setdefault(child.kind, set()).add(child.instance)
+    return {kind for kind, instances in seen.items() if len(instances) > 1}
+
+
+def _is_like_layer(node: Node) -> bool:
+    """Whether a norm lies beside a block that mixes tokens, or beside two with linear layers."""
+    children = unwrapped(node.children, _WRAPPER)
+    if not any(NORM.search(c.kind) for c in children):
+        return False
+    blocks = [c for c in children if not NORM.search(c.kind) and c.children]
+    if any(ATTENTION.search(c.kind) or MIXER.search(c.kind) for c in blocks):
+        return True
+    return sum(len(_linears(c)) > 1 for c in blocks) > 1
+
+
+def _linears(node: Node) -> list[Instance]:
+    return instances(_inside([node]), LINEAR)
+
+
+def _inside(nodes: Iterable[Node]) -> list[Node]:
+    """All calls below these."""
+    found: list[Node] = []
+    for child in _children(nodes):
+        found += [child, *_inside([child])]
+    return found
 
 
 def name_pass(roots: Sequence[Node], layer_of: dict[Instance, int]) -> dict[int, str]:
@@ -99,9 +148,17 @@ def name_pass(roots: Sequence[Node], layer_of: dict[Instance, int]) -> dict[int,
         layer_of: the index of each layer that `find_layers` finds in them.
     """
     names: dict[int, str] = {}
+    name_of: dict[Instance, str] = {}
     seen_layer = False
     for root in roots:
+        if root.instance in name_of and root.instance not in layer_of:
+            # It runs once more.
+            again = ((call.index, name_of.get(call.instance)) for call in (root, *_inside([root])))
+            names |= {index: name for index, name in again if name}
+            continue
         seen_layer |= _name_model(root, "", layer_of, names, seen_layer, is_root=True)
+        named = (call for call in _inside([root]) if call.index in names)
+        name_of |= {call.instance: names[call.index] for call in named}
     return names
 
 
@@ -116,7 +173,7 @@ def _name_model(
 ) -> bool:
     """Names a call outside of the layers and all in it; whether a layer was among them."""
     layers = find_layers(node)
-    if layers and layers[0] is node:
+    if node.instance in layer_of:
         _name_layer(node, f"layer.{layer_of[node.instance]}", names)
         return True
     part = _model_part(node, parent, after_layer)
@@ -148,22 +205,27 @@ def _model_part(node: Node, parent: str, after_layer: bool) -> str:
 def _name_layer(layer: Node, name: str, names: dict[int, str]) -> None:
     names[layer.index] = name
     children = unwrapped(layer.children, _WRAPPER)
-    attention, feed_forward, crossing = _blocks(children)
+    attention, mixers, feed_forward, crossing = _blocks(children, layer.kind)
     before = "start"
     for child in children:
         if child in attention:
             names[child.index], before = f"{name}.attn", "attn"
+        elif child in mixers:
+            names[child.index], before = f"{name}.linear_attn", "attn"
         elif child in crossing:
             _name_below(child, f"{name}.cross_attn", names)
             before = "attn"
         elif child in feed_forward:
             names[child.index], before = f"{name}.ffn", "ffn"
-        elif NORM.search(child.kind) and attention:
+        elif NORM.search(child.kind) and (attention or mixers):
             part, before = _norm_part(child, before)
             _name_below(child, _path(name, part), names)
         else:
             _name_below(child, _path(name, child.kind), names)
-    _name_parts(_inside_attention(attention), f"{name}.attn", names, _attention_rule(attention))
+    for block in dict.fromkeys(block.instance for block in attention):
+        same = [each for each in attention if each.instance == block]
+        _name_parts(_inside_attention(same), f"{name}.attn", names, _attention_rule(same))
+    _name_parts(unwrapped(_children(mixers), _HOLDER), f"{name}.linear_attn", names, mixer_parts)
     if any(_is_moe(block) for block in feed_forward):
         inside = unwrapped(_children(feed_forward), _HOLDER)
         _name_parts(inside, f"{name}.ffn", names, moe_parts)
@@ -181,16 +243,40 @@ def _ffn_rule(blocks: Sequence[Node]) -> PartsOf:
     return fused_ffn_parts if any(_FUSED_UP.search(b.kind) for b in blocks) else ffn_parts
 
 
-def _blocks(children: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node]]:
-    """Who of a layer's children is self-attention, feed-forward, and any further attention."""
-    found = [c for c in children if ATTENTION.search(c.kind) and not NORM.search(c.kind)]
-    own = [c for c in found if c.instance == found[0].instance and "Cross" not in c.kind]
-    crossing = [c for c in found if c not in own]
-    rest = [c for c in children if c not in found and not NORM.search(c.kind)]
+def _blocks(
+    children: Sequence[Node], layer: str
+) -> tuple[list[Node], list[Node], list[Node], list[Node]]:
+    """Who of a layer's children is self-attention, a mixer in its place, feed-forward, and
+    attention to what another model has read.
+    """
+    others = [c for c in children if not NORM.search(c.kind)]
+    mixers = [c for c in others if MIXER.search(c.kind)]
+    found = [c for c in others if ATTENTION.search(c.kind) and c not in mixers]
+    rest = [c for c in others if c not in found and c not in mixers]
     feed_forward = [c for c in rest if FFN.search(c.kind) or _HALF_FFN.search(c.kind)]
     if not feed_forward:
-        feed_forward = [c for c in rest if _HOLDER.search(c.kind) and c.holds(LINEAR)]
-    return own, feed_forward, crossing
+        # By what they hold, whatever they are called: the one behind attention, else the last.
+        holders = [c for c in rest if c.holds(LINEAR) or c.holds(EXPERTS)]
+        if not found and not mixers and len({c.instance for c in holders}) > 1:
+            found = [c for c in holders if c.instance == holders[0].instance]
+        after = [c for c in holders if c not in found]
+        feed_forward = [c for c in after if c.instance == after[-1].instance]
+    crossing = [c for c in found if _crosses(c, found, feed_forward, layer)]
+    return [c for c in found if c not in crossing], mixers, feed_forward, crossing
+
+
+def _crosses(
+    block: Node, attention: Sequence[Node], feed_forward: Sequence[Node], layer: str
+) -> bool:
+    """Whether attention is to what an encoder has read: by its name, or in a decoder the second
+    one in front of the feed-forward block.
+    """
+    if CROSS.search(block.kind) or block.holds(CROSS):
+        return True
+    first = attention[0]
+    if "Decoder" not in layer or block.instance == first.instance:
+        return False
+    return not any(first.index < each.index < block.index for each in feed_forward)
 
 
 def _norm_part(norm: Node, before: str) -> tuple[str, str]:
@@ -223,7 +309,7 @@ def _inside_ffn(blocks: Sequence[Node]) -> list[Node]:
 
 
 def _is_moe(block: Node) -> bool:
-    return bool(_MOE.search(block.kind)) or any(
+    return bool(MOE.search(block.kind)) or any(
         ROUTER.search(c.kind) or EXPERTS.search(c.kind) for c in block.children
     )
 

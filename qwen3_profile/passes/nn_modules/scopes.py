@@ -18,7 +18,7 @@ from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.gaps import with_gaps
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree, Step
 from qwen3_profile.passes.nn_modules.block_parts import Instance, Node, module_gap_name
-from qwen3_profile.passes.nn_modules.passes import Pass, find_passes
+from qwen3_profile.passes.nn_modules.passes import Pass, Span, find_passes
 from qwen3_profile.passes.nn_modules.roles import find_layers, name_pass, usual_depth
 from qwen3_profile.trace.columns import Bool, Category, Trace
 from qwen3_profile.trace.event_keys import MODULE_PREFIX
@@ -96,7 +96,8 @@ def _name_all(passes: Sequence[Pass]) -> dict[int, str]:
     layer_of = _number_layers(passes)
     names: dict[int, str] = {}
     for item in passes:
-        names |= name_pass(item.roots, layer_of[item.model])
+        again = [root for root, _ in item.again]
+        names |= name_pass((*item.roots, *again), layer_of[item.model])
     return names
 
 
@@ -122,19 +123,19 @@ def _renamed(raw: ScopeTree, passes: Sequence[Pass], names: dict[int, str]) -> S
     """The calls that have a label, under it, inside their passes; the others are left out."""
     known: dict[str, int] = {}
     kept = sorted(names)
-    spans = [(item, span) for item in passes for span in item.spans]
-    pass_of = {
-        i: at for at, (item, span) in enumerate(spans) for i in _indices(item, span.track, raw)
-    }
+    spans = [(item, span, roots) for item in passes for span, roots in _stretches(item, raw)]
+    pass_of = {root.index: at for at, (_, _, roots) in enumerate(spans) for root in roots}
     place = {i: len(spans) + at for at, i in enumerate(kept)}
     parents = [NO_SCOPE] * len(spans) + [_above(raw, i, place, pass_of) for i in kept]
-    texts = [item.phase for item, _ in spans] + [names[i] for i in kept]
+    texts = [item.phase for item, _, _ in spans] + [names[i] for i in kept]
     tree = ScopeTree(
         names=(),
         name=np.array([known.setdefault(text, len(known)) for text in texts], np.int32),
-        track=np.array([s.track for _, s in spans] + raw.track[kept].tolist(), np.int32),
-        start_ns=np.array([s.start_ns for _, s in spans] + raw.start_ns[kept].tolist(), np.int64),
-        end_ns=np.array([s.end_ns for _, s in spans] + raw.end_ns[kept].tolist(), np.int64),
+        track=np.array([s.track for _, s, _ in spans] + raw.track[kept].tolist(), np.int32),
+        start_ns=np.array(
+            [s.start_ns for _, s, _ in spans] + raw.start_ns[kept].tolist(), np.int64
+        ),
+        end_ns=np.array([s.end_ns for _, s, _ in spans] + raw.end_ns[kept].tolist(), np.int64),
         parent=np.array(parents, np.int32),
         is_gap=np.zeros(len(texts), bool),
         crossing=raw.crossing,
@@ -148,9 +149,13 @@ def _renamed(raw: ScopeTree, passes: Sequence[Pass], names: dict[int, str]) -> S
     return tree.take(order.astype(np.int64))
 
 
-def _indices(item: Pass, track: int, raw: ScopeTree) -> list[int]:
-    """The outermost calls of a pass on one track."""
-    return [root.index for root in item.roots if raw.track[root.index] == track]
+def _stretches(item: Pass, raw: ScopeTree) -> list[tuple[Span, list[Node]]]:
+    """Where a pass lies, and which outermost calls lie there."""
+    found = [
+        (span, [root for root in item.roots if raw.track[root.index] == span.track])
+        for span in item.spans
+    ]
+    return found + [(span, [root]) for root, span in item.again]
 
 
 def _above(raw: ScopeTree, index: int, place: dict[int, int], pass_of: dict[int, int]) -> int:

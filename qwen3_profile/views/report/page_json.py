@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
+from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.layer_times import layer_blocks, sum_layers
 from qwen3_profile.analysis.odd_layers import (
     FEWEST_EQUALS,
@@ -39,6 +40,7 @@ Json = dict[str, Any]
 # Of each part the page has a row of these, and one for all others together.
 _MOST_KERNELS = 12
 _LONGEST_NAME = 1500
+_LONGEST_END = 300  # of it, what two names may differ in that begin alike
 
 
 class Names:
@@ -48,11 +50,17 @@ class Names:
         self._index: dict[str, int] = {}
 
     def __getitem__(self, text: str) -> int:
-        return self._index.setdefault(_cut(text), len(self._index))
+        return self._index.setdefault(text, len(self._index))
 
     @property
     def texts(self) -> list[str]:
-        return list(self._index)
+        return [_cut(text) for text in self._index]
+
+    @property
+    def short(self) -> list[str | None]:
+        """The short name of each that has one."""
+        found = readable_names(self._index)
+        return [found[text] if found[text] != text else None for text in self._index]
 
 
 def document(configs: Sequence[Config], bars: int) -> Json:
@@ -84,6 +92,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             _comparison(each) for each in compare_executions([config.records for config in configs])
         ],
         "names": names.texts,
+        "short": names.short,
     }
 
 
@@ -323,4 +332,5 @@ def _cut(text: str) -> str:
     """A name of any length in the room that it deserves."""
     if len(text) <= _LONGEST_NAME:
         return text
-    return f"{text[:_LONGEST_NAME]} ... ({len(text)} characters)"
+    begin, end = text[: _LONGEST_NAME - _LONGEST_END], text[-_LONGEST_END:]
+    return f"{begin} ... {end} ({len(text)} characters)"

@@ -42,10 +42,7 @@ def read_shown_pass(path: Path, record: TimingRecord, known: Known | None = None
         TraceError: the trace is not the one that the record is from.
     """
     # What is damaged was refused, or accepted, when the record was made.
-    by_ranges = record.phase == labels.WHOLE_TRACE
-    return shown_pass(
-        read(path, known, accept_damaged=True, needs=Needs.OPERATORS, by_ranges=by_ranges), record
-    )
+    return shown_pass(read(path, known, accept_damaged=True, needs=Needs.OPERATORS), record)
 
 
 def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
+from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import RunFacts
 from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.names import attention_name, place_name
@@ -71,6 +72,8 @@ def execution(facts: RunFacts) -> str:
 
 def headline(config: Config) -> str:
     facts = config.shown.facts
+    if config.shown.phase == WHOLE_TRACE:
+        return f"{facts.trace}, by its ranges{f', on {facts.device}' if facts.device else ''}"
     if facts.model is None:
         count = len(config.layers.layers)
         named = facts.model_class or config.shown.phase
@@ -87,6 +90,8 @@ def shown_pass(config: Config) -> str:
     """Which forward pass the tables show."""
     shown, count = config.shown, len(config.passes)
     of = f"the median of {count} traced passes" if count > 1 else "the only traced pass"
+    if shown.phase == WHOLE_TRACE:
+        return "all of the trace, by its ranges"
     if shown.config is None:
         return f"step {shown.times.number} of the trace, {of}"
     if shown.traced:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_profile import labels
+from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.verdict import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.records.ledger import Ledger, Row
@@ -15,6 +16,7 @@ _PATH = 42
 _ROWS = Table((-_PATH, 8, 13, 14, 9, 13))
 _ROW_HEAD = Table((-40, *_ROWS.widths[1:]))
 _IDLE = Table((-44, 12, -13, -31))
+_KERNEL_NAME = 39
 _KERNELS = Table((-40, -28, 8, 15, 9))
 
 
@@ -74,7 +76,7 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     if not rows:
         return ""
     shown = by_device[:_MOST_ROWS]
-    lines = [_ROW_HEAD.line("scope", "calls", "cpu self", "device self", "share", "idle")]
+    lines = [_ROW_HEAD.line("scope", "calls", "cpu ms", "device ms", "share", "idle ms")]
     for path, part in shown:
         total, own = part.total, part.own
         lines.append(
@@ -84,13 +86,14 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
                 milliseconds(own.cpu_ns),
                 milliseconds(own.device_ns),
                 _share(own.device_ns, whole),
-                milliseconds(total.gap_ns),
+                milliseconds(own.gap_ns),
             )
         )
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(part.own.device_ns for _, part in rest)
         lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
+    lines.append("of each scope itself, without those inside it; idle: how long the device waited")
     return "\n".join(lines)
 
 
@@ -130,11 +133,16 @@ def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
     if not sums:
         return ""
     by_device = sorted(sums.items(), key=lambda item: -item[1][1])
-    lines = [_KERNELS.line("kernel", "in", "events", "device self", "share")]
+    short = readable_names((name for name, _ in sums), _KERNEL_NAME)
+    lines = [_KERNELS.line("kernel", "in", "events", "device ms", "share")]
     for (name, where), (events, ns) in by_device[:_MOST_ROWS]:
         lines.append(
             _KERNELS.line(
-                fit(name, 40), fit(where, 28), str(events), milliseconds(ns), _share(ns, whole)
+                fit(short[name], 40),
+                fit(where, 28),
+                str(events),
+                milliseconds(ns),
+                _share(ns, whole),
             )
         )
     rest = by_device[_MOST_ROWS:]
@@ -157,10 +165,10 @@ def _fit(path: str, width: int) -> str:
 def _findings(ledger: Ledger) -> str:
     lines = []
     for finding in ledger.findings:
-        example = (
-            f" (such as {_fit(finding.example, 60)})"
-            if finding.example not in finding.message
-            else ""
-        )
+        example = ""
+        if finding.example and finding.example not in finding.message:
+            name = readable_names([finding.example])[finding.example]
+            example = f" (such as {_fit(name, 62)})"
         lines.append(wrap(f"{finding.severity}: {finding.message}{example}"))
+    lines += [wrap(f"note: {text}") for text in ledger.suggestions]
     return "\n".join(lines)

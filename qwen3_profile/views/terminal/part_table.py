@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.part_rows import PartRow, part_rows
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.views.terminal.cells import Table, device, milliseconds
+from qwen3_profile.labels import OTHER, WHOLE_TRACE
+from qwen3_profile.views.terminal.cells import Table, device, fit, milliseconds
 
 HEAD = "part, all layers"
+_RANGES_HEAD = "range, with all in it"
+# A trace of another program has as many ranges as its authors and its frameworks like.
+_MOST_RANGES = 40
+_WIDEST_RANGE = 60
+
+Cells = tuple[PartRow, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +45,41 @@ COLUMNS = (
     Column("share", 9, lambda part, whole, on_device: _share(part, whole, on_device)),
 )
 _TABLE = Table((-29, *(column.width for column in COLUMNS)))
+_RANGES = Table((-41, 8, 11, 11, 8, 11, 9))
 
 
 def part_table(forward: Part, on_device: bool) -> str:
     """A row per part, below the one that it is part of, and what the columns mean."""
-    lines = [_TABLE.line(HEAD, *(column.name for column in COLUMNS))]
-    for row, cells in part_cells(forward, on_device):
-        lines.append(_TABLE.line("  " * row.depth + row.name, *cells))
+    by_ranges = forward.name == WHOLE_TRACE
+    table, head = (_RANGES, _RANGES_HEAD) if by_ranges else (_TABLE, HEAD)
+    lines = [table.line(head, *(column.name for column in COLUMNS))]
+    every = list(part_cells(forward, on_device))
+    shown = _largest(every, on_device) if by_ranges else every
+    for row, cells in shown:
+        name = fit(row.name, _WIDEST_RANGE) if by_ranges else row.name
+        lines.append(table.line("  " * row.depth + name, *cells))
+    if by_ranges and len(shown) == _MOST_RANGES:
+        lines.append("rows of less time are left out")
+    of = "these ranges'" if by_ranges else "the forward pass's"
     lines.append(
-        "share: of the forward pass's cuda; idle: how long the device waited for these events"
+        f"share: of {of} cuda; idle: how long the device waited for these events"
         if on_device
-        else "share: of the forward pass's cpu; no device events in this trace"
+        else f"share: of {of} cpu; no device events in this trace"
     )
     return "\n".join(lines)
 
 
+def _largest(every: list[Cells], on_device: bool) -> list[Cells]:
+    """The rows of the most time, in their order; a range takes at least as long as those in it."""
+    some = [each for each in every if each[0].name != OTHER or ns_of(each[0].times, on_device)]
+    order = sorted(some, key=lambda each: -ns_of(each[0].times, on_device))
+    kept = {each[0].path for each in order[:_MOST_RANGES]}
+    return [each for each in some if each[0].path in kept]
+
+
 def part_cells(
     forward: Part, on_device: bool, columns: tuple[Column, ...] = COLUMNS
-) -> Iterator[tuple[PartRow, list[str]]]:
+) -> Iterator[Cells]:
     """Each part of the table, and its cells."""
     for row in part_rows(forward):
         yield row, [column.cell(row.times, forward.total, on_device) for column in columns]

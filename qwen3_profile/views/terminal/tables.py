@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qwen3_profile.analysis.layer_times import LayerBlocks, layer_blocks, mean_layer, sum_layers
+from qwen3_profile.analysis.layer_times import (
+    ALL,
+    LayerBlocks,
+    block_names,
+    layer_blocks,
+    mean_layer,
+    sum_layers,
+)
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
+from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.names import attention_name, place_name
@@ -25,6 +33,7 @@ from qwen3_profile.views.terminal.part_table import part_table
 from qwen3_profile.views.terminal.summary_lines import idle_lines, total_lines, warning_lines
 
 _LAYERS = Table((9, 14, 14, 14, 14, 14))
+_LAYERS_WITH_MIXERS = Table((7, 11, 11, 16, 18, 11, 11, 8))
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
 _FOLDED_ROWS = 24
@@ -72,10 +81,10 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
-        lines.append(
-            f"{record.phase} in {facts.trace}{_process(record)}: step {record.times.number}, "
-            f"the median of {len(records)}{device}"
-        )
+        shown = f"step {record.times.number}, the median of {len(records)}"
+        if record.phase == WHOLE_TRACE:
+            shown = "all of it, by its ranges, for it shows no layers"
+        lines.append(f"{record.phase} in {facts.trace}{_process(record)}: {shown}{device}")
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
@@ -147,11 +156,15 @@ def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
     if not every:
         return ""
     whole_ns = ns_of(forward.total, on_device)
-    names = (f"{block}{suffix}{kind}" for block in ("attn", "ffn") for kind in ("", "_cuda"))
-    lines = [_LAYERS.line("layer", *names, "share")]
-    lines += [_layer_line(mean, on_device, whole_ns, count) for mean, count in _groups(every)]
-    lines.append(_LAYERS.rule())
-    lines.append(_layer_line(sum_layers(every), on_device, whole_ns))
+    blocks = block_names(every)
+    table = _LAYERS if len(blocks) == 2 else _LAYERS_WITH_MIXERS
+    names = (f"{block}{suffix}{kind}" for block in blocks for kind in ("", "_cuda"))
+    lines = [table.line("layer", *names, "share")]
+    for mean, count in (*_groups(every), (sum_layers(every), 1)):
+        if mean.name == ALL:
+            lines.append(table.rule())
+        share = f"{count * mean.whole.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}"
+        lines.append(table.line(mean.name, *_cells(mean, blocks, on_device), share))
     if len(every) > _MOST_ROWS:
         lines.append("A row of several layers shows their mean; its share is theirs together.")
     return "\n".join(lines)
@@ -167,12 +180,8 @@ def _groups(every: Sequence[LayerBlocks]) -> Iterator[tuple[LayerBlocks, int]]:
         yield mean_layer(first if first == last else f"{first}-{last}", group), len(group)
 
 
-def _layer_line(layer: LayerBlocks, on_device: bool, whole_ns: int, count: int = 1) -> str:
-    return _LAYERS.line(
-        layer.name,
-        milliseconds(layer.attn.cpu_ns),
-        device(layer.attn.device_ns, on_device),
-        milliseconds(layer.ffn.cpu_ns),
-        device(layer.ffn.device_ns, on_device),
-        f"{count * layer.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}",
-    )
+def _cells(layer: LayerBlocks, blocks: Sequence[str], on_device: bool) -> Iterator[str]:
+    for block in blocks:
+        times = layer.of(block)
+        yield milliseconds(times.cpu_ns)
+        yield device(times.device_ns, on_device)

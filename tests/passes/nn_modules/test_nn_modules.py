@@ -344,6 +344,82 @@ def moe(*inside: Tree) -> Tree:
             ["layer.0", "layer.0.attn", "layer.0.post_attention_layernorm", "layer.0.cross_attn"],
             id="the_second_attention_is_cross_attention",
         ),
+        pytest.param(
+            ("TimesformerLayer_0",
+             ["LayerNorm_0",
+              ("TimeSformerAttention_0", [("TimesformerSelfAttention_0", ["Linear_0"]),
+                                          "Linear_1"]),
+              "Linear_2", "LayerNorm_1",
+              ("TimeSformerAttention_1", [("TimesformerSelfAttention_1", ["Linear_3"]),
+                                          "Linear_4"]),
+              "LayerNorm_2", ("TimesformerIntermediate_0", ["Linear_5"]),
+              ("TimesformerOutput_0", ["Linear_6"])]),
+            [
+                "layer.0", "layer.0.input_layernorm",
+                "layer.0.attn", "layer.0.attn.qkv_proj", "layer.0.attn.o_proj",
+                "layer.0.Linear", "layer.0.post_attention_layernorm",
+                "layer.0.ffn", "layer.0.ffn.up_proj", "layer.0.ffn.down_proj",
+            ],
+            id="two_self_attentions",
+        ),
+        pytest.param(
+            ("T5Block_0", [("T5LayerSelfAttention_0", ["T5Attention_0"]),
+                           ("T5LayerCrossAttention_0", ["T5Attention_1"])]),
+            ["layer.0", "layer.0.attn", "layer.0.attn.attn_forward",
+             "layer.0.cross_attn", "layer.0.cross_attn.T5Attention"],
+            id="cross_attention_by_its_name",
+        ),
+        pytest.param(
+            ("TransformerBlock_0",
+             [("OAIAttention_0", ["RMSNorm_0", "QKVParallelLinear_0"]),
+              ("MLPBlock_0", ["RMSNorm_1", "ReplicatedLinear_0", "FusedMoE_0"])]),
+            ["layer.0", "layer.0.attn", "layer.0.attn.RMSNorm", "layer.0.attn.qkv_proj",
+             "layer.0.ffn", "layer.0.ffn.RMSNorm", "layer.0.ffn.router", "layer.0.ffn.experts"],
+            id="gpt_oss_in_vllm",
+        ),
+        pytest.param(
+            ("DecoderLayer_0", [("SomeAttention_0", ["Linear_0"]), "FusedMoE_0"]),
+            ["layer.0", "layer.0.attn", "layer.0.attn.Linear", "layer.0.ffn"],
+            id="fused_experts_without_a_block",
+        ),
+        pytest.param(
+            ("Llama4TextDecoderLayer_0",
+             [("Llama4TextAttention_0", ["Linear_0"]),
+              ("Llama4TextMoe_0", ["Llama4Router_0", "Llama4TextExperts_0", "Llama4TextMLP_0"])]),
+            ["layer.0", "layer.0.attn", "layer.0.attn.Linear", "layer.0.ffn",
+             "layer.0.ffn.router", "layer.0.ffn.experts", "layer.0.ffn.shared_experts"],
+            id="llama4",
+        ),
+        pytest.param(
+            ("Qwen3NextDecoderLayer_0",
+             ["Qwen3NextRMSNorm_0",
+              ("Qwen3NextGatedDeltaNet_0", ["Linear_0", "Linear_1", "Conv1d_0",
+                                            "Qwen3NextRMSNormGated_0", "Linear_2"]),
+              "Qwen3NextRMSNorm_1", ("Qwen3NextMLP_0", ["Linear_3", "Linear_4", "Linear_5"])]),
+            ["layer.0", "layer.0.input_layernorm", "layer.0.linear_attn",
+             "layer.0.linear_attn.in_proj_qkvz", "layer.0.linear_attn.in_proj_ba",
+             "layer.0.linear_attn.conv1d", "layer.0.linear_attn.norm",
+             "layer.0.linear_attn.out_proj", "layer.0.post_attention_layernorm", "layer.0.ffn",
+             "layer.0.ffn.gate_proj", "layer.0.ffn.up_proj", "layer.0.ffn.down_proj"],
+            id="gated_delta_net",
+        ),
+        pytest.param(
+            ("Qwen3_5LinearDecoderLayer_0",
+             [("QwenGatedDeltaNetAttention_0",
+               ["MergedColumnParallelLinear_0", "MergedColumnParallelLinear_1",
+                "ChunkGatedDeltaRule_0", "RMSNormGated_0", "RowParallelLinear_0"])]),
+            ["layer.0", "layer.0.linear_attn", "layer.0.linear_attn.in_proj_qkvz",
+             "layer.0.linear_attn.in_proj_ba", "layer.0.linear_attn.delta_rule",
+             "layer.0.linear_attn.norm", "layer.0.linear_attn.out_proj"],
+            id="gated_delta_net_in_vllm",
+        ),
+        pytest.param(
+            ("HouseDecoderLayer_0", ["LayerNorm_0", ("HouseMixing_0", ["Linear_0", "Linear_1"]),
+                                     ("HouseWide_0", ["Linear_2", "Linear_3"])]),
+            ["layer.0", "layer.0.input_layernorm", "layer.0.attn", "layer.0.attn.qkv_proj",
+             "layer.0.attn.o_proj", "layer.0.ffn", "layer.0.ffn.up_proj", "layer.0.ffn.down_proj"],
+            id="by_structure_where_no_name_tells",
+        ),
     ],
 )  # fmt: skip
 def test_each_module_of_a_layer_has_its_part(layer: Tree, expected: list[str]) -> None:
@@ -449,6 +525,9 @@ def test_each_model_of_a_trace_counts_its_own_layers() -> None:
             id="vllm_generation",
         ),
         pytest.param("execute_9_context_1(a)_generation_3(b)", "", id="vllm_both"),
+        pytest.param("execute_new_2_cached_0", "prefill", id="vllm_new_requests"),
+        pytest.param("execute_new_0_cached_2", "decode", id="vllm_running_requests"),
+        pytest.param("execute_new_1_cached_2", "", id="vllm_both_kinds_of_requests"),
         pytest.param("prefill", "prefill", id="as_we_write_it"),
         pytest.param("capture_32_FULL", None, id="a_capture_is_no_pass"),
         pytest.param("model_inference", None, id="some_other_range"),
@@ -456,6 +535,64 @@ def test_each_model_of_a_trace_counts_its_own_layers() -> None:
 )
 def test_serving_engines_tell_the_phase(text: str, phase: str | None) -> None:
     assert read_phase(text) == phase
+
+
+def test_layers_of_any_name_are_those_that_are_alike() -> None:
+    def unit(n: int) -> Tree:
+        mixing = (f"Mixing_{n}", [f"Linear_{4 * n}", f"Linear_{4 * n + 1}"])
+        wide = (f"Wide_{n}", [f"Linear_{4 * n + 2}", f"Linear_{4 * n + 3}"])
+        return (f"Unit_{n}", [f"LayerNorm_{2 * n}", mixing, f"LayerNorm_{2 * n + 1}", wide])
+
+    _, (only,) = found(("House_0", [unit(0), unit(1)]))
+    assert [part.name for part in layers(only.forward)] == ["layer.0", "layer.1"]
+    assert {"layer.1.attn.o_proj", "layer.1.ffn.up_proj"} <= set(paths(only.forward))
+
+
+def backward_of(writer: Writer, *trees: Tree) -> None:
+    """The calls inside what autograd does, on its own thread."""
+    for tree in trees:
+        start = writer.clock
+        writer.clock += 1
+        writer.call(tree, thread=2)
+        writer.clock += 1
+        name = "autograd::engine::evaluate_function: CheckpointFunctionBackward"
+        writer.events.append(cpu_op(name, start, writer.clock, thread=2))
+
+
+def test_what_a_checkpoint_runs_again_is_of_the_pass_before() -> None:
+    blocks: list[Tree] = [(f"Sequential_{n}", [f"Linear_{n}"]) for n in range(2)]
+    writer = Writer()
+    for _ in range(2):
+        writer.call(("Net_0", [*blocks, "Linear_9"]))
+        writer.work()
+        backward_of(writer, *reversed(blocks))
+    modules, steps = passes_of(writer.trace())
+    assert [item.model for item in modules.passes] == [("Net", 0)] * 2
+    for each in steps:
+        calls = {part.name: part.total.calls for part in each.forward.each()}
+        assert (calls["Sequential"], calls["Sequential.Linear"], calls["Linear"]) == (4, 4, 1)
+        # What ran between is of no module.
+        assert each.unattributed_ns == KERNEL_NS
+
+
+def test_layers_that_run_again_keep_their_numbers_and_parts() -> None:
+    writer = Writer()
+    writer.call(model(hf_layer(0), hf_layer(1)))
+    backward_of(writer, hf_layer(1), hf_layer(0))
+    _, (only,) = passes_of(writer.trace())
+    calls = {part.name: part.total.calls for part in only.forward.each()}
+    assert {calls[f"layer.{n}.{part}"] for n in (0, 1) for part in ("attn", "ffn.up_proj")} == {2}
+
+
+def test_a_model_that_is_called_in_pieces_is_one() -> None:
+    blocks: list[Tree] = [(f"Sequential_{n}", [f"Linear_{n}"]) for n in range(2)]
+    writer = Writer()
+    for each in blocks:
+        writer.call(each)
+    backward_of(writer, *reversed(blocks))
+    modules, (only,) = passes_of(writer.trace())
+    assert len(modules.passes) == 1
+    assert only.forward.total.device_events == 4
 
 
 def test_an_annotation_is_the_pass_and_takes_what_runs_in_it() -> None:

@@ -48,28 +48,10 @@ function axisTime(ns, step) {
   return `${(ns / size).toFixed(digits)} ${unit}`;
 }
 
-/** What tells a kernel from others in few characters; its whole name is a click away. */
-function shortName(name) {
-  const mangled = /^_ZN?K?(\d.*)$/.exec(name);
-  if (mangled) return demangle(mangled[1]) || name.slice(0, 60);
-  const plain = name.replace(/^void /, "").replace(/\(anonymous namespace\)/g, "anonymous");
-  const end = plain.slice(1).search(/[<(]/);
-  if (end < 0 || /^Mem(cpy|set)/.test(plain)) return plain.slice(0, 60);
-  const path = plain.slice(0, end + 1).split("::");
-  const functor = /\b(\w*Functor\w*)\b/.exec(plain.slice(end));
-  return (path[path.length - 1] + (functor ? `, ${functor[1]}` : "")).slice(0, 60);
-}
+const SHORT = new Map(DATA.names.map((name, at) => [name, DATA.short[at] ?? name]));
 
-/** The nested name of `7cutlass13device_kernelI...`. */
-function demangle(text) {
-  const words = [];
-  let match;
-  while ((match = /^(\d+)(.*)$/s.exec(text)) && Number(match[1]) <= match[2].length) {
-    words.push(match[2].slice(0, Number(match[1])));
-    text = match[2].slice(Number(match[1]));
-  }
-  return words.slice(-2).join("::").slice(0, 60);
-}
+/** What tells a kernel from others in few characters; its whole name is a click away. */
+const shortName = (name) => SHORT.get(name) ?? name;
 
 /** A table's cell: a number under its exact value, for whoever reads the page by program. */
 function cell(text, value) {
