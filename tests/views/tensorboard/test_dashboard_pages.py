@@ -81,7 +81,7 @@ def dashboard(
         shutil.copy(trace, logdir / "run1")
     write_scalars(
         logdir / "gpu",
-        [LayerBlocks("0", BlockTimes(4, 3), BlockTimes(2, 1))],
+        [LayerBlocks("0", BlockTimes(6, 4), BlockTimes(4, 3), BlockTimes(), BlockTimes(2, 1))],
         "# Report",
         SESSION,
         time_ns=10**18,

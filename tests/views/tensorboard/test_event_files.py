@@ -27,10 +27,17 @@ from qwen3_profile.views.tensorboard.event_files import (
 from qwen3_profile.views.tensorboard.hparams import Session, session_of
 from qwen3_profile.views.tensorboard.markdown import render_markdown
 
+
+def layer_of(name: str, attn: BlockTimes, ffn: BlockTimes) -> LayerBlocks:
+    """A layer of nothing but these two."""
+    whole = BlockTimes(attn.cpu_ns + ffn.cpu_ns, attn.device_ns + ffn.device_ns)
+    return LayerBlocks(name, whole, attn, BlockTimes(), ffn)
+
+
 TIME_NS = 1_790_857_026_500_000_000
 LAYERS = (
-    LayerBlocks("0", BlockTimes(3_000_000, 500_000), BlockTimes(1_000_000, 250_000)),
-    LayerBlocks("1", BlockTimes(2_500_000.5, 0), BlockTimes()),
+    layer_of("0", BlockTimes(3_000_000, 500_000), BlockTimes(1_000_000, 250_000)),
+    layer_of("1", BlockTimes(2_500_000.5, 0), BlockTimes()),
 )
 SESSION = Session((("batch_size", 2), ("dtype", "bfloat16")), (("total_time_ms", 4.5),))
 REPORT = "| layer | attn |\n|---|---|\n| 0 | 3.0 ms — measured |\n"
@@ -74,7 +81,7 @@ def test_report_is_text(tmp_path: Path) -> None:
 
 
 def test_no_curves_of_a_device_that_did_nothing(tmp_path: Path) -> None:
-    layers = [LayerBlocks("0", BlockTimes(1, 0), BlockTimes(1, 0))]
+    layers = [layer_of("0", BlockTimes(1, 0), BlockTimes(1, 0))]
     paths = write_scalars(tmp_path, layers, REPORT, SESSION, time_ns=TIME_NS)
     assert [path.parent for path in paths] == [tmp_path, tmp_path / "cpu"]
 
