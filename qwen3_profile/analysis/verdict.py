@@ -47,12 +47,14 @@ class DeviceShare:
     span_ns: of the bare pass; of the pass that was recorded where no bare one is known, `is_bare`
         off: from its start to the end of its last event.
     idle: idle time of all recorded passes together.
+    is_trace: the pass stands for a whole trace, which shows none.
     """
 
     busy_ns: float
     span_ns: float
     is_bare: bool
     idle: IdleTimes
+    is_trace: bool = False
 
     @property
     def share(self) -> float:
@@ -74,7 +76,8 @@ class DeviceShare:
 
     @property
     def sentence(self) -> str:
-        of = "a bare pass takes" if self.is_bare else "the recorded pass takes, profiler included"
+        recorded = "the trace" if self.is_trace else "the recorded pass"
+        of = "a bare pass takes" if self.is_bare else f"{recorded} takes, profiler included"
         span_ms = self.span_ns / _NS_PER_MS
         busy = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms that {of}"
         return f"GPU busy {busy} ({self.share:.0%}){self._meaning}"
@@ -121,6 +124,12 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
         busy_ns = median(record.times.busy_ns for record in records)
         idle = sum_idle(record.times.idle for record in records)
         return DeviceShare(busy_ns, median(bare), True, idle)
+    if records[0].phase == labels.WHOLE_TRACE:
+        times = [record.times for record in records]
+        spans = [each.busy_ns + each.gap_ns for each in times]
+        busy_ns = median(each.busy_ns for each in times)
+        idle = sum_idle(each.idle for each in times)
+        return DeviceShare(busy_ns, median(spans), False, idle, is_trace=True)
     # A standalone trace tells of no bare pass; what its pass itself spans has the profiler's
     # delays in it, but not what lies between it and the next one.
     busy = [_own_busy_ns(record.times) for record in records]

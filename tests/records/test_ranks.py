@@ -354,6 +354,12 @@ def test_a_standalone_trace_without_passes_has_its_ranges(tmp_path: Path) -> Non
     (record,) = collect_trace(path)
     shown = [line.split()[:5] for line in render([record]).splitlines()]
     assert "trace in t.json: all of it, by its ranges, for it shows no layers" in render([record])
+    # The sentence is of the whole trace, as the totals above it are.
+    times = record.times
+    busy = (
+        f"GPU busy {times.busy_ns / 1e6:.3f} of the {(times.busy_ns + times.gap_ns) / 1e6:.3f} ms"
+    )
+    assert f"{busy} that the trace takes" in " ".join(render([record]).split())
     # Whatever a range holds is in its row, so ranges inside it are below it.
     assert ["ProfilerStep", "1", "0.000", "5.000", "4"] in shown
     assert ["my_forward", "1", "0.000", "3.000", "2"] in shown

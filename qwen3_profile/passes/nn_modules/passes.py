@@ -132,7 +132,7 @@ def _gather(
         groups = _group(raw, mine, around)
         spans = _spans(raw, track, groups)
         found += [_pass(g, s, steps) for g, s in zip(groups, spans, strict=True)]
-    return _merge_concurrent(sorted(found, key=lambda item: item.start_ns))
+    return _merge_concurrent(raw, sorted(found, key=lambda item: item.start_ns))
 
 
 def _inside_backward(trace: Trace, raw: ScopeTree, roots: Sequence[Node]) -> frozenset[int]:
@@ -273,7 +273,7 @@ def _size(node: Node) -> int:
     return 1 + sum(_size(child) for child in node.children)
 
 
-def _merge_concurrent(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+def _merge_concurrent(raw: ScopeTree, passes: Sequence[Pass]) -> tuple[Pass, ...]:
     """One pass in place of those that overlap in time, as replicas on several threads do.
 
     What is launched while two passes are open cannot be told to one of their stretches of time.
@@ -281,8 +281,9 @@ def _merge_concurrent(passes: Sequence[Pass]) -> tuple[Pass, ...]:
     found: list[Pass] = []
     for item in passes:
         before = found[-1] if found else None
-        # Nor of two that begin at once, as the last of them may where nothing takes any time.
-        if before is None or item.start_ns >= max(before.end_ns, before.start_ns + 1):
+        # Nor of two of which one begins with a call of the other, where nothing takes any time.
+        calls = [int(raw.start_ns[root.index]) for root in before.roots] if before else []
+        if before is None or item.start_ns >= max(before.end_ns, *(ns + 1 for ns in calls)):
             found.append(item)
             continue
         same = before.phase == item.phase
