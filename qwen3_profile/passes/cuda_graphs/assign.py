@@ -54,6 +54,12 @@ class Replay:
     by_node: Int64 | None
     parallel: bool
 
+    @property
+    def orders(self) -> list[tuple[Int64, bool]]:
+        """The events as they may be compared, and whether that is in the order of the nodes."""
+        found = [] if self.by_node is None else [(self.by_node, True)]
+        return found if self.parallel else [*found, (self.events, False)]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rest:
@@ -85,6 +91,8 @@ def label_replays(
     attribution: Attribution,
     references: Sequence[Reference],
     nodes: Mapping[int, str] = MappingProxyType({}),
+    *,
+    accept_cut: bool = False,
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     """Gives the events of each replay to copies of the scopes of the reference that it matches.
 
@@ -92,23 +100,28 @@ def label_replays(
         references: what the graphs repeat, the best first. Several that match must say the same.
         nodes: node id -> label, as torch annotates the nodes of a graph. What it says must be what
             the references say; where none of these matches, it decides alone.
+        accept_cut: take a replay that lacks the last events of a reference for what it is, where
+            nothing else fits.
 
     Returns:
         The attribution, and a finding for each replay that keeps no labels, or not all.
     """
-    return label_each(attribution, lambda _: references, nodes)
+    return label_each(attribution, lambda _: references, nodes, accept_cut=accept_cut)
 
 
 def label_each(
     attribution: Attribution,
     references_of: Callable[[Replay], Sequence[Reference]],
     nodes: Mapping[int, str] = MappingProxyType({}),
+    *,
+    accept_cut: bool = False,
 ) -> tuple[Attribution, tuple[Finding, ...]]:
     """As `label_replays`, where each replay has references of its own."""
     replays: list[ScopeCopies] = []
     rest: dict[tuple[str, str], list[Int64]] = {}
     for replay in find_replays(attribution):
-        labelled, told = _label(attribution, replay, references_of(replay), nodes)
+        references = references_of(replay)
+        labelled, told = _label(attribution, replay, references, nodes, accept_cut=accept_cut)
         replays.append(labelled)
         if told.why:
             rest.setdefault((told.code, told.why), []).append(told.events)
@@ -177,6 +190,8 @@ def _label(
     replay: Replay,
     references: Sequence[Reference],
     nodes: Mapping[int, str],
+    *,
+    accept_cut: bool,
 ) -> tuple[ScopeCopies, _Rest]:
     parent = max(int(attribution.owner[replay.events[0]]), NO_SCOPE)
     configs = attribution.trace.configs_of(attribution.trace.device.take(replay.events))
@@ -188,6 +203,8 @@ def _label(
     if replay.parallel and replay.by_node is None:
         return _refused(replay, parent, [_PARALLEL])
     fits, refusals = _fits(attribution, replay, references)
+    if not fits and accept_cut:
+        fits = _cut_fits(attribution, replay, references)
     if not fits and marked and references:
         return _by_marks(replay, marked, references[0], parent)
     if not fits:
@@ -204,17 +221,16 @@ def _label(
         return _refused(replay, parent, [why])
     reference = first.reference
     owner = reference.owner[list(first.places)]
-    why, code = "", UNPROVEN
-    if first.missing:
-        code, why = CUT, _cut(first)
-    if first.doubtful:
-        why = _doubt(work_of(attribution.trace, first.events), first.doubtful)
+    cut = _cut(first) if first.missing else ""
+    doubtful = list(first.doubtful)
     owners = copy_scopes(
         first.events, owner, reference.scopes, reference.root, parent, first.doubtful
     )
-    doubtful = list(first.doubtful)
-    told = first.events if code == CUT and not first.doubtful else first.events[doubtful]
-    return owners, _Rest(UNPROVEN if first.doubtful else code, why, told)
+    if not doubtful:
+        return owners, _Rest(CUT, cut, first.events)
+    doubt = _doubt(work_of(attribution.trace, first.events), first.doubtful)
+    why = "; and ".join(filter(None, (doubt, cut)))
+    return owners, _Rest(UNPROVEN, why, first.events[doubtful])
 
 
 def _cut(fit: _Fit) -> str:
@@ -252,23 +268,29 @@ def _fits(
     """The references that a replay matches, in the order of its nodes or of its start, and why
     the others are none.
     """
-    orders = [] if replay.by_node is None else [(replay.by_node, True)]
-    if not replay.parallel:
-        orders.append((replay.events, False))
     fits: list[_Fit] = []
     refusals: list[str] = []
     for reference in references:
-        for events, ordered in orders:
+        for events, ordered in replay.orders:
             work = work_of(attribution.trace, events)
             why, places, doubtful = _compare(work, reference, ordered)
             if why:
                 refusals.append(why)
             else:
                 fits.append(_Fit(events, reference, places, doubtful))
-    if fits:
-        return fits, refusals
-    cut = (_cut_fit(attribution, e, o, r) for r in references for e, o in orders)
-    return [each for each in cut if each is not None], refusals
+    return fits, refusals
+
+
+def _cut_fits(
+    attribution: Attribution, replay: Replay, references: Sequence[Reference]
+) -> list[_Fit]:
+    """The references of which a replay lacks the last events."""
+    found = (
+        _cut_fit(attribution, events, ordered, reference)
+        for reference in references
+        for events, ordered in replay.orders
+    )
+    return [each for each in found if each is not None]
 
 
 def _cut_fit(

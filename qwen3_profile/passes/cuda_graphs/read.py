@@ -110,7 +110,7 @@ def read_replays(
     findings = check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)
-    labelled, told = label_replays(attribution, captured.references)
+    labelled, told = label_replays(attribution, captured.references, accept_cut=True)
     times = read_steps(labelled)
     if len(times) != len(passes.found) or not all(each.balances for each in times):
         raise DamagedTraceError(
@@ -129,7 +129,7 @@ def ledger_of_replays(
     captured = read_trace(capture, accept_damaged=accept_damaged, launch_columns=True)
     tree = build_scopes(captured, select(captured, scopes), name_gaps=False)
     references = references_in(capture, captured, tree)
-    return lambda found: label_replays(found, references)
+    return lambda found: label_replays(found, references, accept_cut=True)
 
 
 def capture_pair(files: Sequence[Path]) -> tuple[Path, Path] | None:
