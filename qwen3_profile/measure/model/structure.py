@@ -56,14 +56,16 @@ def find_decoder(model: nn.Module) -> Decoder:
     Raises:
         ModelError: there are no decoder layers where models of transformers have them.
     """
-    waiting = [model]
+    # Each once: the `base_model` of a model without a head is itself.
+    waiting, seen = [model], set[nn.Module]()
     while waiting:
         module = waiting.pop(0)
+        seen.add(module)
         layers = getattr(module, "layers", None)
         if isinstance(layers, nn.ModuleList) and len(layers):
             return Decoder(module, layers)
         inner = (getattr(module, name, None) for name in (*_INSIDE, *_WRAPPERS))
-        waiting += [each for each in inner if isinstance(each, nn.Module)]
+        waiting += [each for each in inner if isinstance(each, nn.Module) and each not in seen]
     raise ModelError(
         type(model).__name__,
         "has no decoder layers to label",
