@@ -11,7 +11,7 @@ from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import NO_STEP, Attribution
 from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
-from qwen3_profile.trace.columns import Category, Events, Int64, Trace, which
+from qwen3_profile.trace.columns import LONG_OP_NS, Category, Events, Int64, Trace, which
 
 _MOST = 5
 # What covers so much of a stretch tells what the host did in it.
@@ -25,8 +25,9 @@ class IdleStretch:
     start_ns: in the trace's own time. idle: how long, by whose turn it was.
     step_ns: when the step began whose event ended it; None where it is in none.
     before: the label of that event, innermost, or empty; kernel: the event's name.
-    host: the innermost call, label or range that the launching thread was in for most of it; empty
-        where it was in none that the trace has: Python, or what was not recorded.
+    host: the innermost call, operator, label or range that the launching thread was in for most of
+        it; empty where it was in none that is read: Python, what was not recorded, or an operator
+        shorter than `LONG_OP_NS`.
     """
 
     start_ns: int
@@ -104,9 +105,10 @@ def _covering(
 
 
 def _told(trace: Trace) -> Events:
-    """The events of the host that are read of every trace, as most operators are not."""
-    is_told = which(trace.names, _is_told)[trace.host.name]
-    return trace.host.take(is_told | (trace.host.category != Category.CPU_OP))
+    """The events of the host that are read of every trace, as most short operators are not."""
+    host = trace.host
+    is_told = which(trace.names, _is_told)[host.name] | (host.dur_ns >= LONG_OP_NS)
+    return host.take(is_told | (host.category != Category.CPU_OP))
 
 
 def _is_told(name: str) -> bool:

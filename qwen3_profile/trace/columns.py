@@ -19,6 +19,8 @@ Bool = npt.NDArray[np.bool_]
 NO_CORRELATION = -1
 NO_SEQUENCE = -1
 NO_NODE_ID = 0
+# Operators from here on are read whatever their name: one may be what a device waited for.
+LONG_OP_NS = 50_000
 
 
 class Category(IntEnum):

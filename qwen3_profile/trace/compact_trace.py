@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_profile.trace.columns import (
+    LONG_OP_NS,
     NO_CORRELATION,
     AutogradOps,
     Bool,
@@ -44,7 +45,7 @@ class ColumnBuilder:
 
     Args:
         path: names the file in errors.
-        keeps_op: which operators are kept, by name; None for all of them.
+        keeps_op: which operators are kept, by name, besides long ones; None for all of them.
         launch_columns: whether launches and device events are to say how they were launched.
     """
 
@@ -69,7 +70,7 @@ class ColumnBuilder:
             block = replace(block, correlation=correlation)
         keys = self.keys.columns
         table = _TABLE_OF[keys.category[block.key]]
-        kept = keys.kept[block.key]
+        kept = keys.kept[block.key] | (block.dur_ns >= LONG_OP_NS)
         for number, packed in enumerate(self._tables):
             inside = kept & (table == number)
             if inside.any():

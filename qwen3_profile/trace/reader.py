@@ -64,7 +64,7 @@ def read_compact(
     """As `read_trace`; for traces that are too long to be looked at in one piece.
 
     Args:
-        keeps_op: which operators are wanted, by name; None for all of them.
+        keeps_op: which operators are wanted, by name, besides long ones; None for all of them.
 
     Raises:
         TraceError: the file cannot be read, or is not a trace.

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make.kineto import host, kernel, launch, on_device, read, step
+from make.kineto import (
+    cpu_op,
+    document,
+    host,
+    kernel,
+    label,
+    launch,
+    on_device,
+    read,
+    step,
+    write,
+)
 from make.paths import DATA
 
 from qwen3_profile.attribution.attribute import attribute, device_number, union_ns
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.idle import NO_FLOOR, IdleTimes, find_idle
+from qwen3_profile.attribution.idle_stretches import longest_idle
 from qwen3_profile.attribution.scopes import find_steps
+from qwen3_profile.attribution.selection import is_asked_for
 from qwen3_profile.records.ledger import make_ledger
-from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.trace import Trace, read_compact, read_trace
 
 CLASSES = tuple(name.removesuffix("_ns") for name in IdleTimes._fields)
 SYNC = host("cuda_runtime", "cudaDeviceSynchronize", 40, 90)
@@ -247,3 +262,43 @@ def test_idle_time_of_whole_traces(case: str, span_ns: int, idle: dict[str, int]
     assert found.span_ns == span_ns == found.times.busy_ns + sum(idle.values())
     (stretch,) = found.times.stretches
     assert (stretch.before, stretch.kernel, stretch.idle) == ("A", "k0", found.times.idle)
+
+
+@pytest.mark.parametrize(
+    ("events", "host_was_in"),
+    [
+        pytest.param([], "A", id="nothing but the label"),
+        pytest.param([cpu_op("aten::sort", 20_000, 260_000)], "aten::sort", id="a long operator"),
+        pytest.param(
+            [cpu_op("aten::topk", 15_000, 280_000), cpu_op("aten::sort", 20_000, 260_000)],
+            "aten::sort",
+            id="the innermost of two",
+        ),
+        pytest.param([cpu_op("aten::sort", 20_000, 100_000)], "A", id="less than half of the time"),
+        pytest.param([cpu_op("aten::sort", 20_000, 260_000, 2)], "A", id="on another thread"),
+        pytest.param(
+            [
+                cpu_op("aten::item", 20_000, 280_000),
+                host("cuda_runtime", "cudaStreamSynchronize", 22_000, 278_000),
+            ],
+            "cudaStreamSynchronize",
+            id="the call that blocked in it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("keeps_op", [None, is_asked_for], ids=["all operators", "long ones"])
+def test_what_the_host_was_in(
+    tmp_path: Path, events: list[str], host_was_in: str, keeps_op: Callable[[str], bool] | None
+) -> None:
+    work = (
+        launch(1, 2_000, 4_000),
+        kernel(1, 4_000, 10_000),
+        launch(2, 290_000, 292_000),
+        kernel(2, 300_000, 310_000),
+    )
+    path = write(tmp_path / "trace.json", document(label("A", 0, 320_000), *work, *events))
+    trace = read_compact(path, keeps_op=keeps_op).trace()
+    assert (
+        longest_idle(attribute(trace, build_scopes(trace, select_labels(trace))))[0].host
+        == host_was_in
+    )

@@ -166,15 +166,20 @@ def unfrozen() -> Iterator[None]:
     gc.freeze()
 
 
+def are_frozen(before: int) -> bool:
+    """Whether those objects still are; another thread may have freed a few of them meanwhile."""
+    return before - 1000 < gc.get_freeze_count() <= before
+
+
 def test_what_is_there_before_is_spared_the_collections(unfrozen: None) -> None:
     assert gc.get_freeze_count() == 0
     with frozen_heap():
         before = gc.get_freeze_count()
         assert before > 0
         with frozen_heap():
-            assert gc.get_freeze_count() == before
+            assert are_frozen(before)
         # An inner block leaves the outer one's alone.
-        assert gc.get_freeze_count() == before
+        assert are_frozen(before)
     assert gc.get_freeze_count() == 0
 
 
@@ -203,7 +208,7 @@ def test_a_block_that_keeps_its_objects_leaves_frozen_ones_frozen(unfrozen: None
         before = gc.get_freeze_count()
         with keep_all_objects():
             pass
-        assert gc.get_freeze_count() == before
+        assert are_frozen(before)
 
 
 # --- CUPTI stays for graphs -----------------------------------------------------------------------
