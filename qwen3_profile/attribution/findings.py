@@ -77,6 +77,14 @@ def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
     return (Finding(WARNING, "profiler-log", message, len(messages), 0, messages[0]),)
 
 
+def check_loud(reason: str) -> tuple[Finding, ...]:
+    """Tells that a device pass took longer than it had to."""
+    if not reason:
+        return ()
+    message = f"the device pass recorded calls of the driver too, which slows it: {reason}"
+    return (Finding(NOTE, "device-pass-loud", message, 1, 0, reason),)
+
+
 def refuse_damage(path: str, findings: Iterable[Finding]) -> None:
     """Raises DamagedTraceError for the first finding that makes the figures wrong."""
     for finding in findings:

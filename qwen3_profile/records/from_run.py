@@ -14,6 +14,7 @@ from qwen3_profile.attribution.findings import (
     Finding,
     check_labels,
     check_log,
+    check_loud,
     check_uncounted,
     check_unlabelled,
 )
@@ -32,7 +33,14 @@ from qwen3_profile.records.record import (
 )
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
-from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run, read_run
+from qwen3_profile.run_folder.run_json import (
+    ConfigResult,
+    DevicePass,
+    Measurement,
+    ModelFacts,
+    Run,
+    read_run,
+)
 from qwen3_profile.system.processes import map_files
 
 _NS_PER_S = 1e9
@@ -170,8 +178,16 @@ def _measured(
         *check_unlabelled(result.unlabelled),
         *check_uncounted(result.uncounted),
         *check_log(measurement.profiler_messages),
+        *_of_device_pass(measurement.device),
     )
     return traced, findings
+
+
+def _of_device_pass(device: DevicePass | None) -> tuple[Finding, ...]:
+    """What went amiss while the device's work alone was to be recorded."""
+    if device is None:
+        return ()
+    return (*check_loud(device.loud), *check_log(device.profiler_messages))
 
 
 def _walls(measurement: Measurement) -> PassWalls:

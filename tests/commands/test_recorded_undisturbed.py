@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from make.commands import Commands, Done
@@ -51,6 +53,17 @@ def test_device_times_are_those_of_the_device_pass() -> None:
     record = next(r for r in THEN if r["phase"] == "prefill" and r["run_index"] == 0)
     assert record["device_events"] == len(events)
     assert record["cuda_total"] == pytest.approx(sum(e["dur"] for e in events) / 1e6, abs=1e-9)
+
+
+def test_what_went_amiss_in_a_device_pass_is_told(commands: Commands, tmp_path: Path) -> None:
+    run = shutil.copytree(RUN, tmp_path / "run")
+    text = (run / "run.json").read_text()
+    text = text.replace('"loud": ""', '"loud": "torch has loaded no libcupti"', 1)
+    (run / "run.json").write_text(text)
+    done = commands.export(tmp_path, run)
+    assert "which slows it: torch has loaded no libcupti" in done.out + done.err
+    codes = [f["code"] for record in done.records() for f in record["findings"]]
+    assert codes.count("device-pass-loud") == 1
 
 
 def test_the_run_that_the_pages_show_is_small() -> None:
