@@ -1,4 +1,4 @@
-"""Draws docs/report.png and docs/timeline.png, the README's pictures of the report on an H100.
+"""Draws docs/report.png and docs/timeline.png, the README's pictures of the report on an H200.
 
     python scripts/report_pictures.py
 
@@ -17,11 +17,12 @@ from qwen3_profile.records.load import load
 from qwen3_profile.views.report.build import build_report
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "tests/data/qwen3-0.6b_decode_b1_ctx128.json.gz"
+SAMPLE = ROOT / "traces/h200"
 FOLDER = ROOT / "docs"
 
 _WIDTH, _RIM = 1180, 12
 _LAYER = "8"
+_CONFIG = "decode"
 
 
 def main() -> None:
@@ -36,6 +37,8 @@ def main() -> None:
         )
         page.goto(file.as_uri())
         page.wait_for_selector("html[data-ready]")
+        shown = page.locator("#config option", has_text=_CONFIG).first.get_attribute("value")
+        page.select_option("#config", shown)
         page.select_option("#timeline-layer", _LAYER)
         # The bar at the top follows the page, and would lie over what is shown.
         page.evaluate("document.querySelector('header').hidden = true")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from make.commands import Commands, Done
 from make.paths import DATA, ROOT
+from make.report import data_of
 
 RUN = DATA / "runs/h200-2layers"
 THEN = json.loads((DATA / "runs/h200_records.json").read_text())
@@ -53,6 +54,21 @@ def test_device_times_are_those_of_the_device_pass() -> None:
     record = next(r for r in THEN if r["phase"] == "prefill" and r["run_index"] == 0)
     assert record["device_events"] == len(events)
     assert record["cuda_total"] == pytest.approx(sum(e["dur"] for e in events) / 1e6, abs=1e-9)
+
+
+def test_the_time_line_of_two_passes_is_told_as_such(commands: Commands, tmp_path: Path) -> None:
+    run = shutil.copytree(RUN, tmp_path / "run")
+    done = commands.export(tmp_path, run, "--report")
+    assert done.code == 0, done.err
+    page = data_of((run / "report.html").read_text())
+    config = next(each for each in page["configs"] if each["phase"] == "prefill")
+    timeline = config["timeline"]
+    measured = json.loads((run / "run.json").read_text())["configs"][0]["measurements"]
+    slower = [each["device"]["wall_ns"] / each["clock_ns"] for each in measured]
+    assert any(timeline["slower"] == pytest.approx(ratio) for ratio in slower)
+    # Launches of one pass and events of another do not say what was in flight.
+    assert timeline["queue"]["step"] == []
+    assert f"which took {timeline['slower']:.2f} times as long" in str(config["answers"])
 
 
 def test_what_went_amiss_in_a_device_pass_is_told(commands: Commands, tmp_path: Path) -> None:

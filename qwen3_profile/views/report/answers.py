@@ -136,6 +136,12 @@ def timeline_answer(config: Config) -> Sentences:
     if config.trace is None:
         return (_NO_TRACE,)
     timeline = config.trace.timeline
+    if timeline.slower is not None:
+        return (
+            f"The labels span {ms(config.shown.times.forward.total.cpu_ns)} ms, in the clock pass. "
+            f"The device's events are of the device pass, which took {timeline.slower:.2f} times "
+            "as long.",
+        )
     first = f"The traced pass spans {ms(timeline.span_ns)} ms"
     if config.share is None:
         return (f"{first}, all of it on the CPU.",)

@@ -286,6 +286,7 @@ def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:
         "span": joined.span_ns,
         "events": joined.events,
         "bars": joined.bars,
+        "slower": joined.slower,
         "queue": {
             "step": np.diff(np.array(joined.queue.times_ns, np.int64), prepend=0).tolist(),
             "depth": joined.queue.depth,

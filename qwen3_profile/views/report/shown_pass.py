@@ -27,6 +27,7 @@ from qwen3_profile.views.report.kernel_rows import (
 from qwen3_profile.views.report.section_data import ShownPass
 from qwen3_profile.views.report.timeline import make_timeline
 from qwen3_profile.views.report.timeline_merge import downsample
+from qwen3_profile.views.report.two_passes import lay_under_labels
 
 # More bars than these no screen shows, and no page has room for.
 MOST_BARS = 20_000
@@ -67,11 +68,21 @@ def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:
     events = np.flatnonzero(attribution.device_step == step)
     op = launching_ops(traced, step, events)
     part, _ = owners(attribution, events, rows)
-    is_one = record.cpu_source != "traced" and record.idle_source != "traced"
-    drawn = attribution if is_one or not len(events) else traced
-    timeline = make_timeline(drawn, step, events, op, rows, reading.ranges)
+    slower = _slower(record) if len(events) else None
+    drawn = attribution if not len(events) else traced
+    if slower is not None:
+        drawn = lay_under_labels(attribution, traced, events)
+    timeline = make_timeline(drawn, step, events, op, rows, reading.ranges, slower)
     if len(events):
         kernels = kernel_stats(attribution, events, part, op, rows)
     else:
         kernels = operator_stats(traced, step, rows)
     return ShownPass(kernels=kernels, timeline=downsample(timeline, MOST_BARS))
+
+
+def _slower(record: TimingRecord) -> float | None:
+    """How many times as long the device pass took as the clock pass; None without these two."""
+    if record.cpu_source == "traced" or record.idle_source == "traced" or not record.walls:
+        return None
+    walls = record.walls[0]
+    return walls.device_ns / walls.clock_ns if walls.device_ns and walls.clock_ns else None

@@ -75,6 +75,9 @@ class Queue:
     empty_ns: int
 
 
+NO_QUEUE = Queue((), (), False, 0, 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
     """One forward pass. Times from the start of the pass's own label, which may lie behind that
@@ -83,6 +86,9 @@ class Timeline:
     span_ns: until the last label or device event has ended.
     queue: what the device had before it.
     events: how many events and labels the bars stand for.
+    slower: how many times as long the pass took that the device events are of, where it is another
+        than that of the labels: then they lie where `lay_under_labels` put them, and nobody knows
+        when they were launched.
     """
 
     span_ns: int
@@ -90,6 +96,7 @@ class Timeline:
     lanes: tuple[Lane, ...]
     queue: Queue
     events: int
+    slower: float | None = None
 
     @property
     def bars(self) -> int:
@@ -97,7 +104,13 @@ class Timeline:
 
 
 def make_timeline(
-    attribution: Attribution, step: int, events: Int64, op: Int32, rows: ScopeRows, scopes: int
+    attribution: Attribution,
+    step: int,
+    events: Int64,
+    op: Int32,
+    rows: ScopeRows,
+    scopes: int,
+    slower: float | None = None,
 ) -> Timeline:
     """The time line of one step.
 
@@ -105,6 +118,7 @@ def make_timeline(
         events: the device events of the step. op: for each, as `launching_ops` has it.
         scopes: how many of the scopes, the first ones, lie on the time line; later ones were only
             made to hold sums.
+        slower: as in `Timeline`.
     """
     inside = np.flatnonzero((rows.path >= 0) & (np.arange(len(rows.path)) < scopes))
     zero = (
@@ -114,6 +128,8 @@ def make_timeline(
     )
     lanes = [*_label_lanes(attribution, inside, rows, zero)]
     lanes += _device_lanes(attribution, events, op, rows, zero)
+    if slower is not None:
+        lanes = [replace(lane, bars=_without_launch(lane.bars)) for lane in lanes]
     names, lanes = _only_used((*attribution.trace.names, *attribution.scopes.names), lanes)
     ends = [int((lane.bars.start_ns + lane.bars.dur_ns).max()) for lane in lanes if len(lane.bars)]
     span_ns = max(ends, default=0)
@@ -121,9 +137,14 @@ def make_timeline(
         span_ns=span_ns,
         names=names,
         lanes=tuple(lanes),
-        queue=_queue(attribution, events, zero, span_ns),
+        queue=_queue(attribution, events, zero, span_ns) if slower is None else NO_QUEUE,
         events=sum(int(lane.bars.count.sum()) for lane in lanes),
+        slower=slower,
     )
+
+
+def _without_launch(bars: Bars) -> Bars:
+    return replace(bars, launch_ns=np.full(len(bars), NOT_LAUNCHED, np.int64))
 
 
 def _label_lanes(

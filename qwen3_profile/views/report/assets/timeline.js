@@ -286,12 +286,15 @@ function barTip([at, start, end, first, last]) {
 const queueTip = () => tip("in flight: launched and not ended", [["at most", many(view.config.timeline.queue.deepest, "device event")]]);
 
 function timelineNote(config) {
-  const { events, bars, queue } = config.timeline;
+  const { events, bars, queue, slower } = config.timeline;
   const device = config.on_device;
   const number = `${events.toLocaleString("en-US")} ${device ? "labels and device events" : "labels"}`;
-  byId("timeline-caption").textContent = device
-    ? "Labels on the CPU over the lanes of the device, in the colour of the part that launched; below, how many device events were in flight: launched and not ended."
-    : "Labels on the CPU.";
+  const lanes = "Labels on the CPU over the lanes of the device, in the colour of the part that launched";
+  byId("timeline-caption").textContent = !device
+    ? "Labels on the CPU."
+    : slower
+      ? `${lanes}. Of two passes: the events are as long as they were, and lie where a pass as fast as that of the labels would have them; each that the device waited for begins as long after its launch as in the traced pass.`
+      : `${lanes}; below, how many device events were in flight: launched and not ended.`;
   byId("timeline-note").textContent = [
     bars < events
       ? `${number} are ${many(bars, "bar")}: close neighbours of one part were joined, none left out.`
@@ -300,8 +303,9 @@ function timelineNote(config) {
       ? "The nodes of the backward carry no labels on the CPU; their device events have the colour of their part."
       : "",
     "Where there is no room to draw bars apart, one stands for several: as high as the share of its length that they fill.",
-    device ? `Of the events in flight the line shows every change, or, where these are too many, means${queue.joined ? "; here always means" : ""}.` : "",
-    device ? "Lanes of the device with holes, and a line that falls to 0: launch-bound. Full lanes, and a line that stays high: compute-bound." : "",
+    device && !slower ? `Of the events in flight the line shows every change, or, where these are too many, means${queue.joined ? "; here always means" : ""}.` : "",
+    device && !slower ? "Lanes of the device with holes, and a line that falls to 0: launch-bound. Full lanes, and a line that stays high: GPU-bound." : "",
+    device && slower ? "Lanes of the device with holes: it waits. Full lanes: GPU-bound." : "",
   ].filter(Boolean).join(" ");
 }
 
