@@ -31,10 +31,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """The ranges that were cut at the end of the one around them, as they ended after it.
+    """The ranges that began inside another one and ended after it.
 
     count: how many, without those that a clock of whole microseconds explains.
-    ns: what was cut off them, in all. example: the first of them by name, else an empty text.
+    ns: by how much, in all. example: the first of them by name, else an empty text.
     """
 
     count: int
@@ -66,10 +66,11 @@ class ScopeTree:
 
     names: what `name` indexes.
     name, track: int32[n]; track as in `Trace.tracks`.
-    start_ns, end_ns: int64[n]; a child that outlives its parent is cut at the parent's end.
+    start_ns, end_ns: int64[n]; of a range that outlives one around it what comes after the end of
+        that is one more scope.
     parent: int32[n], an index into these arrays, or -1.
     is_gap: bool[n]; the scope was no label but ops between two labels, named by them.
-    crossing: those that had to be cut.
+    crossing: those that do.
     """
 
     names: tuple[str, ...]
