@@ -5,6 +5,7 @@ ProfileError              exit code 2: bad input; nothing was started
 |- ModelError             a model that is not known, not there, or not loadable
 |- OutputError            a place that cannot be written, or holds something else
 |- TraceError             a file that is not a trace, or a folder that holds none
+|  |- OtherFormatError    what another program wrote
 |  `- DamagedTraceError   exit code 3: a trace whose figures would be wrong
 `- RunError               exit code 1: a config that failed while it ran
 """
@@ -59,6 +60,10 @@ class OutputError(ProfileError):
 
 class TraceError(ProfileError):
     """A file that is not a trace, or a folder that holds none."""
+
+
+class OtherFormatError(TraceError):
+    """A file that another program wrote, or a whole archive of files."""
 
 
 class DamagedTraceError(TraceError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ _SIGNS = (b'"traceEvents"', b'"ph"')
 _EVENT_END = b"}"
 _MOST_TRIES = 64
 
-_VERSIONS = tuple(
+VERSIONS = tuple(
     f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
 )
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -64,11 +65,13 @@ class Document(msgspec.Struct):
     hip_driver_version: _Int64 | None = None
     warnings: list[str] = msgspec.field(name="WARNING", default_factory=list)
     errors: list[str] = msgspec.field(name="ERROR", default_factory=list)
+    # Fields of the header that nobody can read, not of the file.
+    ignored: tuple[str, ...] = msgspec.field(name="", default=())
 
     @property
     def versions(self) -> tuple[tuple[str, int], ...]:
         """(key, version) of what the file names."""
-        found = ((key, getattr(self, key)) for key in _VERSIONS)
+        found = ((key, getattr(self, key)) for key in VERSIONS)
         return tuple((key, version) for key, version in found if version is not None)
 
 
@@ -146,8 +149,13 @@ def repaired(text: bytes) -> bytes:
 # --- salvage --------------------------------------------------------------------------------------
 
 
-def salvage(path: Path, error: DamagedTraceError) -> Document:
+def salvage(
+    path: Path, error: DamagedTraceError, decode: Callable[[Path, bytes], Document]
+) -> Document:
     """What is whole of the document of a broken file, for whose damage `error` stands.
+
+    Args:
+        decode: the document of a whole text.
 
     Raises:
         DamagedTraceError: nothing is.
@@ -156,7 +164,7 @@ def salvage(path: Path, error: DamagedTraceError) -> Document:
     text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
     for prefix in _whole_prefixes(text):
         try:
-            return decode_document(path, prefix)
+            return decode(path, prefix)
         except TraceError:
             continue
     raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")

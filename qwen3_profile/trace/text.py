@@ -1,17 +1,16 @@
-"""The text of a file, plain or gzip, in memory one chunk at a time."""
+"""The text of a file, plain or packed, in memory one chunk at a time."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
 
-from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.json_events import GZIP_MAGIC, damaged
+from qwen3_profile.errors import DamagedTraceError, OtherFormatError, TraceError
+from qwen3_profile.trace.formats import refuse_other_file
+from qwen3_profile.trace.json_events import damaged
+from qwen3_profile.trace.unpacking import BadPackingError, unpacked
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
 # the calls of numpy do not count.
@@ -21,20 +20,11 @@ MARGIN_BYTES = 1 << 12
 # An event is seldom longer.
 _LAST_BYTES = 1 << 14
 
-# What inflates four times as fast as the standard library raises an error of its own.
-_NOT_WHOLE: tuple[Any, ...] = (gzip.BadGzipFile,)
-try:
-    from isal import igzip_lib
-
-    _NOT_WHOLE += (igzip_lib.error,)
-except ImportError:
-    igzip_lib = None  # type: ignore[assignment]
-
 
 class Text:
     """What is in memory of a file's text: `data[begin:end]`, with room in front and behind it.
 
-    Plain or gzip, whatever the file's name says.
+    Plain or packed, whatever the file's name says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +33,13 @@ class Text:
         self.begin = self.end = MARGIN_BYTES
         with _told(path):
             self._file = path.open("rb", buffering=0)
-            self._source = _source(self._file)
+        try:
+            with _told(path):
+                self._source, head = unpacked(path, self._file)
+            refuse_other_file(path, head)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Text:
         return self
@@ -59,7 +55,7 @@ class Text:
 
         Raises:
             TraceError: the file cannot be read.
-            DamagedTraceError: it is gzip, but broken or cut off.
+            DamagedTraceError: it is packed, but broken or cut off.
         """
         waiting = self.end - self.begin
         data = self.data
@@ -98,7 +94,7 @@ def read_text(path: Path) -> bytes:
 
     Raises:
         TraceError: the file cannot be read.
-        DamagedTraceError: it is gzip, but broken or cut off.
+        DamagedTraceError: it is packed, but broken or cut off.
     """
     with Text(path) as text:
         while text.fill():
@@ -119,56 +115,9 @@ def stands_in(path: Path, words: Sequence[bytes]) -> bool:
                     return True
                 # A word may lie across the end of what was read.
                 text.begin = max(text.begin, text.end - max(map(len, words)))
-    except DamagedTraceError:
+    except (DamagedTraceError, OtherFormatError):
         pass
     return False
-
-
-class _Source(Protocol):
-    def readinto(self, view: memoryview, /) -> int: ...
-
-
-def _source(file: FileIO) -> _Source:
-    magic = file.read(2)
-    file.seek(0)
-    if magic != GZIP_MAGIC:
-        return file
-    return gzip.GzipFile(fileobj=file) if igzip_lib is None else _Inflated(file)
-
-
-class _Inflated:
-    """The text of a gzip file, which may have several members."""
-
-    def __init__(self, file: FileIO) -> None:
-        self._file = file
-        self._packed = file.read(CHUNK_BYTES)
-        self._inflater: Any = None
-
-    def readinto(self, view: memoryview) -> int:
-        while self._inflater is not None or self._next_member():
-            if self._inflater.needs_input and not self._packed:
-                self._packed = self._file.read(CHUNK_BYTES)
-                if not self._packed:
-                    raise EOFError("Compressed file ended before its end-of-stream marker")
-            text = self._inflater.decompress(self._packed, len(view))
-            self._packed = b""
-            if self._inflater.eof:
-                # Zeros may follow the last member, as padding.
-                self._packed = self._inflater.unused_data or self._file.read(CHUNK_BYTES)
-                self._packed = self._packed.lstrip(b"\0")
-                self._inflater = None
-            if text:
-                view[: len(text)] = text
-                return len(text)
-        return 0
-
-    def _next_member(self) -> bool:
-        if not self._packed:
-            return False
-        if not GZIP_MAGIC.startswith(self._packed[:2]):
-            raise gzip.BadGzipFile(f"Not a gzipped file ({self._packed[:2]!r})")
-        self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        return True
 
 
 @contextmanager
@@ -176,9 +125,7 @@ def _told(path: Path) -> Iterator[None]:
     """Turns what the file system and the inflater raise into one line each."""
     try:
         yield
-    except _NOT_WHOLE as error:
-        raise damaged(path, f"is not whole gzip: {error}") from error
+    except BadPackingError as error:
+        raise damaged(path, str(error)) from error
     except OSError as error:
         raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise damaged(path, f"is cut off or not whole gzip: {error}") from error
