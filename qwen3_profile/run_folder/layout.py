@@ -15,26 +15,23 @@ from pathlib import Path
 RUN_FILE = "run.json"
 RAW_FOLDER = "raw"
 REPORT_FILE = "report.html"
-# How files of traces are called, and what of it says nothing; packed twice by some downloads.
+# How files of traces end; some downloads pack them twice.
 _PACKED = r"(\.(gz|zst|xz|bz2))*"
-_TRACE_FILE = re.compile(rf"[^.].*\.json{_PACKED}", re.IGNORECASE)
-_JSON_SUFFIX = re.compile(rf"\.json{_PACKED}$", re.IGNORECASE)
-_TRACE_SUFFIX = re.compile(rf"(\.pt)?(\.trace)?\.json{_PACKED}$", re.IGNORECASE)
 
 
 def may_be_trace(name: str) -> bool:
     """Whether a file in a folder of traces, called so, may be one."""
-    return _TRACE_FILE.fullmatch(name) is not None
+    return re.fullmatch(rf"[^.].*\.json{_PACKED}", name, re.IGNORECASE) is not None
 
 
 def without_suffix(name: str) -> str:
     """`x.pt.trace` of x.pt.trace.json.gz."""
-    return _JSON_SUFFIX.sub("", name)
+    return re.sub(rf"\.json{_PACKED}$", "", name, flags=re.IGNORECASE)
 
 
 def trace_stem(name: str) -> str:
     """`x` of x.pt.trace.json.gz."""
-    return _TRACE_SUFFIX.sub("", name)
+    return re.sub(rf"(\.pt)?(\.trace)?\.json{_PACKED}$", "", name, flags=re.IGNORECASE)
 
 
 def missing_report(folder: Path) -> str:

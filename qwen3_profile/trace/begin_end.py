@@ -11,6 +11,7 @@ name. Chrome's format knows no more of it; in it events of a thread count by the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,16 @@ from qwen3_profile.trace.json_events import Event
 
 _Raw = msgspec.Raw
 _decode_fields = msgspec.json.Decoder(dict[str, _Raw]).decode
+
+
+class _Half(NamedTuple):
+    """What is kept of one: no text of the file is held by it."""
+
+    ns: int
+    begins: bool
+    cat: str
+    name: str | None
+    args: bytes
 
 
 class BeginEnd:
@@ -29,44 +40,52 @@ class BeginEnd:
 
     def __init__(self, nanoseconds: Callable[[bytes], int]) -> None:
         self._nanoseconds = nanoseconds
-        self._by_thread: dict[tuple[bytes, bytes], list[Event]] = {}
+        self._by_thread: dict[tuple[bytes, bytes], list[_Half]] = {}
+        self._words: dict[str | None, str | None] = {}
         self.unpaired = 0
 
     def __bool__(self) -> bool:
         return bool(self._by_thread)
 
     def others(self, events: list[Event]) -> list[Event]:
-        """The events that are no such ones; those that are it keeps."""
+        """The events that are no such ones, and whole ones of those without a time.
+
+        The latter have no duration, either: they are told as others are that lack what they need.
+        """
         if not any(map(_is_half, events)):
             return events
-        for event in filter(_is_half, events):
-            thread = (bytes(event.pid), bytes(event.tid))
-            self._by_thread.setdefault(thread, []).append(event)
-        return [event for event in events if not _is_half(event)]
+        return [event for event in events if not (_is_half(event) and self._keep(event))]
 
-    def ranges(self) -> list[Event]:
-        """Each range as one event, and what has no time as it is: it is told as any other is."""
-        return [each for events in self._by_thread.values() for each in self._pair(events)]
+    def _keep(self, event: Event) -> bool:
+        try:
+            ns = self._nanoseconds(bytes(event.ts))
+        except (ValueError, ArithmeticError):
+            event.ph = "X"
+            return False
+        cat, name = (self._words.setdefault(word, word) for word in (event.cat, event.name))
+        half = _Half(ns, event.ph == "B", cat or "", name, bytes(event.args))
+        self._by_thread.setdefault((bytes(event.pid), bytes(event.tid)), []).append(half)
+        return True
 
-    def _pair(self, events: list[Event]) -> Iterator[Event]:
-        timed: list[tuple[int, Event]] = []
-        for event in events:
-            try:
-                timed.append((self._nanoseconds(bytes(event.ts)), event))
-            except (ValueError, ArithmeticError):
-                yield _whole(event, event, _Raw(b""))
-        timed.sort(key=lambda each: each[0])
-        stack: list[tuple[int, Event]] = []
-        for ns, event in timed:
-            if event.ph == "B":
-                stack.append((ns, event))
+    def ranges(self) -> Iterator[Event]:
+        """Each range as one event; what has no other end is counted."""
+        for (pid, tid), halves in self._by_thread.items():
+            # Of one instant the order of the file counts.
+            halves.sort(key=lambda half: half.ns)
+            for begin, end in self._pairs(halves):
+                yield _whole(_Raw(pid), _Raw(tid), begin, end)
+
+    def _pairs(self, halves: list[_Half]) -> Iterator[tuple[_Half, _Half]]:
+        stack: list[_Half] = []
+        for half in halves:
+            if half.begins:
+                stack.append(half)
                 continue
-            at = _last_of_name(stack, event)
+            at = _last_of_name(stack, half.name)
             if at is None:
                 self.unpaired += 1
             else:
-                began_ns, begin = stack.pop(at)
-                yield _whole(begin, event, _microseconds(ns - began_ns))
+                yield stack.pop(at), half
         self.unpaired += len(stack)
 
 
@@ -75,41 +94,40 @@ def _is_half(event: Event) -> bool:
 
 
 def _microseconds(ns: int) -> msgspec.Raw:
-    return _Raw(b"%d.%03d" % divmod(ns, 1000))
+    sign, (whole, rest) = b"-" * (ns < 0), divmod(abs(ns), 1000)
+    return _Raw(b"%s%d.%03d" % (sign, whole, rest))
 
 
-def _last_of_name(stack: list[tuple[int, Event]], end: Event) -> int | None:
-    """Which open range an event ends."""
-    if end.name is None:
+def _last_of_name(stack: list[_Half], name: str | None) -> int | None:
+    """Which open range an end ends."""
+    if name is None:
         return len(stack) - 1 if stack else None
-    for at in range(len(stack) - 1, -1, -1):
-        if stack[at][1].name == end.name:
-            return at
-    return None
+    places = range(len(stack) - 1, -1, -1)
+    return next((at for at in places if stack[at].name == name), None)
 
 
-def _whole(begin: Event, end: Event, dur: msgspec.Raw) -> Event:
+def _whole(pid: msgspec.Raw, tid: msgspec.Raw, begin: _Half, end: _Half) -> Event:
     return Event(
         ph="X",
         cat=begin.cat or end.cat,
-        name=begin.name if begin.name is not None else end.name,
-        pid=begin.pid,
-        tid=begin.tid,
-        ts=begin.ts,
-        dur=dur,
-        args=_together(begin.args, end.args),
+        name=end.name if begin.name is None else begin.name,
+        pid=pid,
+        tid=tid,
+        ts=_microseconds(begin.ns),
+        dur=_microseconds(end.ns - begin.ns),
+        args=_Raw(_together(begin.args, end.args)),
     )
 
 
-def _together(begin: msgspec.Raw, end: msgspec.Raw) -> msgspec.Raw:
-    """The args of both; what is in neither way an object is taken as it is."""
-    if not bytes(end) or bytes(begin) == bytes(end):
+def _together(begin: bytes, end: bytes) -> bytes:
+    """The args of both; where one is no object, those of the begin."""
+    if not end or begin == end:
         return begin
     try:
-        return _Raw(msgspec.json.encode(_fields(begin) | _fields(end)))
+        return msgspec.json.encode(_fields(begin) | _fields(end))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return begin
 
 
-def _fields(args: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    return _decode_fields(args) if bytes(args) else {}
+def _fields(args: bytes) -> dict[str, msgspec.Raw]:
+    return _decode_fields(args) if args else {}

@@ -22,28 +22,25 @@ class _Format:
     """One format of other programs.
 
     what: what the file is, behind its name in a line. do: what to do about it.
-    begins: how it begins; holds: what else stands in its head; name: how its file is called.
+    begins: how it begins. holds, name: patterns of what stands in its head, and of its file's name.
     """
 
     what: str
     do: str
     begins: bytes = b""
-    holds: re.Pattern[bytes] | None = None
-    name: re.Pattern[str] | None = None
+    holds: bytes = b""
+    name: str = ""
 
     def fits(self, path: Path, head: bytes) -> bool:
+        # Compiled when it is asked for: almost nobody does.
         by_begin = bool(self.begins) and head.startswith(self.begins)
-        by_content = self.holds is not None and self.holds.search(head) is not None
-        by_name = self.name is not None and self.name.search(path.name) is not None
+        by_content = bool(self.holds) and re.search(self.holds, head, re.DOTALL) is not None
+        by_name = bool(self.name) and re.search(self.name, path.name, re.IGNORECASE) is not None
         return by_begin or by_content or by_name
 
 
-def _words(text: bytes) -> re.Pattern[bytes]:
-    return re.compile(text, re.DOTALL)
-
-
-def _ends(*suffixes: str) -> re.Pattern[str]:
-    return re.compile(rf"\.({'|'.join(suffixes)})$", re.IGNORECASE)
+def _ends(*suffixes: str) -> str:
+    return rf"\.({'|'.join(suffixes)})$"
 
 
 _UNPACK = "unpack it and give the trace that is in it"
@@ -54,7 +51,7 @@ _FILES = (
     _Format("is a RAR archive", f"{_UNPACK}: unrar x FILE", b"Rar!"),
     _Format("is packed with lz4", "unpack it first: lz4 -d FILE", b"\x04\x22\x4d\x18"),
     _Format("is packed with compress", "unpack it first: uncompress FILE", b"\x1f\x9d"),
-    _Format("is a tar archive", f"{_UNPACK}: tar -xf FILE", holds=_words(rb"\A.{257}ustar")),
+    _Format("is a tar archive", f"{_UNPACK}: tar -xf FILE", holds=rb"\A.{257}ustar"),
     _Format(
         "is a report of Nsight Systems or Nsight Compute",
         f"open it there, or {_RECORD}",
@@ -68,25 +65,25 @@ _FILES = (
     _Format(
         "is an event file of TensorBoard",
         "give the trace beside it (*.pt.trace.json), or " + _RECORD,
-        holds=_words(rb"\A.{0,40}brain\.Event:"),
-        name=re.compile(r"tfevents"),
+        holds=rb"\A.{0,40}brain\.Event:",
+        name="tfevents",
     ),
     _Format(
         "is an XPlane of JAX or TensorFlow (xplane.pb)",
         f"open it in TensorBoard or XProf; of a PyTorch program {_RECORD}",
-        holds=_words(rb"\A[^\s{\[].{0,40}/(host|device):"),
+        holds=rb"\A[^\s{\[].{0,40}/(host|device):",
         name=_ends(r"xplane\.pb"),
     ),
     _Format(
         "is a pickle, as torch.cuda.memory._dump_snapshot writes snapshots of memory",
         f"open it at pytorch.org/memory_viz; for times {_RECORD}",
-        holds=_words(rb"\A\x80[\x02-\x05]"),
+        holds=rb"\A\x80[\x02-\x05]",
     ),
     _Format(
         "is a Perfetto trace in protobuf, as rocprofv3 (.pftrace) and perfetto write them",
         f"open it at ui.perfetto.dev; for this tool {_RECORD}",
         # The first field of its packets is written as a line feed; text has no such others.
-        holds=_words(rb"\A\n[^\n]{0,64}[\x00-\x08\x0e-\x1f]"),
+        holds=rb"\A\n[^\n]{0,64}[\x00-\x08\x0e-\x1f]",
         name=_ends("pftrace", "perfetto-trace"),
     ),
     _Format(
@@ -103,26 +100,26 @@ _FILES = (
     _Format(
         "is a web page",
         "give the trace itself; of a link to it take the raw file",
-        holds=_words(rb"\A\s*<(?i:!doctype|html)"),
+        holds=rb"\A\s*<(?i:!doctype|html)",
     ),
-    _Format("is an XML file", _RECORD, holds=_words(rb"\A\s*<\?xml")),
+    _Format("is an XML file", _RECORD, holds=rb"\A\s*<\?xml"),
     _Format(
         "is a CSV table", f"give the trace that it was made of, or {_RECORD}", name=_ends("csv")
     ),
 )
 
-_LISTS = (
+_NEAR = (
     _Format(
         "is a trace of Ascend's profiler (torch_npu), which names neither Kineto's device events "
         "nor their launches",
         "open it in MindStudio Insight, or take the times of kernel_details.csv beside it",
-        holds=_words(rb'"Ascend Hardware"|"async_npu"|"torch_to_npu"|"HostToDevice"|"Enqueue@'),
+        holds=rb'"Ascend Hardware"|"async_npu"|"torch_to_npu"|"HostToDevice"|"Enqueue@',
     ),
     _Format(
         "is a trace of the legacy autograd profiler (torch.autograd.profiler), which has no "
         "launches and no streams",
         _RECORD,
-        holds=_words(rb'"(CPU|CUDA|XPU|PrivateUse1) functions"'),
+        holds=rb'"pid"\s*:\s*"(CPU|CUDA|XPU|PrivateUse1) functions"',
     ),
 )
 
@@ -131,62 +128,62 @@ _DOCUMENTS = (
     _Format(
         "is the output of rocprofv3 (rocprofiler-sdk)",
         f"on ROCm, too, torch.profiler writes what is read here: {_RECORD}",
-        holds=_words(rb'"rocprofiler-sdk-tool"'),
+        holds=rb'"rocprofiler-sdk-tool"',
     ),
     _Format(
         "is a profile of speedscope, as py-spy writes them",
         f"open it at speedscope.app; for times of a device {_RECORD}",
-        holds=_words(rb"speedscope\.app/file-format-schema"),
+        holds=rb"speedscope\.app/file-format-schema",
     ),
     _Format(
         "is a CPU profile of V8 (Node or Chrome)",
         _RECORD,
-        holds=_words(rb'"nodes"\s*:.*"callFrame"\s*:'),
+        holds=rb'"nodes"\s*:.*"callFrame"\s*:',
     ),
     _Format(
         "is an execution trace (Chakra, or torch.profiler's ExecutionTraceObserver), which has no "
         "times of a device",
         f"give the Kineto trace of the same run, or {_RECORD}",
-        holds=_words(rb'"nodes"\s*:\s*\[.*"ctrl_deps"|"schema"\s*:.*"nodes"\s*:\s*\['),
+        holds=rb'"nodes"\s*:\s*\[.*"ctrl_deps"|"schema"\s*:.*"nodes"\s*:\s*\[',
     ),
     _Format(
         "is a profile of Firefox's profiler",
         _RECORD,
-        holds=_words(rb'"preprocessedProfileVersion"|profiler\.firefox\.com'),
+        holds=rb'"preprocessedProfileVersion"|profiler\.firefox\.com',
     ),
     _Format(
         "is a snapshot of memory (torch.cuda.memory._snapshot)",
         f"open it at pytorch.org/memory_viz; for times {_RECORD}",
-        holds=_words(rb'"segments"\s*:.*"device_traces"\s*:|"device_traces"\s*:.*"segments"\s*:'),
+        holds=rb'"segments"\s*:.*"device_traces"\s*:|"device_traces"\s*:.*"segments"\s*:',
     ),
     _Format(
         "is a line of an export of Nsight Systems (nsys export --type json)",
         _RECORD,
-        holds=_words(rb'\A\s*\{\s*"(Type|data|CudaEvent|NvtxEvent|nsys_export)"'),
+        holds=rb'\A\s*\{\s*"(Type|data|CudaEvent|NvtxEvent|nsys_export)"',
     ),
 )
 
 # In Chrome's own format, with events of other programs in it.
 _EVENTS = (
-    *_LISTS,
+    *_NEAR,
     _Format(
         "is a trace of Chrome's developer tools, not of torch.profiler",
         _RECORD,
-        holds=_words(rb'"devtools\.timeline|"disabled-by-default-devtools|"blink\.user_timing'),
+        holds=rb'"devtools\.timeline|"disabled-by-default-devtools|"blink\.user_timing',
     ),
     _Format(
         "is a trace of JAX or TensorFlow (XLA)",
         f"open it in TensorBoard or Perfetto; of a PyTorch program {_RECORD}",
-        holds=_words(rb'"highres-ticks"|"/(device|host):[A-Z]+'),
+        holds=rb'"highres-ticks"|"/(device|host):[A-Z]+',
     ),
     _Format(
         "is a trace of VizTracer", f"for times of a device {_RECORD}",
-        holds=_words(rb'"viztracer_metadata"|"FEE"'),
+        holds=rb'"viztracer_metadata"|"FEE"',
     ),
     _Format(
         "is a trace of rocprof (roctracer), not of torch.profiler",
         f"on ROCm, too, torch.profiler writes what is read here: {_RECORD}",
-        holds=_words(rb'"(CPU HIP API|HIP API|HSA API|GPU0)"|"BeginNs"'),
+        holds=rb'"(CPU HIP API|HIP API|HSA API|GPU0)"|"BeginNs"',
     ),
 )  # fmt: skip
 
@@ -205,14 +202,15 @@ def refuse_other_file(path: Path, head: bytes) -> None:
         _refuse(path, head, _FILES)
 
 
-def refuse_other_list(path: Path, head: bytes) -> None:
-    """Refuses lists of events in which Kineto's categories stand for other things.
+def refuse_near_events(path: Path, head: bytes) -> None:
+    """Refuses events with categories of Kineto's in which these stand for other things.
+
+    They are lists; of a document, as some tools make of one, less is looked at.
 
     Raises:
-        OtherFormatError: it is such a list.
+        OtherFormatError: it is such a file.
     """
-    if head.lstrip()[:1] == b"[":
-        _refuse(path, head[:JSON_HEAD_BYTES], _LISTS)
+    _refuse(path, head if head.lstrip()[:1] == b"[" else head[:JSON_HEAD_BYTES], _NEAR)
 
 
 def refuse_other_document(path: Path, text: bytes) -> None:

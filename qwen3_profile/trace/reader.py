@@ -22,7 +22,7 @@ from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
 from qwen3_profile.trace.document import decode_any
 from qwen3_profile.trace.fast_events import KinetoText
-from qwen3_profile.trace.formats import refuse_other_events, refuse_other_list
+from qwen3_profile.trace.formats import refuse_near_events, refuse_other_events
 from qwen3_profile.trace.json_events import (
     NOT_JSON,
     Distributed,
@@ -231,7 +231,7 @@ class _Chunks:
             begin = _events_begin(bytes(text))
             if begin is None:
                 return text.end - text.begin < _LONGEST_HEAD
-            refuse_other_list(self._path, bytes(text))
+            refuse_near_events(self._path, bytes(text))
             self._head = bytes(text)[:begin]
             text.begin += begin
         if self._turn is not None:
