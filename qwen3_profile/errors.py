@@ -21,6 +21,8 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_DAMAGED = 3
 EXIT_INTERRUPTED = 130
+# What to do about a trace whose text is not what was written.
+COPY_AGAIN = "export the trace again, or copy the file again"
 _LONGEST_MESSAGE = 300
 
 

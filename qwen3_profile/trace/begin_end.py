@@ -11,7 +11,6 @@ name. Chrome's format knows no more of it; in it events of a thread count by the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +20,7 @@ _Raw = msgspec.Raw
 _decode_fields = msgspec.json.Decoder(dict[str, _Raw]).decode
 
 
-class _Half(NamedTuple):
+class _Half(msgspec.Struct, gc=False):
     """What is kept of one: no text of the file is held by it."""
 
     ns: int

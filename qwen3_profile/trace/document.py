@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.formats import refuse_other_document
 from qwen3_profile.trace.json_events import NOT_JSON, VERSIONS, Document, decode_document
 
 
@@ -22,6 +21,8 @@ def decode_any(path: Path, text: bytes, *, is_trace: bool = False) -> Document:
         raise
     except TraceError:
         if not is_trace:
+            from qwen3_profile.trace.formats import refuse_other_document
+
             refuse_other_document(path, text)
         document = _with_odd_header(path, text, is_trace)
         if document is None:
@@ -40,3 +41,15 @@ def _with_odd_header(path: Path, text: bytes, is_trace: bool) -> Document | None
     document = decode_document(path, mended, is_trace=is_trace)
     document.ignored = ignored
     return document
+
+
+def refuse_other_program(path: Path, head: bytes) -> None:
+    """Refuses a file in whose events the categories of Kineto stand for other things.
+
+    Raises:
+        OtherFormatError: it is such a file.
+    """
+    if head.lstrip()[:1] == b"[" or b"Ascend" in head:
+        from qwen3_profile.trace.formats import refuse_near_events
+
+        refuse_near_events(path, head)

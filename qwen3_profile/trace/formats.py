@@ -197,9 +197,7 @@ def refuse_other_file(path: Path, head: bytes) -> None:
     Raises:
         OtherFormatError: it is a file of another program, or an archive.
     """
-    # The text of a trace is one, whatever its file is called.
-    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
-        _refuse(path, head, _FILES)
+    _refuse(path, head, _FILES)
 
 
 def refuse_near_events(path: Path, head: bytes) -> None:

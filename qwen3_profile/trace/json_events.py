@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
@@ -120,7 +120,7 @@ def decode_document(path: Path, text: bytes, *, is_trace: bool = False) -> Docum
 
 def damaged(path: Path, what: str) -> DamagedTraceError:
     """The error of a file whose text is not what was written."""
-    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")
+    return DamagedTraceError(str(path), what, COPY_AGAIN)
 
 
 # --- repair ---------------------------------------------------------------------------------------

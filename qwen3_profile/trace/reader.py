@@ -20,9 +20,8 @@ from qwen3_profile.system.processes import ForkFailedError, can_fork, forked, te
 from qwen3_profile.trace.begin_end import BeginEnd
 from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
-from qwen3_profile.trace.document import decode_any
+from qwen3_profile.trace.document import decode_any, refuse_other_program
 from qwen3_profile.trace.fast_events import KinetoText
-from qwen3_profile.trace.formats import refuse_near_events, refuse_other_events
 from qwen3_profile.trace.json_events import (
     NOT_JSON,
     Distributed,
@@ -102,6 +101,8 @@ def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
     info = _info(path, document, builder, damage)
     found = builder.compact_trace(replace(info, unpaired=halves.unpaired))
     if found.info.unread and found.is_empty:
+        from qwen3_profile.trace.formats import refuse_other_events
+
         refuse_other_events(path, _head_of(path), found.info.unread)
     return found
 
@@ -231,7 +232,7 @@ class _Chunks:
             begin = _events_begin(bytes(text))
             if begin is None:
                 return text.end - text.begin < _LONGEST_HEAD
-            refuse_near_events(self._path, bytes(text))
+            refuse_other_program(self._path, bytes(text))
             self._head = bytes(text)[:begin]
             text.begin += begin
         if self._turn is not None:

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from qwen3_profile.errors import DamagedTraceError, OtherFormatError, TraceError
-from qwen3_profile.trace.formats import refuse_other_file
-from qwen3_profile.trace.json_events import damaged
-from qwen3_profile.trace.unpacking import BadPackingError, unpacked
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
 # the calls of numpy do not count.
@@ -35,8 +33,7 @@ class Text:
             self._file = path.open("rb", buffering=0)
         try:
             with _told(path):
-                self._source, head = unpacked(path, self._file)
-            refuse_other_file(path, head)
+                self._source = _source(path, self._file)
         except BaseException:
             self._file.close()
             raise
@@ -120,12 +117,45 @@ def stands_in(path: Path, words: Sequence[bytes]) -> bool:
     return False
 
 
+# By so much of its begin a file's format is known; of tar it stands far behind.
+_HEAD_BYTES = 512
+
+
+def _source(path: Path, file: FileIO) -> Source:
+    """The text of a file, whatever it is packed in.
+
+    Raises:
+        OtherFormatError: it is no text of a trace.
+    """
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if _may_be_json(head):
+        return file
+    # Most traces are plain, or of one packing alone: their code is all that is imported.
+    from qwen3_profile.trace.unpacking import unpacked
+
+    source, head = unpacked(path, file, head, _HEAD_BYTES)
+    if not _may_be_json(head):
+        from qwen3_profile.trace.formats import refuse_other_file
+
+        refuse_other_file(path, head)
+    return source
+
+
+def _may_be_json(head: bytes) -> bool:
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+
+
+class Source(Protocol):
+    """Text as it comes, whatever it was packed in."""
+
+    def readinto(self, view: memoryview, /) -> int: ...
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turns what the file system and the inflater raise into one line each."""
+    """Turns what the file system raises into one line."""
     try:
         yield
-    except BadPackingError as error:
-        raise damaged(path, str(error)) from error
     except OSError as error:
         raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error

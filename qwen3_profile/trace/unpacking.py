@@ -8,30 +8,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
-from qwen3_profile.errors import TraceError
+from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What is read of the packed file at a time.
 _PIECE_BYTES = 1 << 21
 # Of a file packed with a larger dictionary nothing is read: xz allows for 4 GiB.
 _MOST_XZ_BYTES = 1 << 30
-# By so much of its begin a file's format is known; of tar it stands far behind.
-HEAD_BYTES = 512
 # gzip in gzip is what a browser's download makes; more is nobody's trace.
 _MOST_LAYERS = 4
-
-
-class Source(Protocol):
-    """Text as it comes, whatever it was packed in."""
-
-    def readinto(self, view: memoryview, /) -> int: ...
-
-
-class BadPackingError(Exception):
-    """What is packed is not whole; it says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +38,25 @@ class Packing:
     errors: Callable[[], tuple[type[Exception], ...]]
 
 
-def unpacked(path: Path, file: BinaryIO) -> tuple[Source, bytes]:
+def unpacked(path: Path, file: FileIO, head: bytes, count: int) -> tuple[FileIO | Unpacked, bytes]:
     """The text of an open file, unpacked where it is packed, also twice; and how it begins.
 
     Args:
         path: names the file in errors.
         file: open at its begin.
+        head: how it begins. count: so much of the begin of the text in it is asked for.
 
     Raises:
         TraceError: what unpacks it is not installed, or it is packed too often.
-        BadPackingError: it is not whole.
+        DamagedTraceError: it is not whole.
     """
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    source: Any = file
+    source: FileIO | Unpacked = file
     for _ in range(_MOST_LAYERS):
         packing = packing_of(head)
         if packing is None:
             return source, head
-        source = _Unpacked(path, source, packing)
-        head = source.peek(HEAD_BYTES)
+        inside = Unpacked(path, source, packing)
+        source, head = inside, inside.peek(count)
     raise TraceError(str(path), f"is packed {_MOST_LAYERS} times over", "unpack it first")
 
 
@@ -77,10 +65,11 @@ def packing_of(head: bytes) -> Packing | None:
     return next((each for each in _PACKINGS if head.startswith(each.magic)), None)
 
 
-class _Unpacked:
+class Unpacked:
     """The text of a packed file, which may have several members."""
 
     def __init__(self, path: Path, source: Any, packing: Packing) -> None:
+        self._path = path
         self._source = source
         self._packing = packing
         self._packed: bytes = source.read(_PIECE_BYTES)
@@ -133,8 +122,9 @@ class _Unpacked:
             raise self._bad("not whole", str(error)) from error
         return text
 
-    def _bad(self, how: str, error: str) -> BadPackingError:
-        return BadPackingError(f"is {how} {self._packing.name}: {error}")
+    def _bad(self, how: str, error: str) -> DamagedTraceError:
+        what = f"is {how} {self._packing.name}: {error}"
+        return DamagedTraceError(str(self._path), what, COPY_AGAIN)
 
     def _next_member(self) -> bool:
         if not self._packed:
