@@ -53,6 +53,7 @@ def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -
         end_ns=nested.end_ns,
         parent=nested.parent,
         is_gap=np.zeros(len(order), bool),
+        is_rest=nested.is_rest,
         crossing=Crossing(
             len(crossing),
             sum(ns for _, ns in crossing),

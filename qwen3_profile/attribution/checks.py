@@ -282,8 +282,8 @@ def _crossing(attribution: Attribution) -> Iterator[Finding]:
         one = found.count == 1
         message = (
             f"{found.count} {'range begins' if one else 'ranges begin'} inside another one and "
-            f"{'ends' if one else 'end'} after it: the rest counts outside of it, as one more "
-            "call; the innermost range is the one that began last"
+            f"{'ends' if one else 'end'} after it: the rest counts outside of it; the "
+            "innermost range is the one that began last"
         )
         yield Finding(WARNING, "ranges-cross", message, found.count, found.ns, found.example)
 

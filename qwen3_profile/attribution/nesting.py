@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from qwen3_profile.trace.columns import Int32, Int64
+from qwen3_profile.trace.columns import Bool, Int32, Int64
 
 NO_PARENT = -1
 
@@ -38,6 +38,7 @@ class Nested:
     order: int64[n], which range each is; several pieces of a range that outlives one around it.
     start_ns, end_ns: int64[n], the end that of its parent at most.
     parent: int32[n], a place in this order, or -1.
+    is_rest: bool[n], whether an earlier piece is of the same range.
     crossing: place, and by how much the first range around it is outlived, of what does so by more
         than the resolution of the trace.
     """
@@ -46,6 +47,7 @@ class Nested:
     start_ns: Int64
     end_ns: Int64
     parent: Int32
+    is_rest: Bool
     crossing: list[tuple[int, int]]
 
 
@@ -74,7 +76,11 @@ def nest(track: Int32, start_ns: Int64, dur_ns: Int64, rank: Int64) -> Nested:
         count += rows.shape[1]
         parts.append(rows)
     whole = np.concatenate((np.empty((4, 0), np.int64), *parts), axis=1)
-    return Nested(whole[0], whole[1], whole[2], whole[3].astype(np.int32), crossing)
+    is_rest = np.zeros(count, bool)
+    if count > len(order):
+        is_rest[:] = True
+        is_rest[np.unique(whole[0], return_index=True)[1]] = False
+    return Nested(whole[0], whole[1], whole[2], whole[3].astype(np.int32), is_rest, crossing)
 
 
 def _ordered(keys: tuple[Int32 | Int64, ...]) -> Int64:

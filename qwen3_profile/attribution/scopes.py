@@ -70,6 +70,7 @@ class ScopeTree:
         that is one more scope.
     parent: int32[n], an index into these arrays, or -1.
     is_gap: bool[n]; the scope was no label but ops between two labels, named by them.
+    is_rest: bool[n]; the scope goes on with another one of the same range, and is no call itself.
     crossing: those that do.
     """
 
@@ -80,6 +81,7 @@ class ScopeTree:
     end_ns: Int64
     parent: Int32
     is_gap: Bool
+    is_rest: Bool
     crossing: Crossing
 
     def __len__(self) -> int:
@@ -157,6 +159,7 @@ class ScopeTree:
             end_ns=self.end_ns[index],
             parent=position[self.parent[index]],
             is_gap=self.is_gap[index],
+            is_rest=self.is_rest[index],
         )
 
     def append(self, rows: Sequence[NewScope]) -> ScopeTree:
@@ -201,13 +204,14 @@ class ScopeTree:
             end_ns=np.concatenate((self.end_ns, table[:, 3])),
             parent=np.concatenate((self.parent, few[:, 4])),
             is_gap=np.concatenate((self.is_gap, few[:, 5] > 0)),
+            is_rest=np.concatenate((self.is_rest, np.zeros(len(few), bool))),
         )
 
 
 def no_scopes() -> ScopeTree:
     """A tree of none."""
-    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
-    return ScopeTree((), few, few, many, many, few, np.empty(0, bool), NO_CROSSING)
+    few, many, no = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, bool)
+    return ScopeTree((), few, few, many, many, few, no, no, NO_CROSSING)
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:

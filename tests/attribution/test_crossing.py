@@ -84,6 +84,9 @@ def test_case(tmp_path: Path) -> None:
     assert found.times.unattributed == ()
     cpu, _ = own(found)
     assert cpu == {"A": 50_000, "B": 100_000}
+    assert {path: part.total.calls for path, part in found.rows} == {
+        ("A",): 1, ("A", "B"): 1, ("B",): 0,
+    }  # fmt: skip
     (finding,) = [each for each in found.findings if each.code == "ranges-cross"]
     assert (finding.count, finding.ns, finding.example) == (1, 50_000, "B")
     argv = [str(CASE), "--output-dir", str(tmp_path), "--report", str(tmp_path / "r.html")]
