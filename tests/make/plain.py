@@ -174,11 +174,17 @@ def _range(event: dict[str, Any]) -> Range:
     return Range(
         name=event["name"],
         cat=event["cat"],
-        place=(_place(event["pid"]), _place(event["tid"])),
+        place=(_place(event["pid"]), _place(_thread(event))),
         start=start,
         end=start + dur,
         correlation=int(correlation) if correlation else None,  # 0 is no id
     )
+
+
+def _thread(event: dict[str, Any]) -> decimal.Decimal | str:
+    """A device may have no streams."""
+    tid = event.get("tid") if event["cat"] in KERNELS else event["tid"]
+    return "" if tid is None and event["cat"] in KERNELS else tid
 
 
 def _place(given: decimal.Decimal | str) -> str:
