@@ -150,18 +150,22 @@ def repaired(text: bytes) -> bytes:
 
 
 def salvage(
-    path: Path, error: DamagedTraceError, decode: Callable[[Path, bytes], Document]
+    path: Path,
+    error: DamagedTraceError,
+    read: Callable[[Path], bytes],
+    decode: Callable[[Path, bytes], Document],
 ) -> Document:
     """What is whole of the document of a broken file, for whose damage `error` stands.
 
     Args:
+        read: as much of the text of a file as there is; of gzip more can be had here.
         decode: the document of a whole text.
 
     Raises:
         DamagedTraceError: nothing is.
     """
     raw = path.read_bytes()
-    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
+    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else read(path)
     for prefix in _whole_prefixes(text):
         try:
             return decode(path, prefix)

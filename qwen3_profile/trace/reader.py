@@ -30,7 +30,7 @@ from qwen3_profile.trace.json_events import (
     salvage,
 )
 from qwen3_profile.trace.slow_events import nanoseconds, read_events
-from qwen3_profile.trace.text import Text
+from qwen3_profile.trace.text import Text, read_some
 
 # Below, the second process saves less than its start and its answer take.
 SHORTEST_BYTES = 64 << 20
@@ -95,7 +95,7 @@ def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
         if not accept_damaged:
             raise
         builder, halves, damage = reading.builder(), BeginEnd(nanoseconds), error.what
-        document = salvage(path, error, decode_any)
+        document = salvage(path, error, read_some, decode_any)
     events = halves.others(document.trace_events or [])
     builder.add(read_events((*events, *halves.ranges()), builder.keys, path))
     info = _info(path, document, builder, damage)

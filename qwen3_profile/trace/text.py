@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
@@ -96,6 +96,15 @@ def read_text(path: Path) -> bytes:
     with Text(path) as text:
         while text.fill():
             pass
+        return bytes(text)
+
+
+def read_some(path: Path) -> bytes:
+    """The text of a file up to where it breaks."""
+    with Text(path) as text:
+        with suppress(DamagedTraceError):
+            while text.fill():
+                pass
         return bytes(text)
 
 

@@ -75,6 +75,7 @@ class Unpacked:
         self._packed: bytes = source.read(_PIECE_BYTES)
         self._member: Any = None
         self._ahead = b""
+        self._broken: DamagedTraceError | None = None
         self._new = _maker(path, packing)
 
     def peek(self, count: int) -> bytes:
@@ -91,11 +92,19 @@ class Unpacked:
         return self._next(count)
 
     def readinto(self, view: memoryview) -> int:
-        """Fills all of it, but at the end of the text."""
+        """Fills all of it, but at the end of the text, or where that breaks."""
         done = 0
-        while done < len(view) and (text := self.read(len(view) - done)):
-            view[done : done + len(text)] = text
-            done += len(text)
+        if self._broken is not None:
+            raise self._broken
+        try:
+            while done < len(view) and (text := self.read(len(view) - done)):
+                view[done : done + len(text)] = text
+                done += len(text)
+        except DamagedTraceError as error:
+            # What stands in front of it is given first.
+            if not done:
+                raise
+            self._broken = error
         return done
 
     def _next(self, count: int) -> bytes:

@@ -6,10 +6,12 @@ import bz2
 import gzip
 import json
 import lzma
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from make.kineto import document, kernel, launch
 from make.paths import DATA
 
 from qwen3_profile import export
@@ -75,3 +77,24 @@ def test_which_files_of_a_folder_may_be_traces(tmp_path: Path) -> None:
     for name in (*names, ".a.json", "a.txt", "a.json.zip", "a.json.gz.part", "json"):
         (tmp_path / name).write_bytes(b"")
     assert sorted(path.name for path in trace_files(tmp_path)) == sorted(names)
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress, gzip.compress])
+def test_what_is_left_of_a_packed_file(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    calls = range(1, 20_001)
+    events = [
+        event
+        for at in calls
+        for event in (launch(at, at * 100, at * 100 + 5), kernel(at, at * 100 + 9, at * 100 + 29))
+    ]
+    # Random texts, so that the file has many of the blocks that are unpacked one by one.
+    chance = random.Random(1)
+    data = document(*(each[:-1] + f', "x": "{chance.getrandbits(99):x}"}}' for each in events))
+    path = tmp_path / "t.json.packed"
+    packed = pack(data)
+    path.write_bytes(packed[: len(packed) * 2 // 3])
+    more = ["--ledger", str(tmp_path / "l.json")]
+    assert export.main([str(path), *more]) == 3
+    assert export.main([str(path), *more, "--accept-damaged"]) == 0
+    found = json.loads((tmp_path / "l.json").read_bytes())
+    assert 1000 < found["device_events"] < 19_000
