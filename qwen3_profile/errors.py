@@ -5,6 +5,7 @@ ProfileError              exit code 2: bad input; nothing was started
 |- ModelError             a model that is not known, not there, or not loadable
 |- OutputError            a place that cannot be written, or holds something else
 |- TraceError             a file that is not a trace, or a folder that holds none
+|  |- OtherFormatError    what another program wrote
 |  `- DamagedTraceError   exit code 3: a trace whose figures would be wrong
 `- RunError               exit code 1: a config that failed while it ran
 """
@@ -20,6 +21,8 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_DAMAGED = 3
 EXIT_INTERRUPTED = 130
+# What to do about a trace whose text is not what was written.
+COPY_AGAIN = "export the trace again, or copy the file again"
 _LONGEST_MESSAGE = 300
 
 
@@ -59,6 +62,10 @@ class OutputError(ProfileError):
 
 class TraceError(ProfileError):
     """A file that is not a trace, or a folder that holds none."""
+
+
+class OtherFormatError(TraceError):
+    """A file that another program wrote, or a whole archive of files."""
 
 
 class DamagedTraceError(TraceError):

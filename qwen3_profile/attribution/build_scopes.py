@@ -44,17 +44,20 @@ def build_scopes(
 def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -> ScopeTree:
     rank = _ranks(names, depth)[events.name]
     nested = nest(events.track, events.start_ns, events.dur_ns, rank)
-    order, cut = nested.order, nested.cut
+    order, crossing = nested.order, nested.crossing
     return ScopeTree(
         names=names,
         name=events.name[order],
         track=events.track[order],
-        start_ns=events.start_ns[order],
+        start_ns=nested.start_ns,
         end_ns=nested.end_ns,
         parent=nested.parent,
         is_gap=np.zeros(len(order), bool),
+        is_rest=nested.is_rest,
         crossing=Crossing(
-            len(cut), sum(ns for _, ns in cut), names[events.name[order[cut[0][0]]]] if cut else ""
+            len(crossing),
+            sum(ns for _, ns in crossing),
+            names[events.name[order[crossing[0][0]]]] if crossing else "",
         ),
     )
 

@@ -38,6 +38,8 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _shared_launches,
         _log,
         _unread,
+        _odd_header,
+        _unpaired,
         _starts_before_launch,
         check_lost,
         _events_without_launch,
@@ -187,6 +189,30 @@ def _unread(attribution: Attribution) -> Iterator[Finding]:
         yield Finding(WARNING, "unknown-category", message, count, 0, name)
 
 
+def _odd_header(attribution: Attribution) -> Iterator[Finding]:
+    ignored = attribution.trace.info.ignored
+    if ignored:
+        first = ignored[0]
+        what = (
+            "field of the header is not of its type"
+            if len(ignored) == 1
+            else ("fields of the header are not of their types")
+        )
+        message = f"{len(ignored)} {what}; left out"
+        yield Finding(WARNING, "odd-header", f"{message}: {first}", len(ignored), 0, first)
+
+
+def _unpaired(attribution: Attribution) -> Iterator[Finding]:
+    count = attribution.trace.info.unpaired
+    if count:
+        one = count == 1
+        message = (
+            f"{count} {'event begins' if one else 'events begin'} a range that never ends, or "
+            f"{'ends' if one else 'end'} one that never began (B and E); left out"
+        )
+        yield Finding(WARNING, "unpaired-events", message, count, 0, attribution.trace.info.path)
+
+
 def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:
     trace, launch = attribution.trace, attribution.launch
     linked = launch != NO_LAUNCH_EVENT
@@ -251,10 +277,15 @@ def _overlaps(attribution: Attribution) -> Iterator[Finding]:
 
 
 def _crossing(attribution: Attribution) -> Iterator[Finding]:
-    cut = attribution.scopes.crossing
-    if cut.count:
-        message = f"{cut.count} ranges end after the range around them; they were cut at its end"
-        yield Finding(WARNING, "ranges-cross", message, cut.count, cut.ns, cut.example)
+    found = attribution.scopes.crossing
+    if found.count:
+        one = found.count == 1
+        message = (
+            f"{found.count} {'range begins' if one else 'ranges begin'} inside another one and "
+            f"{'ends' if one else 'end'} after it: the rest counts outside of it; the "
+            "innermost range is the one that began last"
+        )
+        yield Finding(WARNING, "ranges-cross", message, found.count, found.ns, found.example)
 
 
 def _finding(

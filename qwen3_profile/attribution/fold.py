@@ -109,7 +109,7 @@ def _sum_by_path(attribution: Attribution, paths: _Paths) -> Int64:
     """int64[paths, times]: the sums of each path's scopes, without children but for wall-clock."""
     scopes = attribution.scopes
     columns = (
-        np.ones(len(scopes), np.int64),
+        (~scopes.is_rest).astype(np.int64),
         scopes.end_ns - scopes.start_ns,
         *attribution.sums.T,
     )

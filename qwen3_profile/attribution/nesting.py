@@ -1,4 +1,4 @@
-"""Which ranges of a thread lie in which; what outlives the range around it is cut.
+"""Which ranges of a thread lie in which; what outlives the range around it goes on in a new piece.
 
 Ranges in order of their start, of one thread:      a        |---------------|
                                                     b          |----| |---|  c
@@ -11,12 +11,14 @@ it that is less deep by one.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
 
-from qwen3_profile.trace.columns import Int32, Int64
+from qwen3_profile.trace.columns import Bool, Int32, Int64
 
 NO_PARENT = -1
 
@@ -24,20 +26,29 @@ NO_PARENT = -1
 _RESOLUTION_NS = 1000
 
 
+# So many of the ranges over one that ends keep their place below each other. It takes as many new
+# pieces; where more are open, those below have none until they are the innermost again.
+_MOST_PIECES = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Nested:
-    """Ranges by track and start, the outer one first of those that start together.
+    """Ranges, or pieces of them, by track and start, the outer one first where they start together.
 
-    order: int64[n], which range each is.
+    order: int64[n], which range each is; several pieces of a range that outlives one around it.
+    start_ns, end_ns: int64[n], the end that of its parent at most.
     parent: int32[n], a place in this order, or -1.
-    end_ns: int64[n], that of its parent at most.
-    cut: place and length of what had to be cut by more than the resolution of the trace.
+    is_rest: bool[n], whether an earlier piece is of the same range.
+    crossing: place, and by how much the first range around it is outlived, of what does so by more
+        than the resolution of the trace.
     """
 
     order: Int64
-    parent: Int32
+    start_ns: Int64
     end_ns: Int64
-    cut: list[tuple[int, int]]
+    parent: Int32
+    is_rest: Bool
+    crossing: list[tuple[int, int]]
 
 
 def nest(track: Int32, start_ns: Int64, dur_ns: Int64, rank: Int64) -> Nested:
@@ -48,17 +59,28 @@ def nest(track: Int32, start_ns: Int64, dur_ns: Int64, rank: Int64) -> Nested:
     """
     order = _ordered((track, start_ns, -dur_ns, rank))
     track, start, end = track[order], start_ns[order], (start_ns + dur_ns)[order]
-    parent = np.empty(len(order), np.int32)
-    cut: list[tuple[int, int]] = []
+    parts: list[Int64] = []
+    crossing: list[tuple[int, int]] = []
+    count = 0
     borders = np.flatnonzero(track[1:] != track[:-1]) + 1
     for first, last in pairwise((0, *borders.tolist(), len(order))):
         mine = slice(first, last)
-        around = _parents(start[mine], end[mine])
-        if (end[mine] > end[mine][around])[around != NO_PARENT].any():
-            around, end[mine], cut_here = _cut(start[mine].tolist(), end[mine].tolist())
-            cut += [(first + place, ns) for place, ns in cut_here]
-        parent[mine] = np.where(around == NO_PARENT, NO_PARENT, around + first)
-    return Nested(order, parent, end, cut)
+        rows = np.stack((order[mine], start[mine], end[mine], _parents(start[mine], end[mine])))
+        around = rows[3]
+        if (rows[2] > rows[2][around])[around != NO_PARENT].any():
+            pieces = _Pieces(start[mine].tolist(), end[mine].tolist())
+            rows = np.array(pieces.rows, np.int64).T
+            rows[0] = order[mine][rows[0]]
+            crossing += [(count + place, ns) for place, ns in pieces.crossing]
+        rows[3][rows[3] != NO_PARENT] += count
+        count += rows.shape[1]
+        parts.append(rows)
+    whole = np.concatenate((np.empty((4, 0), np.int64), *parts), axis=1)
+    is_rest = np.zeros(count, bool)
+    if count > len(order):
+        is_rest[:] = True
+        is_rest[np.unique(whole[0], return_index=True)[1]] = False
+    return Nested(whole[0], whole[1], whole[2], whole[3].astype(np.int32), is_rest, crossing)
 
 
 def _ordered(keys: tuple[Int32 | Int64, ...]) -> Int64:
@@ -90,22 +112,71 @@ def _parents(start: Int64, end: Int64) -> Int64:
     return found
 
 
-def _cut(start: list[int], end: list[int]) -> tuple[Int64, Int64, list[tuple[int, int]]]:
-    """Parents and ends of ranges of which some outlive the one around them; and those."""
-    parent = [NO_PARENT] * len(start)
-    cut = []
-    open_now: list[int] = []
-    open_until = -1
-    for i, begin in enumerate(start):
-        while open_now and open_until <= begin:
-            open_now.pop()
-            open_until = end[open_now[-1]] if open_now else -1
-        if open_now:
-            parent[i] = open_now[-1]
-            if end[i] > open_until:
-                if end[i] - open_until > _RESOLUTION_NS:
-                    cut.append((i, end[i] - open_until))
-                end[i] = open_until
-        open_now.append(i)
-        open_until = end[i]
-    return np.array(parent, np.int64), np.array(end, np.int64), cut
+class _Pieces:
+    """The pieces of the ranges of one thread, of which some outlive the one around them.
+
+    rows: of each piece its range, its start, its end and its parent, in order of their start.
+    crossing: place and length, as in `Nested`.
+
+    `_open` are the ranges that are open, in the order in which they began. From `_lives` on they
+    have a piece that is open as well, `_piece`.
+    """
+
+    def __init__(self, start: list[int], end: list[int]) -> None:
+        self.rows: list[list[int]] = []
+        self.crossing: list[tuple[int, int]] = []
+        self._end = end
+        self._open: list[int] = []
+        self._lives = 0
+        self._piece: dict[int, int] = {}
+        self._ends: list[tuple[int, int]] = []
+        for number, begin_ns in enumerate(start):
+            self._close_until(begin_ns)
+            self._begin(number, begin_ns)
+        if end:
+            self._close_until(max(end))
+
+    def _begin(self, number: int, begin_ns: int) -> None:
+        end_ns = self._end[number]
+        if self._open:
+            around_ns = self._end[self._open[-1]]
+            if around_ns < end_ns <= around_ns + _RESOLUTION_NS:
+                end_ns = self._end[number] = around_ns
+            outlived_ns = end_ns - self._ends[0][0]
+            if outlived_ns > _RESOLUTION_NS:
+                self.crossing.append((len(self.rows), outlived_ns))
+        self._open.append(number)
+        heappush(self._ends, (end_ns, number))
+        self._add_piece(len(self._open) - 1, begin_ns)
+
+    def _close_until(self, time_ns: int) -> None:
+        while self._ends and self._ends[0][0] <= time_ns:
+            at_ns = self._ends[0][0]
+            lowest = len(self._open)
+            while self._ends and self._ends[0][0] == at_ns:
+                number = heappop(self._ends)[1]
+                place = bisect_left(self._open, number)
+                del self._open[place]
+                self._lives -= place < self._lives
+                lowest = min(lowest, place)
+            self._go_on(lowest, at_ns)
+
+    def _go_on(self, lowest: int, at_ns: int) -> None:
+        """Gives new pieces to the ranges from a place on, as one below them ended."""
+        count = len(self._open)
+        if lowest == count and (not count or self._lives < count):
+            return
+        # What is the innermost again may have had no place among so many.
+        first = max(lowest if lowest < count else 0, count - _MOST_PIECES)
+        closed = self._lives if first > lowest else max(self._lives, lowest)
+        for number in self._open[closed:]:
+            self.rows[self._piece[number]][2] = at_ns
+        self._lives = first if first > lowest else min(self._lives, first)
+        for place in range(first, count):
+            self._add_piece(place, at_ns)
+
+    def _add_piece(self, place: int, begin_ns: int) -> None:
+        number = self._open[place]
+        parent = self._piece[self._open[place - 1]] if place > self._lives else NO_PARENT
+        self._piece[number] = len(self.rows)
+        self.rows.append([number, begin_ns, self._end[number], parent])

@@ -31,10 +31,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """The ranges that were cut at the end of the one around them, as they ended after it.
+    """The ranges that began inside another one and ended after it.
 
     count: how many, without those that a clock of whole microseconds explains.
-    ns: what was cut off them, in all. example: the first of them by name, else an empty text.
+    ns: by how much, in all. example: the first of them by name, else an empty text.
     """
 
     count: int
@@ -66,10 +66,12 @@ class ScopeTree:
 
     names: what `name` indexes.
     name, track: int32[n]; track as in `Trace.tracks`.
-    start_ns, end_ns: int64[n]; a child that outlives its parent is cut at the parent's end.
+    start_ns, end_ns: int64[n]; of a range that outlives one around it what comes after the end of
+        that is one more scope.
     parent: int32[n], an index into these arrays, or -1.
     is_gap: bool[n]; the scope was no label but ops between two labels, named by them.
-    crossing: those that had to be cut.
+    is_rest: bool[n]; the scope goes on with another one of the same range, and is no call itself.
+    crossing: those that do.
     """
 
     names: tuple[str, ...]
@@ -79,6 +81,7 @@ class ScopeTree:
     end_ns: Int64
     parent: Int32
     is_gap: Bool
+    is_rest: Bool
     crossing: Crossing
 
     def __len__(self) -> int:
@@ -156,6 +159,7 @@ class ScopeTree:
             end_ns=self.end_ns[index],
             parent=position[self.parent[index]],
             is_gap=self.is_gap[index],
+            is_rest=self.is_rest[index],
         )
 
     def append(self, rows: Sequence[NewScope]) -> ScopeTree:
@@ -200,13 +204,14 @@ class ScopeTree:
             end_ns=np.concatenate((self.end_ns, table[:, 3])),
             parent=np.concatenate((self.parent, few[:, 4])),
             is_gap=np.concatenate((self.is_gap, few[:, 5] > 0)),
+            is_rest=np.concatenate((self.is_rest, np.zeros(len(few), bool))),
         )
 
 
 def no_scopes() -> ScopeTree:
     """A tree of none."""
-    few, many = np.empty(0, np.int32), np.empty(0, np.int64)
-    return ScopeTree((), few, few, many, many, few, np.empty(0, bool), NO_CROSSING)
+    few, many, no = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, bool)
+    return ScopeTree((), few, few, many, many, few, no, no, NO_CROSSING)
 
 
 def find_steps(trace: Trace) -> tuple[Step, ...]:

@@ -97,8 +97,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     # fmt: off
     add("path", type=Path, metavar="PATH",
-        help="a run's folder, a folder of runs, a trace file (.json, .json.gz), or a folder of the "
-        "trace files of ranks")
+        help="a run's folder, a folder of runs, a trace file (.json, also packed: .gz, .zst, .xz, "
+        ".bz2), or a folder of the trace files of ranks")
     add("--config", type=int, metavar="INDEX",
         help="only the config of this index, from 0 (default: all)")
     add("--format", choices=("json", "csv"), default="json",

@@ -14,6 +14,7 @@ from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import DeviceTotals, Reading
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.layout import may_be_trace, trace_stem
 from qwen3_profile.system.processes import map_files
 from qwen3_profile.trace import TraceInfo
 
@@ -61,7 +62,7 @@ class _Stray:
 
 def trace_files(folder: Path) -> tuple[Path, ...]:
     """The files of a folder that may be traces, by name."""
-    names = (path for path in folder.iterdir() if re.search(r"^[^.].*\.json(\.gz)?$", path.name))
+    names = (path for path in folder.iterdir() if may_be_trace(path.name))
     return tuple(sorted(path for path in names if path.is_file()))
 
 
@@ -135,7 +136,7 @@ def _began(trace: RankTrace) -> tuple[str, int, str]:
 
 def _name_without_rank(path: Path) -> str:
     """`tp2_8b_decode` of tp2_8b_decode_rank0.json.gz; times and process ids tell nothing."""
-    name = re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?$", "", path.name)
+    name = trace_stem(path.name)
     for pattern in _NAMED:
         if pattern.search(name):
             name = pattern.sub("", name, count=1)

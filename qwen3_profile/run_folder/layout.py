@@ -9,11 +9,29 @@ traces/run1/
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 RUN_FILE = "run.json"
 RAW_FOLDER = "raw"
 REPORT_FILE = "report.html"
+# How files of traces end; some downloads pack them twice.
+_PACKED = r"(\.(gz|zst|xz|bz2))*"
+
+
+def may_be_trace(name: str) -> bool:
+    """Whether a file in a folder of traces, called so, may be one."""
+    return re.fullmatch(rf"[^.].*\.json{_PACKED}", name, re.IGNORECASE) is not None
+
+
+def without_suffix(name: str) -> str:
+    """`x.pt.trace` of x.pt.trace.json.gz."""
+    return re.sub(rf"\.json{_PACKED}$", "", name, flags=re.IGNORECASE)
+
+
+def trace_stem(name: str) -> str:
+    """`x` of x.pt.trace.json.gz."""
+    return re.sub(rf"(\.pt)?(\.trace)?\.json{_PACKED}$", "", name, flags=re.IGNORECASE)
 
 
 def missing_report(folder: Path) -> str:

@@ -22,8 +22,9 @@ _Result = TypeVar("_Result")
 
 # Of files together, packed ones counted as text: what is read in the time that it takes to fork.
 _LEAST_BYTES = 50_000_000
-# How many bytes of a trace's text are one of its .gz.
+# How many bytes of a trace's text are one of a packed file; of xz it is more.
 _PACKED = 14
+_PACKED_SUFFIXES = frozenset({".gz", ".zst", ".xz", ".bz2"})
 # Fewer items are done before a fork of them would be.
 _FEWEST = 4
 
@@ -74,7 +75,7 @@ def text_bytes(file: Path) -> int:
         size = file.stat().st_size
     except OSError:
         return 0
-    return size * _PACKED if file.suffix == ".gz" else size
+    return size * _PACKED if file.suffix in _PACKED_SUFFIXES else size
 
 
 class ForkFailedError(Exception):

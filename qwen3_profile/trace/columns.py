@@ -161,6 +161,8 @@ class TraceInfo:
     versions: (key, version) pairs as the file has them, such as ("cuda_runtime_version", 13000).
     messages: warnings and errors of the profiler's log, which Kineto writes into the file.
     unread: (category, events) of the complete events of categories that nobody knows.
+    ignored: fields of the header that are not of their type, and their values.
+    unpaired: how many events begin or end a range that has no other end; these were left out.
     """
 
     path: str
@@ -173,6 +175,8 @@ class TraceInfo:
     versions: tuple[tuple[str, int], ...] = ()
     messages: tuple[str, ...] = ()
     unread: tuple[tuple[str, int], ...] = ()
+    ignored: tuple[str, ...] = ()
+    unpaired: int = 0
 
 
 @dataclass(frozen=True, slots=True)

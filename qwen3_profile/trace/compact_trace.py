@@ -173,6 +173,11 @@ class CompactTrace:
         """How many host events, launches and device events there are."""
         return sum(len(block) for table in self._tables[:3] for block in table)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read at all, not even what was left out then."""
+        return not len(self) and self.left_out is None and not self._tables[3]
+
     def has(self, category: Category) -> bool:
         """Whether there is an event of this category."""
         return bool((self._keys.category == category).any())

@@ -32,6 +32,12 @@ class _LaunchArgs(msgspec.Struct, gc=False):
     kernel: str = ""
 
 
+class _DeviceArgs(msgspec.Struct, gc=False):
+    device: int | str | None = None
+
+
+_device_args = msgspec.json.Decoder(_DeviceArgs).decode
+_decode_id = msgspec.json.Decoder(int | str).decode
 _link_args = msgspec.json.Decoder(_LinkArgs).decode
 _op_args = msgspec.json.Decoder(_OpArgs).decode
 _launch_args = msgspec.json.Decoder(_LaunchArgs).decode
@@ -45,6 +51,15 @@ def read_correlation(args: bytes) -> int:
     """
     found = _link_args(args).correlation if args else None
     return NO_CORRELATION if found is None else found
+
+
+def is_on_device(args: bytes, pid: bytes) -> bool:
+    """Whether an event lies on the device that its args name, as Kineto's device events do."""
+    try:
+        device = _device_args(args).device if args else None
+        return device is not None and str(device) == str(_decode_id(pid))
+    except OddArgs:
+        return False
 
 
 def read_sequence(args: bytes, *, is_node: bool) -> tuple[int, int] | None:

@@ -13,7 +13,8 @@ import numpy as np
 from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, LaunchConfig, Track
 from qwen3_profile.trace.json_events import Event, damaged
 
-# Kineto's names of today, those of 2021, and what our own normalised trace calls a launch.
+# Kineto's names of today, those of 2021, and what our own normalised trace calls a launch. To
+# Kineto itself MTIA's events of a device are kernels, and those of HPU and Glow runtime calls.
 _CATEGORIES = {
     "cpu_op": Category.CPU_OP,
     "Operator": Category.CPU_OP,
@@ -28,8 +29,11 @@ _CATEGORIES = {
     "cuda_driver": Category.DRIVER,
     "xpu_driver": Category.DRIVER,
     "privateuse1_driver": Category.DRIVER,
+    "glow_runtime": Category.RUNTIME,
+    "hpu_op": Category.RUNTIME,
     "kernel": Category.KERNEL,
     "Kernel": Category.KERNEL,
+    "mtia_ccp_events": Category.KERNEL,
     "gpu_memcpy": Category.GPU_MEMCPY,
     "Memcpy": Category.GPU_MEMCPY,
     "gpu_memset": Category.GPU_MEMSET,
@@ -40,9 +44,8 @@ _CATEGORIES = {
 _PASSED_OVER = frozenset(
     {
         "Trace", "collective_comm", "cpu_instant_event", "cuda_event", "cuda_profiler_range",
-        "cuda_sync", "external_correlation", "glow_runtime", "gpu_pm_counter", "hpu_op",
-        "mtia_ccp_events", "mtia_counters", "mtia_insight", "mtia_workloadd", "overhead",
-        "xpu_sync",
+        "cuda_sync", "external_correlation", "gpu_pm_counter", "mtia_counters", "mtia_insight",
+        "mtia_workloadd", "overhead", "xpu_scope_profiler", "xpu_sync",
     }
 )  # fmt: skip
 LINKED = frozenset(
@@ -51,6 +54,9 @@ LINKED = frozenset(
         Category.GPU_MEMSET,
     }
 )  # fmt: skip
+_ON_DEVICE = frozenset({Category.KERNEL, Category.GPU_MEMCPY, Category.GPU_MEMSET})
+# A backend of its own writes calls of its driver so, and torch_neuronx what ran on the device.
+EITHER_SIDE = frozenset({"privateuse1_runtime", "privateuse1_driver"})
 _IS_LINKED = np.array([each in LINKED for each in Category], bool)
 # Stacks write an event for every Python call; only modules are scopes that we can use.
 MODULE_PREFIX = "nn.Module: "
@@ -157,8 +163,10 @@ class EventKeys:
 
     def _new(self, event: Event, category: Category) -> int:
         name = event.name or ""
-        # 7 and "7" are one track.
-        track = (self._id(event, "pid", event.pid), self._id(event, "tid", event.tid))
+        # 7 and "7" are one track; XPU's devices may have no streams.
+        streamless = category in _ON_DEVICE and bytes(event.tid) in (b"", b"null")
+        tid = "" if streamless else self._id(event, "tid", event.tid)
+        track = (self._id(event, "pid", event.pid), tid)
         is_op = category is Category.CPU_OP
         row = (
             int(category),

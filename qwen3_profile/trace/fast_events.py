@@ -51,7 +51,7 @@ import numpy as np
 from qwen3_profile.errors import TraceError
 from qwen3_profile.trace.columns import NO_CORRELATION, Category
 from qwen3_profile.trace.event_args import SEQUENCE_KEY, OddArgs, read_launch_config, read_sequence
-from qwen3_profile.trace.event_keys import PASSED_OVER, EventKeys
+from qwen3_profile.trace.event_keys import EITHER_SIDE, PASSED_OVER, EventKeys
 from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Words, read_integers
 from qwen3_profile.trace.fast_heads import EventHeads
 from qwen3_profile.trace.fast_layout import (
@@ -145,7 +145,7 @@ class KinetoText:
             category = self._keys.category(event)
             # What else the head may hold is no head of Kineto's.
             more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
-            if more or self._keys.is_unread(event):
+            if more or self._keys.is_unread(event) or event.cat in EITHER_SIDE:
                 return _ODD
             return PASSED_OVER if category is None else self._keys.number(event, category)
         except (*NOT_JSON, TraceError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
@@ -18,7 +19,7 @@ _SIGNS = (b'"traceEvents"', b'"ph"')
 _EVENT_END = b"}"
 _MOST_TRIES = 64
 
-_VERSIONS = tuple(
+VERSIONS = tuple(
     f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
 )
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -64,11 +65,13 @@ class Document(msgspec.Struct):
     hip_driver_version: _Int64 | None = None
     warnings: list[str] = msgspec.field(name="WARNING", default_factory=list)
     errors: list[str] = msgspec.field(name="ERROR", default_factory=list)
+    # Fields of the header that nobody can read, not of the file.
+    ignored: tuple[str, ...] = msgspec.field(name="", default=())
 
     @property
     def versions(self) -> tuple[tuple[str, int], ...]:
         """(key, version) of what the file names."""
-        found = ((key, getattr(self, key)) for key in _VERSIONS)
+        found = ((key, getattr(self, key)) for key in VERSIONS)
         return tuple((key, version) for key, version in found if version is not None)
 
 
@@ -117,7 +120,7 @@ def decode_document(path: Path, text: bytes, *, is_trace: bool = False) -> Docum
 
 def damaged(path: Path, what: str) -> DamagedTraceError:
     """The error of a file whose text is not what was written."""
-    return DamagedTraceError(str(path), what, "export the trace again, or copy the file again")
+    return DamagedTraceError(str(path), what, COPY_AGAIN)
 
 
 # --- repair ---------------------------------------------------------------------------------------
@@ -146,17 +149,26 @@ def repaired(text: bytes) -> bytes:
 # --- salvage --------------------------------------------------------------------------------------
 
 
-def salvage(path: Path, error: DamagedTraceError) -> Document:
+def salvage(
+    path: Path,
+    error: DamagedTraceError,
+    read: Callable[[Path], bytes],
+    decode: Callable[[Path, bytes], Document],
+) -> Document:
     """What is whole of the document of a broken file, for whose damage `error` stands.
+
+    Args:
+        read: as much of the text of a file as there is; of gzip more can be had here.
+        decode: the document of a whole text.
 
     Raises:
         DamagedTraceError: nothing is.
     """
     raw = path.read_bytes()
-    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else raw
+    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else read(path)
     for prefix in _whole_prefixes(text):
         try:
-            return decode_document(path, prefix)
+            return decode(path, prefix)
         except TraceError:
             continue
     raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")

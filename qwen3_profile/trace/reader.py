@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.system.processes import ForkFailedError, can_fork, forked, text_bytes
+from qwen3_profile.trace.begin_end import BeginEnd
 from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
+from qwen3_profile.trace.document import decode_any, refuse_other_program
 from qwen3_profile.trace.fast_events import KinetoText
 from qwen3_profile.trace.json_events import (
     NOT_JSON,
     Distributed,
     Document,
-    decode_document,
     decode_events,
     salvage,
 )
-from qwen3_profile.trace.slow_events import read_events
-from qwen3_profile.trace.text import Text
+from qwen3_profile.trace.slow_events import nanoseconds, read_events
+from qwen3_profile.trace.text import Text, read_some
 
 # Below, the second process saves less than its start and its answer take.
 SHORTEST_BYTES = 64 << 20
@@ -43,7 +44,7 @@ _LONGEST_CHUNK = 1 << 24
 
 
 def read_trace(path: Path, *, accept_damaged: bool = False, launch_columns: bool = False) -> Trace:
-    """Reads a Kineto trace, `.json` or `.json.gz`.
+    """Reads a Kineto trace, plain or packed.
 
     Args:
         path: the file.
@@ -88,14 +89,28 @@ class _Reading:
 def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
     path, damage = reading.path, ""
     try:
-        builder, document = read_by_two(reading) or _read_by_one(reading)
+        chunks, document = read_by_two(reading) or _read_by_one(reading)
+        builder, halves = chunks.builder, chunks.halves
     except DamagedTraceError as error:
         if not accept_damaged:
             raise
-        builder, damage = reading.builder(), error.what
-        document = salvage(path, error)
-    builder.add(read_events(document.trace_events or (), builder.keys, path))
-    return builder.compact_trace(_info(path, document, builder, damage))
+        builder, halves, damage = reading.builder(), BeginEnd(nanoseconds), error.what
+        document = salvage(path, error, read_some, decode_any)
+    events = halves.others(document.trace_events or [])
+    builder.add(read_events((*events, *halves.ranges()), builder.keys, path))
+    info = _info(path, document, builder, damage)
+    found = builder.compact_trace(replace(info, unpaired=halves.unpaired))
+    if found.info.unread and found.is_empty:
+        from qwen3_profile.trace.formats import refuse_other_events
+
+        refuse_other_events(path, _head_of(path), found.info.unread)
+    return found
+
+
+def _head_of(path: Path) -> bytes:
+    with Text(path) as text:
+        text.fill()
+        return bytes(text)
 
 
 def _info(path: Path, document: Document, builder: ColumnBuilder, damage: str) -> TraceInfo:
@@ -111,6 +126,7 @@ def _info(path: Path, document: Document, builder: ColumnBuilder, damage: str) -
         versions=document.versions,
         messages=(*document.errors, *document.warnings),
         unread=builder.keys.unread,
+        ignored=document.ignored,
     )
 
 
@@ -121,7 +137,7 @@ class OneProcessError(Exception):
     """The file is not in Kineto's layouts, or is broken: one process is to read it."""
 
 
-def _read_by_one(reading: _Reading) -> tuple[ColumnBuilder, Document]:
+def _read_by_one(reading: _Reading) -> tuple[_Chunks, Document]:
     """The events, but for some of the last ones; and the document with these alone.
 
     Raises:
@@ -129,10 +145,10 @@ def _read_by_one(reading: _Reading) -> tuple[ColumnBuilder, Document]:
     """
     chunks = _Chunks(reading)
     chunks.read()
-    return chunks.builder, chunks.document()
+    return chunks, chunks.document()
 
 
-def read_by_two(reading: _Reading) -> tuple[ColumnBuilder, Document] | None:
+def read_by_two(reading: _Reading) -> tuple[_Chunks, Document] | None:
     """The same; None where one process is to read the file.
 
     It is short, or not in Kineto's layouts, something is wrong with it, or there is no second core
@@ -145,7 +161,7 @@ def read_by_two(reading: _Reading) -> tuple[ColumnBuilder, Document] | None:
         with forked(lambda: _second_half(reading)) as messages:
             chunks.read()
             chunks.builder.receive(messages)
-            return chunks.builder, chunks.document()
+            return chunks, chunks.document()
     except (TraceError, OneProcessError, ForkFailedError):
         return None
 
@@ -169,6 +185,7 @@ class _Chunks:
 
     def __init__(self, reading: _Reading, turn: int | None = None) -> None:
         self.builder = reading.builder()
+        self.halves = BeginEnd(nanoseconds)
         self._path = reading.path
         self._kineto = KinetoText(self.builder.keys)
         self._turn = turn
@@ -199,7 +216,7 @@ class _Chunks:
             DamagedTraceError: it was a trace, but is cut off or broken.
         """
         text = (self._head or b"") + self._rest
-        return decode_document(self._path, text, is_trace=self._cuts > 0)
+        return decode_any(self._path, text, is_trace=self._cuts > 0)
 
     def _pass_over(self, text: Text) -> bool:
         """Leaves the other process its chunk without reading it, where that can be done."""
@@ -215,6 +232,7 @@ class _Chunks:
             begin = _events_begin(bytes(text))
             if begin is None:
                 return text.end - text.begin < _LONGEST_HEAD
+            refuse_other_program(self._path, bytes(text))
             self._head = bytes(text)[:begin]
             text.begin += begin
         if self._turn is not None:
@@ -256,6 +274,10 @@ class _Chunks:
             block, events = found
             self.builder.add(block)
         if events:
+            events = self.halves.others(events)
+            if self.halves and self._turn is not None:
+                # The other end of a range may be in a chunk of the other process.
+                raise OneProcessError
             self.builder.add(read_events(events, self.builder.keys, self._path))
         self._cuts += 1
         text.begin = cut
@@ -270,7 +292,7 @@ def _events_begin(text: bytes) -> int | None:
     if found is None:
         return None
     try:
-        head = decode_document(Path(), text[: found.end()] + b"]}")
+        head = decode_any(Path(), text[: found.end()] + b"]}")
     except TraceError:
         return None
     return found.end() if head.trace_events == [] else None

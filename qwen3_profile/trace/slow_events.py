@@ -11,11 +11,12 @@ import numpy as np
 from qwen3_profile.trace.columns import NO_CORRELATION, Category
 from qwen3_profile.trace.event_args import (
     OddArgs,
+    is_on_device,
     read_correlation,
     read_launch_config,
     read_sequence,
 )
-from qwen3_profile.trace.event_keys import LINKED, NODE_PREFIX, EventKeys
+from qwen3_profile.trace.event_keys import EITHER_SIDE, LINKED, NODE_PREFIX, EventKeys
 from qwen3_profile.trace.json_events import Event, damaged
 from qwen3_profile.trace.packing import Block
 
@@ -32,6 +33,8 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
     autograd: list[tuple[int, int, int]] = []
     configs: list[int] = []
     for event in events:
+        if event.cat in EITHER_SIDE and is_on_device(bytes(event.args), bytes(event.pid)):
+            event.cat = "kernel"
         category = keys.category(event)
         if category is None:
             if keys.is_unread(event):

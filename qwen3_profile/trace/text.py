@@ -1,17 +1,14 @@
-"""The text of a file, plain or gzip, in memory one chunk at a time."""
+"""The text of a file, plain or packed, in memory one chunk at a time."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.json_events import GZIP_MAGIC, damaged
+from qwen3_profile.errors import DamagedTraceError, OtherFormatError, TraceError
 
 # Small enough to stay in a processor's cache while the columns are made of it, large enough that
 # the calls of numpy do not count.
@@ -21,20 +18,11 @@ MARGIN_BYTES = 1 << 12
 # An event is seldom longer.
 _LAST_BYTES = 1 << 14
 
-# What inflates four times as fast as the standard library raises an error of its own.
-_NOT_WHOLE: tuple[Any, ...] = (gzip.BadGzipFile,)
-try:
-    from isal import igzip_lib
-
-    _NOT_WHOLE += (igzip_lib.error,)
-except ImportError:
-    igzip_lib = None  # type: ignore[assignment]
-
 
 class Text:
     """What is in memory of a file's text: `data[begin:end]`, with room in front and behind it.
 
-    Plain or gzip, whatever the file's name says.
+    Plain or packed, whatever the file's name says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +31,12 @@ class Text:
         self.begin = self.end = MARGIN_BYTES
         with _told(path):
             self._file = path.open("rb", buffering=0)
-            self._source = _source(self._file)
+        try:
+            with _told(path):
+                self._source = _source(path, self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Text:
         return self
@@ -59,7 +52,7 @@ class Text:
 
         Raises:
             TraceError: the file cannot be read.
-            DamagedTraceError: it is gzip, but broken or cut off.
+            DamagedTraceError: it is packed, but broken or cut off.
         """
         waiting = self.end - self.begin
         data = self.data
@@ -98,11 +91,20 @@ def read_text(path: Path) -> bytes:
 
     Raises:
         TraceError: the file cannot be read.
-        DamagedTraceError: it is gzip, but broken or cut off.
+        DamagedTraceError: it is packed, but broken or cut off.
     """
     with Text(path) as text:
         while text.fill():
             pass
+        return bytes(text)
+
+
+def read_some(path: Path) -> bytes:
+    """The text of a file up to where it breaks."""
+    with Text(path) as text:
+        with suppress(DamagedTraceError):
+            while text.fill():
+                pass
         return bytes(text)
 
 
@@ -119,66 +121,50 @@ def stands_in(path: Path, words: Sequence[bytes]) -> bool:
                     return True
                 # A word may lie across the end of what was read.
                 text.begin = max(text.begin, text.end - max(map(len, words)))
-    except DamagedTraceError:
+    except (DamagedTraceError, OtherFormatError):
         pass
     return False
 
 
-class _Source(Protocol):
-    def readinto(self, view: memoryview, /) -> int: ...
+# By so much of its begin a file's format is known; of tar it stands far behind.
+_HEAD_BYTES = 512
 
 
-def _source(file: FileIO) -> _Source:
-    magic = file.read(2)
+def _source(path: Path, file: FileIO) -> Source:
+    """The text of a file, whatever it is packed in.
+
+    Raises:
+        OtherFormatError: it is no text of a trace.
+    """
+    head = file.read(_HEAD_BYTES)
     file.seek(0)
-    if magic != GZIP_MAGIC:
+    if _may_be_json(head):
         return file
-    return gzip.GzipFile(fileobj=file) if igzip_lib is None else _Inflated(file)
+    # Most traces are plain, or of one packing alone: their code is all that is imported.
+    from qwen3_profile.trace.unpacking import unpacked
+
+    source, head = unpacked(path, file, head, _HEAD_BYTES)
+    if not _may_be_json(head):
+        from qwen3_profile.trace.formats import refuse_other_file
+
+        refuse_other_file(path, head)
+    return source
 
 
-class _Inflated:
-    """The text of a gzip file, which may have several members."""
+def _may_be_json(head: bytes) -> bool:
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
-    def __init__(self, file: FileIO) -> None:
-        self._file = file
-        self._packed = file.read(CHUNK_BYTES)
-        self._inflater: Any = None
 
-    def readinto(self, view: memoryview) -> int:
-        while self._inflater is not None or self._next_member():
-            if self._inflater.needs_input and not self._packed:
-                self._packed = self._file.read(CHUNK_BYTES)
-                if not self._packed:
-                    raise EOFError("Compressed file ended before its end-of-stream marker")
-            text = self._inflater.decompress(self._packed, len(view))
-            self._packed = b""
-            if self._inflater.eof:
-                # Zeros may follow the last member, as padding.
-                self._packed = self._inflater.unused_data or self._file.read(CHUNK_BYTES)
-                self._packed = self._packed.lstrip(b"\0")
-                self._inflater = None
-            if text:
-                view[: len(text)] = text
-                return len(text)
-        return 0
+class Source(Protocol):
+    """Text as it comes, whatever it was packed in."""
 
-    def _next_member(self) -> bool:
-        if not self._packed:
-            return False
-        if not GZIP_MAGIC.startswith(self._packed[:2]):
-            raise gzip.BadGzipFile(f"Not a gzipped file ({self._packed[:2]!r})")
-        self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        return True
+    def readinto(self, view: memoryview, /) -> int: ...
 
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turns what the file system and the inflater raise into one line each."""
+    """Turns what the file system raises into one line."""
     try:
         yield
-    except _NOT_WHOLE as error:
-        raise damaged(path, f"is not whole gzip: {error}") from error
     except OSError as error:
         raise TraceError(str(path), f"cannot be read: {error.strerror or error}") from error
-    except (EOFError, zlib.error) as error:
-        raise damaged(path, f"is cut off or not whole gzip: {error}") from error

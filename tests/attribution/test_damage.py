@@ -255,7 +255,7 @@ REFUSED, SAME = "refused", "same"
         pytest.param("cat", *["unknown-category"] * 3),
         pytest.param("name", REFUSED, REFUSED, REFUSED),
         pytest.param("pid", REFUSED, REFUSED, REFUSED),
-        pytest.param("tid", REFUSED, REFUSED, REFUSED),
+        pytest.param("tid", REFUSED, REFUSED, SAME),
         pytest.param("ts", REFUSED, REFUSED, REFUSED),
         pytest.param("dur", REFUSED, REFUSED, REFUSED),
         pytest.param("args", SAME, "before-window", "event-without-launch"),

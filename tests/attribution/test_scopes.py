@@ -8,6 +8,7 @@ from make.kineto import cpu_op, event, kernel, label, launch, read, step, us
 
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.scopes import (
+    NO_CROSSING,
     NO_SCOPE,
     Crossing,
     NewScope,
@@ -126,35 +127,44 @@ def test_only_labels_are_selected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("child_end", "crossing"),
+    "child_end",
     [
-        pytest.param(5000, Crossing(0, 0, ""), id="ends with its parent"),
-        pytest.param(
-            6000, Crossing(0, 0, ""), id="later by one tick of an old trace: cut in silence"
-        ),
-        pytest.param(6001, Crossing(1, 1001, "layer.0.attn"), id="later by more: cut and counted"),
+        pytest.param(5000, id="ends with its parent"),
+        pytest.param(6000, id="later by one tick of an old trace: cut in silence"),
     ],
 )
-def test_what_outlives_its_parent_is_cut(child_end: int, crossing: Crossing) -> None:
+def test_what_ends_with_its_parent(child_end: int) -> None:
     _, tree = tree_of(label("layer.0", 1000, 5000), label("layer.0.attn", 2000, child_end))
     assert rows(tree) == [("layer.0", 1000, 5000, ""), ("layer.0.attn", 2000, 5000, "layer.0")]
-    assert tree.crossing == crossing
+    assert tree.crossing == NO_CROSSING
 
 
-def test_a_grandchild_is_cut_as_well() -> None:
+def test_what_outlives_its_parent_goes_on_and_is_counted() -> None:
+    _, tree = tree_of(label("layer.0", 1000, 5000), label("layer.0.attn", 2000, 6001))
+    assert rows(tree) == [
+        ("layer.0", 1000, 5000, ""),
+        ("layer.0.attn", 2000, 5000, "layer.0"),
+        ("layer.0.attn", 5000, 6001, ""),
+    ]
+    assert tree.crossing == Crossing(1, 1001, "layer.0.attn")
+
+
+def test_what_lies_in_it_goes_on_as_well() -> None:
     _, tree = tree_of(
-        label("prefill", 0, 3000),
-        label("layer.0", 1000, 9000),
-        label("layer.0.attn", 2000, 8000),
-        label("norm", 3000, 9000),
+        label("prefill", 0, 30000),
+        label("layer.0", 10000, 90000),
+        label("layer.0.attn", 20000, 80000),
+        label("norm", 82000, 89000),
     )
     assert rows(tree) == [
-        ("prefill", 0, 3000, ""),
-        ("layer.0", 1000, 3000, "prefill"),
-        ("layer.0.attn", 2000, 3000, "layer.0"),
-        ("norm", 3000, 9000, ""),
+        ("prefill", 0, 30000, ""),
+        ("layer.0", 10000, 30000, "prefill"),
+        ("layer.0.attn", 20000, 30000, "layer.0"),
+        ("layer.0", 30000, 90000, ""),
+        ("layer.0.attn", 30000, 80000, "layer.0"),
+        ("norm", 82000, 89000, "layer.0"),
     ]
-    assert tree.crossing == Crossing(2, 6000 + 5000, "layer.0")
+    assert tree.crossing == Crossing(2, 60000 + 50000, "layer.0")
 
 
 # --- who is open --------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ RUNTIME = {
 }
 DRIVER = {"cuda_driver", "xpu_driver", "privateuse1_driver"}
 
+TICK = 1000
+
 _EXACT = decimal.Context(prec=400)
 
 
@@ -115,13 +117,15 @@ class Plain:
 
 
 def _cut(events: list[Range]) -> list[Range]:
-    """In the order in which they open; what outlives the range around it is cut at its end."""
+    """In the order in which they open; what outlives the range around it by a tick is cut."""
     ordered = sorted(events, key=lambda e: (e.start, -e.dur, labels.depth(e.name), e.name))
     found: list[Range] = []
     open_now: list[Range] = []
     for event in ordered:
         open_now = [outer for outer in open_now if outer.end > event.start]
-        end = min([event.end, *(outer.end for outer in open_now)])
+        end = event.end
+        if open_now and open_now[-1].end < end <= open_now[-1].end + TICK:
+            end = open_now[-1].end
         cut = Range(event.name, event.cat, event.place, event.start, end)
         found.append(cut)
         open_now.append(cut)
@@ -170,11 +174,17 @@ def _range(event: dict[str, Any]) -> Range:
     return Range(
         name=event["name"],
         cat=event["cat"],
-        place=(_place(event["pid"]), _place(event["tid"])),
+        place=(_place(event["pid"]), _place(_thread(event))),
         start=start,
         end=start + dur,
         correlation=int(correlation) if correlation else None,  # 0 is no id
     )
+
+
+def _thread(event: dict[str, Any]) -> decimal.Decimal | str:
+    """A device may have no streams."""
+    tid = event.get("tid") if event["cat"] in KERNELS else event["tid"]
+    return "" if tid is None and event["cat"] in KERNELS else tid
 
 
 def _place(given: decimal.Decimal | str) -> str:

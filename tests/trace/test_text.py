@@ -9,6 +9,7 @@ import pytest
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.trace import text as module
+from qwen3_profile.trace import unpacking
 from qwen3_profile.trace.text import Text, stands_in
 
 ONE, TWO = bytes(range(32, 120)) * 100, b"second\n" * 500
@@ -22,7 +23,7 @@ def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param:
         pytest.importorskip("isal")
     else:
-        monkeypatch.setattr(module, "igzip_lib", None)
+        monkeypatch.setattr(unpacking, "igzip_lib", None)
     # Small pieces, so that these files have many.
     monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
 

@@ -80,14 +80,14 @@ def outside_passes(attribution: Attribution) -> Finding | None:
 
 
 def _crossing(attribution: Attribution) -> Finding | None:
-    cut = attribution.scopes.crossing
-    if not cut.count:
+    found = attribution.scopes.crossing
+    if not found.count:
         return None
     return Finding(
         NOTE,
         "modules-cross",
-        f"{cut.count} calls of modules end after the call around them; they were cut at its end",
-        count=cut.count,
-        ns=cut.ns,
-        example=cut.example,
+        f"{found.count} calls of modules end after the call around them; the rest counts outside",
+        count=found.count,
+        ns=found.ns,
+        example=found.example,
     )

@@ -138,6 +138,7 @@ def _renamed(raw: ScopeTree, passes: Sequence[Pass], names: dict[int, str]) -> S
         end_ns=np.array([s.end_ns for _, s, _ in spans] + raw.end_ns[kept].tolist(), np.int64),
         parent=np.array(parents, np.int32),
         is_gap=np.zeros(len(texts), bool),
+        is_rest=np.concatenate((np.zeros(len(spans), bool), raw.is_rest[kept])),
         crossing=raw.crossing,
     )
     tree = replace(tree, names=tuple(known))

@@ -20,7 +20,7 @@ from qwen3_profile.passes.read import Needs, read
 from qwen3_profile.records.load import Loaded, by_config, find_runs
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE
+from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE, without_suffix
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
 from qwen3_profile.views.report.page import fill_page
 from qwen3_profile.views.report.page_json import document
@@ -108,8 +108,7 @@ def report_path(path: Path) -> Path:
     runs = _runs_of(path)
     if runs:
         return runs[0] / REPORT_FILE
-    name = path.name.removesuffix(".gz").removesuffix(".json")
-    return Path(f"{name}.{REPORT_FILE}")
+    return Path(f"{without_suffix(path.name)}.{REPORT_FILE}")
 
 
 def _runs_of(path: Path) -> list[Path]:
