@@ -18,7 +18,11 @@ class PartSpec:
     block: what it lies in: "phase" for the forward pass itself, "layer", or a block of a layer.
     family: its colour; parts of a block have that of the block.
     modules: attributes that models have it under, besides its own name.
-    functions: what it is called by where it is no module: names in the source of its block.
+    functions: what it is called by where it is no module: names in the source of its block, or
+        attributes of its block.
+    methods: of the cache of transformers.
+    packaged: whether transformers takes its functions from other packages, where these are there,
+        and else has slow ones of its own.
     frames: functions or files, as patterns, that nodes of compiled graphs have besides.
     required: every Qwen3 has it; other models may lack it.
     only: "dense" or "moe" where only such a feed-forward block has it.
@@ -31,6 +35,8 @@ class PartSpec:
     family: str = ""
     modules: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    packaged: bool = False
     frames: tuple[str, ...] = ()
     required: bool = False
     only: str = ""
@@ -39,7 +45,7 @@ class PartSpec:
     @property
     def is_function(self) -> bool:
         """Whether it is found as a function."""
-        return bool(self.functions or self.frames)
+        return bool(self.functions or self.methods or self.frames)
 
     @property
     def path(self) -> str:
@@ -59,8 +65,17 @@ class Gap:
 _ENDINGS = {"norm": "norms", "attn": "attention"}
 _SPLIT: Mapping[str | None, str] = {"*": "split_heads"}
 _MERGE: Mapping[str | None, str] = {"o_proj": "merge_heads", "dense": "merge_heads"}
-_MASKS = ("create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask")
+_MASKS = (
+    "create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask",
+    "create_recurrent_attention_mask",
+)  # fmt: skip
 _ROPES = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
+# As transformers 5 calls them, and 4 and the package that they are from.
+_DELTA_RULES = (
+    "torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule",
+    "chunk_gated_delta_rule", "recurrent_gated_delta_rule", "fused_recurrent_gated_delta_rule",
+)  # fmt: skip
+_CACHE_FILE = ("cache_utils.py",)
 
 # In the order in which a forward pass comes by them; the code of transformers 4.51 to 5.x. What is
 # not required is of other decoders, under the names of their own modules.
@@ -70,6 +85,10 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("causal_mask", "phase", "embedding", functions=_MASKS,
              frames=("masking_utils.py", "_update_causal_mask"), then={"*": "positions"}),
     PartSpec("rotary_emb", "phase", "embedding", modules=("rotary_emb_local",), required=True),
+    # What some layers add to their input, and what mixes the streams that they have in place of one.
+    PartSpec("ple", "layer", "embedding", then={"*": "residual_ple"}),
+    Gap("residual_ple", "layer", "embedding"),
+    PartSpec("attn_hyper_connection", "layer", "norms"),
     PartSpec("input_layernorm", "layer", "norms", required=True),
     PartSpec("attn", "layer", "attention", modules=("self_attn",), required=True,
              then={"*": "residual_attn"}),
@@ -79,6 +98,8 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("kv_a_proj_with_mqa", "attn"),
     PartSpec("kv_a_layernorm", "attn"),
     PartSpec("kv_b_proj", "attn"),
+    PartSpec("indexer", "attn", then={"*": "index_mask"}),
+    Gap("index_mask", "attn"),
     PartSpec("qkv_proj", "attn", then=_SPLIT),
     PartSpec("q_proj", "attn", required=True, then=_SPLIT),
     PartSpec("q_norm", "attn", required=True, then=_SPLIT),
@@ -89,18 +110,41 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("v_proj", "attn", required=True, then=_SPLIT),
     Gap("split_heads", "attn"),
     PartSpec("rope", "attn", functions=_ROPES, required=True),
-    PartSpec("kv_cache", "attn", frames=("cache_utils.py",), required=True),
+    PartSpec("kv_cache", "attn", methods=("update",), frames=_CACHE_FILE, required=True),
     PartSpec("attn_forward", "attn", functions=("eager_attention_forward",),
              frames=("*attention_forward",), required=True, then=_MERGE),
     Gap("merge_heads", "attn"),
+    # Of gated attention, between the core and the last projection: an empty label says that it is.
+    PartSpec("output_gate", "attn", then={"*": "output_gate"}),
     PartSpec("o_proj", "attn", required=True),
     PartSpec("dense", "attn"),
+    # A gated delta net, which some layers have in place of attention.
+    PartSpec("linear_attn", "layer", "attention", then={"*": "residual_attn"}),
+    PartSpec("mask_padding", "linear_attn", functions=("apply_mask_to_padding_states",)),
+    PartSpec("in_proj_qkvz", "linear_attn", then=_SPLIT),
+    PartSpec("in_proj_ba", "linear_attn", then=_SPLIT),
+    PartSpec("in_proj_qkv", "linear_attn", then=_SPLIT),
+    PartSpec("in_proj_z", "linear_attn", then=_SPLIT),
+    PartSpec("in_proj_b", "linear_attn", then=_SPLIT),
+    PartSpec("in_proj_a", "linear_attn", then=_SPLIT),
+    Gap("split_heads", "linear_attn"),
+    PartSpec("state_cache", "linear_attn", methods=("update_conv_state", "update_recurrent_state"),
+             frames=_CACHE_FILE, then={"conv1d": "split_heads", "*": "merge_heads"}),
+    PartSpec("conv1d", "linear_attn", functions=("causal_conv1d_fn", "causal_conv1d_update"),
+             packaged=True, then={"*": "gates"}),
+    Gap("gates", "linear_attn"),
+    PartSpec("delta_rule", "linear_attn", functions=_DELTA_RULES, packaged=True,
+             then={"*": "merge_heads"}),
+    PartSpec("norm", "linear_attn", then={"*": "merge_heads"}),
+    Gap("merge_heads", "linear_attn"),
+    PartSpec("out_proj", "linear_attn"),
     Gap("residual_attn", "layer", "attention"),
     # Decoders that also norm what a block puts out add behind that norm.
     PartSpec("post_attention_layernorm", "layer", "norms", required=True,
              then={"pre_feedforward_layernorm": "residual_attn"}),
     PartSpec("post_self_attn_layernorm", "layer", "norms", then={"*": "residual_attn"}),
     PartSpec("pre_feedforward_layernorm", "layer", "norms"),
+    PartSpec("mlp_hyper_connection", "layer", "norms"),
     PartSpec("ffn", "layer", "ffn", modules=("mlp", "block_sparse_moe", "feed_forward"),
              required=True, then={"*": "residual_ffn"}),
     PartSpec("router", "ffn", modules=("gate",), required=True, only="moe", then={"*": "routing"}),
@@ -126,6 +170,7 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("post_mlp_layernorm", "layer", "norms", then={None: "residual_ffn"}),
     PartSpec("norm", "phase", "norms", modules=("final_layernorm",), required=True,
              then={"lm_head": "select_last"}),
+    PartSpec("hyper_connection_mixer", "phase", "norms", then={"lm_head": "select_last"}),
     Gap("select_last", "phase", "head"),
     PartSpec("lm_head", "phase", "head", required=True),
     # What no module and no function of the model makes up.

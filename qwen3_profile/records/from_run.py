@@ -258,7 +258,7 @@ def _missing_labels(
     else:
         expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
     if step.forward.name == labels.TRAIN_STEP:
-        expected = (name for name in expected if not name.endswith(labels.CACHE_PART))
+        expected = (name for name in expected if not name.endswith(labels.CACHE_PARTS))
     return check_labels((step.forward,), expected)
 
 

@@ -96,6 +96,13 @@ def is_moe(ffn: nn.Module) -> bool:
     return hasattr(ffn, "experts")
 
 
+def is_gated(attn: nn.Module) -> bool:
+    """Whether attention is multiplied by a gate that comes with the queries, as wide as they are."""
+    made = getattr(getattr(attn, "q_proj", None), "out_features", None)
+    used = getattr(getattr(attn, "o_proj", None), "in_features", None)
+    return made is not None and used is not None and made == 2 * used
+
+
 def owner_kind(block: str, module: nn.Module) -> str:
     """What kind of owner a block of a layer is, for `parts_of`."""
     return "moe" if block == "ffn" and is_moe(module) else block
