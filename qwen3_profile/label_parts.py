@@ -85,7 +85,7 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("causal_mask", "phase", "embedding", functions=_MASKS,
              frames=("masking_utils.py", "_update_causal_mask"), then={"*": "positions"}),
     PartSpec("rotary_emb", "phase", "embedding", modules=("rotary_emb_local",), required=True),
-    # What some layers add to their input, and what mixes the streams that they have in place of one.
+    # What a layer adds to its input, and what mixes the streams that it has in place of one.
     PartSpec("ple", "layer", "embedding", then={"*": "residual_ple"}),
     Gap("residual_ple", "layer", "embedding"),
     PartSpec("attn_hyper_connection", "layer", "norms"),

@@ -97,7 +97,7 @@ def is_moe(ffn: nn.Module) -> bool:
 
 
 def is_gated(attn: nn.Module) -> bool:
-    """Whether attention is multiplied by a gate that comes with the queries, as wide as they are."""
+    """Whether attention is multiplied by a gate, which comes with the queries and is as wide."""
     made = getattr(getattr(attn, "q_proj", None), "out_features", None)
     used = getattr(getattr(attn, "o_proj", None), "in_features", None)
     return made is not None and used is not None and made == 2 * used
