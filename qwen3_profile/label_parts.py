@@ -150,7 +150,7 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("router", "ffn", modules=("gate",), required=True, only="moe", then={"*": "routing"}),
     Gap("routing", "ffn"),
     PartSpec("experts", "ffn", required=True, only="moe",
-             then={"experts": "routing", None: "combine"}),
+             then={"experts": "routing", "shared_experts": "combine", None: "combine"}),
     PartSpec("shared_experts", "ffn", modules=("shared_expert",), only="moe"),
     PartSpec("shared_expert_gate", "ffn", only="moe", then={None: "combine"}),
     Gap("combine", "ffn"),
