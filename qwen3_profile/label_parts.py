@@ -24,6 +24,7 @@ class PartSpec:
     packaged: whether transformers takes its functions from other packages, where these are there,
         and else has slow ones of its own.
     frames: functions or files, as patterns, that nodes of compiled graphs have besides.
+    ops: operations in its block, outside of all its other parts, that are it in compiled graphs.
     required: every Qwen3 has it; other models may lack it.
     only: "dense" or "moe" where only such a feed-forward block has it.
     then: the next label in its container -> what the ops between them are called. None is the
@@ -38,6 +39,7 @@ class PartSpec:
     methods: tuple[str, ...] = ()
     packaged: bool = False
     frames: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
     required: bool = False
     only: str = ""
     then: Mapping[str | None, str] = field(default_factory=dict)
@@ -115,7 +117,7 @@ PARTS: tuple[PartSpec | Gap, ...] = (
              frames=("*attention_forward",), required=True, then=_MERGE),
     Gap("merge_heads", "attn"),
     # Of gated attention, between the core and the last projection: an empty label says that it is.
-    PartSpec("output_gate", "attn", then={"*": "output_gate"}),
+    PartSpec("output_gate", "attn", ops=("aten.sigmoid.default",), then={"*": "output_gate"}),
     PartSpec("o_proj", "attn", required=True),
     PartSpec("dense", "attn"),
     # A gated delta net, which some layers have in place of attention.

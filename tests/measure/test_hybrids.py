@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make.commands import Commands
 from make.labelled_models import (
     HYBRIDS,
     gaps_without_a_name,
     has_hybrid,
+    hybrid_config,
     label_counts,
     modeling,
     prefill_and_decode,
@@ -21,8 +25,14 @@ from make.labelled_models import (
 )
 from transformers import StaticCache
 
+from qwen3_profile.config import RunConfig
 from qwen3_profile.measure import instrument
+from qwen3_profile.measure.executions.cuda_graph import FixedPass
+from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.model.inputs import config_inputs
+from qwen3_profile.measure.model.kv_cache import filled_cache, states
 from qwen3_profile.measure.model.structure import is_gated
+from qwen3_profile.measure.ranges import Phase
 
 PADDED = (torch.tensor([[0, 0, 1, 1, 1], [1] * 5]), torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6]))
 KINDS = [
@@ -98,6 +108,69 @@ class TestHybrid:
             for _ in range(2):
                 model(torch.ones(1, 1, dtype=torch.int64), use_cache=True, **given)
         assert [root.name for root in roots if root.label] == ["prefill", "decode"]
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_pass_on_fixed_tensors_begins_anew(kind: str, phase: Phase) -> None:
+    """As a graph is captured and replayed: states, which no position rewinds, are put back."""
+    if not has_hybrid(kind):
+        pytest.skip("not in it")
+    model, asked = tiny_hybrid(kind), RunConfig(2, 5, "float32", decode_steps=2, cache="static")
+    batch = config_inputs(asked, 64, 1, torch.device("cpu"))
+    generation = Generation(model, batch.ids, 2)
+    generation.prefill()
+    expected = [generation.logits]
+    for _ in range(2):
+        generation.decode()
+        expected.append(generation.logits)
+    forward = FixedPass(model, batch, asked, phase)
+    places = [each.data_ptr() for each in states(forward._cache)]
+    assert len(places) == 6
+    for _ in range(3):
+        forward.rewind()
+        for logits in expected[:1] if phase == "prefill" else expected[1:]:
+            forward.run()
+            assert forward.logits is not None
+            torch.testing.assert_close(forward.logits, logits)
+    assert [each.data_ptr() for each in states(forward._cache)] == places
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "qwen3_5_text"])
+def test_a_cache_that_is_there_before_the_first_pass(kind: str) -> None:
+    if not has_hybrid(kind):
+        pytest.skip("not in it")
+    model = tiny_hybrid(kind)
+    cache = filled_cache(model, 2, 8)
+    assert not any(each.is_inference() for each in states(cache))
+    found = prefill_and_decode(model, cache=cache)
+    places = [each.data_ptr() for each in states(cache)]
+    cache.reset()
+    again = prefill_and_decode(model, cache=cache)
+    for a, b, c in zip(found, again, prefill_and_decode(model), strict=True):
+        torch.testing.assert_close(a, c)
+        torch.testing.assert_close(b, c)
+    assert [each.data_ptr() for each in states(cache)] == places
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_hybrid("qwen3_5_text"), reason="not in it")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+def test_compiled_kernels_have_the_parts_of_a_mixer(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(hybrid_config("qwen3_5_text")))
+    done = commands.profile(
+        tmp_path, "--model-name", tmp_path, "--dtype", "float32", "--input-len", 6, "--compile",
+        "--num-runs", 1,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (record,) = done.records()
+    found = record["compiled"]
+    assert found["refusals"] == []
+    seen = {label for kernel in found["kernels"] for label in kernel["labels"]}
+    mixer = {f"layer.0.linear_attn.{part}" for part in (MIXER | INPUTS["other"])}
+    assert mixer - {"layer.0.linear_attn.mask_padding"} <= seen
+    assert "layer.3.attn.output_gate" in seen
+    assert not {"layer.0", "layer.0.linear_attn", "layer.3.attn"} & seen
 
 
 def test_functions_that_a_module_holds_itself(tmp_path: Path) -> None:

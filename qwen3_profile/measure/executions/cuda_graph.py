@@ -30,7 +30,14 @@ from qwen3_profile.errors import RunError, one_line
 from qwen3_profile.measure.executions.eager import EagerExecution, decoding_aside, whole_mask
 from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.model.kv_cache import counters, slides, static_cache, takes_positions
+from qwen3_profile.measure.model.kv_cache import (
+    counters,
+    forget_states,
+    slides,
+    states,
+    static_cache,
+    takes_positions,
+)
 from qwen3_profile.measure.model.memory import is_out_of_memory
 from qwen3_profile.measure.pass_kinds import WITHOUT_CLOCK, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.ranges import Phase, leaf
@@ -74,7 +81,7 @@ class FixedPass:
         if phase == "decode":
             self._ids, self._positions = self._next, self._positions[-1:] + 1
             self._seen, self._advanced = length, (self._ids, self._positions)
-            advanced = (*counters(self._cache), *self._advanced)
+            advanced = (*counters(self._cache), *states(self._cache), *self._advanced)
             self._start = [(each, each.clone()) for each in advanced]
         self.rewind()
 
@@ -109,6 +116,8 @@ class FixedPass:
     @torch.inference_mode()
     def rewind(self) -> None:
         """Back to the first step: what the cache holds beyond it is not seen, and overwritten."""
+        if not self._advanced:
+            forget_states(self._cache)
         for tensor, value in self._start:
             tensor.copy_(value)
 

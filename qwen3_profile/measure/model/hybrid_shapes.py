@@ -10,7 +10,7 @@ from typing import Any
 
 from qwen3_profile.run_folder.model_shape import Experts, LinearLayers, Shape
 
-LINEAR, FULL, INDEXED = "linear_attention", "full_attention", "indexed_attention"
+LINEAR, FULL = "linear_attention", "full_attention"
 NEXT, DENSE, SPARSE = "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"
 QWEN4 = "qwen4_exp_text"
 
@@ -161,8 +161,9 @@ def cut_inside_period(shape: Shape) -> str:
     """A line that says so where a shape was cut within a period of its pattern; else empty."""
     types = () if shape.linear is None else shape.linear.layer_types[: shape.num_hidden_layers]
     rest = len(types)
-    if FULL in types:
-        rest %= types.index(FULL) + 1
+    attention = next((at for at, kind in enumerate(types) if kind != LINEAR), None)
+    if attention is not None:
+        rest %= attention + 1
     if not rest:
         return ""
     linear = types.count(LINEAR)

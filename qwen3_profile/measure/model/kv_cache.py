@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from qwen3_profile.measure.model.other_decoders import linear_layers
+from qwen3_profile.run_folder.model_shape import LinearLayers
+
 
 def static_cache(model: Any, batch_size: int, length: int) -> Any:
     """A cache whose tensors have room for `length` tokens from the start, on the model's device."""
@@ -31,6 +34,34 @@ def counters(cache: Any) -> tuple[torch.Tensor, ...]:
     )
 
 
+def states(cache: Any) -> tuple[torch.Tensor, ...]:
+    """What the linear layers of a cache keep of all tokens before, which no position rewinds."""
+    found: list[torch.Tensor | None] = []
+    for layer in _linear_layers(cache):
+        for held in (getattr(layer, "conv_states", None), getattr(layer, "recurrent_states", None)):
+            found += held.values() if _is_many(held) else [held]
+    return tuple(each for each in found if isinstance(each, torch.Tensor))
+
+
+def forget_states(cache: Any) -> None:
+    """Makes the linear layers of a cache begin anew, with their tensors in their place."""
+    for layer in _linear_layers(cache):
+        before = layer.has_previous_state
+        layer.has_previous_state = (
+            dict.fromkeys(before, False) if isinstance(before, dict) else False
+        )
+
+
+def _is_many(value: object) -> bool:
+    """Whether a layer has one such value for each of its states, as in newer versions."""
+    return isinstance(value, dict)
+
+
+def _linear_layers(cache: Any) -> list[Any]:
+    layers = getattr(cache, "layers", ())
+    return [layer for layer in layers if hasattr(layer, "has_previous_state")]
+
+
 def slides(cache: Any, length: int) -> bool:
     """Whether a static cache drops tokens before `length` of them, which it decides on the host."""
     layers = getattr(cache, "layers", ())
@@ -50,7 +81,27 @@ def filled_cache(model: Any, batch_size: int, length: int) -> Any:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         make(batch_size, heads, size, model.dtype, model.device)
+    linear = linear_layers(model.config)
+    if linear is not None:
+        conv, recurrent = _first_states(model, batch_size, linear)
+        for layer in _linear_layers(cache):
+            layer.lazy_initialization(conv_states=conv, recurrent_states=recurrent)
     return cache
+
+
+def _first_states(
+    model: Any, batch_size: int, linear: LinearLayers
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tensors of the sizes that linear layers keep; the recurrent state is float32."""
+    heads, keys = linear.linear_num_value_heads, linear.linear_key_head_dim
+    width = 2 * linear.linear_num_key_heads * keys + heads * linear.linear_value_head_dim
+    conv = torch.zeros(
+        batch_size, width, linear.linear_conv_kernel_dim, dtype=model.dtype, device=model.device
+    )
+    recurrent = torch.zeros(
+        batch_size, heads, keys, linear.linear_value_head_dim, device=model.device
+    )
+    return conv, recurrent
 
 
 def takes_positions(model: Any) -> bool:
