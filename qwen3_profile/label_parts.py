@@ -21,8 +21,7 @@ class PartSpec:
     functions: what it is called by where it is no module: names in the source of its block, or
         attributes of its block.
     methods: of the cache of transformers.
-    packaged: whether transformers takes its functions from other packages, where these are there,
-        and else has slow ones of its own.
+    package: what transformers takes its functions from where it is there; it has slow ones too.
     frames: functions or files, as patterns, that nodes of compiled graphs have besides.
     ops: operations in its block, outside of all its other parts, that are it in compiled graphs.
     required: every Qwen3 has it; other models may lack it.
@@ -37,7 +36,7 @@ class PartSpec:
     modules: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
-    packaged: bool = False
+    package: str = ""
     frames: tuple[str, ...] = ()
     ops: tuple[str, ...] = ()
     required: bool = False
@@ -133,10 +132,10 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("state_cache", "linear_attn", methods=("update_conv_state", "update_recurrent_state"),
              frames=_CACHE_FILE, then={"conv1d": "split_heads", "*": "merge_heads"}),
     PartSpec("conv1d", "linear_attn", functions=("causal_conv1d_fn", "causal_conv1d_update"),
-             packaged=True, then={"*": "gates"}),
+             package="causal-conv1d", then={"*": "gates"}),
     Gap("gates", "linear_attn"),
-    PartSpec("delta_rule", "linear_attn", functions=_DELTA_RULES, packaged=True,
-             then={"*": "merge_heads"}),
+    PartSpec("delta_rule", "linear_attn", functions=_DELTA_RULES,
+             package="flash-linear-attention", then={"*": "merge_heads"}),
     PartSpec("norm", "linear_attn", then={"*": "merge_heads"}),
     Gap("merge_heads", "linear_attn"),
     PartSpec("out_proj", "linear_attn"),
@@ -186,6 +185,12 @@ def parts(block: str, kind: str | None = None) -> tuple[PartSpec, ...]:
     """The parts that lie in `block`; of a feed-forward block "dense" or "moe" ones, or all."""
     inside = (row for row in PARTS if isinstance(row, PartSpec) and row.block == block)
     return tuple(row for row in inside if kind is None or row.only in ("", kind))
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Path of a part -> the package that transformers takes its functions from."""
+    return {r.path: r.package for r in PARTS if isinstance(r, PartSpec) and r.package}
 
 
 @cache

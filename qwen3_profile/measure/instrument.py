@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -21,8 +21,9 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.label_parts import PartSpec, blocks, parts
+from qwen3_profile.label_parts import PartSpec, blocks, packages, parts
 from qwen3_profile.labels import layer_label
+from qwen3_profile.measure.implementations import CalledFunctions, compiled_functions
 from qwen3_profile.measure.model.structure import (
     find_decoder,
     is_gated,
@@ -54,6 +55,7 @@ class Instrumentation:
     missing: one line for each part that could not be, with the reason; empty as a rule.
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
+    called: of parts that transformers takes from other packages, whose code was called.
     """
 
     num_layers: int
@@ -62,6 +64,7 @@ class Instrumentation:
     expected: tuple[str, ...]
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
+    called: CalledFunctions = field(default_factory=CalledFunctions)
 
 
 @contextmanager
@@ -107,10 +110,13 @@ class _Installer:
         self._hooked: dict[str, None] = {}
         self._missing: Counter[str] = Counter()
         self._replaced: dict[str, None] = {}
+        self._called = CalledFunctions()
 
     def install(self, model: nn.Module, passes: bool) -> Instrumentation:
         found = find_decoder(model)
         decoder, layers = found.stack, found.layers
+        if not self._inside_layers:
+            self._called = CalledFunctions(compiled_functions(layers))
         whole = unwrapped(model, decoder)
         if whole is not decoder:
             self._parts(whole, "model")
@@ -131,6 +137,7 @@ class _Installer:
             expected=tuple(dict.fromkeys((*self._labels.values(), *self._expected))),
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
+            called=self._called,
         )
 
     def _layer(self, index: int, layer: nn.Module) -> bool:
@@ -189,6 +196,8 @@ class _Installer:
         if other != label:
             raise ModelError(label, f"is the same module as {other}", "give each its own")
         forward: Function = module.forward
+        if part in packages():
+            forward = self._called.noting(forward, part)
         self._note(part, forward)
         if functions:
             forward = self._maker.inside_scope(forward, functions, self._patches)
@@ -303,6 +312,8 @@ class _Installer:
         return bool(places)
 
     def _function(self, place: Any, name: str, original: Function, part: PartSpec) -> None:
+        if part.package:
+            original = self._called.noting(original, part.path)
         wrapper = self._maker.part_of_scope(original, part.name)
         if part.name == "attn_forward":
             wrapper = _followed(wrapper, self._maker.part_of_scope(_nothing, _GATE))
@@ -311,7 +322,8 @@ class _Installer:
     def _note(self, part: str, original: Function) -> None:
         self._hooked[part] = None
         where = _foreign(original)
-        if where is not None:
+        # Whose code those call that come from packages is known once they are called.
+        if where is not None and part not in packages():
             self._replaced[f"{part}: {where}"] = None
 
 

@@ -12,12 +12,14 @@ from typing import Any
 from qwen3_profile import labels
 from qwen3_profile.attribution.findings import (
     Finding,
+    check_fallbacks,
     check_labels,
     check_log,
     check_uncounted,
     check_unlabelled,
 )
 from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.label_parts import packages
 from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
@@ -117,6 +119,14 @@ def _record(
     bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)
     times = merge_passes([step.times for step in steps])
     facts = replace(facts, trace=mine[0].trace)
+    slow = check_fallbacks(
+        result.fallbacks,
+        times.forward,
+        packages(),
+        passes=len(steps),
+        on_device=not run.device.startswith("cpu"),
+    )
+    findings = (*slow, *findings)
     return replace(
         record_of(run.id, result.index, run_index, times, findings, facts),
         timestamp=mine[0].started,

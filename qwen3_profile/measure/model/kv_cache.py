@@ -36,10 +36,10 @@ def counters(cache: Any) -> tuple[torch.Tensor, ...]:
 
 def states(cache: Any) -> tuple[torch.Tensor, ...]:
     """What the linear layers of a cache keep of all tokens before, which no position rewinds."""
-    found: list[torch.Tensor | None] = []
+    found: list[Any] = []
     for layer in _linear_layers(cache):
-        for held in (getattr(layer, "conv_states", None), getattr(layer, "recurrent_states", None)):
-            found += held.values() if _is_many(held) else [held]
+        for held in (layer.conv_states, layer.recurrent_states):
+            found += held.values() if isinstance(held, dict) else [held]
     return tuple(each for each in found if isinstance(each, torch.Tensor))
 
 
@@ -50,11 +50,6 @@ def forget_states(cache: Any) -> None:
         layer.has_previous_state = (
             dict.fromkeys(before, False) if isinstance(before, dict) else False
         )
-
-
-def _is_many(value: object) -> bool:
-    """Whether a layer has one such value for each of its states, as in newer versions."""
-    return isinstance(value, dict)
 
 
 def _linear_layers(cache: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from qwen3_profile.analysis.layer_times import (
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
+from qwen3_profile.attribution.findings import FALLBACK
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
@@ -97,11 +98,13 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
 
 
 def _settings(record: TimingRecord) -> str:
-    """Experts, cache and execution, where they are not the usual ones."""
+    """Experts, cache, execution and code, where they are not the usual ones."""
     facts, config = record.facts, record.config
     words = [f"{facts.experts_implementation} experts"] if facts.experts_implementation else []
     words += [f"{config.cache} cache"] if config and config.cache != "dynamic" else []
     words += ["replayed as a CUDA graph"] if facts.execution == CUDA_GRAPH else []
+    slow = (finding for finding in record.findings if finding.code == FALLBACK)
+    words += [f"{finding.example} in plain torch code" for finding in slow]
     return "".join(f", {word}" for word in words)
 
 
