@@ -90,7 +90,9 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("ple", "layer", "embedding", then={"*": "residual_ple"}),
     Gap("residual_ple", "layer", "embedding"),
     PartSpec("attn_hyper_connection", "layer", "norms"),
-    PartSpec("input_layernorm", "layer", "norms", required=True),
+    # Without a label for what mixes its tokens, a layer is one whose mixer nobody knew.
+    PartSpec("input_layernorm", "layer", "norms", required=True,
+             then={"post_attention_layernorm": "linear_attn"}),
     PartSpec("attn", "layer", "attention", modules=("self_attn",), required=True,
              then={"*": "residual_attn"}),
     PartSpec("q_a_proj", "attn"),

@@ -80,6 +80,13 @@ def test_what_is_no_label(text: str) -> None:
         pytest.param("layer", "attn", "post_attention_layernorm", "residual_attn", id="1st add"),
         pytest.param("layer", "ffn", None, "residual_ffn", id="2nd add, at the edge"),
         pytest.param("layer", "input_layernorm", "attn", None, id="nothing lies there"),
+        pytest.param(
+            "layer",
+            "input_layernorm",
+            "post_attention_layernorm",
+            "linear_attn",
+            id="a mixer without a label",
+        ),
         pytest.param("phase", "embed_tokens", "causal_mask", "positions", id="positions"),
         pytest.param("phase", "causal_mask", "rotary_emb", "positions", id="positions, behind it"),
         pytest.param("phase", "norm", "lm_head", "select_last", id="last position"),
