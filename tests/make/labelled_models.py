@@ -124,6 +124,11 @@ def has_hybrid(model_type: str) -> bool:
     return hasattr(transformers, f"{HYBRIDS[model_type]}ForCausalLM")
 
 
+def has_states() -> bool:
+    """Whether its caches have linear layers; before, a hybrid had a cache of its own."""
+    return hasattr(transformers.cache_utils, "LinearAttentionLayer")
+
+
 def tiny_hybrid(model_type: str) -> nn.Module:
     """A decoder of which layers 0 to 2 are linear and layer 3 is gated attention."""
     torch.manual_seed(0)

@@ -31,6 +31,7 @@ from qwen3_profile.measure.executions.eager import EagerExecution, decoding_asid
 from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.kv_cache import (
+    cache_keyword,
     counters,
     forget_states,
     slides,
@@ -65,6 +66,7 @@ class FixedPass:
         self._model = model
         self._chooses = config.decode_steps > 0
         self._takes_positions = takes_positions(model)
+        self._keyword = cache_keyword(model)
         self._cache = static_cache(model, batch_size, length) if config.cache == "static" else None
         if self._cache is not None and slides(self._cache, length):
             what = f"a sliding window of fewer than {length} tokens is moved by the host"
@@ -88,7 +90,7 @@ class FixedPass:
     @torch.inference_mode()
     def run(self) -> None:
         """The pass; `logits` are its own until the next one."""
-        given = {}
+        given = {self._keyword: self._cache}
         if self._takes_positions:
             given["cache_position"] = self._positions
         if self._mask is not None and self._token_positions is not None:
@@ -96,7 +98,6 @@ class FixedPass:
             given["position_ids"] = self._token_positions.index_select(1, self._positions)
         output = self._model(
             input_ids=self._ids,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             **given,

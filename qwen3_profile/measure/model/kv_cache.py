@@ -7,12 +7,17 @@ from typing import Any
 
 import torch
 
+from qwen3_profile.errors import RunError
 from qwen3_profile.measure.model.other_decoders import linear_layers
 from qwen3_profile.run_folder.model_shape import LinearLayers
 
 
 def static_cache(model: Any, batch_size: int, length: int) -> Any:
-    """A cache whose tensors have room for `length` tokens from the start, on the model's device."""
+    """A cache whose tensors have room for `length` tokens from the start, on the model's device.
+
+    Raises:
+        RunError: this transformers has none for a model with linear layers.
+    """
     from transformers import StaticCache
 
     given: dict[str, Any] = {"config": model.config, "max_cache_len": length}
@@ -20,7 +25,12 @@ def static_cache(model: Any, batch_size: int, length: int) -> Any:
     # Up to 4.5x the tensors are made here; later, at the first update, from what it brings.
     if "max_batch_size" in known:
         given |= {"max_batch_size": batch_size, "device": model.device, "dtype": model.dtype}
-    return StaticCache(**given)
+    cache = StaticCache(**given)
+    if linear_layers(model.config) is not None and not _linear_layers(cache):
+        what = "this transformers has no static cache for linear layers"
+        do = "leave out --cache static, or install transformers 5.17 or newer"
+        raise RunError(type(model).__name__, what, do)
+    return cache
 
 
 def counters(cache: Any) -> tuple[torch.Tensor, ...]:
@@ -97,6 +107,12 @@ def _first_states(
         batch_size, heads, keys, linear.linear_value_head_dim, device=model.device
     )
     return conv, recurrent
+
+
+def cache_keyword(model: Any) -> str:
+    """What a forward pass calls the cache that it is given; from 5.24 on it has another name."""
+    known = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def takes_positions(model: Any) -> bool:

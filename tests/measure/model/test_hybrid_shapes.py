@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from make.labelled_models import HYBRIDS, SHAPE, has_hybrid, hybrid_config, tiny_hybrid
+from make.labelled_models import HYBRIDS, SHAPE, has_hybrid, has_states, hybrid_config, tiny_hybrid
 
 from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.errors import ModelError
@@ -122,6 +122,7 @@ def test_a_config_is_read_as_it_is(kind: str, tmp_path: Path) -> None:
     assert prefill(loaded.model, ids).logits.isfinite().all()
 
 
+@pytest.mark.skipif(not has_states(), reason="a cache of its own")
 @pytest.mark.parametrize("kind", KINDS)
 def test_state_is_what_the_cache_holds(kind: str) -> None:
     model = tiny_hybrid(kind)
