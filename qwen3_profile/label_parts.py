@@ -138,7 +138,8 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     Gap("gates", "linear_attn"),
     PartSpec("delta_rule", "linear_attn", functions=_DELTA_RULES,
              package="flash-linear-attention", then={"*": "merge_heads"}),
-    PartSpec("norm", "linear_attn", then={"*": "merge_heads"}),
+    # Not called as its module is: tables that sum parts by name must not add it to the last norm.
+    PartSpec("gated_norm", "linear_attn", modules=("norm",), then={"*": "merge_heads"}),
     Gap("merge_heads", "linear_attn"),
     PartSpec("out_proj", "linear_attn"),
     Gap("residual_attn", "layer", "attention"),

@@ -49,7 +49,7 @@ KNOWN_OTHER = {
     ("phase", "rotary_emb", "layer", "aten::repeat"),
 }
 MIXER = {
-    "mask_padding", "state_cache", "conv1d", "delta_rule", "norm", "out_proj",
+    "mask_padding", "state_cache", "conv1d", "delta_rule", "gated_norm", "out_proj",
 }  # fmt: skip
 INPUTS = {
     "qwen3_next": {"in_proj_qkvz", "in_proj_ba"},
