@@ -103,9 +103,7 @@ def test_what_is_no_label(text: str) -> None:
         pytest.param("linear_attn", "state_cache", "conv1d", "split_heads", id="in front of conv"),
         pytest.param("linear_attn", "conv1d", "delta_rule", "gates", id="beta and decay"),
         pytest.param("linear_attn", "delta_rule", "state_cache", "merge_heads", id="behind it"),
-        pytest.param(
-            "linear_attn", "state_cache", "gated_norm", "merge_heads", id="before it"
-        ),
+        pytest.param("linear_attn", "state_cache", "gated_norm", "merge_heads", id="before it"),
         pytest.param("linear_attn", "gated_norm", "out_proj", "merge_heads", id="one row again"),
         pytest.param("layer", "linear_attn", "post_attention_layernorm", "residual_attn", id="add"),
         pytest.param("ffn", "up_proj", "down_proj", "act_mul", id="gate times up"),
