@@ -12,6 +12,8 @@ A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each
         layer.7.attn
           layer.7.attn.q_proj                and q_norm k_proj k_norm v_proj rope kv_cache
           layer.7.attn.attn_forward          attn_forward o_proj
+        layer.7.linear_attn                  in place of attn in the linear layers of a hybrid
+          layer.7.linear_attn.delta_rule     and in_proj_qkv conv1d norm out_proj ...
         layer.7.post_attention_layernorm
         layer.7.ffn
           layer.7.ffn.gate_proj              and act_fn up_proj down_proj; router and experts
@@ -44,8 +46,8 @@ TRAIN_STEP = "train_step"
 PHASES = ("prefill", "decode", TRAIN_STEP)
 LOSS = "loss"
 BACKWARD = "backward"
-# What a train_step does not write, for it keeps no KV cache.
-CACHE_PART = ".attn.kv_cache"
+# What a train_step does not write, for it keeps no cache.
+CACHE_PARTS = (".attn.kv_cache", ".linear_attn.state_cache")
 
 # What only the traces of other programs have.
 NEUTRAL_PHASE = "forward"

@@ -80,6 +80,13 @@ def test_what_is_no_label(text: str) -> None:
         pytest.param("layer", "attn", "post_attention_layernorm", "residual_attn", id="1st add"),
         pytest.param("layer", "ffn", None, "residual_ffn", id="2nd add, at the edge"),
         pytest.param("layer", "input_layernorm", "attn", None, id="nothing lies there"),
+        pytest.param(
+            "layer",
+            "input_layernorm",
+            "post_attention_layernorm",
+            "linear_attn",
+            id="a mixer without a label",
+        ),
         pytest.param("phase", "embed_tokens", "causal_mask", "positions", id="positions"),
         pytest.param("phase", "causal_mask", "rotary_emb", "positions", id="positions, behind it"),
         pytest.param("phase", "norm", "lm_head", "select_last", id="last position"),
@@ -90,6 +97,15 @@ def test_what_is_no_label(text: str) -> None:
         pytest.param("attn", "v_proj", "rope", "split_heads", id="view of v"),
         pytest.param("attn", "attn_forward", "o_proj", "merge_heads", id="heads together"),
         pytest.param("attn", "rope", "kv_cache", None, id="nothing between rope and cache"),
+        pytest.param("attn", "output_gate", "o_proj", "output_gate", id="gated attention"),
+        pytest.param("linear_attn", "in_proj_qkv", "in_proj_z", "split_heads", id="transpose"),
+        pytest.param("linear_attn", "in_proj_a", "conv1d", "split_heads", id="reshape of z"),
+        pytest.param("linear_attn", "state_cache", "conv1d", "split_heads", id="in front of conv"),
+        pytest.param("linear_attn", "conv1d", "delta_rule", "gates", id="beta and decay"),
+        pytest.param("linear_attn", "delta_rule", "state_cache", "merge_heads", id="behind it"),
+        pytest.param("linear_attn", "state_cache", "gated_norm", "merge_heads", id="before it"),
+        pytest.param("linear_attn", "gated_norm", "out_proj", "merge_heads", id="one row again"),
+        pytest.param("layer", "linear_attn", "post_attention_layernorm", "residual_attn", id="add"),
         pytest.param("ffn", "up_proj", "down_proj", "act_mul", id="gate times up"),
         pytest.param("ffn", "router", "experts", "routing", id="top-k"),
         pytest.param("ffn", "experts", "experts", "routing", id="from expert to expert"),
@@ -105,9 +121,9 @@ def test_gap_names(kind: str, before: str | None, after: str | None, name: str |
 
 def test_gaps_are_listed_by_container() -> None:
     found = [(row.block, row.name) for row in PARTS if isinstance(row, Gap)]
-    assert sorted(found) == sorted(
-        {(row.block, gap) for row in PARTS_ALONE for gap in row.then.values()}
-    )
+    named = {(row.block, gap) for row in PARTS_ALONE for gap in row.then.values()}
+    # What an empty label stands in front of has that label's name.
+    assert sorted(found) == sorted(named - {(row.block, row.name) for row in PARTS_ALONE})
 
 
 def test_every_row_has_a_name_of_its_own() -> None:

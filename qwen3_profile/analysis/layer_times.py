@@ -10,11 +10,12 @@ import numpy as np
 
 from qwen3_profile.analysis.part_rows import LAYERS, PartPath, PartRow, own_path, place_of
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.pass_parts import layers, short_name
+from qwen3_profile.attribution.pass_parts import layers, mixer_of, short_name
 from qwen3_profile.trace.columns import Bool, Int64
 
 CPU, CUDA = "cpu", "cuda"
 ALL = "all"
+LINEAR = "linear_attention"
 
 
 class BlockTimes(NamedTuple):
@@ -34,6 +35,7 @@ class LayerBlocks:
 
     whole: the layer's own label, with what is in none of its blocks.
     linear_attn: a mixer that a layer has in place of attention.
+    kind: as `mixer_of` says; empty where several kinds are together.
     """
 
     name: str
@@ -42,9 +44,16 @@ class LayerBlocks:
     linear_attn: BlockTimes
     ffn: BlockTimes
 
+    kind: str = ""
+
     def of(self, block: str) -> BlockTimes:
         found: BlockTimes = getattr(self, block)
         return found
+
+    @property
+    def mixer(self) -> BlockTimes:
+        """The block that mixes its tokens."""
+        return self.linear_attn if self.kind == LINEAR else self.attn
 
 
 def block_names(every: Sequence[LayerBlocks]) -> tuple[str, ...]:
@@ -61,11 +70,23 @@ def layer_blocks(forward: Part, passes: int = 1) -> tuple[LayerBlocks, ...]:
     """
     return tuple(
         LayerBlocks(
-            short_name(layer),
-            *(_mean(layer, name, passes) for name in ("", ".attn", ".linear_attn", ".ffn")),
+            name=short_name(layer),
+            whole=_mean(layer, "", passes),
+            attn=_mean(layer, ".attn", passes),
+            linear_attn=_mean(layer, ".linear_attn", passes),
+            ffn=_mean(layer, ".ffn", passes),
+            kind=mixer_of(layer)[0],
         )
         for layer in layers(forward)
     )
+
+
+def by_kind(every: Sequence[LayerBlocks]) -> dict[str, list[LayerBlocks]]:
+    """Layers that can be compared: those of one kind, in the order in which kinds come up."""
+    found: dict[str, list[LayerBlocks]] = {}
+    for each in every:
+        found.setdefault(each.kind, []).append(each)
+    return found
 
 
 def sum_layers(group: Sequence[LayerBlocks]) -> LayerBlocks:
@@ -138,4 +159,5 @@ def _together(name: str, group: Sequence[LayerBlocks], parts: int) -> LayerBlock
         BlockTimes(sum(b.cpu_ns for b in blocks) / parts, sum(b.device_ns for b in blocks) / parts)
         for blocks in (columns if group else [()] * 4)
     )
-    return LayerBlocks(name, whole, attn, linear_attn, ffn)
+    kinds = {each.kind for each in group}
+    return LayerBlocks(name, whole, attn, linear_attn, ffn, kinds.pop() if len(kinds) == 1 else "")

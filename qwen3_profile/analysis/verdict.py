@@ -17,6 +17,7 @@ from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.attribution.pass_parts import collectives, short_name
+from qwen3_profile.label_parts import blocks
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
@@ -277,7 +278,10 @@ def _smallest(forward: Part) -> Iterator[tuple[str, Part, tuple[Part, ...]]]:
     while waiting:
         part = waiting.pop()
         label = labels.parse(part.name)
-        if part.name == labels.BACKWARD or (label is not None and label.kind != "leaf"):
+        is_leaf = label is None or label.kind == "leaf"
+        # A block whose parts nobody labelled is a part itself.
+        is_leaf |= label is not None and label.kind in blocks() and not part.parts
+        if part.name == labels.BACKWARD or not is_leaf:
             waiting += part.parts
             continue
         inside = tuple(each for each in collectives(part) if each is not part)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.errors import DamagedTraceError
 
 NOTE, WARNING, DAMAGE = "note", "warning", "damage"
+# The code of what `check_fallbacks` finds.
+FALLBACK = "torch-fallback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,46 @@ def check_unlabelled(lines: Sequence[str]) -> tuple[Finding, ...]:
         "their time is in the row above them, or between their neighbours"
     )
     return (Finding(WARNING, "unlabelled", message, len(lines), 0, lines[0]),)
+
+
+def check_fallbacks(
+    lines: Iterable[str],
+    forward: Part,
+    packages: Mapping[str, str],
+    *,
+    passes: int = 1,
+    on_device: bool,
+) -> tuple[Finding, ...]:
+    """Tells which parts ran in transformers' own code for want of a package, and what they took.
+
+    Args:
+        lines: path of the part, a colon, and what was called. packages: path -> what has kernels.
+        passes: `forward` is the sum of so many.
+        on_device: whether the device's time counts, on which such kernels would run.
+    """
+    paths = list(dict.fromkeys(line.partition(":")[0] for line in lines))
+    if not paths:
+        return ()
+    mine = [part.total for part in _ending_in(forward, paths)]
+    ns = sum(each.device_ns if on_device else each.cpu_ns for each in mine)
+    whole = forward.total.device_ns if on_device else forward.total.cpu_ns
+    names = " and ".join(path.rpartition(".")[2] for path in paths)
+    wanted = " and ".join(dict.fromkeys(packages[path] for path in paths))
+    message = (
+        f"{names} ran in transformers' own torch code, not in the kernels of {wanted}: "
+        f"{ns / passes / 1e6:.3f} ms, {ns / (whole or 1):.0%} of the pass"
+    )
+    severity = WARNING if on_device else NOTE
+    return (Finding(severity, FALLBACK, message, len(mine), ns // passes, names),)
+
+
+def _ending_in(forward: Part, paths: Sequence[str]) -> Iterator[Part]:
+    """The parts of all layers that are one of `paths`, alone or fused with others."""
+    wanted = {tuple(path.rsplit(".", 1)) for path in paths}
+    for part in forward.each():
+        block, _, name = part.name.rpartition(".")
+        if any((block.rpartition(".")[2], each) in wanted for each in name.split("+")):
+            yield part
 
 
 def check_uncounted(reason: str) -> tuple[Finding, ...]:

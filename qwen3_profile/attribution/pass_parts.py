@@ -18,6 +18,19 @@ def layers(forward: Part) -> tuple[Part, ...]:
     return tuple(part for _, part in sorted(numbered, key=lambda pair: pair[0]))
 
 
+# The block of a layer that mixes its tokens -> what kind of layer that is.
+_MIXERS = {"attn": "attention", "linear_attn": "linear_attention"}
+
+
+def mixer_of(layer: Part) -> tuple[str, Part | None]:
+    """The kind of a layer, and the block that mixes its tokens; "none" where it has no such."""
+    for block, kind in _MIXERS.items():
+        mixer = layer.find(f"{layer.name}.{block}")
+        if mixer is not None:
+            return kind, mixer
+    return "none", None
+
+
 def backward_of(forward: Part) -> Part | None:
     """The backward of a training step, with parts named as the forward's; None in a prefill."""
     return forward.find(labels.BACKWARD)

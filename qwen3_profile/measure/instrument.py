@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -21,10 +21,12 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from qwen3_profile.errors import ModelError
-from qwen3_profile.label_parts import PartSpec, blocks, parts
+from qwen3_profile.label_parts import PartSpec, blocks, packages, parts
 from qwen3_profile.labels import layer_label
+from qwen3_profile.measure.implementations import CalledFunctions, compiled_functions
 from qwen3_profile.measure.model.structure import (
     find_decoder,
+    is_gated,
     is_moe,
     owner_kind,
     parts_of,
@@ -35,6 +37,9 @@ from qwen3_profile.measure.patching import Function, Patches
 from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, phase, step
 
 __all__ = ["Instrumentation", "labelled", "phase", "step"]
+# Gated attention multiplies by its gate between the core and the last projection, where no module
+# and no function of its own is called.
+_GATE = "output_gate"
 _NO_FUNCTIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -50,6 +55,7 @@ class Instrumentation:
     missing: one line for each part that could not be, with the reason; empty as a rule.
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
+    called: of parts that transformers takes from other packages, whose code was called.
     """
 
     num_layers: int
@@ -58,6 +64,7 @@ class Instrumentation:
     expected: tuple[str, ...]
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
+    called: CalledFunctions = field(default_factory=CalledFunctions)
 
 
 @contextmanager
@@ -103,10 +110,13 @@ class _Installer:
         self._hooked: dict[str, None] = {}
         self._missing: Counter[str] = Counter()
         self._replaced: dict[str, None] = {}
+        self._called = CalledFunctions()
 
     def install(self, model: nn.Module, passes: bool) -> Instrumentation:
         found = find_decoder(model)
         decoder, layers = found.stack, found.layers
+        if not self._inside_layers:
+            self._called = CalledFunctions(compiled_functions(layers))
         whole = unwrapped(model, decoder)
         if whole is not decoder:
             self._parts(whole, "model")
@@ -127,6 +137,7 @@ class _Installer:
             expected=tuple(dict.fromkeys((*self._labels.values(), *self._expected))),
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
+            called=self._called,
         )
 
     def _layer(self, index: int, layer: nn.Module) -> bool:
@@ -156,6 +167,7 @@ class _Installer:
 
     def _block(self, index: int, block: str, module: nn.Module) -> None:
         names = [part.name for part in parts(block) if part.is_function]
+        names += [_GATE] if block == "attn" and is_gated(module) else []
         labels = {name: layer_label(index, block, name) for name in names}
         self._module(module, layer_label(index, block), block, labels)
         self._parts(module, owner_kind(block, module), index, block)
@@ -184,6 +196,8 @@ class _Installer:
         if other != label:
             raise ModelError(label, f"is the same module as {other}", "give each its own")
         forward: Function = module.forward
+        if part in packages():
+            forward = self._called.noting(forward, part)
         self._note(part, forward)
         if functions:
             forward = self._maker.inside_scope(forward, functions, self._patches)
@@ -214,10 +228,13 @@ class _Installer:
                 key = (block, type(module))
                 if key not in found:
                     found[key] = tuple(self._functions_of(block, module))
-                for part in found[key]:
+                own = self._own_functions(block, module)
+                for part in dict.fromkeys((*found[key], *own)):
                     # Some decoders have layers without positions.
                     if part != "rope" or getattr(module, "use_rope", True):
                         self._expected.append(layer_label(index, block, part))
+                if block == "attn" and is_gated(module):
+                    self._expected.append(layer_label(index, block, _GATE))
 
     def _functions_of(self, block: str, module: nn.Module) -> Iterator[str]:
         """Wraps the functions that the class of `module` calls; yields the parts that they are."""
@@ -229,19 +246,35 @@ class _Installer:
         """Wraps the functions that a part of `module` is; whether there are any."""
         if part.name == "attn_forward":
             return self._attention_cores(module, part)
-        if part.name == "kv_cache":
-            self._cache_updates(part)
-        elif not self._globals(module, part):
+        if part.methods:
+            return self._cache_methods(module, part)
+        if not self._globals(module, part):
             if part.required:
                 self._missing[f"{part.path}: no function {part.functions[0]}"] += 1
             return False
         return True
 
-    def _cache_updates(self, part: PartSpec) -> None:
-        self._hooked[part.path] = None
-        for cls in _with_subclasses(Cache):
-            if "update" in vars(cls):
-                self._function(cls, "update", vars(cls)["update"], part)
+    def _own_functions(self, block: str, module: nn.Module) -> Iterator[str]:
+        """Wraps the functions that `module` holds itself; yields the parts that they are."""
+        for part in parts(block):
+            for name in part.functions:
+                function = vars(module).get(name)
+                if callable(function):
+                    self._note(part.path, function)
+                    self._function(module, name, function, part)
+                    yield part.name
+
+    def _cache_methods(self, module: nn.Module, part: PartSpec) -> bool:
+        """Wraps what caches are updated by; whether there is any of it."""
+        found = False
+        for cls in (*_with_subclasses(Cache), *_own_caches(module)):
+            for name in part.methods:
+                if name in vars(cls):
+                    found = True
+                    self._function(cls, name, vars(cls)[name], part)
+        if found:
+            self._hooked[part.path] = None
+        return found
 
     def _attention_cores(self, attn: nn.Module, part: PartSpec) -> bool:
         """Wraps every attention function that the code of `attn` may choose from.
@@ -271,19 +304,26 @@ class _Installer:
     def _globals(self, module: nn.Module, part: PartSpec) -> bool:
         """Wraps the functions of `part` in the source file of `module`; whether there are any."""
         places = [(name, _globals_with(module, name)) for name in part.functions]
+        # A package that is not there is None under the name of its function.
+        places = [(name, names) for name, names in places if callable(names.get(name))]
         for name, names in places:
-            if names:
-                self._note(part.path, names[name])
-                self._function(names, name, names[name], part)
-        return any(names for _, names in places)
+            self._note(part.path, names[name])
+            self._function(names, name, names[name], part)
+        return bool(places)
 
     def _function(self, place: Any, name: str, original: Function, part: PartSpec) -> None:
-        self._patches.put(place, name, self._maker.part_of_scope(original, part.name), shared=True)
+        if part.package:
+            original = self._called.noting(original, part.path)
+        wrapper = self._maker.part_of_scope(original, part.name)
+        if part.name == "attn_forward":
+            wrapper = _followed(wrapper, self._maker.part_of_scope(_nothing, _GATE))
+        self._patches.put(place, name, wrapper, shared=True)
 
     def _note(self, part: str, original: Function) -> None:
         self._hooked[part] = None
         where = _foreign(original)
-        if where is not None:
+        # Whose code those call that come from packages is known once they are called.
+        if where is not None and part not in packages():
             self._replaced[f"{part}: {where}"] = None
 
 
@@ -304,6 +344,32 @@ def _globals_with(module: nn.Module, name: str) -> dict[str, Any]:
         if name in names:
             return names
     return {}
+
+
+def _own_caches(module: nn.Module) -> list[type[Any]]:
+    """The classes of caches in the source file of `module`'s class, which need be no `Cache`."""
+    names = vars(sys.modules[type(module).__module__])
+    return [
+        cls
+        for name, cls in names.items()
+        if name.endswith("Cache") and isinstance(cls, type) and not issubclass(cls, Cache)
+    ]
+
+
+def _followed(function: Function, mark: Callable[[], None]) -> Function:
+    """`function` with a call of `mark` behind it."""
+
+    @functools.wraps(function, updated=())
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        found = function(*args, **kwargs)
+        mark()
+        return found
+
+    return followed
+
+
+def _nothing() -> None:
+    """What a label is put round that only says where it is."""
 
 
 def _with_subclasses(cls: type[Any]) -> set[type[Any]]:

@@ -19,6 +19,7 @@ from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
 from qwen3_profile.measure.count_bytes import count_pass
 from qwen3_profile.measure.executions import Execution, UncountedError
+from qwen3_profile.measure.implementations import is_fallback
 from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.pass_kinds import (
     BARE,
@@ -80,6 +81,7 @@ class MeasurementLoop:
         self._kinds = kinds_on(execution.kinds, recorder)
         self._compiled: Compiled | None = None
         self._traffic: dict[str, str] = {}
+        self._called: dict[Phase, dict[str, None]] = {}
         self._uncounted = ""
         # Whether nothing but passes ran since the last one that nobody looks at.
         self._settled = False
@@ -117,6 +119,7 @@ class MeasurementLoop:
 
     def _of_phase(self, phase: Phase, result: ConfigResult) -> ConfigResult:
         taken = [run.phases[phase] for run in self.runs]
+        called = self._called.get(phase, {})
         return replace(
             result,
             phase=phase,
@@ -124,6 +127,8 @@ class MeasurementLoop:
             measurements=tuple(each for run in taken for each in run.measurements),
             step_times_ns=tuple(run.bare_ns for run in taken) if phase == "decode" else (),
             traffic=self._traffic.get(phase, ""),
+            replaced=(*result.replaced, *(line for line in called if not is_fallback(line))),
+            fallbacks=tuple(line for line in called if is_fallback(line)),
         )
 
     def _run(self, run_index: int) -> MeasuredRun:
@@ -133,13 +138,13 @@ class MeasurementLoop:
             labelled = nullcontext() if maker is None else self._execution.labelled(maker)
             with labelled as labels, closing(self._execution.passes(kind)) as passes:
                 # While it waits for the next series, map holds none: two may not fit into memory.
-                run.taken.update(map(partial(self._take, run, kind), passes))
+                run.taken.update(map(partial(self._take, run, kind, labels), passes))
             run.labels = labels or run.labels
             self._advance()
         return run.assembled(self._execution.phases)
 
     def _take(
-        self, run: _TakenRun, kind: PassKind, series: PassSeries
+        self, run: _TakenRun, kind: PassKind, labels: Instrumentation | None, series: PassSeries
     ) -> tuple[_Key, dict[int, Taken]]:
         """Runs a series, and measures its passes as `kind` does."""
         run.keep_nodes(series)
@@ -151,6 +156,9 @@ class MeasurementLoop:
         # Collecting before each step would take longer than the step.
         with no_collections() if kind.every_step else nullcontext():
             taken = dict(_each(series, kind.positions(series), take))
+        if labels is not None:
+            called = dict.fromkeys(labels.called.take())
+            self._called.setdefault(series.phase, {}).update(called)
         return (kind.name, series.phase, series.variant), taken
 
     def _settle(self, series: PassSeries, kind: PassKind) -> None:

@@ -27,7 +27,7 @@ Range = Callable[[str], AbstractContextManager[object]]
 
 # What models of transformers call the arguments by which a phase is known.
 _INPUTS = ("input_ids", "inputs_embeds")
-_CACHES = ("past_key_values", "past_key_value")
+_CACHES = ("past_key_values", "past_key_value", "cache")
 
 # Of a whole forward pass: an annotation, which other tools look for.
 annotation_range: Range = record_function
@@ -158,8 +158,16 @@ def _holds_tokens(cache: Any) -> bool:
     """Whether a cache was written to; asks for no count, for which some wait for the device."""
     layers = getattr(cache, "layers", None)
     if isinstance(layers, list):
-        return any(getattr(layer, "is_initialized", True) for layer in layers)
+        return any(map(_is_written, layers))
     return bool(getattr(cache, "key_cache", True))
+
+
+def _is_written(layer: Any) -> bool:
+    """Whether a layer of a cache holds anything. That of a linear layer says so by its states."""
+    written = getattr(layer, "is_initialized", None)
+    if written is None:
+        written = getattr(layer, "has_previous_state", True)
+    return any(written.values()) if isinstance(written, dict) else bool(written)
 
 
 def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:

@@ -12,6 +12,7 @@ from typing import Any
 from qwen3_profile import labels
 from qwen3_profile.attribution.findings import (
     Finding,
+    check_fallbacks,
     check_labels,
     check_log,
     check_loud,
@@ -19,6 +20,7 @@ from qwen3_profile.attribution.findings import (
     check_unlabelled,
 )
 from qwen3_profile.errors import DamagedTraceError, TraceError
+from qwen3_profile.label_parts import packages
 from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
@@ -125,6 +127,14 @@ def _record(
     bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)
     times = merge_passes([step.times for step in steps])
     facts = replace(facts, trace=mine[0].trace)
+    slow = check_fallbacks(
+        result.fallbacks,
+        times.forward,
+        packages(),
+        passes=len(steps),
+        on_device=not run.device.startswith("cpu"),
+    )
+    findings = (*slow, *findings)
     return replace(
         record_of(run.id, result.index, run_index, times, findings, facts),
         timestamp=mine[0].started,
@@ -274,7 +284,7 @@ def _missing_labels(
     else:
         expected = labels.expected_labels(model.num_layers, frozenset(model.moe_layers))
     if step.forward.name == labels.TRAIN_STEP:
-        expected = (name for name in expected if not name.endswith(labels.CACHE_PART))
+        expected = (name for name in expected if not name.endswith(labels.CACHE_PARTS))
     return check_labels((step.forward,), expected)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part, PartTree, Times, make_part
-from qwen3_profile.attribution.pass_parts import backward_of, layers, short_name
+from qwen3_profile.attribution.pass_parts import backward_of, layers, mixer_of, short_name
 
 _NS_PER_S = 1e9
 _CUDA = "_cuda"
@@ -47,15 +47,16 @@ def split_json(forward: Part, steps: int) -> dict[str, Any]:
 
 
 class _Form:
-    """A dict with numbers of times where the times go, and lists or dicts of such."""
+    """A dict with numbers of times where the times go, and lists or dicts of such; and words."""
 
-    __slots__ = ("_inside", "_keys", "_lists", "_times")
+    __slots__ = ("_inside", "_keys", "_lists", "_times", "_words")
 
     def __init__(self, form: dict[str, Any]) -> None:
         self._keys = tuple(form)
         # Two more than there are keys: for less than two there would come no tuple.
         places = [each if isinstance(each, int) else 0 for each in form.values()]
         self._times = itemgetter(*places, 0, 0)
+        self._words = {key: each for key, each in form.items() if isinstance(each, str)}
         self._inside = [(k, _Form(each)) for k, each in form.items() if isinstance(each, dict)]
         self._lists = [
             (k, [_Form(one) for one in each]) for k, each in form.items() if isinstance(each, list)
@@ -64,6 +65,7 @@ class _Form:
     def filled(self, seconds: list[float]) -> dict[str, Any]:
         """The dict with `seconds` in place of their numbers."""
         found: dict[str, Any] = dict(zip(self._keys, self._times(seconds), strict=False))
+        found |= self._words
         for key, form in self._inside:
             found[key] = form.filled(seconds)
         for key, forms in self._lists:
@@ -108,6 +110,8 @@ def _pass_form(forward: Part) -> dict[str, Any]:
 def _add_backward(entry: dict[str, Any], backward: dict[str, Any]) -> None:
     """Puts the times of `backward` next to those of the same name; 0 where there are none."""
     for key in dict.fromkeys((*entry, *backward)):
+        if key == "kind":
+            continue
         if isinstance(entry.get(key, backward.get(key)), dict):
             _add_backward(entry.setdefault(key, {}), backward.get(key, {}))
             continue
@@ -128,13 +132,15 @@ def _parts_form(parts: Iterable[Part], own: Times) -> dict[str, int]:
 
 
 def _layer_form(layer: Part) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}") or make_part(block)
+    kind, mixer = mixer_of(layer)
+    found: dict[str, Any] = {"kind": kind}
+    blocks = {"attn": mixer, "ffn": layer.find(f"{layer.name}.ffn")}
+    for block, known in blocks.items():
+        part = known or make_part(block)
         found |= _pair_form(block, part.total)
         found[f"{block}_details"] = _parts_form(part.parts, part.own)
-    rest = [part for part in layer.parts if short_name(part) not in ("attn", "ffn")]
-    for part in rest:
+    known_names = {part.name for part in blocks.values() if part is not None}
+    for part in (part for part in layer.parts if part.name not in known_names):
         found |= _pair_form(short_name(part), part.total)
     return found | _pair_form(labels.OTHER, layer.own)
 

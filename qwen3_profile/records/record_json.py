@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_profile import labels
 from qwen3_profile.attribution.findings import DAMAGE
 from qwen3_profile.attribution.parts import Part, Times
-from qwen3_profile.attribution.pass_parts import collectives, layers, short_name
+from qwen3_profile.attribution.pass_parts import collectives, layers, mixer_of, short_name
 from qwen3_profile.records.parts_json import pair_json, split_json
 from qwen3_profile.records.quantiles import token_times
 from qwen3_profile.run_folder.bytes_moved import per_pass
@@ -201,8 +201,7 @@ def _traced_json(step: TracedStep) -> dict[str, Any]:
 
 def _blocks_json(layer: Part) -> dict[str, float]:
     found: dict[str, float] = {}
-    for block in ("attn", "ffn"):
-        part = layer.find(f"{layer.name}.{block}")
+    for block, part in (("attn", mixer_of(layer)[1]), ("ffn", layer.find(f"{layer.name}.ffn"))):
         found |= pair_json(block, part.total if part else Times())
     return found
 

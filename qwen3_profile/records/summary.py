@@ -126,19 +126,21 @@ def is_noisy(stats: Mapping[str, Any]) -> bool:
 
 
 class _Place:
-    """What stands at one place of several records: numbers, or containers of more places."""
+    """What stands at one place of several records: numbers, a word, or more places."""
 
-    __slots__ = ("_flat", "_keys", "_numbers", "_places")
+    __slots__ = ("_flat", "_keys", "_numbers", "_places", "_word")
 
     def __init__(self) -> None:
         self._numbers = array("d")
         self._flat: tuple[str, ...] | None = None
         self._keys: dict[str, _Place] | None = None
         self._places: list[_Place] | None = None
+        self._word: str | None = None
 
     @property
     def is_numbers(self) -> bool:
-        return self._flat is None and self._keys is None and self._places is None
+        holds = (self._flat, self._keys, self._places, self._word)
+        return all(each is None for each in holds)
 
     def add(self, value: Any) -> None:
         """One more record's; None says nothing."""
@@ -146,6 +148,8 @@ class _Place:
             self._add_keys(value)
         elif isinstance(value, list):
             self._add_list(value)
+        elif isinstance(value, str):
+            self._word = value
         elif value is not None:
             self._numbers.append(value)
 
@@ -197,6 +201,8 @@ class _Place:
             return _together(self._keys)
         if self._places is not None:
             return [place.statistics() for place in self._places]
+        if self._word is not None:
+            return self._word
         known = self._known()
         return _spreads(known[:, None])[0] if len(known) else None
 

@@ -12,6 +12,7 @@ class Experts:
     moe_intermediate_size: the width of one expert.
     mlp_only_layers: layers that keep a dense feed-forward part of `Shape.intermediate_size`.
     decoder_sparse_step: every so many layers one has experts; 1 where all have.
+    shared_expert_intermediate_size: the width of the expert that every token visits; 0 without one.
     """
 
     num_experts: int
@@ -20,6 +21,22 @@ class Experts:
     norm_topk_prob: bool = True
     decoder_sparse_step: int = 1
     mlp_only_layers: tuple[int, ...] = ()
+    shared_expert_intermediate_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLayers:
+    """What a hybrid adds to a shape: layers that mix tokens by a gated delta net.
+
+    layer_types: of each layer of the shape. The other names are those of its config.json, too.
+    """
+
+    layer_types: tuple[str, ...]
+    linear_num_value_heads: int
+    linear_num_key_heads: int = 16
+    linear_key_head_dim: int = 128
+    linear_value_head_dim: int = 128
+    linear_conv_kernel_dim: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,10 @@ class Shape:
     """The sizes of one model; the names are those of its config.json.
 
     experts: None for a dense model.
+    model_type: of a Qwen3 that is neither "qwen3" nor "qwen3_moe"; else empty.
+    linear: None where every layer is attention.
+    attn_output_gate: attention is multiplied by a gate that comes with the queries.
+    partial_rotary_factor: the share of a head that is rotated.
     sources: where the values were read, each independent of the others.
     """
 
@@ -43,4 +64,8 @@ class Shape:
     rms_norm_eps: float = 1e-6
     attention_bias: bool = False
     experts: Experts | None = None
+    model_type: str = ""
+    linear: LinearLayers | None = None
+    attn_output_gate: bool = False
+    partial_rotary_factor: float = 1.0
     sources: tuple[str, ...] = ()

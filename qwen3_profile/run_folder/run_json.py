@@ -168,6 +168,8 @@ class ConfigResult:
     lengths: the tokens of each sequence of the input, without its padding; empty in runs of older
         versions, which never padded.
     compiled: of a compiled execution, how its model was compiled.
+    fallbacks: parts for which a package has fast code and transformers slow code of its own, where
+        the slow one was called, and what it is.
     traffic: what each traced position moves, a file relative to the run's folder; empty where it
         was not counted, for the reason `uncounted`, and in older runs.
     """
@@ -191,6 +193,7 @@ class ConfigResult:
     compiled: Compiled | None = None
     traffic: str = ""
     uncounted: str = ""
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

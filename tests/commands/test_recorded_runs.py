@@ -63,6 +63,8 @@ def known(now: Any, before: Any) -> Any:
     """`now` without the fields of dictionaries that `before` did not have yet."""
     if isinstance(now, dict) and isinstance(before, dict):
         return {key: known(now[key], before[key]) for key in before}
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        return list(map(known, now, before))
     return now
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -54,6 +55,85 @@ def tiny(kind: str, attn: str = "sdpa") -> nn.Module:
         decoder_sparse_step=1,
     )
     return Qwen3MoeForCausalLM(config).eval()
+
+
+# Model type -> what its classes are called; three layers of four mix tokens by a delta net.
+HYBRIDS = {
+    "qwen3_next": "Qwen3Next",
+    "qwen3_5_text": "Qwen3_5",
+    "qwen3_5_moe_text": "Qwen3_5Moe",
+    "qwen4_exp_text": "Qwen4Exp",
+}
+_ROPE = {
+    "rope_type": "default",
+    "rope_theta": 1e7,
+    "partial_rotary_factor": 0.5,
+    "mrope_section": [1, 1, 0],
+    "mrope_interleaved": True,
+}
+
+
+def hybrid_config(model_type: str, layers: int = 4) -> dict[str, Any]:
+    """The config.json of a tiny hybrid, as the published ones are written."""
+    values: dict[str, Any] = {
+        **SHAPE,
+        "model_type": model_type,
+        "num_hidden_layers": layers,
+        "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * (layers // 4),
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_conv_kernel_dim": 4,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "rope_parameters": _ROPE,
+    }
+    if model_type == "qwen3_next":
+        values |= {"rope_theta": 1e7, "partial_rotary_factor": 0.5, "rope_scaling": None}
+        del values["rope_parameters"]
+    if model_type != "qwen3_5_text":
+        values |= {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        }
+    if model_type == "qwen4_exp_text":
+        values |= {
+            "eos_token_id": 1,
+            "hc_count": 2,
+            "hc_lowrank": 4,
+            "ple_layer_ids": [2],
+            "heads_per_ngram": 2,
+            "ngram_vocab_size_base": 100,
+            "split_ngram_parts": 2,
+            "indexer_n_heads": 2,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 8,
+            "indexer_budget": 16,
+            "indexer_compress_ratio": 4,
+            "output_gate_type": "sigmoid",
+        }
+    return values
+
+
+def has_hybrid(model_type: str) -> bool:
+    """Whether this transformers has the classes of a hybrid."""
+    return hasattr(transformers, f"{HYBRIDS[model_type]}ForCausalLM")
+
+
+def has_states() -> bool:
+    """Whether its caches have linear layers; before, a hybrid had a cache of its own."""
+    return hasattr(transformers.cache_utils, "LinearAttentionLayer")
+
+
+def tiny_hybrid(model_type: str) -> nn.Module:
+    """A decoder of which layers 0 to 2 are linear and layer 3 is gated attention."""
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{HYBRIDS[model_type]}ForCausalLM")
+    return model(model.config_class.from_dict(hybrid_config(model_type))).eval()
 
 
 @dataclass

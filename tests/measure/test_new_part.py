@@ -21,12 +21,12 @@ from qwen3_profile.passes.compiled.part_names import scope_names
 
 ROW = PartSpec("qk_scale", "attn", functions=("scale_qk",))
 BLOCK = (
-    PartSpec("linear_attn", "layer", "attention", then={"*": "residual_attn"}),
-    PartSpec("conv1d", "linear_attn", then={"*": "split_heads"}),
-    Gap("split_heads", "linear_attn"),
-    PartSpec("delta_rule", "linear_attn", functions=("chunk_gated_delta_rule",)),
-    PartSpec("norm", "linear_attn"),
-    PartSpec("out_proj", "linear_attn"),
+    PartSpec("mamba", "layer", "attention", then={"*": "residual_attn"}),
+    PartSpec("conv", "mamba", then={"*": "split_heads"}),
+    Gap("split_heads", "mamba"),
+    PartSpec("scan", "mamba", functions=("selective_scan",)),
+    PartSpec("norm", "mamba"),
+    PartSpec("out_proj", "mamba"),
 )
 
 
@@ -97,45 +97,43 @@ def test_it_is_ordered_and_coloured() -> None:
     assert family_of(("prefill", "layers", "attn", "qk_scale")) == "attention"
 
 
-class DeltaNet(nn.Module):
+class Mamba(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1d, self.norm, self.out_proj = (nn.Linear(32, 32, bias=False) for _ in range(3))
+        self.conv, self.norm, self.out_proj = (nn.Linear(32, 32, bias=False) for _ in range(3))
 
     def forward(self, hidden_states: torch.Tensor, **rest: object) -> tuple[torch.Tensor, None]:
-        return self.out_proj(self.norm(self.conv1d(hidden_states).contiguous())), None
+        return self.out_proj(self.norm(self.conv(hidden_states).contiguous())), None
 
 
-class LinearLayer(nn.Module):
+class MambaLayer(nn.Module):
     """A layer of a hybrid decoder."""
 
     def __init__(self, other: nn.Module) -> None:
         super().__init__()
         self.input_layernorm, self.mlp = other.input_layernorm, other.mlp
         self.post_attention_layernorm = other.post_attention_layernorm
-        self.linear_attn = DeltaNet()
+        self.mamba = Mamba()
         self.attention_type = "full_attention"
 
     def forward(self, hidden_states: torch.Tensor, **rest: object) -> torch.Tensor:
-        mixed = self.linear_attn(self.input_layernorm(hidden_states))[0]
+        mixed = self.mamba(self.input_layernorm(hidden_states))[0]
         hidden_states = hidden_states + mixed
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
 def test_a_block_is_labelled_with_its_parts(tmp_path: Path) -> None:
     model = tiny("dense")
-    model.model.layers[1] = LinearLayer(model.model.layers[1])
+    model.model.layers[1] = MambaLayer(model.model.layers[1])
     with instrument.labelled(model) as found, recorded(tmp_path) as roots, torch.no_grad():
         model(torch.arange(10).view(2, 5), use_cache=False)
     counts = label_counts(roots)
-    inside = {name for name in counts if name.startswith("layer.1.linear_attn")}
-    assert inside == {
-        f"layer.1.linear_attn{part}" for part in ("", ".conv1d", ".norm", ".out_proj")
-    }
+    inside = {name for name in counts if name.startswith("layer.1.mamba")}
+    assert inside == {f"layer.1.mamba{part}" for part in ("", ".conv", ".norm", ".out_proj")}
     assert inside <= set(found.expected)
     assert not any("no such module" in line for line in found.missing)
-    assert labels.parse("layer.1.linear_attn") == labels.Label("linear_attn", "linear_attn", 1)
-    assert labels.gap_name("linear_attn", "conv1d", "norm") == "split_heads"
-    assert labels.gap_name("layer", "linear_attn", "post_attention_layernorm") == "residual_attn"
-    assert family_of(("prefill", "layers", "linear_attn", "norm")) == "attention"
-    assert module_labels(model).roots[DeltaNet] == "model.layers.*.linear_attn"
+    assert labels.parse("layer.1.mamba") == labels.Label("mamba", "mamba", 1)
+    assert labels.gap_name("mamba", "conv", "norm") == "split_heads"
+    assert labels.gap_name("layer", "mamba", "post_attention_layernorm") == "residual_attn"
+    assert family_of(("prefill", "layers", "mamba", "norm")) == "attention"
+    assert module_labels(model).roots[Mamba] == "model.layers.*.mamba"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from make.paths import DATA
 
 from qwen3_profile.attribution.pass_parts import layers
@@ -22,7 +23,14 @@ def test_a_layer_without_attention_has_its_mixer_and_its_own_time() -> None:
               for layer in layers(record.times.forward)]  # fmt: skip
     assert ["linear_attn" in each for each in blocks] == [True, True, True, False]
     assert ["attn" in each for each in blocks] == [False, False, False, True]
-    assert record.to_json()["layer_details"][0]["linear_attn"] > 0
+    details = record.to_json()["layer_details"]
+    assert [each["kind"] for each in details] == ["linear_attention"] * 3 + ["attention"]
+    for each, layer in zip(details, layers(record.times.forward), strict=True):
+        assert each["attn"] > 0
+        assert "linear_attn" not in each
+        # A layer's entries are the whole of it.
+        times = sum(ns for key, ns in each.items() if key.endswith("_cuda"))
+        assert times == pytest.approx(layer.total.device_ns / 1e9)
     assert max(map(len, shown.splitlines())) <= 100
 
 

@@ -115,7 +115,7 @@ def test_the_names_of_a_record() -> None:
     }  # fmt: skip
     for layer in found["layer_details"]:
         assert set(layer) == {
-            "attn", "attn_cuda", "attn_details", "ffn", "ffn_cuda", "ffn_details",
+            "kind", "attn", "attn_cuda", "attn_details", "ffn", "ffn_cuda", "ffn_details",
             "input_layernorm", "input_layernorm_cuda", "post_attention_layernorm",
             "post_attention_layernorm_cuda", "other", "other_cuda",
         }  # fmt: skip
@@ -254,6 +254,7 @@ def test_a_layer_of_experts() -> None:
 def test_a_layer_without_attention_says_zero() -> None:
     (layer,) = json_of(label("prefill", 0, 90), label("layer.0", 10, 80))["layer_details"]
     assert layer == {
+        "kind": "none",
         "attn": 0.0, "attn_cuda": 0.0, "attn_details": {"other": 0.0, "other_cuda": 0.0},
         "ffn": 0.0, "ffn_cuda": 0.0, "ffn_details": {"other": 0.0, "other_cuda": 0.0},
         "other": 70e-9, "other_cuda": 0.0,

@@ -31,6 +31,7 @@ from qwen3_profile.measure.executions.logits_check import (
     largest_error,
     rounded_once_more,
 )
+from qwen3_profile.measure.implementations import CalledFunctions, compiled_functions
 from qwen3_profile.measure.inductor.hooks import Compilations, recorded
 from qwen3_profile.measure.inductor.module_labels import module_labels
 from qwen3_profile.measure.instrument import Instrumentation
@@ -178,8 +179,9 @@ class CompiledExecution(EagerExecution):
     ) -> AbstractContextManager[Instrumentation]:
         if self.config.compile_scope == "layer":
             return instrument.labelled(self._model, inside_layers=False, labels=labels)
-        layers = len(find_decoder(self._model).layers)
-        return nullcontext(Instrumentation(layers, frozenset(), (), (), (), ()))
+        layers = find_decoder(self._model).layers
+        called = CalledFunctions(compiled_functions(layers))
+        return nullcontext(Instrumentation(len(layers), frozenset(), (), (), (), (), called))
 
     def warm_up(self) -> None:
         for _ in range(_PASSES_TO_REPLAY if self._compilation.uses_graphs else 1):

@@ -30,7 +30,15 @@ from qwen3_profile.errors import RunError, one_line
 from qwen3_profile.measure.executions.eager import EagerExecution, decoding_aside, whole_mask
 from qwen3_profile.measure.executions.graph_annotations import annotated_capture, plain_capture
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.model.kv_cache import counters, slides, static_cache, takes_positions
+from qwen3_profile.measure.model.kv_cache import (
+    cache_keyword,
+    counters,
+    forget_states,
+    slides,
+    states,
+    static_cache,
+    takes_positions,
+)
 from qwen3_profile.measure.model.memory import is_out_of_memory
 from qwen3_profile.measure.pass_kinds import WITHOUT_CLOCK, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.ranges import Phase, leaf
@@ -58,6 +66,7 @@ class FixedPass:
         self._model = model
         self._chooses = config.decode_steps > 0
         self._takes_positions = takes_positions(model)
+        self._keyword = cache_keyword(model)
         self._cache = static_cache(model, batch_size, length) if config.cache == "static" else None
         if self._cache is not None and slides(self._cache, length):
             what = f"a sliding window of fewer than {length} tokens is moved by the host"
@@ -74,14 +83,14 @@ class FixedPass:
         if phase == "decode":
             self._ids, self._positions = self._next, self._positions[-1:] + 1
             self._seen, self._advanced = length, (self._ids, self._positions)
-            advanced = (*counters(self._cache), *self._advanced)
+            advanced = (*counters(self._cache), *states(self._cache), *self._advanced)
             self._start = [(each, each.clone()) for each in advanced]
         self.rewind()
 
     @torch.inference_mode()
     def run(self) -> None:
         """The pass; `logits` are its own until the next one."""
-        given = {}
+        given = {self._keyword: self._cache}
         if self._takes_positions:
             given["cache_position"] = self._positions
         if self._mask is not None and self._token_positions is not None:
@@ -89,7 +98,6 @@ class FixedPass:
             given["position_ids"] = self._token_positions.index_select(1, self._positions)
         output = self._model(
             input_ids=self._ids,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             **given,
@@ -109,6 +117,8 @@ class FixedPass:
     @torch.inference_mode()
     def rewind(self) -> None:
         """Back to the first step: what the cache holds beyond it is not seen, and overwritten."""
+        if not self._advanced:
+            forget_states(self._cache)
         for tensor, value in self._start:
             tensor.copy_(value)
 

@@ -17,7 +17,7 @@ from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.experts import counted_routing, experts_of
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.model.kv_cache import static_cache, takes_positions
+from qwen3_profile.measure.model.kv_cache import cache_keyword, static_cache, takes_positions
 from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase, leaf
@@ -52,6 +52,7 @@ class Generation:
         self._input_ids = input_ids
         self._decode_steps = decode_steps
         self._takes_positions = takes_positions(model)
+        self._keyword = cache_keyword(model)
         self._length = 0
         self._next_ids: torch.Tensor | None = None
         batch_size, input_len = input_ids.shape
@@ -102,7 +103,7 @@ class Generation:
 
     def _forward(self, input_ids: torch.Tensor) -> None:
         start, end = self._length, self._length + input_ids.shape[1]
-        given = {}
+        given = {self._keyword: self._cache}
         if self._takes_positions:
             given["cache_position"] = torch.arange(start, end, device=input_ids.device)
         if self._mask is not None and self._positions is not None:
@@ -110,7 +111,6 @@ class Generation:
             given["position_ids"] = self._positions[:, start:end]
         output = self._model(
             input_ids=input_ids,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             **given,

@@ -10,6 +10,7 @@ from torch import nn
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import RunError
+from qwen3_profile.labels import CACHE_PARTS
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import UncountedError
@@ -55,8 +56,8 @@ class UserModelExecution:
     ) -> Iterator[instrument.Instrumentation]:
         inside = not compiles_layers(self.model)
         with instrument.labelled(self.model, inside_layers=inside, labels=labels) as found:
-            # A call without a KV cache updates none.
-            expected = [x for x in found.expected if self.has_cache or ".kv_cache" not in x]
+            # A call without a cache updates none.
+            expected = [x for x in found.expected if self.has_cache or not x.endswith(CACHE_PARTS)]
             yield replace(found, expected=tuple(expected))
 
     def warm_up(self) -> None:

@@ -78,7 +78,15 @@ def _label(node: Node, modules: Mapping[str, str]) -> str | None:
             return part.name
         if container is not None and kind_of(container) == part.block:
             return f"{container}.{part.name}"
-    return container
+    named = _parts_by_op().get((kind_of(container), node.target)) if container else None
+    return f"{container}.{named}" if named else container
+
+
+@cache
+def _parts_by_op() -> dict[tuple[str, str], str]:
+    """(block, operation) -> the part that it is where it lies in no other."""
+    rows = (row for row in label_parts.PARTS if isinstance(row, PartSpec))
+    return {(row.block, op): row.name for row in rows for op in row.ops}
 
 
 @cache

@@ -15,6 +15,7 @@ from qwen3_profile.measure.model import (
     attention,
     experts,
     hub,
+    hybrid_shapes,
     other_decoders,
     published_shapes,
     random_weights,
@@ -37,6 +38,7 @@ class LoadedFacts:
     parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
     weight_bytes: the memory that the weights take.
     kv_bytes_per_token: what each token of each sequence adds to the KV cache.
+    state_bytes: what each sequence takes besides, however long it is.
     is_qwen3: whether the arithmetic of `published_shapes` holds; else parameters are counted, and
         the KV cache may be smaller than told.
     """
@@ -48,6 +50,7 @@ class LoadedFacts:
     active_parameter_count: int
     weight_bytes: int
     kv_bytes_per_token: int
+    state_bytes: int = 0
     is_qwen3: bool = True
 
 
@@ -117,6 +120,8 @@ def load_model(
             raise
         what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
         raise ModelError(plan.name, what, "lower --num-layers") from error
+    facts = _facts_of(model, layers, torch_dtype)
+    cut = hybrid_shapes.cut_inside_period(facts.shape)
     loaded = LoadedModel(
         model=model,
         requested_name=request.name,
@@ -125,9 +130,9 @@ def load_model(
         weights_source="generated" if plan.random else plan.source.place,
         dtype=dtype,
         device=device,
-        facts=_facts_of(model, layers, torch_dtype),
+        facts=facts,
         default_attention=attention.attention_of(model),
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *([cut] if cut else [])),
         default_experts=experts.experts_of(model),
     )
     set_attention(loaded, attn_implementation)
@@ -203,11 +208,10 @@ def _make_plan(request: ModelRequest) -> _Plan:
         source = hub.locate(name, ask_hub=not random_only)
     warnings = []
     if found and found.is_alias:
-        warnings.append(
-            f"{request.name} was never published: profiling {name}, the smallest Qwen3, instead"
-        )
+        which = "the smallest Qwen3" if name.endswith("-0.6B") else "which has its shape"
+        warnings.append(f"{request.name} was never published: profiling {name}, {which}, instead")
     if not source.has_weights and found is None and source.place == "nowhere":
-        what = f"is not a published Qwen3 text model, and {source.reason}"
+        what = f"{published_shapes.why_unknown(request.name)}, and {source.reason}"
         raise ModelError(request.name, what, published_shapes.nearest(request.name))
     if not source.has_weights and request.weights == "pretrained":
         do = "give a local directory, or --weights random for random weights of the same shape"
@@ -216,6 +220,13 @@ def _make_plan(request: ModelRequest) -> _Plan:
     if random and not random_only:
         warnings.append(_random_warning(name, source.reason))
     shape = found.shape if found and random else None
+    if found:
+        warnings += published_shapes.remarks(found)
+    if found and random and found.quantised:
+        warnings.append(
+            f"{name}: the shape is known, and its random weights are in --dtype, not in "
+            f"{found.quantised}, unless they are quantised here"
+        )
     return _Plan(name, source, random, shape, tuple(warnings))
 
 
@@ -228,23 +239,32 @@ def _random_model(
         def start_filling(count: int) -> Any:
             return thread.submit(random_weights.random_values, count, dtype, device, request.seed)
 
-        if plan.shape is not None:
+        if plan.shape is not None and plan.shape.model_type != hybrid_shapes.QWEN4:
             shape = published_shapes.cut(plan.name, plan.shape, request.num_layers)
             check_weights(plan.name, size_of(shape), dtype, device)
             # The size is known already: filled while the next line imports transformers.
-            filling = start_filling(published_shapes.parameter_count(shape))
+            filling = start_filling(random_weights.values_of(shape))
             model = transformers_compat.empty_model(
                 transformers_compat.published_config(shape, dtype)
             )
             layers = plan.shape.num_hidden_layers
         else:
-            config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
+            config, layers = _config_of(plan, request, dtype)
             _check_config(plan.name, config, dtype, device)
             with transformers_compat.explained(plan.name, _UNBUILDABLE):
                 model = transformers_compat.empty_model(config)
             filling = start_filling(random_weights.values_needed(model))
         random_weights.fill(model, filling.result())
     return model, layers
+
+
+def _config_of(plan: _Plan, request: ModelRequest, dtype: torch.dtype) -> tuple[Any, int]:
+    """The config of a model whose parameters have to be counted, and its number of layers."""
+    if plan.shape is None:
+        return transformers_compat.read_config(plan.source, request.num_layers, dtype)
+    shape = published_shapes.cut(plan.name, plan.shape, request.num_layers)
+    config = transformers_compat.published_config(shape, dtype)
+    return config, plan.shape.num_hidden_layers
 
 
 def _pretrained_model(
@@ -293,6 +313,7 @@ def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFac
         active_parameter_count=published_shapes.active_parameter_count(shape),
         weight_bytes=count * dtype.itemsize,
         kv_bytes_per_token=published_shapes.kv_bytes_per_token(shape, dtype.itemsize),
+        state_bytes=hybrid_shapes.state_bytes(shape, dtype.itemsize),
     )
 
 

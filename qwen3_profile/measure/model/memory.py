@@ -14,7 +14,7 @@ import torch
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ModelError, RunError
 from qwen3_profile.measure.devices import free_memory_bytes
-from qwen3_profile.measure.model import published_shapes
+from qwen3_profile.measure.model import hybrid_shapes, published_shapes
 from qwen3_profile.run_folder.model_shape import Shape
 
 # Of the free memory, what a suggested number of layers leaves to activations and libraries.
@@ -74,7 +74,8 @@ def _what_would_fit(size: WeightSize, dtype: torch.dtype, free_bytes: int) -> st
 class Needed:
     """The least that a forward pass takes besides the weights, at its peak.
 
-    kv_bytes: the KV cache of all layers. activation_bytes: what lives besides it in one layer.
+    kv_bytes: the KV cache of all layers, and what linear layers keep in its place.
+    activation_bytes: what lives besides it in one layer.
     """
 
     kv_bytes: int
@@ -108,6 +109,8 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
     if attention == "eager":
         scores = tokens * config.input_len * shape.num_attention_heads
         heads += scores * (value_bytes + _SOFTMAX_BYTES)
+    if shape.num_hidden_layers == hybrid_shapes.linear_layers(shape):
+        heads = 0
     ffn = 3 * tokens * shape.intermediate_size * value_bytes
     if shape.experts is not None and shape.num_hidden_layers - 1 in published_shapes.moe_layers(
         shape
@@ -121,7 +124,8 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
         return Needed(kv_bytes=0, activation_bytes=gradients)
     kept = tokens * (2 * shape.hidden_size * value_bytes + _INDEX_BYTES)
     return Needed(
-        kv_bytes=tokens * published_shapes.kv_bytes_per_token(shape, value_bytes),
+        kv_bytes=tokens * published_shapes.kv_bytes_per_token(shape, value_bytes)
+        + config.batch_size * hybrid_shapes.state_bytes(shape, value_bytes),
         activation_bytes=kept + max(heads, ffn),
     )
 

@@ -7,16 +7,21 @@ the mappings takes longer than importing one class, so Qwen3 does not come this 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
-from qwen3_profile.run_folder.model_shape import Shape
+from qwen3_profile.run_folder.model_shape import LinearLayers, Shape
+
+# In values. No buffer is that large.
+_LARGE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,17 @@ def shape_of(config: Any) -> Shape:
         max_position_embeddings=getattr(config, "max_position_embeddings", 0),
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         vocab_size=config.vocab_size,
+        linear=linear_layers(config),
     )
+
+
+def linear_layers(config: Any) -> LinearLayers | None:
+    """The gated delta nets that a config describes; None where it has none."""
+    if getattr(config, "linear_num_value_heads", None) is None:
+        return None
+    names = (field.name for field in fields(LinearLayers) if field.name != "layer_types")
+    sizes = {name: getattr(config, name) for name in names}
+    return LinearLayers(tuple(config.layer_types), **sizes)
 
 
 def count(model: nn.Module, config: Any) -> Counted:
@@ -128,6 +143,20 @@ def _packed_parameters(module: nn.Module) -> int:
     return sum(each.numel() for each in held if each is not None)
 
 
+class _LargeOnMeta(TorchFunctionMode):
+    """Makes tensors on the meta device that a machine may not have the memory for, even one."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and args:
+            sizes = args[0] if isinstance(args[0], tuple | list | torch.Size) else args
+            if math.prod(sizes) > _LARGE:
+                kwargs = kwargs | {"device": "meta"}
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
     """Moves each parameter to the meta device as soon as a module has it.
@@ -145,6 +174,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
     nn.Module.register_parameter = register_empty  # type: ignore[assignment, method-assign]
     try:
-        yield
+        with _LargeOnMeta():
+            yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from qwen3_profile.measure.model import hybrid_shapes, published_shapes
+from qwen3_profile.run_folder.model_shape import Shape
+
 # The standard deviation that published Qwen3 configs initialise with.
 _STD = 0.02
 _TILE = 1 << 20
@@ -28,6 +31,15 @@ _ALIGN = 64
 def values_needed(model: nn.Module) -> int:
     """How many values `fill` takes for `model`."""
     return sum(_aligned(parameter.numel()) for parameter in model.parameters())
+
+
+def values_of(shape: Shape) -> int:
+    """The same of a published shape, which is known before there is a model; or a few more.
+
+    All its weights are multiples of what is aligned to, but for two vectors of each linear layer.
+    """
+    short = 2 * hybrid_shapes.linear_layers(shape)
+    return published_shapes.parameter_count(shape) + short * _ALIGN
 
 
 def random_values(count: int, dtype: torch.dtype, device: torch.device, seed: int) -> torch.Tensor:

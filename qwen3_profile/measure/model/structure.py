@@ -29,7 +29,9 @@ _OWNERS = {
 }
 # What does nothing when a model is served.
 _IDLE = (nn.Dropout, nn.Identity)
-_INSIDE = ("model", "language_model")
+# (kind of owner, attribute) of modules that older models hold and never call.
+_UNUSED = {("linear_attn", "act")}
+_INSIDE = ("model", "language_model", "thinker")
 # What peft, torch.compile, accelerate and torch's parallel wrappers hold a model under.
 _WRAPPERS = ("_orig_mod", "module", "base_model")
 
@@ -96,6 +98,13 @@ def is_moe(ffn: nn.Module) -> bool:
     return hasattr(ffn, "experts")
 
 
+def is_gated(attn: nn.Module) -> bool:
+    """Whether attention is multiplied by a gate, which comes with the queries and is as wide."""
+    made = getattr(getattr(attn, "q_proj", None), "out_features", None)
+    used = getattr(getattr(attn, "o_proj", None), "in_features", None)
+    return made is not None and used is not None and made == 2 * used
+
+
 def owner_kind(block: str, module: nn.Module) -> str:
     """What kind of owner a block of a layer is, for `parts_of`."""
     return "moe" if block == "ffn" and is_moe(module) else block
@@ -130,7 +139,8 @@ def unnamed(owner: nn.Module, kind: str, within: nn.Module | None = None) -> Ite
     names = attributes(kind)
     for attribute, module in owner.named_children():
         named = attribute in names or attribute == "layers" or within in set(module.modules())
-        if not named and not isinstance(module, _IDLE):
+        idle = isinstance(module, _IDLE) or (kind, attribute) in _UNUSED
+        if not named and not idle:
             yield f"{kind}: no label for module {attribute}"
     for attribute, part in names.items():
         value = getattr(owner, attribute, None)

@@ -20,12 +20,36 @@ from typing import Any
 import torch
 
 from qwen3_profile.errors import ModelError, ProfileError
-from qwen3_profile.measure.model import other_decoders, published_shapes
+from qwen3_profile.measure.model import hybrid_shapes, other_decoders, published_shapes
 from qwen3_profile.measure.model.hub import Source
 from qwen3_profile.run_folder.model_shape import Experts, Shape
 
-# model_type in config.json -> the stem of its classes. All others are in `other_decoders`.
-_CLASSES = {"qwen3": "Qwen3", "qwen3_moe": "Qwen3Moe"}
+# model_type in config.json -> the folder of its classes, what their names begin with, and what that
+# of the config ends in. All others are in `other_decoders`.
+_CLASSES = {
+    "qwen3": ("qwen3", "Qwen3", ""),
+    "qwen3_moe": ("qwen3_moe", "Qwen3Moe", ""),
+    "qwen3_next": ("qwen3_next", "Qwen3Next", ""),
+    "qwen3_5_text": ("qwen3_5", "Qwen3_5", "Text"),
+    "qwen3_5_moe_text": ("qwen3_5_moe", "Qwen3_5Moe", "Text"),
+}
+# What a transformers that has them is at least.
+_SINCE = {
+    "qwen3_next": "4.57",
+    "qwen3_5_text": "5.2",
+    "qwen3_5_moe_text": "5.2",
+    "qwen4_exp_text": "5.17",
+}
+# Of a model that sees and hears: model_type of its text tower -> the decoder that it is.
+_TOWERS = {"qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe",
+           "qwen3_omni_moe_text": "qwen3_moe"}  # fmt: skip
+# Such a decoder's config says that it is one, for its weights have other names in the checkpoint.
+_IS_TOWER = "is_text_tower"
+_TOWER_NAMES = {
+    r"^(model\.language_model|thinker\.model)\.": "model.",
+    r"^thinker\.lm_head\.": "lm_head.",
+}
+_OF_THE_WHOLE = ("tie_word_embeddings", "quantization_config")
 # In config.json, what has an entry for each layer.
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
@@ -37,7 +61,6 @@ def published_config(shape: Shape, dtype: torch.dtype) -> Any:
     form is that of the published config.json files, which all versions read.
     """
     values: dict[str, Any] = {
-        "architectures": ["Qwen3MoeForCausalLM" if shape.experts else "Qwen3ForCausalLM"],
         "model_type": "qwen3_moe" if shape.experts else "qwen3",
         "attention_bias": shape.attention_bias,
         "attention_dropout": 0.0,
@@ -69,6 +92,11 @@ def published_config(shape: Shape, dtype: torch.dtype) -> Any:
             "num_experts_per_tok": shape.experts.num_experts_per_tok,
             "output_router_logits": False,
         }
+    if shape.linear is not None:
+        values |= hybrid_shapes.hybrid_values(shape)
+    model_type = values["model_type"]
+    stem = _CLASSES[model_type][1] if model_type in _CLASSES else "Qwen4Exp"
+    values["architectures"] = [f"{stem}ForCausalLM"]
     return _config("published shape", values, dtype)
 
 
@@ -111,21 +139,23 @@ def shape_of(config: Any) -> Shape:
     if not is_qwen3(config):
         return other_decoders.shape_of(config)
     experts = None
-    if config.model_type == "qwen3_moe":
+    if getattr(config, "num_experts", None) and hasattr(config, "moe_intermediate_size"):
         experts = Experts(
             num_experts=config.num_experts,
             num_experts_per_tok=config.num_experts_per_tok,
             moe_intermediate_size=config.moe_intermediate_size,
-            norm_topk_prob=config.norm_topk_prob,
-            decoder_sparse_step=config.decoder_sparse_step,
-            mlp_only_layers=tuple(config.mlp_only_layers or ()),
+            norm_topk_prob=getattr(config, "norm_topk_prob", True),
+            decoder_sparse_step=getattr(config, "decoder_sparse_step", 1),
+            mlp_only_layers=tuple(getattr(config, "mlp_only_layers", None) or ()),
+            shared_expert_intermediate_size=getattr(config, "shared_expert_intermediate_size", 0),
         )
     # transformers 5 keeps the rotary base among other things; 4 had it by itself.
-    rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
+    rope = getattr(config, "rope_parameters", None) or vars(config)
     head_dim = getattr(config, "head_dim", None)
+    linear = other_decoders.linear_layers(config)
     return Shape(
         hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
+        intermediate_size=getattr(config, "intermediate_size", 0),
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         num_key_value_heads=config.num_key_value_heads,
@@ -137,6 +167,10 @@ def shape_of(config: Any) -> Shape:
         rms_norm_eps=config.rms_norm_eps,
         attention_bias=config.attention_bias,
         experts=experts,
+        model_type="" if linear is None else config.model_type,
+        linear=linear,
+        attn_output_gate=linear is not None,
+        partial_rotary_factor=rope.get("partial_rotary_factor", 1.0),
     )
 
 
@@ -177,6 +211,7 @@ def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
                 trust_remote_code=False,
                 use_safetensors=True,
                 **{_dtype_keyword(): dtype},
+                **({"key_mapping": _TOWER_NAMES} if hasattr(config, _IS_TOWER) else {}),
             )
     finally:
         logging.set_verbosity(verbosity)
@@ -225,11 +260,32 @@ def _config_values(source: Source) -> dict[str, Any]:
             )
         if not isinstance(values, dict):
             raise TypeError("it is not an object")
+    values = _text_values(values)
     kind = values.get("model_type")
     if not isinstance(kind, str) or not (kind in _CLASSES or other_decoders.is_known(kind)):
         what = f"is a model of type {kind!r}, of which this transformers has no decoder"
-        raise ModelError(source.location, what, "take a Qwen3, or a Llama, Mistral, Gemma, ...")
-    return dict(values)
+        do = "take a Qwen3, or a Llama, Mistral, Gemma, ..."
+        raise ModelError(source.location, what, _newer(kind) or do)
+    return values
+
+
+def _text_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The config of the decoder, which models that see and hear have inside theirs."""
+    outer = values.get("thinker_config", values)
+    text = outer.get("text_config") if isinstance(outer, dict) else None
+    if not isinstance(text, dict) or not isinstance(text.get("model_type"), str):
+        return dict(values)
+    kind = text["model_type"]
+    # What the whole says of its head and of how it is packed holds for the decoder too.
+    above = {key: values[key] for key in _OF_THE_WHOLE if key in values}
+    if kind not in _TOWERS:
+        return above | text
+    return above | text | {"model_type": _TOWERS[kind], _IS_TOWER: True}
+
+
+def _newer(model_type: object) -> str:
+    since = _SINCE.get(model_type) if isinstance(model_type, str) else None
+    return f"install transformers {since} or newer, which has it" if since else ""
 
 
 def _config(where: str, values: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -246,9 +302,17 @@ def _class_of(model_type: str, module: str, suffix: str) -> Any:
         return (other_decoders.config_class if is_config else other_decoders.model_class)(
             model_type
         )
+    folder, stem, of_config = _CLASSES[model_type]
+    name = f"{stem}{of_config if module == 'configuration' else ''}{suffix}"
     # Straight from its module: the automatic classes import every model first.
-    path = f"transformers.models.{model_type}.{module}_{model_type}"
-    return getattr(importlib.import_module(path), _CLASSES[model_type] + suffix)
+    path = f"transformers.models.{folder}.{module}_{folder}"
+    try:
+        return getattr(importlib.import_module(path), name)
+    except ModuleNotFoundError as error:
+        import transformers
+
+        what = f"transformers {transformers.__version__} has no {name}"
+        raise ModelError("the model", what, _newer(model_type)) from error
 
 
 def _no_initialisation() -> AbstractContextManager[Any]:

@@ -111,7 +111,7 @@ def mixer_parts(calls: Sequence[Node]) -> dict[Instance, str]:
         parts |= dict(zip(rest, names, strict=True))
     norms = instances(calls, NORM)
     if len(norms) == 1:
-        parts[norms[0]] = "norm"
+        parts[norms[0]] = "gated_norm"
     parts |= dict.fromkeys(instances(calls, re.compile(r"^Conv1d$")), "conv1d")
     return parts | dict.fromkeys(instances(calls, MIXER), "delta_rule")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
 from qwen3_profile.analysis.kernel_names import readable_names
-from qwen3_profile.analysis.layer_times import layer_blocks, sum_layers
+from qwen3_profile.analysis.layer_times import BlockTimes, layer_blocks, sum_layers
 from qwen3_profile.analysis.odd_layers import (
     FEWEST_EQUALS,
     LEAST_EXCESS,
@@ -206,7 +206,8 @@ def _contexts(config: Config) -> list[Json]:
             continue
         step, whole = each.traced[0], sum_layers(layer_blocks(each.times.forward))
         line: Json = {"context": step.context_len, "run": each.run_index, "bare": step.bare_ns}
-        for block, times in (("attn", whole.attn), ("ffn", whole.ffn)):
+        mixers = BlockTimes(*map(sum, zip(whole.attn, whole.linear_attn, strict=True)))
+        for block, times in (("attn", mixers), ("ffn", whole.ffn)):
             line[block] = int(times.cpu_ns)
             line[f"{block}_cuda"] = int(times.device_ns)
         found.append(line)

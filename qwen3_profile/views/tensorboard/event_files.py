@@ -55,8 +55,8 @@ def write_scalars(
         OutputError: one could not be written.
     """
     name = f"events.out.tfevents.{time_ns // 10**9}.qwen3_profile"
-    cpu = [(layer.attn.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
-    cuda = [(layer.attn.device_ns, layer.ffn.device_ns) for layer in layers]
+    cpu = [(layer.mixer.cpu_ns, layer.ffn.cpu_ns) for layer in layers]
+    cuda = [(layer.mixer.device_ns, layer.ffn.device_ns) for layer in layers]
     summaries = (*session_summaries(session), measure_summary(session))
     files = {"": [_text(report), *map(_event, summaries)], "cpu": _curves(cpu)}
     if any(max(times) > 0 for times in cuda):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qwen3_profile.analysis.layer_times import layer_blocks
+from qwen3_profile.analysis.layer_times import block_names, layer_blocks
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
@@ -17,7 +17,6 @@ from qwen3_profile.views.terminal.cells import device, milliseconds
 from qwen3_profile.views.terminal.part_table import COLUMNS, HEAD, part_cells
 from qwen3_profile.views.terminal.summary_lines import total_lines
 
-_LAYERS = ("layer", "attn", "attn_cuda", "ffn", "ffn_cuda")
 _PARTS = tuple(column for column in COLUMNS if column.in_markdown)
 _INDENT = "\N{EM SPACE}"
 
@@ -54,12 +53,15 @@ def _title(record: TimingRecord) -> str:
 
 def _layer_table(forward: Part, on_device: bool) -> str:
     rows = []
-    for layer in layer_blocks(forward):
+    every = layer_blocks(forward)
+    blocks = block_names(every)
+    for layer in every:
         cells = [layer.name]
-        for times in (layer.attn, layer.ffn):
+        for times in map(layer.of, blocks):
             cells += [milliseconds(times.cpu_ns), device(times.device_ns, on_device)]
         rows.append(cells)
-    return _table(_LAYERS, rows) if rows else ""
+    head = ("layer", *(f"{block}{kind}" for block in blocks for kind in ("", "_cuda")))
+    return _table(head, rows) if rows else ""
 
 
 def _part_table(forward: Part, on_device: bool) -> str:

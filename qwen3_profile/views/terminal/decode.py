@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from qwen3_profile.analysis.layer_times import layer_blocks, mean_layer
+from qwen3_profile.analysis.layer_times import (
+    BlockTimes,
+    LayerBlocks,
+    block_names,
+    layer_blocks,
+    mean_layer,
+)
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import Table
 
 _NS_PER_MS = 1e6
+_USUAL = ("attn", "ffn")
 _CONTEXTS = Table((9, 13, 13, 13, 13, 13))
+_CONTEXTS_OF_KINDS = Table((9, 11, 11, 11, 14, 18, 11, 11))
 
 
 def token_line(totals: Totals) -> str:
@@ -50,22 +58,34 @@ def context_table(passes: Sequence[TimingRecord]) -> str:
             by_context[step.context_len].append(each)
     if not by_context:
         return ""
+    blocks = block_names(layer_blocks(passes[0].times.forward))
+    mixed = len(blocks) > len(_USUAL)
+    of = "those of its kind" if mixed else "all"
+    table = _CONTEXTS_OF_KINDS if mixed else _CONTEXTS
+    names = (f"{block}{kind}" for block in blocks for kind in ("", "_cuda"))
     return "\n".join(
         (
-            "a layer, the mean of all, by context (medians over the runs)",
-            _CONTEXTS.line("context", "step", "attn", "attn_cuda", "ffn", "ffn_cuda"),
-            *(_context_line(context, same) for context, same in sorted(by_context.items())),
+            f"a layer, the mean of {of}, by context (medians over the runs)",
+            table.line("context", "step", *names),
+            *(table.line(*_cells(each, by_context[each], blocks)) for each in sorted(by_context)),
         )
     )
 
 
-def _context_line(context: int, passes: Sequence[TimingRecord]) -> str:
-    layers = [mean_layer("", layer_blocks(each.times.forward)) for each in passes]
-    cells = [_ms(median(each.total_ns or 0.0 for each in passes))]
-    for times in ([each.attn for each in layers], [each.ffn for each in layers]):
+def _cells(context: int, passes: Sequence[TimingRecord], blocks: Sequence[str]) -> Iterator[str]:
+    yield str(context)
+    yield _ms(median(each.total_ns or 0.0 for each in passes))
+    every = [layer_blocks(each.times.forward) for each in passes]
+    for block in blocks:
+        # A layer without such a block is of another kind, and says nothing of it.
+        times = [_mean(layers, block) for layers in every]
         device_ns = median(each.device_ns for each in times)
-        cells += [_ms(median(each.cpu_ns for each in times)), _ms(device_ns) if device_ns else "-"]
-    return _CONTEXTS.line(str(context), *cells)
+        yield _ms(median(each.cpu_ns for each in times))
+        yield _ms(device_ns) if device_ns else "-"
+
+
+def _mean(layers: Sequence[LayerBlocks], block: str) -> BlockTimes:
+    return mean_layer("", [each for each in layers if any(each.of(block))]).of(block)
 
 
 def _ms(ns: float) -> str:

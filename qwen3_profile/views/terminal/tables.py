@@ -12,6 +12,7 @@ from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
     block_names,
+    by_kind,
     layer_blocks,
     mean_layer,
     sum_layers,
@@ -19,6 +20,7 @@ from qwen3_profile.analysis.layer_times import (
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
+from qwen3_profile.attribution.findings import FALLBACK
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
@@ -97,11 +99,13 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
 
 
 def _settings(record: TimingRecord) -> str:
-    """Experts, cache and execution, where they are not the usual ones."""
+    """Experts, cache, execution and code, where they are not the usual ones."""
     facts, config = record.facts, record.config
     words = [f"{facts.experts_implementation} experts"] if facts.experts_implementation else []
     words += [f"{config.cache} cache"] if config and config.cache != "dynamic" else []
     words += ["replayed as a CUDA graph"] if facts.execution == CUDA_GRAPH else []
+    slow = (finding for finding in record.findings if finding.code == FALLBACK)
+    words += [f"{finding.example} in plain torch code" for finding in slow]
     return "".join(f", {word}" for word in words)
 
 
@@ -166,18 +170,26 @@ def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
         share = f"{count * mean.whole.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}"
         lines.append(table.line(mean.name, *_cells(mean, blocks, on_device), share))
     if len(every) > _MOST_ROWS:
-        lines.append("A row of several layers shows their mean; its share is theirs together.")
+        kinds = "; each kind has rows of its own" if len(by_kind(every)) > 1 else ""
+        told = f"A row of several layers shows their mean; its share is theirs together{kinds}."
+        lines.append(wrap(told))
     return "\n".join(lines)
 
 
 def _groups(every: Sequence[LayerBlocks]) -> Iterator[tuple[LayerBlocks, int]]:
-    """Layers one by one, or the means of ranges of equal length where there are many."""
+    """Layers one by one, or the means of ranges of equal length where there are many.
+
+    Layers of several kinds have a mean for each.
+    """
     count = len(every)
-    size = 1 if count <= _MOST_ROWS else -(-count // _FOLDED_ROWS)
+    rows = max(1, _FOLDED_ROWS // len(by_kind(every)))
+    size = 1 if count <= _MOST_ROWS else -(-count // rows)
     for at in range(0, count, size):
         group = every[at : at + size]
         first, last = group[0].name, group[-1].name
-        yield mean_layer(first if first == last else f"{first}-{last}", group), len(group)
+        name = first if first == last else f"{first}-{last}"
+        for same in by_kind(group).values():
+            yield mean_layer(name, same), len(same)
 
 
 def _cells(layer: LayerBlocks, blocks: Sequence[str], on_device: bool) -> Iterator[str]:

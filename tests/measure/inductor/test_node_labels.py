@@ -113,6 +113,19 @@ def test_passes_may_move_nodes_of_other_lines_about(data: st.DataObject) -> None
     assert label_nodes(nodes, MODULES) == LABELS
 
 
+def test_a_sigmoid_right_in_attention_is_its_gate() -> None:
+    attn = f"{LAYER}.self_attn"
+    gated = [
+        inside("sigmoid", "aten.sigmoid.default", attn, 405, 299, 257),
+        inside("mul_g", "aten.mul.Tensor", attn, 405, 299, 257),
+    ]
+    found = label_nodes([*PASS, *gated], MODULES)
+    assert {found["sigmoid"], found["mul_g"]} == {"layer.0.attn.output_gate"}
+    assert found["clone"] == "layer.0.attn.merge_heads"
+    alone = inside("sigmoid", "aten.sigmoid.default", LAYER, 405, 290)
+    assert label_nodes([alone], MODULES) == {"sigmoid": "layer.0"}
+
+
 def test_a_module_without_a_label_goes_with_the_one_round_it() -> None:
     deep = inside("mm", "aten.mm.default", f"{LAYER}.self_attn.q_proj.lora_A.default", 405, 299)
     assert label_nodes([deep], MODULES) == {"mm": "layer.0.attn.q_proj"}

@@ -70,7 +70,14 @@ def test_what_variants_change(name: str, context: int, theta: float, intermediat
     assert shape.intermediate_size == intermediate
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+OF_TEXT = [
+    name
+    for name, shape in PUBLISHED.items()
+    if shape.linear is None and not any(word in name for word in ("-VL-", "Omni", "Emb", "Rer"))
+]
+
+
+@pytest.mark.parametrize("name", OF_TEXT)
 def test_every_shape_is_a_qwen3(name: str) -> None:
     shape = PUBLISHED[name]
     assert shape.sources
@@ -121,6 +128,10 @@ def test_mixed_layers_by_hand() -> None:
         pytest.param("Qwen3-30B-a3b", "Qwen/Qwen3-30B-A3B", False, id="without its owner"),
         pytest.param("Qwen/Qwen3-0.5B", "Qwen/Qwen3-0.6B", True, id="never published"),
         pytest.param("qwen3-0.5b", "Qwen/Qwen3-0.6B", True, id="never published, lower case"),
+        pytest.param("Qwen3.5-9B", "Qwen/Qwen3.5-9B", False, id="a hybrid"),
+        pytest.param(
+            "Qwen3-Next-80B-A3B", "Qwen/Qwen3-Next-80B-A3B-Instruct", True, id="without its ending"
+        ),
     ],
 )
 def test_names_that_are_understood(asked: str, name: str, is_alias: bool) -> None:
@@ -144,6 +155,63 @@ def test_unknown_names(asked: str, hint: str) -> None:
     line = published_shapes.nearest(asked)
     assert hint in line
     assert all(name.removeprefix("Qwen/") in line for name in PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("asked", "base", "how"),
+    [
+        pytest.param("Qwen/Qwen3-8B-FP8", "Qwen/Qwen3-8B", "FP8", id="FP8"),
+        pytest.param("qwen3-8b-awq", "Qwen/Qwen3-8B", "awq", id="AWQ, lower case"),
+        pytest.param(
+            "Qwen3-30B-A3B-GPTQ-Int4", "Qwen/Qwen3-30B-A3B", "GPTQ-Int4", id="GPTQ with its bits"
+        ),
+        pytest.param("Qwen3.6-27B-GGUF", "Qwen/Qwen3.6-27B", "GGUF", id="GGUF of a hybrid"),
+        pytest.param(
+            "Qwen/Qwen3-30B-A3B-Instruct-2507-FP8", "Qwen/Qwen3-30B-A3B-Instruct-2507", "FP8",
+            id="behind a date",
+        ),
+    ],
+)  # fmt: skip
+def test_a_quantised_model_has_the_shape_of_its_base(asked: str, base: str, how: str) -> None:
+    found = published_shapes.lookup(asked)
+    assert found is not None
+    assert found.name == f"{base}{asked[-len(how) - 1 :]}"
+    assert (found.shape, found.quantised, found.is_alias) == (PUBLISHED[base], how, False)
+
+
+@pytest.mark.parametrize("asked", ["Qwen3-8B-FP9", "gpt2-FP8", "Qwen/Qwen3-0.5B-FP8", "-FP8"])
+def test_what_is_quantised_of_nothing_known(asked: str) -> None:
+    assert published_shapes.lookup(asked) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        pytest.param("Qwen/Qwen3-VL-8B-Instruct", "no source was found", id="published"),
+        pytest.param("Qwen3-VL-32B-Thinking-FP8", "no source was found", id="quantised"),
+        pytest.param("Qwen/Qwen3-7B", "not a published Qwen3", id="never published"),
+    ],
+)
+def test_why_a_name_is_unknown(asked: str, told: str) -> None:
+    assert published_shapes.lookup(asked) is None
+    assert told in published_shapes.why_unknown(asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        pytest.param("Qwen3-VL-4B-Instruct", "only its text tower", id="sees"),
+        pytest.param("Qwen3-Omni-30B-A3B-Instruct", "only its text tower", id="hears"),
+        pytest.param("Qwen3-Embedding-0.6B", "makes no use", id="makes vectors"),
+        pytest.param("Qwen3-8B", "", id="a plain decoder"),
+    ],
+)
+def test_remarks(name: str, told: str) -> None:
+    found = published_shapes.lookup(name)
+    assert found is not None
+    lines = published_shapes.remarks(found)
+    assert bool(lines) == bool(told)
+    assert all(told in line and found.name in line for line in lines)
 
 
 def test_cut() -> None:

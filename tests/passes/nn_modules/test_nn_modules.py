@@ -398,7 +398,7 @@ def moe(*inside: Tree) -> Tree:
               "Qwen3NextRMSNorm_1", ("Qwen3NextMLP_0", ["Linear_3", "Linear_4", "Linear_5"])]),
             ["layer.0", "layer.0.input_layernorm", "layer.0.linear_attn",
              "layer.0.linear_attn.in_proj_qkvz", "layer.0.linear_attn.in_proj_ba",
-             "layer.0.linear_attn.conv1d", "layer.0.linear_attn.norm",
+             "layer.0.linear_attn.conv1d", "layer.0.linear_attn.gated_norm",
              "layer.0.linear_attn.out_proj", "layer.0.post_attention_layernorm", "layer.0.ffn",
              "layer.0.ffn.gate_proj", "layer.0.ffn.up_proj", "layer.0.ffn.down_proj"],
             id="gated_delta_net",
@@ -410,7 +410,7 @@ def moe(*inside: Tree) -> Tree:
                 "ChunkGatedDeltaRule_0", "RMSNormGated_0", "RowParallelLinear_0"])]),
             ["layer.0", "layer.0.linear_attn", "layer.0.linear_attn.in_proj_qkvz",
              "layer.0.linear_attn.in_proj_ba", "layer.0.linear_attn.delta_rule",
-             "layer.0.linear_attn.norm", "layer.0.linear_attn.out_proj"],
+             "layer.0.linear_attn.gated_norm", "layer.0.linear_attn.out_proj"],
             id="gated_delta_net_in_vllm",
         ),
         pytest.param(
