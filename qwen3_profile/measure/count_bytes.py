@@ -67,8 +67,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def traffic(self) -> Traffic:
         """The sums by label; what lies between labels has the name of its gap."""
+        # Some parts are made of others, as with adapters.
+        holders = {label.rpartition(".")[0] for label, moved in self._ran if moved is None}
         inner = [
-            label if moved is None or not is_container(label) else None
+            label if moved is None or not (is_container(label) or label in holders) else None
             for label, moved in self._ran
         ]
         return gather(

@@ -28,6 +28,7 @@ from qwen3_profile.measure.model.structure import (
     is_moe,
     owner_kind,
     parts_of,
+    pieces_of,
     unnamed,
     unwrapped,
 )
@@ -99,6 +100,8 @@ class _Installer:
         self._patches = Patches(undo)
         self._inside_layers = inside_layers
         self._labels: dict[nn.Module, str] = {}
+        # Of adapters that were merged, or are switched off.
+        self._idle: dict[nn.Module, str] = {}
         self._expected: list[str] = []
         self._hooked: dict[str, None] = {}
         self._missing: Counter[str] = Counter()
@@ -187,6 +190,14 @@ class _Installer:
         self._note(part, forward)
         if functions:
             forward = self._maker.inside_scope(forward, functions, self._patches)
+        self._put(module, forward, label)
+        for piece in pieces_of(module):
+            if piece.runs:
+                self._module(piece.module, f"{label}.{piece.name}", f"{part}.{piece.name}")
+            elif self._idle.setdefault(piece.module, label) == label:
+                self._put(piece.module, piece.module.forward, f"{label}.{piece.name}")
+
+    def _put(self, module: nn.Module, forward: Function, label: str) -> None:
         self._patches.put(
             module, "forward", self._maker.inside_range(forward, label, self._patches)
         )

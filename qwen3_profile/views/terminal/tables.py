@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from qwen3_profile.analysis.adapter_cost import adapter_sentence
 from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
@@ -62,6 +63,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         context_table(totals.passes),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
+        wrap(adapter_sentence(forward, on_device)),
         idle_lines(shown),
         warning_lines(totals),
     ]
