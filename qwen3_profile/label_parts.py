@@ -139,6 +139,10 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("lora_A", "leaf"),
     PartSpec("lora_B", "leaf", then={"*": "lora_add"}),
     Gap("lora_add", "leaf"),
+    # Of a Linear of packed weights, told by its operators.
+    PartSpec("quantise", "leaf"),
+    PartSpec("gemm", "leaf"),
+    PartSpec("dequantise", "leaf"),
 )  # fmt: skip
 
 
@@ -169,6 +173,11 @@ def blocks() -> dict[str, PartSpec]:
 def pieces() -> frozenset[str]:
     """The names of what a part may be made of, gaps too."""
     return frozenset(row.name for row in PARTS if row.block == "leaf")
+
+
+def stages() -> tuple[str, ...]:
+    """What a Linear of packed weights does, in its order."""
+    return ("quantise", "gemm", "dequantise")
 
 
 @cache

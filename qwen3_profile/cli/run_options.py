@@ -76,7 +76,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             device=options.device,
             seed=options.seed,
             quantize=options.quantize,
-            adapters=tuple(options.adapter),
+            adapters=tuple(options.adapter or ()),
             lora_rank=options.lora_rank,
             merge_adapters=options.merge_adapters,
         ),
@@ -308,7 +308,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     add("--quantize", choices=QUANTIZE,
         help="quantise the Linears of the layers in memory, by torchao, and compare the logits "
         "with the unquantised ones (default: the weights as they are)")
-    add("--adapter", action="append", default=[], metavar="DIR",
+    add("--adapter", action="append", metavar="DIR",
         help="put an adapter that peft has saved round the model; several flags give several, all "
         "active (default: none)")
     add("--lora-rank", type=int, metavar="N",

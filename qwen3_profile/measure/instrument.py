@@ -23,6 +23,7 @@ from transformers.cache_utils import Cache
 from qwen3_profile.errors import ModelError
 from qwen3_profile.label_parts import PartSpec, blocks, parts
 from qwen3_profile.labels import layer_label
+from qwen3_profile.measure.model.quantised import quantised_kind
 from qwen3_profile.measure.model.structure import (
     find_decoder,
     is_moe,
@@ -51,6 +52,7 @@ class Instrumentation:
     missing: one line for each part that could not be, with the reason; empty as a rule.
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
+    quantised: the labels of Linears of packed weights.
     """
 
     num_layers: int
@@ -59,6 +61,7 @@ class Instrumentation:
     expected: tuple[str, ...]
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
+    quantised: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -130,6 +133,9 @@ class _Installer:
             expected=tuple(dict.fromkeys((*self._labels.values(), *self._expected))),
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
+            quantised=tuple(
+                each for module, each in self._labels.items() if quantised_kind(module)
+            ),
         )
 
     def _layer(self, index: int, layer: nn.Module) -> bool:

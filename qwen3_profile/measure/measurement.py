@@ -105,6 +105,7 @@ class MeasurementLoop:
             unlabelled=labels.missing,
             replaced=labels.replaced,
             labels=fold_layers(labels.expected, labels.num_layers),
+            quantised=fold_layers(labels.quantised, labels.num_layers),
             compiled=self._compiled,
             uncounted=self._uncounted,
         )

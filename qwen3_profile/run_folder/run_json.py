@@ -173,6 +173,7 @@ class ConfigResult:
     compiled: of a compiled execution, how its model was compiled.
     traffic: what each traced position moves, a file relative to the run's folder; empty where it
         was not counted, for the reason `uncounted`, and in older runs.
+    quantised: the labels of Linears of packed weights, folded as `labels` are.
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
         dtype; empty where the config's own ran.
     """
@@ -196,6 +197,7 @@ class ConfigResult:
     compiled: Compiled | None = None
     traffic: str = ""
     uncounted: str = ""
+    quantised: tuple[str, ...] = ()
     dtype_in_place_of: str = ""
 
 

@@ -150,7 +150,8 @@ def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
 UNITS = {
     "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
     "--warmup-runs": "prefills", "--decode-steps": "tokens", "--trace-steps": "decode steps",
-    "--num-layers": "layers", "--seed": "token ids",
+    "--num-layers": "layers",
+    "--lora-rank": "rank", "--seed": "token ids",
 }  # fmt: skip
 
 

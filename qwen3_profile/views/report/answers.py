@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from qwen3_profile.analysis.adapter_cost import adapter_sentence
 from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
 from qwen3_profile.analysis.part_rows import LAYERS, family_times
+from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.verdict import (
     idle_classes,
     idle_sentences,
@@ -57,9 +57,9 @@ def parts_answer(config: Config) -> Sentences:
         families[family] = ns_of(times, config.on_device)
     shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
     largest = largest_parts(config.shown.times.forward, config.on_device)
-    adapters = adapter_sentence(config.shown.times.forward, config.on_device)
+    pieces = piece_sentences(config.shown.times.forward, config.on_device)
     whole = f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}."
-    return (whole, largest, *filter(None, [adapters]))
+    return (whole, largest, *pieces)
 
 
 def layers_answer(config: Config) -> Sentences:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qwen3_profile.analysis.adapter_cost import adapter_sentence
 from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
@@ -18,6 +17,7 @@ from qwen3_profile.analysis.layer_times import (
     sum_layers,
 )
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
+from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.parts import Part
@@ -64,7 +64,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         context_table(totals.passes),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
-        wrap(adapter_sentence(forward, on_device)),
+        "\n".join(wrap(line) for line in piece_sentences(forward, on_device)),
         idle_lines(shown),
         warning_lines(totals),
     ]
