@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make.commands import Commands, Done
 from make.labelled_models import TOKENS, tiny
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from qwen3_profile import label, to_table, trace_forward
 from qwen3_profile.analysis.part_rows import part_rows
@@ -129,9 +133,12 @@ def test_only_what_runs_is_expected(is_on: bool) -> None:
 
 
 def test_experts_with_adapters_are_experts() -> None:
+    # peft adds the adapters of their tensors to these wherever they are used.
     record = trace_forward(adapted("sparse"), TOKENS, num_runs=1).record
     assert not record.findings
-    assert "experts" in record.to_json()["layer_details"][0]["ffn_details"]
+    entry = record.to_json()["layer_details"][0]["ffn_details"]
+    assert "experts" in entry
+    assert "experts_details" not in entry
 
 
 def test_a_compiled_graph_has_the_labels_of_pieces() -> None:
@@ -153,3 +160,101 @@ def test_tables_of_a_trace_alone(tmp_path: Any) -> None:
     assert all(map(adds_up, record.times.forward.each()))
     assert len(parts_called(record.times.forward, "lora_add")) == 14
     assert "lora_add" in to_table([record])
+
+
+# --- by the command line
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> list[Path]:
+    """Two adapters that peft has saved, of other ranks."""
+    found = []
+    for name, rank in (("first", 4), ("second", 2)):
+        folder = tmp_path_factory.mktemp("adapters") / name
+        config = AutoConfig.from_pretrained(commands.model)
+        options = peft.LoraConfig(r=rank, target_modules=["q_proj", "down_proj"])
+        peft.get_peft_model(AutoModelForCausalLM.from_config(config), options).save_pretrained(
+            folder
+        )
+        found.append(folder)
+    return found
+
+
+def adapters_in(done: Done) -> list[dict[str, Any]]:
+    assert (done.code, done.errors) == (0, [])
+    (model,) = {json.dumps(record["model"]) for record in done.records()}
+    return json.loads(model)["packed"]["adapters"]
+
+
+def test_adapters_of_folders(commands: Commands, folders: list[Path], tmp_path: Path) -> None:
+    done = commands.profile(tmp_path, "--adapter", folders[0], "--adapter", folders[1])
+    found = adapters_in(done)
+    assert [(each["name"], each["rank"], each["active"]) for each in found] == [
+        ("first", 4, True), ("second", 2, True),
+    ]  # fmt: skip
+    (record,) = done.records()
+    details = record["layer_details"][0]
+    assert {"base", "lora_A", "lora_B", "lora_add"} <= set(
+        details["attn_details"]["q_proj_details"]
+    )
+    assert "k_proj_details" not in details["attn_details"]
+    assert record["model"]["parameters"] == sum(each["parameters"] for each in found) + 115136
+    assert not record["findings"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "pieces"),
+    [
+        pytest.param("--lora-rank 4", LORA, id="beside the weights"),
+        pytest.param("--lora-rank 4 --merge-adapters --dtype float32", ALONE, id="merged"),
+        pytest.param("--lora-rank 4 --decode-steps 2 --cache static", LORA, id="decode"),
+        pytest.param("--lora-rank 4 --backward", LORA, id="training step"),
+    ],
+)
+def test_a_random_adapter(
+    commands: Commands, tmp_path: Path, argv: str, pieces: tuple[str, ...]
+) -> None:
+    done = commands.profile(tmp_path, *argv.split())
+    (adapter,) = adapters_in(done)
+    assert (adapter["name"], adapter["merged"]) == ("random", pieces == ALONE)
+    for record in done.records():
+        details = record["layer_details"][1]["ffn_details"]["down_proj_details"]
+        assert [name for name in details if "_cuda" not in name and "_bwd" not in name] == [
+            *pieces, "other",
+        ]  # fmt: skip
+        assert not record["findings"]
+    assert "The adapters take" in done.out
+
+
+def test_a_training_step_of_experts_with_adapters(
+    sparse_commands: Commands, tmp_path: Path
+) -> None:
+    done = sparse_commands.profile(tmp_path, "--lora-rank", 2, "--backward")
+    assert (done.code, done.errors) == (0, [])
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_pieces(commands: Commands, tmp_path: Path) -> None:
+    done = commands.profile(tmp_path, "--lora-rank", 4, "--compile")
+    assert (done.code, done.errors) == (0, [])
+    (record,) = done.records()
+    details = record["layer_details"][0]["attn_details"]["o_proj_details"]
+    assert {"base", "lora_A", "lora_B"} <= set(details)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        pytest.param(["--adapter", "none"], "--adapter none: holds no", id="no folder"),
+        pytest.param(["--merge-adapters"], "--merge-adapters: has no adapters", id="nothing"),
+        pytest.param(["--lora-rank", "0"], "--lora-rank: 0 is out of range", id="no rank"),
+        pytest.param(
+            ["--lora-rank", "2", "--merge-adapters", "--backward"],
+            "--merge-adapters: leaves no adapter", id="nothing to train",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_refused(commands: Commands, tmp_path: Path, argv: list[str], line: str) -> None:
+    done = commands.profile(tmp_path, *argv)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert done.err.startswith(f"error: {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -113,13 +114,13 @@ def load_model(
     """
     plan = _make_plan(request)
     torch_dtype: torch.dtype = getattr(torch, dtype)
-    difference = None
+    difference, is_packed = None, False
     check_adapters(request)
     try:
         if plan.random:
             model, layers = _random_model(plan, request, torch_dtype, device)
         else:
-            model, layers = _pretrained_model(plan, request, torch_dtype, device)
+            model, layers, is_packed = _pretrained_model(plan, request, torch_dtype, device)
         if request.quantize is not None:
             difference = quantise(model, request.quantize, lambda ids: prefill(model, ids))
         model = add_adapters(model, request)
@@ -138,7 +139,7 @@ def load_model(
         device=device,
         facts=_facts_of(model, layers, torch_dtype, difference),
         default_attention=attention.attention_of(model),
-        warnings=(*plan.warnings, *_dequantised(plan.name, model)),
+        warnings=(*plan.warnings, *_dequantised(plan.name, model, is_packed)),
         default_experts=experts.experts_of(model),
     )
     set_attention(loaded, attn_implementation)
@@ -264,16 +265,19 @@ def _random_model(
 
 def _pretrained_model(
     plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
-) -> tuple[Any, int]:
-    """The model with its own weights, and the number of layers of the whole one."""
+) -> tuple[Any, int, bool]:
+    """The model with its own weights, how many layers the whole one has, and whether its checkpoint
+    is quantised.
+    """
     config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
+    load = functools.partial(transformers_compat.pretrained_model, plan.source, config, dtype)
     if not transformers_compat.is_quantised(config):
         _check_config(plan.name, config, dtype, device)
-        return transformers_compat.pretrained_model(plan.source, config, dtype).to(device), layers
+        return load().to(device), layers, False
     if request.quantize is not None:
         raise ModelError(plan.name, "is quantised already", "leave --quantize out")
     # Its quantiser may pack weights only on their way to the device.
-    return transformers_compat.pretrained_model(plan.source, config, dtype, device), layers
+    return load(device), layers, True
 
 
 def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -316,12 +320,13 @@ def weight_facts(model: Any, difference: OutputDifference | None = None) -> Weig
     return WeightFacts(quantised, stored_bytes(model), difference, adapters)
 
 
-def _dequantised(name: str, model: Any) -> tuple[str, ...]:
+def _dequantised(name: str, model: Any, is_packed: bool) -> tuple[str, ...]:
     """A line where a quantised checkpoint was not kept so."""
-    if not transformers_compat.is_quantised(model.config) or quantised_linears(model):
+    if not is_packed or quantised_linears(model):
         return ()
-    line = f"{name}: transformers has dequantised its weights for this device; they run as dense"
-    return (line,)
+    return (
+        f"{name}: a quantised checkpoint, of which transformers has made unpacked weights here",
+    )
 
 
 def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFacts:

@@ -135,24 +135,16 @@ class Piece:
 
 def pieces_of(part: nn.Module) -> Iterator[Piece]:
     """The layer that a part was before it had adapters, and the two matrices of each adapter."""
-    base = _inside_adapters(part)
-    if base is part:
+    base = getattr(part, "base_layer", None)
+    # Those of a parameter, such as the weights of all experts, are added to it wherever it is used.
+    if not isinstance(base, nn.Module) or hasattr(part, "parameter_name"):
         return
     yield Piece("base", base, True)
     active = set(getattr(part, "active_adapters", ()))
     idle = getattr(part, "merged", False) or getattr(part, "disable_adapters", False)
-    # Of adapters of a parameter, such as the weights of all experts, no matrix is called.
-    idle = idle or hasattr(part, "parameter_name")
     for name in ("lora_A", "lora_B"):
         for adapter, module in dict(getattr(part, name, {})).items():
             yield Piece(name, module, adapter in active and not idle)
-
-
-def _inside_adapters(part: nn.Module) -> nn.Module:
-    """What lies in all the wrappers of peft round it; the part itself where there are none."""
-    while isinstance(inside := getattr(part, "base_layer", None), nn.Module):
-        part = inside
-    return part
 
 
 def unnamed(owner: nn.Module, kind: str, within: nn.Module | None = None) -> Iterator[str]:
