@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 from qwen3_profile.errors import ModelError
 from qwen3_profile.label_parts import PartSpec, blocks, parts
 from qwen3_profile.labels import layer_label
-from qwen3_profile.measure.model.quantised import quantised_kind
+from qwen3_profile.measure.model.quantised import quantised_kind, stored_bytes
 from qwen3_profile.measure.model.structure import (
     find_decoder,
     is_moe,
@@ -52,7 +52,8 @@ class Instrumentation:
     missing: one line for each part that could not be, with the reason; empty as a rule.
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
-    quantised: the labels of Linears of packed weights.
+    quantised: label -> what its weights take in bytes, of Linears of packed weights; None where
+        they do not tell.
     """
 
     num_layers: int
@@ -61,7 +62,7 @@ class Instrumentation:
     expected: tuple[str, ...]
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
-    quantised: tuple[str, ...] = ()
+    quantised: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -133,9 +134,11 @@ class _Installer:
             expected=tuple(dict.fromkeys((*self._labels.values(), *self._expected))),
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
-            quantised=tuple(
-                each for module, each in self._labels.items() if quantised_kind(module)
-            ),
+            quantised={
+                label: stored_bytes(module)
+                for module, label in self._labels.items()
+                if quantised_kind(module)
+            },
         )
 
     def _layer(self, index: int, layer: nn.Module) -> bool:

@@ -174,3 +174,22 @@ def test_what_cannot_be_quantised(
     commands: Commands, tmp_path: Path, argv: list[str], line: str
 ) -> None:
     assert refused(commands, tmp_path, *argv).startswith(f"error: {line}")
+
+
+class Unseen(nn.Linear):
+    """One whose kernel is launched past torch's dispatcher."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.new_empty(*x.shape[:-1], self.out_features)
+
+
+def test_what_a_kernel_moves_that_torch_does_not_see_is_not_known() -> None:
+    model = tiny("dense").to(torch.bfloat16)
+    old = model.model.layers[1].mlp.up_proj
+    unseen = Unseen(old.in_features, old.out_features, bias=False)
+    unseen.weight = nn.Parameter(old.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    model.model.layers[1].mlp.up_proj = unseen
+    traffic = trace_forward(model, TOKENS, num_runs=1).record.to_json()["traffic"]
+    assert traffic["parts"]["up_proj"]["bytes"] is None
+    assert traffic["bytes"] is None
+    assert traffic["parts"]["gate_proj"]["bytes"] > 0
