@@ -17,6 +17,8 @@ DEFAULT_MODEL = "Qwen/Qwen3-0.6B"
 DType = Literal["float32", "float16", "bfloat16"]
 Weights = Literal["auto", "pretrained", "random"]
 Cache = Literal["dynamic", "static"]
+# In memory, by torchao.
+Quantize = Literal["int8", "int4", "fp8"]
 Inputs = Literal["random", "ragged", "prompt"]
 # How a forward pass gets to the device: op by op, compiled by torch, or as one CUDA graph.
 Execution = Literal["eager", "compiled", "cuda_graph"]
@@ -24,6 +26,7 @@ Execution = Literal["eager", "compiled", "cuda_graph"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 CompileScope = Literal["model", "layer"]
 DTYPES: tuple[DType, ...] = get_args(DType)
+QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 WEIGHTS, CACHES = get_args(Weights), get_args(Cache)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 EAGER, COMPILED, CUDA_GRAPH = EXECUTIONS
@@ -162,7 +165,11 @@ class ModelRequest:
     weights: "auto", "pretrained" or "random".
     num_layers: profile the first N layers only; None for all.
     device: a torch device such as "cuda:1"; None where the user left the choice to us.
-    seed: of the token ids and of random weights.
+    seed: of the token ids, of random weights and of random adapters.
+    quantize: how its Linears are quantised once it is loaded; None for not at all.
+    adapters: folders that peft has saved adapters in; all are put round it, and are active.
+    lora_rank: of one more adapter, of random weights, round every Linear; None for none.
+    merge_adapters: whether they are added to the weights.
     """
 
     name: str = DEFAULT_MODEL
@@ -170,10 +177,21 @@ class ModelRequest:
     num_layers: Positive | None = None
     device: str | None = None
     seed: Seed = 0
+    quantize: Quantize | None = None
+    adapters: tuple[str, ...] = ()
+    lora_rank: Positive | None = None
+    merge_adapters: bool = False
+
+    @property
+    def has_adapters(self) -> bool:
+        return bool(self.adapters) or self.lora_rank is not None
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("--model-name", "is empty", f"give a name such as {DEFAULT_MODEL}")
+        if self.merge_adapters and not self.has_adapters:
+            do = "give --adapter or --lora-rank"
+            raise ConfigError("--merge-adapters", "has no adapters to merge", do)
         try:
             _check_types(self)
         except ConfigError as error:
@@ -187,6 +205,8 @@ class Invocation:
 
     prompts: texts, one for each sequence of every config; empty where inputs are drawn.
     entries: where a file says each config, such as "c.json: configs[1]"; empty without a file.
+    free_dtypes: whether nobody asked for the dtype of a config, one for each; empty where all were
+        asked for.
     """
 
     model: ModelRequest
@@ -198,6 +218,7 @@ class Invocation:
     force: bool
     prompts: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
+    free_dtypes: tuple[bool, ...] = ()
 
     @property
     def records_path(self) -> Path:

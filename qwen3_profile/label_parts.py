@@ -15,7 +15,8 @@ from functools import cache
 class PartSpec:
     """A part of a model, and how it is found in one.
 
-    block: what it lies in: "phase" for the forward pass itself, "layer", or a block of a layer.
+    block: what it lies in: "phase" for the forward pass itself, "layer", or a block of a layer;
+        "leaf" for what any part may be made of, such as one that an adapter was put round.
     family: its colour; parts of a block have that of the block.
     modules: attributes that models have it under, besides its own name.
     functions: what it is called by where it is no module: names in the source of its block, or
@@ -181,6 +182,16 @@ PARTS: tuple[PartSpec | Gap, ...] = (
     PartSpec("sample", "phase", "head"),
     PartSpec("loss", "phase", "head"),
     PartSpec("backward", "phase", "other"),
+    # Of a part round which peft put adapters: what it was, and theirs.
+    PartSpec("base", "leaf", modules=("base_layer",), then={"lora_A": "lora_input"}),
+    Gap("lora_input", "leaf"),
+    PartSpec("lora_A", "leaf"),
+    PartSpec("lora_B", "leaf", then={"*": "lora_add"}),
+    Gap("lora_add", "leaf"),
+    # Of a Linear of packed weights, told by its operators.
+    PartSpec("quantise", "leaf"),
+    PartSpec("gemm", "leaf"),
+    PartSpec("dequantise", "leaf"),
 )  # fmt: skip
 
 
@@ -211,6 +222,17 @@ def required_parts(block: str, kind: str = "dense") -> tuple[str, ...]:
 def blocks() -> dict[str, PartSpec]:
     """The parts of a layer that have parts, by name."""
     return {part.name: part for part in parts("layer") if part_names(part.name)}
+
+
+@cache
+def pieces() -> frozenset[str]:
+    """The names of what a part may be made of, gaps too."""
+    return frozenset(row.name for row in PARTS if row.block == "leaf")
+
+
+def stages() -> tuple[str, ...]:
+    """What a Linear of packed weights does, in its order."""
+    return ("quantise", "gemm", "dequantise")
 
 
 @cache

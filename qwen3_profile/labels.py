@@ -19,6 +19,7 @@ A forward pass of a dense Qwen3 with L layers is labelled so (one sample of each
           layer.7.ffn.gate_proj              and act_fn up_proj down_proj; router and experts
       norm                                   in a mixture of experts
       lm_head
+        lm_head.base                         and lora_A lora_B; of any part with adapters of peft
       sample                                 the choice of the next token, in a generation
       loss                                   of all tokens, and
       backward                               the way back, in a train_step
@@ -36,7 +37,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from qwen3_profile import label_parts
@@ -75,11 +76,12 @@ _LAYER_WORD = re.compile(r"^layer\.[0-9]+")
 @cache
 def _label() -> re.Pattern[str]:
     return re.compile(
-        rf"(?P<phase>{'|'.join(PHASES)})"
+        rf"(?:(?P<phase>{'|'.join(PHASES)})"
         rf"|(?P<model>{'|'.join(part.name for part in parts('phase'))})"
         r"|layer\.(?P<layer>0|[1-9][0-9]{0,4})"
         rf"(?:\.(?P<block>{'|'.join(part.name for part in parts('layer'))})"
-        r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?"
+        r"(?:\.(?P<part>[a-z][a-z0-9_]*))?)?)"
+        rf"(?:\.(?P<piece>{'|'.join(part.name for part in parts('leaf'))}))?"
     )
 
 
@@ -105,6 +107,10 @@ def parse(text: str) -> Label | None:
     match = _label().fullmatch(text)
     if match is None:
         return None
+    if match["piece"]:
+        whole = parse(text.removesuffix(f".{match['piece']}"))
+        is_leaf = whole is not None and whole.kind == "leaf"
+        return replace(whole, name=match["piece"]) if whole is not None and is_leaf else None
     if match["phase"]:
         return Label("phase", text)
     if match["model"]:
@@ -125,9 +131,7 @@ def depth(text: str) -> int:
     label = parse(text)
     if label is None or label.kind == "phase":
         return 0
-    if label.layer is None:
-        return 1
-    return text.count(".")
+    return text.count(".") + (label.layer is None)
 
 
 def gap_name(kind: str, before: str | None, after: str | None) -> str | None:
@@ -171,6 +175,9 @@ def place(label: str) -> tuple[int, int, str]:
     What stands in no table comes last in its layer, and outside of the layers before them; a
     container stands for what has no name in it.
     """
+    part = part_of(label)
+    if part != label:
+        return (*place(part)[:2], label)
     layer, block, name = _words(label)
     if is_container(label):
         at, name = len(label_parts.PARTS), OTHER
@@ -190,6 +197,12 @@ def _words(label: str) -> tuple[int | None, str, str]:
     layer = int(words[1]) if words[0] == "layer" and words[1].isdigit() else None
     block = words[2] if len(words) == 4 else "layer" if len(words) == 3 else "phase"
     return layer, block, words[-1]
+
+
+def part_of(label: str) -> str:
+    """The label of the part that a piece of it belongs to; other labels as they are."""
+    above, _, name = label.rpartition(".")
+    return part_of(above) if above and name in label_parts.pieces() else label
 
 
 def every_layer(name: str) -> str:
@@ -231,7 +244,7 @@ def kind_of(label: str) -> str:
 
 
 def is_container(label: str) -> bool:
-    """Whether other labels may lie in it."""
+    """Whether labels of parts may lie in it."""
     return kind_of(label) != "leaf"
 
 

@@ -130,7 +130,7 @@ def test_every_row_has_a_name_of_its_own() -> None:
     names = [(row.block, row.name) for row in PARTS]
     assert len(names) == len(set(names))
     assert not {name for _, name in names} & {*labels.PHASES, labels.OTHER, labels.GRAPH_REPLAY}
-    assert {row.block for row in PARTS} == {"phase", "layer", *blocks()}
+    assert {row.block for row in PARTS} == {"phase", "layer", "leaf", *blocks()}
 
 
 def test_every_row_outside_of_blocks_has_a_colour() -> None:

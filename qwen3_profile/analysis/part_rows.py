@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qwen3_profile import label_parts, labels
 from qwen3_profile.attribution.parts import Part, Times, sum_times
-from qwen3_profile.attribution.pass_parts import layers, short_name
+from qwen3_profile.attribution.pass_parts import has_pieces, layers, short_name
 
 PartPath = tuple[str, ...]
 
@@ -110,7 +110,7 @@ def _rows(forward: Part, above: PartPath, *, unfold_backward: bool) -> Iterator[
     for part in forward.parts:
         if unfold_backward and part.name == labels.BACKWARD and part.parts:
             yield from _rows(part, path, unfold_backward=False)
-        elif forward.name == labels.WHOLE_TRACE:
+        elif forward.name == labels.WHOLE_TRACE or (part not in inside and has_pieces(part)):
             yield from _summed_rows((part,), (*path, short_name(part)))
         elif part not in inside:
             yield PartRow((*path, short_name(part)), part.total, is_leaf=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from qwen3_profile import label_parts
 from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, place_of
 from qwen3_profile.passes.compiled.part_names import scope_names
 from qwen3_profile.passes.pass_times import PassTimes
@@ -22,14 +23,20 @@ def row_bytes(times: PassTimes, rows: Sequence[PartRow]) -> tuple[int | None, ..
         return ()
     accessed: dict[PartPath, Moved] = {}
     known = {row.path for row in rows}
+    # What of a packed Linear is moved by which of its stages was not counted.
+    packed = {row.path[:-1] for row in rows if row.name in label_parts.stages()}
     for path, each in _paths(times):
-        own = own_path(path, known)
+        own = path if path in packed else own_path(path, known)
         for depth in range(1, len(own) + 1):
             accessed[own[:depth]] = accessed.get(own[:depth], Moved()) + each
     return tuple(
-        accessed[row.path].bytes if row.path in accessed else None if row.times.device_events else 0
+        accessed[row.path].bytes if row.path in accessed else _uncounted(row, packed)
         for row in rows
     )
+
+
+def _uncounted(row: PartRow, packed: Collection[PartPath]) -> int | None:
+    return None if row.times.device_events or row.path[:-1] in packed else 0
 
 
 def _paths(times: PassTimes) -> Iterator[tuple[PartPath, Moved]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +39,20 @@ def build_scopes(
     events = trace.host.take(selected)
     tree = _nest(events, trace.names, depth)
     return with_gaps(tree) if name_gaps else tree
+
+
+def label_scopes(trace: Trace, quantised: Collection[str] = ()) -> ScopeTree:
+    """The labels of a trace, with gaps.
+
+    Args:
+        quantised: those of Linears of packed weights, whose stages become scopes.
+    """
+    tree = build_scopes(trace, select_labels(trace))
+    if not quantised:
+        return tree
+    from qwen3_profile.attribution.linear_stages import with_stages  # which few models have
+
+    return with_stages(trace, tree, quantised)
 
 
 def _nest(events: Events, names: tuple[str, ...], depth: Callable[[str], int]) -> ScopeTree:

@@ -48,6 +48,11 @@ def _is_collective(name: str) -> bool:
     return name.rpartition(".")[2] in labels.COLLECTIVES
 
 
+def has_pieces(part: Part) -> bool:
+    """Whether a part is shown by what it is made of, such as its adapters."""
+    return any(labels.part_of(each.name) != each.name for each in part.parts)
+
+
 def short_name(part: Part) -> str:
     """The last component of the part's name: `q_proj` of `layer.7.attn.q_proj`."""
     return part.name.rpartition(".")[2]

@@ -63,6 +63,11 @@ def read_configs(
     return tuple(configs)
 
 
+def entries_that_set(path: Path, key: str) -> frozenset[int]:
+    """The indices of the entries of a file, as `read_configs` takes it, that have this key."""
+    return frozenset(index for index, entry in enumerate(_read_entries(path)) if key in entry)
+
+
 def _read_entries(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3_profile.cli.config_file import read_configs, read_prompts
+from qwen3_profile.cli.config_file import entries_that_set, read_configs, read_prompts
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.config import (
     CACHES,
@@ -19,6 +19,7 @@ from qwen3_profile.config import (
     DTYPES,
     EAGER,
     EXECUTIONS,
+    QUANTIZE,
     WEIGHTS,
     CompileMode,
     CompileScope,
@@ -50,7 +51,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         one = RunConfig(
             batch_size=options.batch_size,
             input_len=options.input_len,
-            dtype=options.dtype,
+            dtype=options.dtype or RunConfig().dtype,
             num_runs=options.num_runs,
             warmup_runs=options.warmup_runs,
             experts_implementation=options.experts_implementation,
@@ -74,6 +75,10 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             num_layers=options.num_layers,
             device=options.device,
             seed=options.seed,
+            quantize=options.quantize,
+            adapters=tuple(options.adapter or ()),
+            lora_rank=options.lora_rank,
+            merge_adapters=options.merge_adapters,
         ),
         configs=tuple(config for _, config in numbered),
         output_dir=options.output_dir,
@@ -85,7 +90,16 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         entries=tuple(f"{options.configs}: configs[{index}]" for index, _ in numbered)
         if options.configs is not None
         else (),
+        free_dtypes=_free_dtypes(options, [index for index, _ in numbered]),
     )
+
+
+def _free_dtypes(options: argparse.Namespace, entries: Sequence[int]) -> tuple[bool, ...]:
+    """Which configs have a dtype that neither a flag nor their entry in a file asks for."""
+    if options.dtype is not None:
+        return ()
+    asked = entries_that_set(options.configs, "dtype") if options.configs is not None else ()
+    return tuple(index not in asked for index in entries)
 
 
 def _asked_executions(
@@ -222,8 +236,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="sequences per forward pass (default: %(default)s)")
     add("--input-len", type=int, default=default.input_len, metavar="N",
         help="tokens per sequence (default: %(default)s)")
-    add("--dtype", choices=DTYPES, default=default.dtype,
-        help="of weights and activations (default: %(default)s)")
+    add("--dtype", choices=DTYPES,
+        help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
+        "a CPU that only emulates it)")
     add("--num-runs", type=int, default=default.num_runs, metavar="N",
         help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
     add("--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
@@ -289,7 +304,18 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="cuda, cuda:1, cpu or another torch device (default: cuda, and cpu with a warning "
         "where there is none)")
     add("--seed", type=int, default=default.seed, metavar="N",
-        help="of the token ids and of random weights (default: %(default)s)")
+        help="of the token ids, of random weights and of random adapters (default: %(default)s)")
+    add("--quantize", choices=QUANTIZE,
+        help="quantise the Linears of the layers in memory, by torchao, and compare the logits "
+        "with the unquantised ones (default: the weights as they are)")
+    add("--adapter", action="append", metavar="DIR",
+        help="put an adapter that peft has saved round the model; several flags give several, all "
+        "active (default: none)")
+    add("--lora-rank", type=int, metavar="N",
+        help="put a LoRA adapter of this rank with random weights round every Linear of the layers "
+        "(default: none)")
+    add("--merge-adapters", action="store_true",
+        help="add the adapters to the weights (default: off, they run beside them)")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:

@@ -6,8 +6,9 @@ nobody times it. An operator that is made of others is taken apart into these, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,15 +20,33 @@ from qwen3_profile.measure import ranges
 from qwen3_profile.measure.op_bytes import op_bytes
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, gather
 
+# Of packed weights all are read, but for zero points that are none.
+_READ_AT_LEAST = 0.5
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
-def count_pass(forward: Callable[[], object]) -> Traffic:
-    """What `forward`, a pass of a labelled model, moves under each of its labels."""
+def count_pass(
+    forward: Callable[[], object], packed: Mapping[str, int | None] = MappingProxyType({})
+) -> Traffic:
+    """What `forward`, a pass of a labelled model, moves under each of its labels.
+
+    Args:
+        packed: the labels of Linears of packed weights, and what these take.
+    """
     counting = _Counting()
     with ranges.redirect_ranges(counting.opened), counting:
         forward()
-    return counting.traffic()
+    return _without_unseen(counting.traffic(), packed)
+
+
+def _without_unseen(traffic: Traffic, packed: Mapping[str, int | None]) -> Traffic:
+    """Of Linears whose kernels went past torch's dispatcher nothing is known, not little."""
+    found = dict(traffic.labels)
+    for label, stored in packed.items():
+        seen = found.get(label, Moved())
+        if stored is None or (seen.bytes or 0) < _READ_AT_LEAST * stored:
+            found[label] = Moved(seen.operations, None)
+    return Traffic(found)
 
 
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -67,8 +86,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def traffic(self) -> Traffic:
         """The sums by label; what lies between labels has the name of its gap."""
+        # Some parts are made of others, as with adapters.
+        holders = {label.rpartition(".")[0] for label, moved in self._ran if moved is None}
         inner = [
-            label if moved is None or not is_container(label) else None
+            label if moved is None or not (is_container(label) or label in holders) else None
             for label, moved in self._ran
         ]
         return gather(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,11 @@ import torch
 from qwen3_profile.errors import ConfigError
 
 _FLAG = "--device"
+# What computes in a dtype, as torch and as Linux call it, on x86 and on ARM.
+_INSTRUCTIONS = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp", "fp16_arith"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +62,18 @@ def resolve_device(text: str | None) -> ResolvedDevice:
 
 def slow_dtype(device: torch.device, dtype: str) -> str | None:
     """One warning line where `device` has no instructions for `dtype` and emulates it."""
-    if device.type != "cpu" or dtype == "float32":
-        return None
-    flags = _cpu_flags()
-    wanted = {
-        "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
-        "float16": ("avx512_fp16", "asimdhp"),
-    }
-    if not flags or flags & set(wanted[dtype]):
+    if not is_emulated(device, dtype):
         return None
     return (
         f"this CPU has no {dtype} instructions and emulates them, several times as slow as "
         "--dtype float32"
     )
+
+
+def is_emulated(device: torch.device, dtype: str) -> bool:
+    """Whether `device` has no instructions for `dtype`; not where it does not tell."""
+    flags = _cpu_flags() if device.type == "cpu" and dtype != "float32" else frozenset()
+    return bool(flags) and not flags & _INSTRUCTIONS[dtype]
 
 
 def free_memory_bytes(device: torch.device) -> int | None:
@@ -166,7 +171,13 @@ def _address_space_bytes() -> int | None:
 
 
 def _cpu_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
-    """The instruction sets that the CPU tells of; empty where the system does not list them."""
+    """The instruction sets that the CPU tells of; empty where nobody lists them."""
+    # Older releases of torch have no such function; the system is asked as well.
+    told: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return frozenset(name for name, is_there in told.items() if is_there is True) | _listed(path)
+
+
+def _listed(path: str) -> frozenset[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:
             for line in lines:

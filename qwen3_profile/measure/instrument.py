@@ -24,12 +24,14 @@ from qwen3_profile.errors import ModelError
 from qwen3_profile.label_parts import PartSpec, blocks, packages, parts
 from qwen3_profile.labels import layer_label
 from qwen3_profile.measure.implementations import CalledFunctions, compiled_functions
+from qwen3_profile.measure.model.quantised import quantised_kind, stored_bytes
 from qwen3_profile.measure.model.structure import (
     find_decoder,
     is_gated,
     is_moe,
     owner_kind,
     parts_of,
+    pieces_of,
     unnamed,
     unwrapped,
 )
@@ -56,6 +58,8 @@ class Instrumentation:
     replaced: one line for each part whose code is neither torch's nor transformers': kernels
         from the hub, quantised layers, offloading.
     called: of parts that transformers takes from other packages, whose code was called.
+    quantised: label -> what its weights take in bytes, of Linears of packed weights; None where
+        they do not tell.
     """
 
     num_layers: int
@@ -65,6 +69,7 @@ class Instrumentation:
     missing: tuple[str, ...]
     replaced: tuple[str, ...]
     called: CalledFunctions = field(default_factory=CalledFunctions)
+    quantised: Mapping[str, int | None] = field(default_factory=dict)
 
 
 @contextmanager
@@ -106,6 +111,8 @@ class _Installer:
         self._patches = Patches(undo)
         self._inside_layers = inside_layers
         self._labels: dict[nn.Module, str] = {}
+        # Of adapters that were merged, or are switched off.
+        self._idle: dict[nn.Module, str] = {}
         self._expected: list[str] = []
         self._hooked: dict[str, None] = {}
         self._missing: Counter[str] = Counter()
@@ -138,6 +145,11 @@ class _Installer:
             missing=tuple(f"{why} ({n} times)" for why, n in self._missing.items()),
             replaced=tuple(self._replaced),
             called=self._called,
+            quantised={
+                label: stored_bytes(module)
+                for module, label in self._labels.items()
+                if quantised_kind(module)
+            },
         )
 
     def _layer(self, index: int, layer: nn.Module) -> bool:
@@ -201,6 +213,14 @@ class _Installer:
         self._note(part, forward)
         if functions:
             forward = self._maker.inside_scope(forward, functions, self._patches)
+        self._put(module, forward, label)
+        for piece in pieces_of(module):
+            if piece.runs:
+                self._module(piece.module, f"{label}.{piece.name}", f"{part}.{piece.name}")
+            elif self._idle.setdefault(piece.module, label) == label:
+                self._put(piece.module, piece.module.forward, f"{label}.{piece.name}")
+
+    def _put(self, module: nn.Module, forward: Function, label: str) -> None:
         self._patches.put(
             module, "forward", self._maker.inside_range(forward, label, self._patches)
         )

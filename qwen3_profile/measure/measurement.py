@@ -107,6 +107,7 @@ class MeasurementLoop:
             unlabelled=labels.missing,
             replaced=labels.replaced,
             labels=fold_layers(labels.expected, labels.num_layers),
+            quantised=fold_layers(labels.quantised, labels.num_layers),
             compiled=self._compiled,
             uncounted=self._uncounted,
         )
@@ -173,8 +174,10 @@ class MeasurementLoop:
         Code that cannot run under torch's dispatch modes costs the bytes, not the measurement.
         """
         try:
-            with self._execution.labelled(), closing(self._execution.counted()) as passes:
-                counted = dict(map(_count_series, passes))
+            counting = closing(self._execution.counted())
+            with self._execution.labelled() as labels, counting as passes:
+                count = partial(_count_series, packed=labels.quantised)
+                counted = dict(map(count, passes))
             for phase, found in counted.items():
                 self._traffic[phase] = self._files.write_traffic(phase, found)
         except UncountedError as error:
@@ -277,8 +280,10 @@ class _TakenRun:
         )
 
 
-def _count_series(series: PassSeries) -> tuple[Phase, dict[int, Traffic]]:
-    counted = _each(series, series.chosen, lambda _: count_pass(series.forward))
+def _count_series(
+    series: PassSeries, packed: Mapping[str, int | None]
+) -> tuple[Phase, dict[int, Traffic]]:
+    counted = _each(series, series.chosen, lambda _: count_pass(series.forward, packed))
     return series.phase, dict(counted)
 
 

@@ -19,6 +19,7 @@ from qwen3_profile.measure.executions.model_call import Call
 from qwen3_profile.measure.executions.user_model import UserModelExecution
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model import other_decoders, transformers_compat
+from qwen3_profile.measure.model.load import weight_facts
 from qwen3_profile.measure.model.structure import find_decoder
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.measure.ranges import CallPhase
@@ -112,6 +113,9 @@ def _dtype_of(model: nn.Module) -> DType:
     """The dtype of most weights."""
     counts: dict[str, int] = {}
     for parameter in model.parameters():
+        # Of packed weights it is not what is computed in.
+        if parameter.element_size() == 1:
+            continue
         name = str(parameter.dtype).removeprefix("torch.")
         counts[name] = counts.get(name, 0) + parameter.numel()
     most = max(counts, key=lambda name: counts[name])
@@ -144,6 +148,7 @@ def _facts(model: nn.Module) -> ModelFacts:
         or (embedding.embedding_dim if embedding is not None else 0),
         parameters=counted.parameters,
         shape=_shape(config),
+        packed=weight_facts(model),
     )
 
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 
-from qwen3_profile.config import COMPILED, CUDA_GRAPH, Invocation, ModelRequest, RunConfig
+from qwen3_profile.config import COMPILED, CUDA_GRAPH, DType, Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError, RunError
-from qwen3_profile.measure.devices import resolve_device, slow_dtype
+from qwen3_profile.measure.devices import is_emulated, resolve_device, slow_dtype
 from qwen3_profile.measure.environment import read_environment
 from qwen3_profile.measure.inductor.hooks import check_inductor
 from qwen3_profile.measure.measurement import unmeasured
@@ -22,11 +22,14 @@ from qwen3_profile.measure.model.experts import check_experts_name
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.model.prompts import encode_prompts
+from qwen3_profile.measure.model.quantise import import_quietly
 from qwen3_profile.measure.pass_kinds import kinds_on
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.measure.run_config import RunContext, execution_class, run_config
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
+# What every CPU has instructions for.
+_NATIVE: DType = "float32"
 # What only transformers knows: the key of a config, and who refuses a name that is none.
 _NAMES = {"attn_implementation": check_attention_name, "experts_implementation": check_experts_name}
 
@@ -45,6 +48,8 @@ class Prepared:
 
     configs: with the batch size and the length of the prompts, where there are prompts.
     prompts: their token ids.
+    replaced_dtypes: for each config the default dtype, where the CPU only emulates it and nobody
+        asked for it, else "".
     """
 
     loaded: LoadedModel
@@ -52,6 +57,7 @@ class Prepared:
     warnings: tuple[str, ...]
     configs: tuple[RunConfig, ...]
     prompts: tuple[tuple[int, ...], ...] = ()
+    replaced_dtypes: tuple[str, ...] = ()
 
 
 def prepare(invocation: Invocation) -> Prepared:
@@ -62,16 +68,45 @@ def prepare(invocation: Invocation) -> Prepared:
         ModelError: the model is not known, not there, or too large; or it has no tokenizer, and
             there are prompts.
     """
+    import_quietly()
     device = resolve_device(invocation.model.device)
+    _check_training(invocation)
     _check_names(invocation)
     _check_device(invocation.configs, device.device)
     prompts, configs = _encoded(invocation)
-    loaded = load_model(invocation.model, invocation.configs[0].dtype, None, device.device)
+    configs, replaced, line = _fitting_dtypes(configs, invocation.free_dtypes, device.device)
+    loaded = load_model(invocation.model, configs[0].dtype, None, device.device)
     _check_experts(invocation.configs, loaded)
-    slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in invocation.configs})
-    warnings = (device.fallback, *slow, *loaded.warnings)
+    slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in configs})
+    warnings = (device.fallback, line, *slow, *loaded.warnings)
     told = tuple(line for line in warnings if line)
-    return Prepared(loaded, device.device, told, configs, prompts)
+    return Prepared(loaded, device.device, told, configs, prompts, replaced)
+
+
+def _fitting_dtypes(
+    configs: tuple[RunConfig, ...], free: Sequence[bool], device: torch.device
+) -> tuple[tuple[RunConfig, ...], tuple[str, ...], str]:
+    """float32 where nobody asked for a dtype, and the CPU has no instructions for the default.
+
+    Returns:
+        The configs; for each the dtype that was replaced, or ""; and a warning line, or "".
+    """
+    replaced = tuple(
+        config.dtype if is_free and is_emulated(device, config.dtype) else ""
+        for config, is_free in zip(configs, free or [False] * len(configs), strict=True)
+    )
+    if not any(replaced):
+        return configs, replaced, ""
+    default = next(filter(None, replaced))
+    fitting = tuple(
+        replace(config, dtype=_NATIVE) if was else config
+        for config, was in zip(configs, replaced, strict=True)
+    )
+    line = (
+        f"this CPU has no {default} instructions and would emulate them: running in {_NATIVE}; "
+        f"--dtype {default} asks for it all the same"
+    )
+    return fitting, replaced, line
 
 
 def _encoded(
@@ -99,6 +134,17 @@ def _check_names(invocation: Invocation) -> None:
             except ModelError as error:
                 where = f"{entry}.{key}" if entry else error.where
                 raise ModelError(where, error.what, error.do) from error
+
+
+def _check_training(invocation: Invocation) -> None:
+    request = invocation.model
+    if not any(config.backward for config in invocation.configs):
+        return
+    if request.quantize is not None and not request.has_adapters:
+        what = "leaves nothing to train: packed weights have no gradients"
+        raise ConfigError("--quantize", what, "give --lora-rank or --adapter, or no --backward")
+    if request.merge_adapters:
+        raise ConfigError("--merge-adapters", "leaves no adapter to train", "leave it out")
 
 
 def _check_device(configs: Sequence[RunConfig], device: torch.device) -> None:
@@ -166,7 +212,8 @@ def run_configs(
         context = RunContext(loaded, prepared.device, seed, folder, prompts)
         with progress(_passes(config, prepared.device), config.worker) as advance, frozen_heap():
             results = run_config(context, index, config, worker, advance)
-        yield from results
+        was = prepared.replaced_dtypes[index]
+        yield from (replace(result, dtype_in_place_of=was) for result in results)
         if results[-1].status == "interrupted":
             return
 
@@ -201,11 +248,18 @@ class _Models:
         """
         if self._loaded is None or self._loaded.dtype != dtype:
             if self._loaded is not None:
-                self._loaded.model.to("meta")
+                _forget_weights(self._loaded.model)
                 release_unused(self._device)
             self._loaded = None
             self._loaded = load_model(self._request, dtype, None, self._device)
         return self._loaded
+
+
+def _forget_weights(model: torch.nn.Module) -> None:
+    # Weights that are packed may refuse to be moved.
+    for module in model.modules():
+        module._parameters.clear()
+        module._buffers.clear()
 
 
 def _passes(config: RunConfig, device: torch.device) -> int:
@@ -233,4 +287,5 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
         hidden_size=facts.shape.hidden_size,
         parameters=facts.parameter_count,
         shape=facts.shape,
+        packed=facts.weights,
     )

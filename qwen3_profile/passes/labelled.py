@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_profile.attribution.attribute import Attribution, attribute
 from qwen3_profile.attribution.backward import split_backward
-from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, label_scopes, select_labels
 from qwen3_profile.attribution.checks import check_trace
 from qwen3_profile.attribution.collectives import split_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
@@ -30,6 +30,7 @@ def read_labels(
     accept_damaged: bool = False,
     reassign: Reassign | None = None,
     beside: Undisturbed | None = None,
+    quantised: Collection[str] = (),
 ) -> Reading:
     """The steps that hold a forward pass with our labels; there may be none.
 
@@ -37,11 +38,12 @@ def read_labels(
         path: names the trace.
         reassign: gives the replays of graphs their labels.
         beside: what was measured in less disturbed passes, whose times are taken.
+        quantised: the labels of Linears of packed weights, whose stages are scopes of their own.
 
     Raises:
         DamagedTraceError: a trace whose figures would be wrong, unless that is accepted.
     """
-    attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
+    attribution = attribute(trace, label_scopes(trace, quantised))
     ranges, findings = len(attribution.scopes), check_trace(attribution)
     if not accept_damaged:
         refuse_damage(str(path), findings)

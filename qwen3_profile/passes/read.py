@@ -107,7 +107,8 @@ def _read_measured(
     if beside is not None:
         from qwen3_profile.passes.cuda_graphs.eager_pass import MeasuredReplay
 
-        replay = MeasuredReplay(path, known.folder, known.result.phase, beside)
+        result = known.result
+        replay = MeasuredReplay(path, known.folder, result.phase, beside, result.quantised)
         if needs is Needs.LABELS:
             return replay.read_ranges(accept_damaged=accept_damaged)
         return replay.read(accept_damaged=accept_damaged, with_eager=needs is Needs.SUMS)
@@ -134,8 +135,11 @@ def _read_eager(
     beside = known.beside(path)
     if beside is None:
         return None
-    if needs is Needs.OPERATORS:
+    quantised = known.result.quantised
+    if needs is Needs.OPERATORS or quantised:
         trace = read_trace(path, accept_damaged=accept_damaged)
     else:
         trace = read_for_records(path, accept_damaged=accept_damaged).trace()
-    return read_labels(path, trace, accept_damaged=accept_damaged, beside=beside)
+    return read_labels(
+        path, trace, accept_damaged=accept_damaged, beside=beside, quantised=quantised
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_profile import label_parts
 from qwen3_profile.attribution.attribute import Attribution, attribute, device_number
 from qwen3_profile.attribution.build_scopes import build_scopes
 from qwen3_profile.attribution.checks import check_trace
@@ -24,7 +25,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.cuda_graphs.match import Work, match
 from qwen3_profile.run_folder.clocked import ClockedLabels
 from qwen3_profile.trace import Category, Trace, read_trace
-from qwen3_profile.trace.columns import Bool, Int64
+from qwen3_profile.trace.columns import Bool, Int64, which
 
 CLOCK_REFUSED, DEVICE_REFUSED = "clock-refused", "device-refused"
 _TRACED = "the traced pass"
@@ -112,8 +113,14 @@ def _labels_of(scopes: ScopeTree, root: int, ranges: int) -> Int64:
     inside = scopes.below(np.arange(len(scopes)) == root)
     inside[root] = True
     inside &= ~scopes.is_gap & (scopes.track == scopes.track[root])
+    # The clock was not read where an operator makes a stage of a Linear.
+    inside &= ~which(scopes.names, _is_stage)[scopes.name]
     found = np.flatnonzero(inside)
     return found[found < ranges]
+
+
+def _is_stage(name: str) -> bool:
+    return name.rpartition(".")[2] in label_parts.stages()
 
 
 def _label_difference(scopes: ScopeTree, labels: Int64, clock: ClockedLabels) -> str:

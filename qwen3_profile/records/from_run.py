@@ -306,6 +306,7 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         warnings=run.warnings,
         lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
         execution=result.config.execution,
+        dtype_in_place_of=result.dtype_in_place_of or None,
         **_compile_facts(result),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
-from qwen3_profile.attribution.pass_parts import short_name
+from qwen3_profile.attribution.pass_parts import has_pieces, short_name
 from qwen3_profile.passes.compiled.part_names import FUSED, UNMATCHED, part_name
 from qwen3_profile.run_folder.bytes_moved import Moved, per_pass
 
@@ -61,7 +61,9 @@ def row_name(part: Part, forward: Part) -> str | None:
     """
     if FUSED in short_name(part):
         return None
-    return labels.OTHER if part.parts or part is forward else short_name(part)
+    if part is forward or (part.parts and not has_pieces(part)):
+        return labels.OTHER
+    return labels.part_of(part.name).rpartition(".")[2]
 
 
 def traffic_json(times: PassTimes, steps: int) -> dict[str, Any]:

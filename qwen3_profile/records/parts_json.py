@@ -15,7 +15,13 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part, PartTree, Times, make_part
-from qwen3_profile.attribution.pass_parts import backward_of, layers, mixer_of, short_name
+from qwen3_profile.attribution.pass_parts import (
+    backward_of,
+    has_pieces,
+    layers,
+    mixer_of,
+    short_name,
+)
 
 _NS_PER_S = 1e9
 _CUDA = "_cuda"
@@ -123,11 +129,16 @@ def _pair_form(name: str, numbers: Times) -> dict[str, int]:
     return {name: numbers.cpu_ns, f"{name}{_CUDA}": numbers.device_ns}
 
 
-def _parts_form(parts: Iterable[Part], own: Times) -> dict[str, int]:
-    """The children of a part, and `other`: what of it no child explains."""
-    found: dict[str, int] = {}
+def _parts_form(parts: Iterable[Part], own: Times) -> dict[str, Any]:
+    """The children of a part, and `other`: what of it no child explains.
+
+    A child that is made of pieces, as one with adapters, has these as its details.
+    """
+    found: dict[str, Any] = {}
     for child in parts:
         found |= _pair_form(short_name(child), child.total)
+        if has_pieces(child):
+            found[f"{short_name(child)}_details"] = _parts_form(child.parts, child.own)
     return found | _pair_form(labels.OTHER, own)
 
 
@@ -145,7 +156,7 @@ def _layer_form(layer: Part) -> dict[str, Any]:
     return found | _pair_form(labels.OTHER, layer.own)
 
 
-def _model_form(forward: Part) -> dict[str, int]:
+def _model_form(forward: Part) -> dict[str, Any]:
     apart = {labels.BACKWARD, *(layer.name for layer in layers(forward))}
     rest = (part for part in forward.parts if part.name not in apart)
     return _parts_form(rest, forward.own)

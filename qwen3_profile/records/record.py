@@ -30,6 +30,7 @@ class RunFacts:
     compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.
     compile_time: seconds of the first pass of this phase, which compiles.
     output_error: by how much compiled logits differ from eager ones; see `run_json.Compiled`.
+    dtype_in_place_of: as in `run_json.ConfigResult`; None where the config's own dtype ran.
     """
 
     run: str
@@ -55,6 +56,7 @@ class RunFacts:
     compile_scope: str | None = None
     compile_time: float | None = None
     output_error: float | None = None
+    dtype_in_place_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,10 @@ def _facts_json(facts: RunFacts) -> dict[str, Any]:
     found = asdict(facts)
     found.pop("run")
     found.pop("lengths")
+    if found["dtype_in_place_of"] is None:
+        found.pop("dtype_in_place_of")
+    if facts.model is not None and facts.model.packed is None:
+        found["model"].pop("packed")
     if facts.model is not None and facts.model.shape is not None:
         # Of the table of published shapes, and not of a model that was loaded.
         found["model"]["shape"].pop("sources")

@@ -12,6 +12,7 @@ from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, TraceError
 from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
+from qwen3_profile.run_folder.model_weights import WeightFacts
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.system.files import write_atomic
 
@@ -49,6 +50,7 @@ class ModelFacts:
     moe_layers: which of the profiled layers are mixtures of experts.
     parameters: of the profiled layers, a tied head counted once.
     shape: as profiled; None where a model's config does not tell, and in older runs.
+    packed: of a model whose weights are quantised, or that has adapters.
     """
 
     requested_name: str
@@ -61,6 +63,7 @@ class ModelFacts:
     hidden_size: int
     parameters: int
     shape: Shape | None = None
+    packed: WeightFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,9 @@ class ConfigResult:
         the slow one was called, and what it is.
     traffic: what each traced position moves, a file relative to the run's folder; empty where it
         was not counted, for the reason `uncounted`, and in older runs.
+    quantised: the labels of Linears of packed weights, folded as `labels` are.
+    dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
+        dtype; empty where the config's own ran.
     """
 
     index: int
@@ -194,6 +200,8 @@ class ConfigResult:
     traffic: str = ""
     uncounted: str = ""
     fallbacks: tuple[str, ...] = ()
+    quantised: tuple[str, ...] = ()
+    dtype_in_place_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

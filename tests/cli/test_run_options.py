@@ -37,6 +37,7 @@ def test_defaults() -> None:
         trace_dir=Path("traces"),
         run_name=None,
         force=False,
+        free_dtypes=(True,),
     )
 
 
@@ -57,6 +58,14 @@ def test_every_flag() -> None:
         run_name="mine",
         force=True,
     )
+
+
+def test_dtypes_that_nobody_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "configs.json"
+    path.write_text('{"configs": [{"batch_size": 2}, {"dtype": "float16"}]}')
+    argv = ["--configs", str(path), "--attn-implementation", "sdpa,eager"]
+    assert parse_arguments(argv).free_dtypes == (True, True, False, False)
+    assert parse_arguments([*argv, "--dtype", "bfloat16"]).free_dtypes == ()
 
 
 def test_a_file_of_configs_takes_its_defaults_from_the_flags(tmp_path: Path) -> None:
@@ -141,7 +150,8 @@ def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
 UNITS = {
     "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
     "--warmup-runs": "prefills", "--decode-steps": "tokens", "--trace-steps": "decode steps",
-    "--num-layers": "layers", "--seed": "token ids",
+    "--num-layers": "layers",
+    "--lora-rank": "rank", "--seed": "token ids",
 }  # fmt: skip
 
 

@@ -293,18 +293,40 @@ def test_a_name_that_only_transformers_knows_is_refused_before_anything_runs(
     assert "did you mean eager? there is eager" in done.err
 
 
-def test_an_emulated_dtype_is_a_warning_once(commands: Commands, tmp_path: Path) -> None:
+EMULATES = "this CPU has no bfloat16 instructions and"
+
+
+def test_an_emulated_dtype_that_nobody_asked_for_does_not_run(
+    commands: Commands, tmp_path: Path
+) -> None:
     plain = replace(commands, cpu_flags=frozenset({"avx2", "avx512f"}))
     configs = write_configs(
-        tmp_path, {"batch_size": 1}, {"batch_size": 2}, {"batch_size": 1, "dtype": "float32"}
+        tmp_path, {"batch_size": 1}, {"batch_size": 2}, {"batch_size": 3, "dtype": "float32"}
     )
     done = plain.profile(tmp_path, "--configs", configs)
-    line = "this CPU has no bfloat16 instructions and emulates them, several times as slow as"
+    line = (
+        f"{EMULATES} would emulate them: running in float32; --dtype bfloat16 asks for it all the "
+        "same"
+    )
     assert done.code == 0
-    assert done.err == f"warning: {line} --dtype float32\n"
-    assert {tuple(record["warnings"]) for record in done.records()} == {
-        (f"{line} --dtype float32",)
-    }
+    assert done.err == f"warning: {line}\n"
+    records = done.records()
+    assert {tuple(record["warnings"]) for record in records} == {(line,)}
+    assert {record["dtype"] for record in records} == {"float32"}
+    told = [record.get("dtype_in_place_of") for record in records]
+    assert told == ["bfloat16", "bfloat16", None]
+
+
+def test_an_emulated_dtype_that_is_asked_for_runs_with_a_warning(
+    commands: Commands, tmp_path: Path
+) -> None:
+    plain = replace(commands, cpu_flags=frozenset({"avx2", "avx512f"}))
+    done = plain.profile(tmp_path, "--dtype", "bfloat16")
+    line = f"{EMULATES} emulates them, several times as slow as --dtype float32"
+    assert (done.code, done.err) == (0, f"warning: {line}\n")
+    (record,) = done.records()
+    assert record["dtype"] == "bfloat16"
+    assert "dtype_in_place_of" not in record
 
 
 # --- decode

@@ -70,9 +70,13 @@ def next_tokens(inputs: Inputs) -> torch.Tensor:
 
 @contextmanager
 def with_gradients(model: Any) -> Iterator[None]:
-    """Inside the block all weights want gradients; after it they are as before, and have none."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    for parameter, _ in before:
+    """Inside the block all weights want gradients, or of a model with adapters theirs alone; after
+    it they are as before, and have none.
+    """
+    named = dict(model.named_parameters())
+    adapters = [parameter for name, parameter in named.items() if "lora_" in name]
+    before = [(parameter, parameter.requires_grad) for parameter in named.values()]
+    for parameter in adapters or named.values():
         parameter.requires_grad_(True)
     try:
         yield

@@ -13,7 +13,7 @@ from torch import nn
 
 from qwen3_profile.label_parts import blocks
 from qwen3_profile.labels import ANY_LAYER, is_container, layer_label
-from qwen3_profile.measure.model.structure import find_decoder, owner_kind, parts_of
+from qwen3_profile.measure.model.structure import find_decoder, owner_kind, parts_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +67,9 @@ def _layer(layer: nn.Module, label: str, paths: dict[nn.Module, str]) -> dict[st
 
 
 def _parts(owner: nn.Module, kind: str, prefix: str, paths: dict[nn.Module, str]) -> dict[str, str]:
-    found = parts_of(owner, kind)
-    return {paths[m]: prefix + each.part for each in found for m in each.modules}
+    labels: dict[str, str] = {}
+    for found in parts_of(owner, kind):
+        for module in found.modules:
+            labels[paths[module]] = label = prefix + found.part
+            labels |= {paths[piece.module]: f"{label}.{piece.name}" for piece in pieces_of(module)}
+    return labels

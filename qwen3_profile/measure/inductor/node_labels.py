@@ -57,7 +57,8 @@ def label_nodes(nodes: Sequence[Node], modules: Mapping[str, str]) -> dict[str, 
     # Layers share their lines, which does no harm: a container's children are its own.
     nodes = sorted(nodes, key=lambda node: tuple(frame.line for frame in node.frames))
     found = [_label(node, modules) for node in nodes]
-    inner = [label if label is not None and not is_container(label) else None for label in found]
+    holders = {label.rpartition(".")[0] for label in modules.values()}
+    inner = [None if label in holders or is_container(label or "") else label for label in found]
     named = {}
     for index, (node, label) in enumerate(zip(nodes, found, strict=True)):
         if label is not None and inner[index] is None:

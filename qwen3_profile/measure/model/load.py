@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,13 @@ from qwen3_profile.measure.model import (
     random_weights,
     transformers_compat,
 )
+from qwen3_profile.measure.model.adapters import adapters_of, add_adapters, check_adapters
 from qwen3_profile.measure.model.hub import Source
 from qwen3_profile.measure.model.memory import WeightSize, check_weights, is_out_of_memory, size_of
+from qwen3_profile.measure.model.quantise import quantise
+from qwen3_profile.measure.model.quantised import quantised_linears, stored_bytes
 from qwen3_profile.run_folder.model_shape import Shape
+from qwen3_profile.run_folder.model_weights import OutputDifference, WeightFacts
 
 _UNBUILDABLE = "has a config that no model can be built from"
 
@@ -36,11 +41,12 @@ class LoadedFacts:
     published_layers: the number of layers of the whole model.
     moe_layers: indices of the layers with a mixture of experts, ascending.
     parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
-    weight_bytes: the memory that the weights take.
+    weight_bytes: the memory that the weights take; None where some of them do not tell.
     kv_bytes_per_token: what each token of each sequence adds to the KV cache.
     state_bytes: what each sequence takes besides, however long it is.
     is_qwen3: whether the arithmetic of `published_shapes` holds; else parameters are counted, and
         the KV cache may be smaller than told.
+    weights: of a model with quantised weights or with adapters.
     """
 
     shape: Shape
@@ -48,10 +54,11 @@ class LoadedFacts:
     moe_layers: tuple[int, ...]
     parameter_count: int
     active_parameter_count: int
-    weight_bytes: int
+    weight_bytes: int | None
     kv_bytes_per_token: int
     state_bytes: int = 0
     is_qwen3: bool = True
+    weights: WeightFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +117,22 @@ def load_model(
     """
     plan = _make_plan(request)
     torch_dtype: torch.dtype = getattr(torch, dtype)
+    difference, is_packed = None, False
+    check_adapters(request)
     try:
         if plan.random:
             model, layers = _random_model(plan, request, torch_dtype, device)
         else:
-            model, layers = _pretrained_model(plan, request, torch_dtype, device)
+            model, layers, is_packed = _pretrained_model(plan, request, torch_dtype, device)
+        if request.quantize is not None:
+            difference = quantise(model, request.quantize, lambda ids: prefill(model, ids))
+        model = add_adapters(model, request)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
         raise ModelError(plan.name, what, "lower --num-layers") from error
-    facts = _facts_of(model, layers, torch_dtype)
+    facts = _facts_of(model, layers, torch_dtype, difference)
     cut = hybrid_shapes.cut_inside_period(facts.shape)
     loaded = LoadedModel(
         model=model,
@@ -132,7 +144,11 @@ def load_model(
         device=device,
         facts=facts,
         default_attention=attention.attention_of(model),
-        warnings=(*plan.warnings, *([cut] if cut else [])),
+        warnings=(
+            *plan.warnings,
+            *([cut] if cut else []),
+            *_dequantised(plan.name, model, is_packed),
+        ),
         default_experts=experts.experts_of(model),
     )
     set_attention(loaded, attn_implementation)
@@ -250,6 +266,10 @@ def _random_model(
             layers = plan.shape.num_hidden_layers
         else:
             config, layers = _config_of(plan, request, dtype)
+            if transformers_compat.is_quantised(config):
+                what = "is a quantised checkpoint, and random weights are none"
+                do = "give the model that it was made from, with --quantize"
+                raise ModelError(plan.name, what, do)
             _check_config(plan.name, config, dtype, device)
             with transformers_compat.explained(plan.name, _UNBUILDABLE):
                 model = transformers_compat.empty_model(config)
@@ -269,11 +289,19 @@ def _config_of(plan: _Plan, request: ModelRequest, dtype: torch.dtype) -> tuple[
 
 def _pretrained_model(
     plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
-) -> tuple[Any, int]:
-    """The model with its own weights, and the number of layers of the whole one."""
+) -> tuple[Any, int, bool]:
+    """The model with its own weights, how many layers the whole one has, and whether its checkpoint
+    is quantised.
+    """
     config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
-    _check_config(plan.name, config, dtype, device)
-    return transformers_compat.pretrained_model(plan.source, config, dtype).to(device), layers
+    load = functools.partial(transformers_compat.pretrained_model, plan.source, config, dtype)
+    if not transformers_compat.is_quantised(config):
+        _check_config(plan.name, config, dtype, device)
+        return load().to(device), layers, False
+    if request.quantize is not None:
+        raise ModelError(plan.name, "is quantised already", "leave --quantize out")
+    # Its quantiser may pack weights only on their way to the device.
+    return load(device), layers, True
 
 
 def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -287,19 +315,41 @@ def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.devi
     check_weights(name, size, dtype, device)
 
 
-def _facts_of(model: Any, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
-    """The facts of a loaded model; those of another than Qwen3 are counted in it."""
+def _facts_of(
+    model: Any, published_layers: int, dtype: torch.dtype, difference: OutputDifference | None
+) -> LoadedFacts:
+    """The facts of a loaded model; those of another than a plain Qwen3 are counted in it."""
     facts = _facts(transformers_compat.shape_of(model.config), published_layers, dtype)
-    if transformers_compat.is_qwen3(model.config):
+    is_qwen3, weights = transformers_compat.is_qwen3(model.config), weight_facts(model, difference)
+    if is_qwen3 and weights is None:
         return facts
     counted = other_decoders.count(model, model.config)
+    plain_bytes = counted.parameters * dtype.itemsize
     return dataclasses.replace(
         facts,
         moe_layers=counted.moe_layers,
         parameter_count=counted.parameters,
         active_parameter_count=counted.active,
-        weight_bytes=counted.parameters * dtype.itemsize,
-        is_qwen3=False,
+        weight_bytes=plain_bytes if weights is None else weights.bytes,
+        is_qwen3=is_qwen3,
+        weights=weights,
+    )
+
+
+def weight_facts(model: Any, difference: OutputDifference | None = None) -> WeightFacts | None:
+    """What is known of packed weights and of adapters; None where there are neither."""
+    quantised, adapters = quantised_linears(model), adapters_of(model)
+    if not quantised and not adapters:
+        return None
+    return WeightFacts(quantised, stored_bytes(model), difference, adapters)
+
+
+def _dequantised(name: str, model: Any, is_packed: bool) -> tuple[str, ...]:
+    """A line where a quantised checkpoint was not kept so."""
+    if not is_packed or quantised_linears(model):
+        return ()
+    return (
+        f"{name}: a quantised checkpoint, of which transformers has made unpacked weights here",
     )
 
 

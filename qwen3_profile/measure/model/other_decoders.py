@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from qwen3_profile.measure.model.quantised import parameter_count
 from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
 from qwen3_profile.run_folder.model_shape import LinearLayers, Shape
 
@@ -95,16 +96,16 @@ def count(model: nn.Module, config: Any) -> Counted:
         ModelError: it has no decoder layers.
     """
     layers = find_decoder(model).layers
-    total = _parameters(model)
+    total = parameter_count(model)
     moe_layers = []
     idle = 0
     for index, layer in enumerate(layers):
         experts = [part for part in _ffn_parts(layer) if part.part == "experts"]
         if experts:
             moe_layers.append(index)
-            idle += sum(_parameters(module) for part in experts for module in part.modules)
+            idle += sum(parameter_count(module) for part in experts for module in part.modules)
     active = total - round(idle * (1 - _share_used(config)))
-    return Counted(tuple(moe_layers), total, active, total - _parameters(layers))
+    return Counted(tuple(moe_layers), total, active, total - parameter_count(layers))
 
 
 def empty_model(config: Any) -> Any:
@@ -128,19 +129,6 @@ def _share_used(config: Any) -> float:
     names = ("num_experts", "num_local_experts", "n_routed_experts")
     there = next((n for name in names if (n := getattr(config, name, None))), None)
     return used / there if used and there else 1.0
-
-
-def _parameters(module: nn.Module) -> int:
-    own = sum(parameter.numel() for parameter in module.parameters())
-    return own + sum(map(_packed_parameters, module.modules()))
-
-
-def _packed_parameters(module: nn.Module) -> int:
-    """Those that torch's quantised modules hold in packed form, as no parameters."""
-    if not hasattr(module, "_packed_params") or not callable(getattr(module, "weight", None)):
-        return 0
-    held = (getattr(module, name)() for name in ("weight", "bias"))
-    return sum(each.numel() for each in held if each is not None)
 
 
 class _LargeOnMeta(TorchFunctionMode):

@@ -78,7 +78,8 @@ def fill(model: Any, values: torch.Tensor) -> None:
         if name.endswith("norm.weight"):
             view.fill_(1.0)
         owner, _, key = name.rpartition(".")
-        setattr(model.get_submodule(owner), key, nn.Parameter(view, requires_grad=False))
+        # Each with a version of its own: autograd takes what is done to one view for done to all.
+        setattr(model.get_submodule(owner), key, nn.Parameter(view.data, requires_grad=False))
     model.tie_weights()
     if not any(buffer.is_meta for buffer in model.buffers()):
         model.to(values.device)

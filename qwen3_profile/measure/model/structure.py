@@ -130,6 +130,32 @@ def parts_of(owner: nn.Module, kind: str) -> Iterator[PartModule]:
             yield PartModule(names[attribute], modules)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a part is made of where adapters of peft were put round it.
+
+    runs: whether the part calls it as it is now: not what was merged, or switched off.
+    """
+
+    name: str
+    module: nn.Module
+    runs: bool
+
+
+def pieces_of(part: nn.Module) -> Iterator[Piece]:
+    """The layer that a part was before it had adapters, and the two matrices of each adapter."""
+    base = getattr(part, "base_layer", None)
+    # Those of a parameter, such as the weights of all experts, are added to it wherever it is used.
+    if not isinstance(base, nn.Module) or hasattr(part, "parameter_name"):
+        return
+    yield Piece("base", base, True)
+    active = set(getattr(part, "active_adapters", ()))
+    idle = getattr(part, "merged", False) or getattr(part, "disable_adapters", False)
+    for name in ("lora_A", "lora_B"):
+        for adapter, module in dict(getattr(part, name, {})).items():
+            yield Piece(name, module, adapter in active and not idle)
+
+
 def unnamed(owner: nn.Module, kind: str, within: nn.Module | None = None) -> Iterator[str]:
     """One line for each module of `owner` that has no name, and each part that is no module.
 

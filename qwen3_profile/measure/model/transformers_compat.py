@@ -115,9 +115,6 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
         ModelError: it cannot be read, is no decoder of transformers, or has fewer layers.
     """
     values = _config_values(source)
-    if "quantization_config" in values:
-        do = "take the model that it was made from"
-        raise ModelError(source.location, "is a quantised checkpoint, which is not supported", do)
     with explained(source.location, "has a config with a value of the wrong type"):
         whole = shape_of(_config(source.location, values, dtype))
         published_shapes.parameter_count(whole)
@@ -127,6 +124,11 @@ def read_config(source: Source, num_layers: int | None, dtype: torch.dtype) -> t
         if isinstance(values.get(key), list):
             values[key] = values[key][:cut]
     return _config(source.location, values, dtype), whole.num_hidden_layers
+
+
+def is_quantised(config: Any) -> bool:
+    """Whether a config is that of a checkpoint of packed weights."""
+    return getattr(config, "quantization_config", None) is not None
 
 
 def is_qwen3(config: Any) -> bool:
@@ -187,8 +189,13 @@ def empty_model(config: Any) -> Any:
     return model
 
 
-def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
-    """The model with the weights of `source`, on the CPU; safetensors only, no remote code.
+def pretrained_model(
+    source: Source, config: Any, dtype: torch.dtype, device: torch.device | None = None
+) -> Any:
+    """The model with the weights of `source`; safetensors only, no remote code.
+
+    Args:
+        device: where they are loaded to; None for the CPU, without asking accelerate.
 
     Raises:
         ModelError: the weights cannot be loaded, or do not fit the config.
@@ -212,6 +219,7 @@ def pretrained_model(source: Source, config: Any, dtype: torch.dtype) -> Any:
                 use_safetensors=True,
                 **{_dtype_keyword(): dtype},
                 **({"key_mapping": _TOWER_NAMES} if hasattr(config, _IS_TOWER) else {}),
+                **({} if device is None else {"device_map": {"": device}}),
             )
     finally:
         logging.set_verbosity(verbosity)

@@ -26,17 +26,20 @@ def scope_names(parts: Sequence[str]) -> tuple[str, ...]:
     common = [name for name in common if name not in parts or labels.kind_of(name) != "leaf"]
     ordered = sorted(dict.fromkeys(parts), key=labels.place)
     name = FUSED.join(dict.fromkeys(part_name(part) for part in ordered))
+    if common and common[-1].endswith(f".{name}"):
+        return tuple(common)  # several pieces of one part
     return (*common, f"{common[-1]}.{name}" if common else name)
 
 
 def part_name(label: str) -> str:
-    """The part that a label is, whatever its layer: `q_proj`; `other` of a container."""
-    return labels.OTHER if labels.is_container(label) else label.rpartition(".")[2]
+    """The part that a label is, or is a piece of, whatever its layer: `q_proj`; `other` of a
+    container.
+    """
+    return labels.OTHER if labels.is_container(label) else labels.part_of(label).rpartition(".")[2]
 
 
 def _above(label: str) -> tuple[str, ...]:
     """The label and the containers round it, outermost first, without the forward pass."""
-    words = label.split(".")
-    if words[0] != "layer":
-        return (label,) if label else ()
-    return tuple(".".join(words[:count]) for count in range(2, len(words) + 1))
+    words = label.split(".") if label else []
+    first = 2 if words[:1] == ["layer"] else 1
+    return tuple(".".join(words[:count]) for count in range(first, len(words) + 1))

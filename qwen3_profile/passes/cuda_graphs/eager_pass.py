@@ -21,12 +21,14 @@ class MeasuredReplay:
 
     path: its trace. folder: the run's.
     beside: the eager pass that it repeats.
+    quantised: as of `read_labels`.
     """
 
     path: Path
     folder: Path
     phase: str
     beside: EagerPass
+    quantised: tuple[str, ...] = ()
 
     def read(self, *, accept_damaged: bool, with_eager: bool) -> Reading:
         """The passes of the replay's trace.
@@ -42,7 +44,10 @@ class MeasuredReplay:
         trace, eager = self._traces(accept_damaged)
         beside = None
         if with_eager:
-            beside = read_labels(eager_path, eager, accept_damaged=accept_damaged).sums
+            found = read_labels(
+                eager_path, eager, accept_damaged=accept_damaged, quantised=self.quantised
+            )
+            beside = found.sums
         reassign = self._reassign(eager)
         found = read_labels(path, trace, accept_damaged=accept_damaged, reassign=reassign)
         return replace(found, eager=beside)
@@ -69,14 +74,14 @@ class MeasuredReplay:
         nodes = read_nodes(self.folder / beside.nodes) if beside.nodes else {}
 
         def reassign(attribution: Attribution) -> tuple[Attribution, tuple[Finding, ...]]:
-            first = find_step_reference(eager, beside.step, phase, "the eager pass")
+            first = find_step_reference(eager, beside.step, phase, "the eager pass", self.quantised)
             references = [] if first is None else [first]
             labelled, told = label_replays(attribution, references)
             if not told:
                 return label_replays(attribution, references, nodes) if nodes else (labelled, ())
             captured = read_trace(self.folder / beside.captured_trace, launch_columns=True)
             what = "the eager pass on the code for captures"
-            other = find_step_reference(captured, beside.captured_step, phase, what)
+            other = find_step_reference(captured, beside.captured_step, phase, what, self.quantised)
             references += [] if other is None else [other]
             return label_replays(attribution, references, nodes)
 

@@ -8,13 +8,14 @@ with names on HIP and without them on CUDA.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute
-from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.build_scopes import build_scopes, label_scopes, select_labels
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT, is_outer
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.passes.cuda_graphs.match import Work
@@ -95,9 +96,11 @@ def _told_name(name: str) -> str:
     return "" if _UNKNOWN_MEMORY.fullmatch(name) else name
 
 
-def find_step_reference(trace: Trace, number: int, phase: str, what: str) -> Reference | None:
+def find_step_reference(
+    trace: Trace, number: int, phase: str, what: str, quantised: Collection[str] = ()
+) -> Reference | None:
     """The pass `phase` in `ProfilerStep#number` of a trace of ours; None where it has no such."""
-    attribution = attribute(trace, build_scopes(trace, select_labels(trace)))
+    attribution = attribute(trace, label_scopes(trace, quantised))
     scopes = attribution.scopes
     for root in np.flatnonzero(scopes.parent == NO_SCOPE).tolist():
         step = int(attribution.scope_step[root])

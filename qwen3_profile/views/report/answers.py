@@ -9,6 +9,7 @@ from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
 from qwen3_profile.analysis.part_rows import LAYERS, family_times
+from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.verdict import (
     idle_classes,
     idle_sentences,
@@ -56,7 +57,9 @@ def parts_answer(config: Config) -> Sentences:
         families[family] = ns_of(times, config.on_device)
     shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
     largest = largest_parts(config.shown.times.forward, config.on_device)
-    return (f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}.", largest)
+    pieces = piece_sentences(config.shown.times.forward, config.on_device)
+    whole = f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}."
+    return (whole, largest, *pieces)
 
 
 def layers_answer(config: Config) -> Sentences:

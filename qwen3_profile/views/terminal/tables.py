@@ -18,6 +18,7 @@ from qwen3_profile.analysis.layer_times import (
     sum_layers,
 )
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
+from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.findings import FALLBACK
@@ -26,6 +27,7 @@ from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.names import attention_name, place_name
 from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
@@ -64,6 +66,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         context_table(totals.passes),
         wrap(routing_sentence(shown.routing, facts.model.weights if facts.model else "")),
         "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
+        "\n".join(wrap(line) for line in piece_sentences(forward, on_device)),
         idle_lines(shown),
         warning_lines(totals),
     ]
@@ -79,6 +82,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         if model.num_layers != model.model_layers:
             layers_of = f"the first {model.num_layers} of {model.model_layers} layers"
         lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {place_name(record)}")
+        lines += weight_sentences(model.packed)
     if config is None:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:

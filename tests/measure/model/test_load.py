@@ -175,7 +175,7 @@ def test_a_dtype_that_the_cpu_emulates_is_told(
     path = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         path.write_text(f"processor : 0\nvendor_id : x\n{cpuinfo}")
-    flags = devices._cpu_flags(str(path))
+    flags = devices._listed(str(path))
     monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
     line = devices.slow_dtype(CPU, dtype)
     assert (line is not None) is slow
