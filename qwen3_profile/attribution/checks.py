@@ -40,6 +40,8 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _unread,
         _odd_header,
         _unpaired,
+        _lost,
+        _needless,
         _starts_before_launch,
         check_lost,
         _events_without_launch,
@@ -200,6 +202,26 @@ def _odd_header(attribution: Attribution) -> Iterator[Finding]:
         )
         message = f"{len(ignored)} {what}; left out"
         yield Finding(WARNING, "odd-header", f"{message}: {first}", len(ignored), 0, first)
+
+
+def _lost(attribution: Attribution) -> Iterator[Finding]:
+    losses = attribution.trace.info.losses
+    lost, mended = losses.lost, losses.mended
+    if not lost.count + mended.count:
+        return
+    told = [f"{lost.count} events cannot be used and are left out"] if lost.count else []
+    if mended.count:
+        told.append(f"{mended.count} have names that are not as they were written")
+    first = (*lost.first, *mended.first)
+    message = f"{' and '.join(told)}: {'; '.join(first)}"
+    yield Finding(DAMAGE, "events-lost", message, lost.count + mended.count, 0, first[0])
+
+
+def _needless(attribution: Attribution) -> Iterator[Finding]:
+    odd = attribution.trace.info.losses.needless
+    if odd.count:
+        message = f"{odd.count} times the text is odd where nobody needs it: {'; '.join(odd.first)}"
+        yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])
 
 
 def _unpaired(attribution: Attribution) -> Iterator[Finding]:

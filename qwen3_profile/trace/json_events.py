@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ _SIGNS = (b'"traceEvents"', b'"ph"')
 # Where an event ends, in every layout: torch writes "  },", older ones "},".
 _EVENT_END = b"}"
 _MOST_TRIES = 64
+_LONGEST_SHOWN = 60
 
 VERSIONS = tuple(
     f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
@@ -78,6 +78,7 @@ class Document(msgspec.Struct):
 # What msgspec raises of text that is no JSON, or not of the type.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+decode_event = msgspec.json.Decoder(Event).decode
 decode_events = msgspec.json.Decoder(list[Event]).decode
 _decode_document = msgspec.json.Decoder(Document).decode
 
@@ -123,27 +124,10 @@ def damaged(path: Path, what: str) -> DamagedTraceError:
     return DamagedTraceError(str(path), what, COPY_AGAIN)
 
 
-# --- repair ---------------------------------------------------------------------------------------
-
-# A string whole, or one of the constants that are no JSON, as C and Python print them.
-_STRING_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:NaN|nan|Infinity|inf)\b', re.DOTALL)
-_CONTROL = re.compile(rb"[\x00-\x1f]")
-
-
-def repaired(text: bytes) -> bytes:
-    """`text` with what Kineto sometimes writes and JSON forbids made lawful; times are not touched.
-
-    NaN and infinities become null, raw control characters \\u escapes, and bytes that are no
-    UTF-8 the replacement character.
-    """
-
-    def lawful(match: re.Match[bytes]) -> bytes:
-        found = match[0]
-        if found[:1] != b'"':
-            return b"null"
-        return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], found)
-
-    return _STRING_OR_CONSTANT.sub(lawful, text.decode(errors="replace").encode())
+def shown(text: bytes | msgspec.Raw) -> str:
+    """The JSON of a value, in a line."""
+    found = bytes(text)[: _LONGEST_SHOWN + 1].decode(errors="replace")
+    return f"{found[:_LONGEST_SHOWN]}..." if len(found) > _LONGEST_SHOWN else found or "nothing"
 
 
 # --- salvage --------------------------------------------------------------------------------------

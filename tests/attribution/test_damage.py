@@ -51,7 +51,7 @@ from qwen3_profile.trace import read_trace
 PLACES = 200
 
 NAMED = re.compile(
-    r"is cut off|is empty|not whole gzip|is not a Kineto trace|holds no \"traceEvents\"|as its \""
+    r"is not JSON at|is cut off|is empty|not whole gzip|is not a Kineto trace|holds no \"traceEvents\"|as its \""
     r"|has no \"|has an impossible|has a negative|has odd args|add up to more"
 )
 
