@@ -209,18 +209,24 @@ def _lost(attribution: Attribution) -> Iterator[Finding]:
     lost, mended = losses.lost, losses.mended
     if not lost.count + mended.count:
         return
-    told = [f"{lost.count} events cannot be used and are left out"] if lost.count else []
-    if mended.count:
-        told.append(f"{mended.count} have names that are not as they were written")
+    told = [
+        f"{_events(loss.count)} {what}"
+        for loss, what in ((lost, "left out, of no use"), (mended, "with a name mended"))
+        if loss.count
+    ]
     first = (*lost.first, *mended.first)
-    message = f"{' and '.join(told)}: {'; '.join(first)}"
+    message = f"{', '.join(told)}: {'; '.join(first)}"
     yield Finding(DAMAGE, "events-lost", message, lost.count + mended.count, 0, first[0])
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
 
 
 def _needless(attribution: Attribution) -> Iterator[Finding]:
     odd = attribution.trace.info.losses.needless
     if odd.count:
-        message = f"{odd.count} times the text is odd where nobody needs it: {'; '.join(odd.first)}"
+        message = f"{_events(odd.count)} odd where nobody needs it: {'; '.join(odd.first)}"
         yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])
 
 

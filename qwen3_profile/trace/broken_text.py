@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from qwen3_profile.trace.mending import Mended, mend, repaired
 _BORDER = re.compile(rb"\}\s*,\s*(?=\{)")
 # White space, but not in JSON.
 _ODD_SPACE = re.compile(rb"[\v\f]\s*,?\s*\Z")
+_EVENT_END = re.compile(rb"\}")
 _LIST_END = re.compile(rb"\}\s*,?\s*(?=\])")
 _ARGS = re.compile(rb',\s*"args"\s*:\s*\{.*\}\s*\}\s*\Z', re.DOTALL)
 _KIND = b'"ph"'
@@ -73,10 +75,22 @@ class BrokenText:
         """
         borders = [match.end() for match in _BORDER.finditer(text)]
         pieces = _pieces(text, borders)
-        while pieces and pieces[-1].event is None:
+        while pieces and not _is_event(text, pieces[-1]):
             pieces.pop()
         taken = pieces[-1].end if pieces else 0
         return list(self._events(text, pieces, at, number)), len(pieces), taken
+
+    def read_last(self, text: bytes, at: int) -> list[Event]:
+        """The events of a text that is cut off somewhere behind the last one that is whole."""
+        events, _, taken = self.read(text, at, 0)
+        ends = (match.end() for match in _EVENT_END.finditer(text, taken))
+        for end in islice(ends, _MOST_ENDS):
+            try:
+                last = decode_event(text[taken:end])
+            except NOT_JSON:
+                continue
+            return [*events, last] if last.ph or last.cat else events
+        return events
 
     def read_rest(
         self, head: bytes, text: bytes, at: int, number: int, decode: Callable[[bytes], Document]
@@ -97,7 +111,7 @@ class BrokenText:
             return None
         events = text[:end].rstrip().removesuffix(b",").rstrip()
         pieces = _pieces(events, [*(m.end() for m in _BORDER.finditer(events)), len(events)])
-        if not number and all(piece.event is None for piece in pieces):
+        if not number and not any(_is_event(text, piece) for piece in pieces):
             return None
         document = decode(head + repaired(text[end:]))
         document.trace_events = list(self._events(text, pieces, at, number))
@@ -133,8 +147,11 @@ class BrokenText:
 
     def _is_clear(self, event: Event, marked: Event) -> bool:
         """Whether all that is needed of an event but its name is as it was written."""
-        if (event.ph, event.cat) != (marked.ph, marked.cat):
+        if event.cat != marked.cat:
             return False
+        if event.ph != marked.ph:
+            event.ph = "X"
+            return event.cat != "" and not self._is_read(event)
         try:
             category = self._keys.category(_as_whole(event))
             if category != self._keys.category(_as_whole(marked)):
@@ -212,6 +229,11 @@ def _decode_some(text: bytes, begin: int, ends: list[int]) -> tuple[Event | None
     return None, 1
 
 
+def _is_event(text: bytes, piece: _Piece) -> bool:
+    """Whether a piece surely is one event, though it be broken."""
+    return piece.event is not None or _made_lawful(text[piece.begin : piece.end])[1] is not None
+
+
 def _list_end(text: bytes, head: bytes) -> int | None:
     """Where the list of events ends; None in a text that is cut off."""
     is_list = head.lstrip()[:1] == b"["
@@ -240,9 +262,11 @@ def _made_lawful(text: bytes) -> tuple[Mended, Event | None, Event | None]:
         ways.append(mend(text[: without.start()] + b"}", quotes=True))
     for found in ways:
         try:
-            return found, decode_event(found.text), decode_event(found.marked)
+            event, marked = decode_event(found.text), decode_event(found.marked)
         except NOT_JSON:
             continue
+        if event.ph or event.cat:
+            return found, event, marked
     return ways[0], None, None
 
 
@@ -251,14 +275,16 @@ def _reason(text: bytes, mended_at: int) -> tuple[str, int]:
     try:
         decode_event(text.rstrip().removesuffix(b","))
     except NOT_JSON as error:
-        what = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            return "it is not UTF-8", mended_at
+        what = str(error).removeprefix("JSON is malformed: ")
         place = _PLACE.search(what)
         return _PLACE.sub("", what), int(place[1]) if place else mended_at
     return "it is no event", mended_at
 
 
 def _shown_name(text: bytes) -> str:
-    match = re.search(rb'"name"\s*:\s*"([^\n]{0,200}?)"\s*[,}]', text, re.DOTALL)
+    match = re.search(rb'"name"\s*:\s*"(.{0,200}?)"\s*[,}]', text, re.DOTALL)
     if match is None:
         return "without a name"
     name = match[1].decode(errors="replace")

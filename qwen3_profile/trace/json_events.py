@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +13,6 @@ from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
 _SIGNS = (b'"traceEvents"', b'"ph"')
-# Where an event ends, in every layout: torch writes "  },", older ones "},".
-_EVENT_END = b"}"
-_MOST_TRIES = 64
 _LONGEST_SHOWN = 60
 
 VERSIONS = tuple(
@@ -130,35 +126,7 @@ def shown(text: bytes | msgspec.Raw) -> str:
     return f"{found[:_LONGEST_SHOWN]}..." if len(found) > _LONGEST_SHOWN else found or "nothing"
 
 
-# --- salvage --------------------------------------------------------------------------------------
-
-
-def salvage(
-    path: Path,
-    error: DamagedTraceError,
-    read: Callable[[Path], bytes],
-    decode: Callable[[Path, bytes], Document],
-) -> Document:
-    """What is whole of the document of a broken file, for whose damage `error` stands.
-
-    Args:
-        read: as much of the text of a file as there is; of gzip more can be had here.
-        decode: the document of a whole text.
-
-    Raises:
-        DamagedTraceError: nothing is.
-    """
-    raw = path.read_bytes()
-    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else read(path)
-    for prefix in _whole_prefixes(text):
-        try:
-            return decode(path, prefix)
-        except TraceError:
-            continue
-    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
-
-
-def _inflate_some(packed: bytes) -> bytes:
+def inflate_some(packed: bytes) -> bytes:
     """As much of a gzip stream as can be inflated before it ends or breaks."""
     found = []
     inflater = zlib.decompressobj(wbits=31)
@@ -168,20 +136,3 @@ def _inflate_some(packed: bytes) -> bytes:
         except zlib.error:
             break
     return b"".join(found)
-
-
-def _whole_prefixes(text: bytes) -> list[bytes]:
-    """Cut-off JSON text closed after its last events, longest first.
-
-    The end of an event cannot be told from a brace inside of one without parsing: the caller
-    takes the first that parses.
-    """
-    closing = b"]}" if text.lstrip()[:1] == b"{" else b"]"
-    found = []
-    end = len(text)
-    for _ in range(_MOST_TRIES):
-        end = text.rfind(_EVENT_END, 0, end)
-        if end < 0:
-            break
-        found.append(text[: end + 1] + closing)
-    return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # A string whole, or one of the constants that are no JSON, as C, C++ and Python print them.
 _STRING_OR_CONSTANT = re.compile(
     r'"[^"\\]*(?:\\.[^"\\]*)*"'
-    r"|[-+]?\b(?:nan(?:\((?:ind|snan)\))?|inf(?:inity)?)\b|[-+]?\b1\.#(?:inf|q?nan|ind)\w*",
+    r"|[-+]?\b(?:nan\b(?:\((?:ind|snan)\))?|inf(?:inity)?\b)|[-+]?\b1\.#(?:inf|q?nan|ind)\w*",
     re.DOTALL | re.IGNORECASE,
 )
 _IN_STRING = re.compile(

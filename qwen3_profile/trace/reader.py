@@ -25,12 +25,13 @@ from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
 from qwen3_profile.trace.document import decode_any, refuse_other_program
 from qwen3_profile.trace.fast_events import KinetoText
 from qwen3_profile.trace.json_events import (
+    GZIP_MAGIC,
     NOT_JSON,
     Distributed,
     Document,
     Event,
     decode_events,
-    salvage,
+    inflate_some,
 )
 from qwen3_profile.trace.mending import repaired
 from qwen3_profile.trace.slow_events import nanoseconds, read_events
@@ -102,7 +103,7 @@ def _read(reading: _Reading) -> CompactTrace:
         if not reading.accept_damaged:
             raise
         builder, halves, damage = reading.builder(), BeginEnd(nanoseconds), error.what
-        document = salvage(path, error, read_some, decode_any)
+        document = _left_of(path, error, builder)
     events = halves.others(document.trace_events or [])
     builder.add(read_events((*events, *halves.ranges()), builder.keys, path))
     info = _info(path, document, builder, damage)
@@ -112,6 +113,24 @@ def _read(reading: _Reading) -> CompactTrace:
 
         refuse_other_events(path, _head_of(path), found.info.unread)
     return found
+
+
+def _left_of(path: Path, error: DamagedTraceError, builder: ColumnBuilder) -> Document:
+    """What is whole of a file that is cut off, for whose damage `error` stands.
+
+    Raises:
+        DamagedTraceError: nothing is.
+    """
+    raw = path.read_bytes()
+    text = inflate_some(raw) if raw[:2] == GZIP_MAGIC else read_some(path)
+    found = _events_begin(text)
+    begin, head = found or (len(text), b"")
+    events = BrokenText(path, builder.keys).read_last(text[begin:], begin)
+    if found is None or not events:
+        raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
+    document = decode_any(path, head + (b"]" if head.lstrip()[:1] == b"[" else b"]}"))
+    document.trace_events = events
+    return document
 
 
 def _head_of(path: Path) -> bytes:
