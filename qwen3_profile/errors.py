@@ -7,6 +7,7 @@ ProfileError              exit code 2: bad input; nothing was started
 |- TraceError             a file that is not a trace, or a folder that holds none
 |  |- OtherFormatError    what another program wrote
 |  `- DamagedTraceError   exit code 3: a trace whose figures would be wrong
+|     `- BrokenTextError  exit code 2: an event of it is not JSON
 `- RunError               exit code 1: a config that failed while it ran
 """
 
@@ -72,6 +73,12 @@ class DamagedTraceError(TraceError):
     """A trace whose figures would be wrong, so that none are given."""
 
     exit_code = EXIT_DAMAGED
+
+
+class BrokenTextError(DamagedTraceError):
+    """A trace of which an event is not JSON."""
+
+    exit_code = EXIT_BAD_INPUT
 
 
 class RunError(ProfileError):

@@ -40,6 +40,8 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _unread,
         _odd_header,
         _unpaired,
+        _lost,
+        _needless,
         _starts_before_launch,
         check_lost,
         _events_without_launch,
@@ -200,6 +202,32 @@ def _odd_header(attribution: Attribution) -> Iterator[Finding]:
         )
         message = f"{len(ignored)} {what}; left out"
         yield Finding(WARNING, "odd-header", f"{message}: {first}", len(ignored), 0, first)
+
+
+def _lost(attribution: Attribution) -> Iterator[Finding]:
+    losses = attribution.trace.info.losses
+    lost, mended = losses.lost, losses.mended
+    if not lost.count + mended.count:
+        return
+    told = [
+        f"{_events(loss.count)} {what}"
+        for loss, what in ((lost, "left out, of no use"), (mended, "with a name mended"))
+        if loss.count
+    ]
+    first = (*lost.first, *mended.first)
+    message = f"{', '.join(told)}: {'; '.join(first)}"
+    yield Finding(DAMAGE, "events-lost", message, lost.count + mended.count, 0, first[0])
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
+
+
+def _needless(attribution: Attribution) -> Iterator[Finding]:
+    odd = attribution.trace.info.losses.needless
+    if odd.count:
+        message = f"{_events(odd.count)} odd where nobody needs it: {'; '.join(odd.first)}"
+        yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])
 
 
 def _unpaired(attribution: Attribution) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from operator import or_
 import numpy as np
 import numpy.typing as npt
 
+from qwen3_profile.trace.losses import LossCounts
+
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -162,6 +164,7 @@ class TraceInfo:
     messages: warnings and errors of the profiler's log, which Kineto writes into the file.
     unread: (category, events) of the complete events of categories that nobody knows.
     ignored: fields of the header that are not of their type, and their values.
+    losses: what of its events could not be used, or only in part.
     unpaired: how many events begin or end a range that has no other end; these were left out.
     """
 
@@ -177,6 +180,7 @@ class TraceInfo:
     unread: tuple[tuple[str, int], ...] = ()
     ignored: tuple[str, ...] = ()
     unpaired: int = 0
+    losses: LossCounts = field(default_factory=LossCounts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ OddArgs = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class _LinkArgs(msgspec.Struct, gc=False):
-    correlation: Annotated[int, msgspec.Meta(ge=-(2**63), le=_INT64_MAX)] | None = None
+    correlation: int | None = None
 
 
 class _OpArgs(msgspec.Struct, gc=False):
@@ -50,7 +50,12 @@ def read_correlation(args: bytes) -> int:
         OddArgs: they are no such JSON.
     """
     found = _link_args(args).correlation if args else None
-    return NO_CORRELATION if found is None else found
+    if found is None:
+        return NO_CORRELATION
+    if not -(2**63) <= found < 2**64:
+        raise msgspec.ValidationError("Expected an id of 64 bits - at `$.correlation`")
+    # Unsigned ids become negative ones; the largest one, too, stands for none.
+    return found - 2**64 if found > _INT64_MAX else found
 
 
 def is_on_device(args: bytes, pid: bytes) -> bool:

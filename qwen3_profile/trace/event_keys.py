@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, LaunchConfig, Track
-from qwen3_profile.trace.json_events import Event, damaged
+from qwen3_profile.trace.json_events import Event, damaged, shown
+from qwen3_profile.trace.losses import Losses
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch. To
 # Kineto itself MTIA's events of a device are kernels, and those of HPU and Glow runtime calls.
@@ -72,6 +73,11 @@ _Key = TypeVar("_Key", str, tuple[str, str])
 _decode_id = msgspec.json.Decoder(int | str).decode
 
 
+def is_needed(category: str) -> bool:
+    """Whether a figure depends on events of a category: on ranges of the device none does."""
+    return _CATEGORIES.get(category) is not Category.GPU_USER_ANNOTATION
+
+
 class EventKeys:
     """Numbers (category, name, track) 0 upwards, in the order in which they come.
 
@@ -96,6 +102,7 @@ class EventKeys:
         self._rows: list[tuple[int, int, int, bool, bool]] = []
         self._columns = _columns_of(())
         self._unread: Counter[str] = Counter()
+        self.losses = Losses()
         self.launch_columns = launch_columns
         self._configs = {LaunchConfig(): 0} if launch_columns else {}
 
@@ -182,8 +189,8 @@ class EventKeys:
         try:
             return str(_decode_id(text))
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-            shown = bytes(text).decode(errors="replace") or "nothing"
-            raise damaged(self._path, f'event {event.name!r} has {shown} as its "{key}"') from None
+            told = f'event {event.name!r} has {shown(text)} as its "{key}"'
+            raise damaged(self._path, told) from None
 
     @property
     def columns(self) -> KeyColumns:

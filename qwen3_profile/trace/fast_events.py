@@ -63,7 +63,7 @@ from qwen3_profile.trace.fast_layout import (
     find_events,
     find_spans,
 )
-from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_events
+from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_event, decode_events
 from qwen3_profile.trace.packing import Block
 from qwen3_profile.trace.text import Text
 
@@ -74,15 +74,18 @@ _CORRELATION = re.compile(rb'"correlation": (\d{1,16})(?=[,\n])')
 _MOST_ROUNDS = 200
 
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
-_decode_event = msgspec.json.Decoder(Event).decode
 
 
 class KinetoText:
-    """Reads chunks of one file, and learns its keys of events from them."""
+    """Reads chunks of one file, and learns its keys of events from them.
+
+    count: how many events the last chunk had.
+    """
 
     def __init__(self, keys: EventKeys) -> None:
         self._keys = keys
         self._heads = EventHeads(self._decode_head)
+        self.count = 0
 
     def read(self, text: Text, cut: int) -> tuple[Block, list[Event]] | None:
         """The events of `text` up to `cut`, which is behind one; None if that cannot be.
@@ -98,6 +101,7 @@ class KinetoText:
             return None
         try:
             found = find_events(chunk)
+            self.count = len(found.begin)
             block, odd = self._read(chunk, found)
             return block, _decode_odd(chunk, found, odd)
         except UnknownLayoutError:
@@ -141,7 +145,7 @@ class KinetoText:
         if not head.endswith(_BEHIND_HEAD):
             return _ODD
         try:
-            event = _decode_event(b"{" + head.removesuffix(_BEHIND_HEAD) + b"}")
+            event = decode_event(b"{" + head.removesuffix(_BEHIND_HEAD) + b"}")
             category = self._keys.category(event)
             # What else the head may hold is no head of Kineto's.
             more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
@@ -175,7 +179,7 @@ def _decode_odd(chunk: Chunk, found: Found, odd: Int64) -> list[Event]:
     """The events at `odd`, each decoded as JSON."""
     texts = chunk.cut(found.begin[odd], found.end[odd] - len(",\n"))
     try:
-        return [_decode_event(text) for text in texts]
+        return [decode_event(text) for text in texts]
     except NOT_JSON:
         raise UnknownLayoutError from None
 

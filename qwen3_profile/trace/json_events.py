@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +13,7 @@ from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
 _SIGNS = (b'"traceEvents"', b'"ph"')
-# Where an event ends, in every layout: torch writes "  },", older ones "},".
-_EVENT_END = b"}"
-_MOST_TRIES = 64
+_LONGEST_SHOWN = 60
 
 VERSIONS = tuple(
     f"{kind}_{part}_version" for kind in ("cuda", "hip") for part in ("runtime", "driver")
@@ -78,6 +74,7 @@ class Document(msgspec.Struct):
 # What msgspec raises of text that is no JSON, or not of the type.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+decode_event = msgspec.json.Decoder(Event).decode
 decode_events = msgspec.json.Decoder(list[Event]).decode
 _decode_document = msgspec.json.Decoder(Document).decode
 
@@ -123,58 +120,13 @@ def damaged(path: Path, what: str) -> DamagedTraceError:
     return DamagedTraceError(str(path), what, COPY_AGAIN)
 
 
-# --- repair ---------------------------------------------------------------------------------------
-
-# A string whole, or one of the constants that are no JSON, as C and Python print them.
-_STRING_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:NaN|nan|Infinity|inf)\b', re.DOTALL)
-_CONTROL = re.compile(rb"[\x00-\x1f]")
-
-
-def repaired(text: bytes) -> bytes:
-    """`text` with what Kineto sometimes writes and JSON forbids made lawful; times are not touched.
-
-    NaN and infinities become null, raw control characters \\u escapes, and bytes that are no
-    UTF-8 the replacement character.
-    """
-
-    def lawful(match: re.Match[bytes]) -> bytes:
-        found = match[0]
-        if found[:1] != b'"':
-            return b"null"
-        return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], found)
-
-    return _STRING_OR_CONSTANT.sub(lawful, text.decode(errors="replace").encode())
+def shown(text: bytes | msgspec.Raw) -> str:
+    """The JSON of a value, in a line."""
+    found = bytes(text)[: _LONGEST_SHOWN + 1].decode(errors="replace")
+    return f"{found[:_LONGEST_SHOWN]}..." if len(found) > _LONGEST_SHOWN else found or "nothing"
 
 
-# --- salvage --------------------------------------------------------------------------------------
-
-
-def salvage(
-    path: Path,
-    error: DamagedTraceError,
-    read: Callable[[Path], bytes],
-    decode: Callable[[Path, bytes], Document],
-) -> Document:
-    """What is whole of the document of a broken file, for whose damage `error` stands.
-
-    Args:
-        read: as much of the text of a file as there is; of gzip more can be had here.
-        decode: the document of a whole text.
-
-    Raises:
-        DamagedTraceError: nothing is.
-    """
-    raw = path.read_bytes()
-    text = _inflate_some(raw) if raw[:2] == GZIP_MAGIC else read(path)
-    for prefix in _whole_prefixes(text):
-        try:
-            return decode(path, prefix)
-        except TraceError:
-            continue
-    raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
-
-
-def _inflate_some(packed: bytes) -> bytes:
+def inflate_some(packed: bytes) -> bytes:
     """As much of a gzip stream as can be inflated before it ends or breaks."""
     found = []
     inflater = zlib.decompressobj(wbits=31)
@@ -184,20 +136,3 @@ def _inflate_some(packed: bytes) -> bytes:
         except zlib.error:
             break
     return b"".join(found)
-
-
-def _whole_prefixes(text: bytes) -> list[bytes]:
-    """Cut-off JSON text closed after its last events, longest first.
-
-    The end of an event cannot be told from a brace inside of one without parsing: the caller
-    takes the first that parses.
-    """
-    closing = b"]}" if text.lstrip()[:1] == b"{" else b"]"
-    found = []
-    end = len(text)
-    for _ in range(_MOST_TRIES):
-        end = text.rfind(_EVENT_END, 0, end)
-        if end < 0:
-            break
-        found.append(text[: end + 1] + closing)
-    return found

@@ -13,22 +13,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
 from qwen3_profile.system.processes import ForkFailedError, can_fork, forked, text_bytes
 from qwen3_profile.trace.begin_end import BeginEnd
+from qwen3_profile.trace.broken_text import BrokenText
 from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
 from qwen3_profile.trace.document import decode_any, refuse_other_program
 from qwen3_profile.trace.fast_events import KinetoText
 from qwen3_profile.trace.json_events import (
+    GZIP_MAGIC,
     NOT_JSON,
     Distributed,
     Document,
+    Event,
     decode_events,
-    salvage,
+    inflate_some,
 )
+from qwen3_profile.trace.mending import repaired
 from qwen3_profile.trace.slow_events import nanoseconds, read_events
 from qwen3_profile.trace.text import Text, read_some
 
@@ -39,7 +44,8 @@ _EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
 # Where one event ends and the next begins: in Kineto's layouts, and in any other.
 _BORDERS = (b"\n  },\n", b"},")
 _MOST_TRIES = 4
-_LONGEST_HEAD = 1 << 24
+# Longer ones are nobody's, and to wait for their end would fill the memory.
+_LONGEST_EVENT = 1 << 26
 _LONGEST_CHUNK = 1 << 24
 
 
@@ -55,8 +61,7 @@ def read_trace(path: Path, *, accept_damaged: bool = False, launch_columns: bool
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    reading = _Reading(path, launch_columns=launch_columns)
-    return _read(reading, accept_damaged=accept_damaged).trace()
+    return _read(_Reading(path, None, launch_columns, accept_damaged)).trace()
 
 
 def read_compact(
@@ -71,7 +76,7 @@ def read_compact(
         TraceError: the file cannot be read, or is not a trace.
         DamagedTraceError: it was a trace, but its text is cut off or broken.
     """
-    return _read(_Reading(path, keeps_op), accept_damaged=accept_damaged)
+    return _read(_Reading(path, keeps_op, accept_damaged=accept_damaged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +86,24 @@ class _Reading:
     path: Path
     keeps_op: Callable[[str], bool] | None = None
     launch_columns: bool = False
+    accept_damaged: bool = False
 
     def builder(self) -> ColumnBuilder:
-        return ColumnBuilder(self.path, self.keeps_op, launch_columns=self.launch_columns)
+        found = ColumnBuilder(self.path, self.keeps_op, launch_columns=self.launch_columns)
+        found.keys.losses.accept = self.accept_damaged
+        return found
 
 
-def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
+def _read(reading: _Reading) -> CompactTrace:
     path, damage = reading.path, ""
     try:
         chunks, document = read_by_two(reading) or _read_by_one(reading)
         builder, halves = chunks.builder, chunks.halves
     except DamagedTraceError as error:
-        if not accept_damaged:
+        if not reading.accept_damaged:
             raise
         builder, halves, damage = reading.builder(), BeginEnd(nanoseconds), error.what
-        document = salvage(path, error, read_some, decode_any)
+        document = _left_of(path, error, builder)
     events = halves.others(document.trace_events or [])
     builder.add(read_events((*events, *halves.ranges()), builder.keys, path))
     info = _info(path, document, builder, damage)
@@ -105,6 +113,24 @@ def _read(reading: _Reading, *, accept_damaged: bool) -> CompactTrace:
 
         refuse_other_events(path, _head_of(path), found.info.unread)
     return found
+
+
+def _left_of(path: Path, error: DamagedTraceError, builder: ColumnBuilder) -> Document:
+    """What is whole of a file that is cut off, for whose damage `error` stands.
+
+    Raises:
+        DamagedTraceError: nothing is.
+    """
+    raw = path.read_bytes()
+    text = inflate_some(raw) if raw[:2] == GZIP_MAGIC else read_some(path)
+    found = _events_begin(text)
+    begin, head = found or (len(text), b"")
+    events = BrokenText(path, builder.keys).read_last(text[begin:], begin)
+    if found is None or not events:
+        raise DamagedTraceError(str(path), error.what, "nothing of it is whole; record it again")
+    document = decode_any(path, head + (b"]" if head.lstrip()[:1] == b"[" else b"]}"))
+    document.trace_events = events
+    return document
 
 
 def _head_of(path: Path) -> bytes:
@@ -126,6 +152,7 @@ def _info(path: Path, document: Document, builder: ColumnBuilder, damage: str) -
         versions=document.versions,
         messages=(*document.errors, *document.warnings),
         unread=builder.keys.unread,
+        losses=builder.keys.losses.counts,
         ignored=document.ignored,
     )
 
@@ -188,10 +215,12 @@ class _Chunks:
         self.halves = BeginEnd(nanoseconds)
         self._path = reading.path
         self._kineto = KinetoText(self.builder.keys)
+        self._broken = BrokenText(self._path, self.builder.keys)
         self._turn = turn
         self._head: bytes | None = None
-        self._cuts = 0
+        self._cuts = self._events = 0
         self._rest = b""
+        self._rest_at = self._next_try = 0
 
     def read(self) -> None:
         """Reads the file, up to what is no whole chunk.
@@ -202,11 +231,11 @@ class _Chunks:
             OneProcessError: it cannot be read by two processes.
         """
         with Text(self._path) as text:
-            # Text in which no border is found goes to the decoder in one piece.
-            goes_on = True
             while self._pass_over(text) or text.fill():
-                goes_on = goes_on and self._take(text)
-            self._rest = bytes(text)
+                self._go_on(text)
+            self._rest, self._rest_at = bytes(text), text.place
+            if text.has_mark:
+                self.builder.keys.losses.pass_over("the file begins with a byte order mark")
 
     def document(self) -> Document:
         """What remains of the text: the header and those events that the builder does not have.
@@ -216,7 +245,16 @@ class _Chunks:
             DamagedTraceError: it was a trace, but is cut off or broken.
         """
         text = (self._head or b"") + self._rest
-        return decode_any(self._path, text, is_trace=self._cuts > 0)
+        try:
+            return decode_any(self._path, text, is_trace=self._cuts > 0)
+        except TraceError:
+            if self._head is None:
+                raise
+            rest = (self._head, self._rest, self._rest_at, self._events)
+            found = self._broken.read_rest(*rest, partial(decode_any, self._path))
+            if found is None:
+                raise
+            return found
 
     def _pass_over(self, text: Text) -> bool:
         """Leaves the other process its chunk without reading it, where that can be done."""
@@ -226,14 +264,35 @@ class _Chunks:
         self._cuts += passed
         return passed
 
+    def _go_on(self, text: Text) -> None:
+        """Reads what can be read of `text`.
+
+        Raises:
+            TraceError: it holds no end of an event where one must be.
+        """
+        waiting = text.end - text.begin
+        # To look at text again and again until its event ends takes the square of its length.
+        if waiting < self._next_try:
+            return
+        self._next_try = 0 if self._take(text) else 2 * waiting
+        if text.end - text.begin > _LONGEST_EVENT:
+            what = "no event begins" if self._head is None else "no event ends"
+            raise TraceError(
+                str(self._path),
+                f"{what} in {_LONGEST_EVENT >> 20} MiB behind byte {text.place}",
+                "give a trace that torch.profiler wrote",
+            )
+
     def _take(self, text: Text) -> bool:
-        """Reads whole events off the front of `text`; whether that goes on."""
+        """Reads whole events off the front of `text`; whether that could be done."""
         if self._head is None:
-            begin = _events_begin(bytes(text))
-            if begin is None:
-                return text.end - text.begin < _LONGEST_HEAD
+            found = _events_begin(bytes(text))
+            if found is None:
+                return False
             refuse_other_program(self._path, bytes(text))
-            self._head = bytes(text)[:begin]
+            begin, self._head = found
+            if self._head != bytes(text)[:begin]:
+                self.builder.keys.losses.pass_over(f"the header, up to byte {text.place + begin}")
             text.begin += begin
         if self._turn is not None:
             self._take_turn(text, self._turn)
@@ -246,7 +305,17 @@ class _Chunks:
                     break
                 if self._add(text, end + len(border)):
                     return True
-        return False
+        return self._add_whole(text)
+
+    def _add_whole(self, text: Text) -> bool:
+        """Reads the events of a text of which some are broken; whether there are any."""
+        place = (text.place, self._events)
+        events, count, taken = self._broken.read(bytes(text), *place)
+        self._add_events(events)
+        self._events += count
+        self._cuts += count > 0
+        text.begin += taken
+        return taken > 0
 
     def _take_turn(self, text: Text, turn: int) -> None:
         """Reads the next chunk, or leaves it to the other process: both cut the same ones."""
@@ -270,29 +339,44 @@ class _Chunks:
                 events = decode_events(b"[" + inside.rstrip()[:-1] + b"]")
             except NOT_JSON:
                 return False
+            self._events += len(events)
         else:
             block, events = found
             self.builder.add(block)
-        if events:
-            events = self.halves.others(events)
-            if self.halves and self._turn is not None:
-                # The other end of a range may be in a chunk of the other process.
-                raise OneProcessError
-            self.builder.add(read_events(events, self.builder.keys, self._path))
+            self._events += self._kineto.count
+        self._add_events(events)
         self._cuts += 1
         text.begin = cut
         return True
 
+    def _add_events(self, events: list[Event]) -> None:
+        if not events:
+            return
+        keys = self.builder.keys
+        events = self.halves.others(events)
+        self.builder.add(read_events(events, keys, self._path))
+        if self._turn is not None and (self.halves or keys.losses):
+            # The other end of a range may be in a chunk of the other process, and so may be the
+            # first event that is lost.
+            raise OneProcessError
 
-def _events_begin(text: bytes) -> int | None:
-    """Where the first event of a file begins that begins with `text`; None if that is not here."""
+
+def _events_begin(text: bytes) -> tuple[int, bytes] | None:
+    """Where the first event of a file begins that begins with `text`, and the header before it.
+
+    None if that is not here. A header that is not JSON is repaired.
+    """
     if text.lstrip()[:1] == b"[":
-        return text.index(b"[") + 1
+        begin = text.index(b"[") + 1
+        return begin, text[:begin]
     found = _EVENTS_KEY.search(text)
     if found is None:
         return None
-    try:
-        head = decode_any(Path(), text[: found.end()] + b"]}")
-    except TraceError:
-        return None
-    return found.end() if head.trace_events == [] else None
+    head = text[: found.end()]
+    for each in (head, repaired(head)):
+        try:
+            if decode_any(Path(), each + b"]}").trace_events == []:
+                return found.end(), each
+        except TraceError:
+            continue
+    return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.trace.columns import NO_CORRELATION, Category
 from qwen3_profile.trace.event_args import (
     OddArgs,
@@ -16,18 +17,26 @@ from qwen3_profile.trace.event_args import (
     read_launch_config,
     read_sequence,
 )
-from qwen3_profile.trace.event_keys import EITHER_SIDE, LINKED, NODE_PREFIX, EventKeys
-from qwen3_profile.trace.json_events import Event, damaged
+from qwen3_profile.trace.event_keys import (
+    EITHER_SIDE,
+    LINKED,
+    NODE_PREFIX,
+    EventKeys,
+    is_needed,
+)
+from qwen3_profile.trace.json_events import Event, damaged, shown
 from qwen3_profile.trace.packing import Block
 
 _INT64_MAX = 2**63 - 1
+# Arithmetic with many digits takes the square of their number.
+_LONGEST_NUMBER = 1000
 
 
 def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
     """The events that are read, in their order.
 
     Raises:
-        DamagedTraceError: one of them lacks what it needs.
+        DamagedTraceError: one of them lacks what it needs, and that is not accepted.
     """
     rows: list[tuple[int, int, int, int]] = []
     autograd: list[tuple[int, int, int]] = []
@@ -35,25 +44,41 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
     for event in events:
         if event.cat in EITHER_SIDE and is_on_device(bytes(event.args), bytes(event.pid)):
             event.cat = "kernel"
-        category = keys.category(event)
-        if category is None:
-            if keys.is_unread(event):
-                keys.count_unread(event.cat)
+        try:
+            category = keys.category(event)
+            if category is None:
+                if keys.is_unread(event):
+                    keys.count_unread(event.cat)
+                continue
+            start_ns, dur_ns = _time_ns(path, event, "ts"), _duration_ns(path, event)
+            correlation = _correlation(path, event) if category in LINKED else NO_CORRELATION
+            ids = _sequence(path, event) if category is Category.CPU_OP else None
+            key = keys.number(event, category)
+        except DamagedTraceError as error:
+            _leave_out(event, keys, error)
             continue
-        start_ns, dur_ns = _time_ns(path, event, "ts"), _duration_ns(path, event)
-        correlation = _correlation(path, event) if category in LINKED else NO_CORRELATION
-        if category is Category.CPU_OP:
-            ids = _sequence(path, event)
-            if ids is not None:
-                autograd.append((len(rows), *ids))
+        if ids is not None:
+            autograd.append((len(rows), *ids))
         if keys.launch_columns:
             known = correlation != NO_CORRELATION
             configs.append(keys.launch_number(read_launch_config(event.args)) if known else 0)
-        rows.append((keys.number(event, category), start_ns, dur_ns, correlation))
-    key, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T
+        rows.append((key, start_ns, dur_ns, correlation))
+    key_of, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T
     launch_config = np.array(configs, np.int64) if keys.launch_columns else None
     at, sequence, thread = np.array(autograd, np.int64).reshape(-1, 3).T
-    return Block(key, start, dur, links, at, sequence, thread, launch_config)
+    return Block(key_of, start, dur, links, at, sequence, thread, launch_config)
+
+
+def _leave_out(event: Event, keys: EventKeys, error: DamagedTraceError) -> None:
+    """Counts an event that cannot be used.
+
+    Raises:
+        DamagedTraceError: it is needed, and that is not accepted.
+    """
+    if is_needed(event.cat):
+        keys.losses.lose(error)
+    else:
+        keys.losses.pass_over(error.what)
 
 
 def nanoseconds(text: bytes) -> int:
@@ -64,6 +89,8 @@ def nanoseconds(text: bytes) -> int:
     Raises:
         ValueError, ArithmeticError: `text` is not a finite number, or beyond all reason.
     """
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError
     whole, _, decimals = text.partition(b".")
     if len(decimals) <= 3 and decimals.isdigit() and whole.isdigit():
         return int(whole) * 1000 + int(decimals.ljust(3, b"0"))
@@ -78,8 +105,7 @@ def _time_ns(path: Path, event: Event, key: str) -> int:
     try:
         time_ns = nanoseconds(text)
     except (ValueError, ArithmeticError):
-        shown = text.decode(errors="replace") or "nothing"
-        raise damaged(path, f'event {event.name!r} has {shown} as its "{key}"') from None
+        raise damaged(path, f'event {event.name!r} has {shown(text)} as its "{key}"') from None
     if abs(time_ns) > _INT64_MAX // 2:
         raise damaged(path, f'event {event.name!r} has an impossible "{key}"')
     return time_ns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -23,13 +25,19 @@ class Text:
     """What is in memory of a file's text: `data[begin:end]`, with room in front and behind it.
 
     Plain or packed, whatever the file's name says.
+
+    has_mark: whether it began with a byte order mark, which is left out.
+    passed: how much of it was read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.data = bytearray(2 * (MARGIN_BYTES + CHUNK_BYTES))
         self.begin = self.end = MARGIN_BYTES
+        self.passed = 0
+        self.has_mark = False
         with _told(path):
+            _refuse_special(path)
             self._file = path.open("rb", buffering=0)
         try:
             with _told(path):
@@ -62,8 +70,17 @@ class Text:
         self.data, self.begin, self.end = data, MARGIN_BYTES, MARGIN_BYTES + waiting
         with _told(self._path), memoryview(data) as view:
             count = self._source.readinto(view[self.end : self.end + CHUNK_BYTES])
+        if not self.passed and data.startswith(BOM_UTF8, self.end, self.end + count):
+            self.begin += len(BOM_UTF8)
+            self.has_mark = True
         self.end += count
+        self.passed += count
         return count > 0
+
+    @property
+    def place(self) -> int:
+        """Where `begin` is in the whole text."""
+        return self.passed - (self.end - self.begin)
 
     def pass_over(self, border: bytes) -> bool:
         """Goes to behind the last border in what `fill` would read; whether that could be done.
@@ -153,6 +170,13 @@ def _source(path: Path, file: FileIO) -> Source:
 
 def _may_be_json(head: bytes) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuses what may never end, and cannot be read twice."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise TraceError(str(path), "is no regular file", "save its text to a file, and give that")
 
 
 class Source(Protocol):

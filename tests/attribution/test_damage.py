@@ -51,8 +51,9 @@ from qwen3_profile.trace import read_trace
 PLACES = 200
 
 NAMED = re.compile(
-    r"is cut off|is empty|not whole gzip|is not a Kineto trace|holds no \"traceEvents\"|as its \""
-    r"|has no \"|has an impossible|has a negative|has odd args|add up to more"
+    r"is not JSON at|is cut off|is empty|not whole gzip|is not a Kineto trace"
+    r"|holds no \"traceEvents\"|as its \"|has no \"|has an impossible|has a negative|has odd args"
+    r"|add up to more"
 )
 
 # --- ten traces of every kind -------------------------------------------------------------------

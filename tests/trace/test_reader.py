@@ -283,7 +283,7 @@ def one_event(**changes: str) -> bytes:
         ),
         pytest.param(one_event(args="[1]"), True, "odd args", id="args are a list"),
         pytest.param(
-            one_event(args=f'{{"correlation": {2**63}}}'), True, "odd", id="correlation too large"
+            one_event(args=f'{{"correlation": {2**64}}}'), True, "odd", id="correlation too large"
         ),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.json_events import repaired
+from qwen3_profile.trace.mending import repaired
 from qwen3_profile.trace.text import read_text
 
 EVENTS_KEY = "traceEvents"
