@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qwen3_profile.attribution.attribute import NO_STEP, Attribution, Reason, sum_by_scope
+from qwen3_profile.attribution.contradictions import check_contradictions
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, check_log
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
@@ -46,6 +47,7 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _longer_than_step,
         _overlaps,
         _crossing,
+        check_contradictions,
     )
     found = [finding for check in checks for finding in check(attribution)]
     order = (DAMAGE, WARNING, NOTE)

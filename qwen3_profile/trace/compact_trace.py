@@ -26,6 +26,7 @@ from qwen3_profile.trace.columns import (
     occurring,
     which,
 )
+from qwen3_profile.trace.doubled import leave_out_doubled
 from qwen3_profile.trace.event_keys import EventKeys
 from qwen3_profile.trace.json_events import damaged
 from qwen3_profile.trace.packing import Block, Packed, PackedBlock, pack, span_of
@@ -98,7 +99,7 @@ class ColumnBuilder:
         keys = self.keys
         yield (
             keys.keys(), keys.launch_configs, keys.unread,
-            self._total_ns, self._autograd, self._left_out,
+            self._total_ns, self._autograd, self._left_out, keys.track_texts(), keys.noted,
         )  # fmt: skip
         for number, packed in enumerate(self._tables):
             for block in packed:
@@ -106,12 +107,13 @@ class ColumnBuilder:
 
     def receive(self, messages: Iterator[Any]) -> None:
         """Adds what another process gathered from the same file."""
-        keys, configs, unread, total_ns, autograd, left_out = next(messages)
+        keys, configs, unread, total_ns, autograd, left_out, tracks, noted = next(messages)
         numbers = (self.keys.numbers(keys), self.keys.launch_numbers(configs))
         for category, count in unread:
             self.keys.count_unread(category, count)
         self._total_ns = [a + b for a, b in zip(self._total_ns, total_ns, strict=True)]
         self._left_out = around((self._left_out, left_out))
+        self.keys.noted.receive(noted, numbers[0], self.keys.track_numbers(tracks))
         for columns in autograd:
             columns[0] = numbers[0][columns[0]]
             self._autograd.append(columns)
@@ -151,6 +153,7 @@ class CompactTrace:
         self.names, self._tracks = keys.names(), keys.tracks()
         self._launch_configs = keys.launch_configs
         self._keys = keys.sorted_columns()
+        self._said = keys.noted.said_twice(self._keys.name, keys.sorted_tracks(), self._keys.track)
         self._tables = tables
         self._autograd = autograd
 
@@ -216,7 +219,8 @@ class CompactTrace:
     def _trace(
         self, tables: tuple[list[PackedBlock], ...], span: Span, autograd: AutogradOps
     ) -> Trace:
-        host, launches, device, annotations = (self._events(table, span) for table in tables)
+        found = [self._events(table, span) for table in tables]
+        (host, launches, device), doubled = leave_out_doubled(found[:3])
         return Trace(
             info=self.info,
             names=self.names,
@@ -224,10 +228,12 @@ class CompactTrace:
             host=host,
             launches=launches,
             device=device,
-            gpu_annotations=annotations,
+            gpu_annotations=found[3],
             autograd=autograd,
             left_out=self.left_out,
             launch_configs=self._launch_configs,
+            said=self._said.between(span),
+            doubled=doubled,
         )
 
     def _events(self, blocks: list[PackedBlock], span: Span) -> Events:

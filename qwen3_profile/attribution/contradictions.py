@@ -1,0 +1,189 @@
+"""What a file says twice must agree: one function per fact, in a table.
+
+Arrows, windows, args and bandwidths are compared with the events that they are of. Where honest
+files of some profiler differ in one of them all through, that is a custom of theirs and not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from qwen3_profile.attribution.arrows import check_arrows
+from qwen3_profile.attribution.attribute import Attribution
+from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, microseconds
+from qwen3_profile.attribution.order import check_stream_order, check_synchronised
+from qwen3_profile.attribution.places import check_places
+from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace
+
+# Traces of before 2024 count in whole microseconds; both ends of a duration are rounded.
+_ROUNDED_NS = 1000
+_LEAST_TOLERANCE_NS = 2
+_TOLERANCE = 0.02
+# Fewer copies do not tell by which factor all bandwidths of a file are wrong.
+_LEAST_COPIES = 3
+_LABELS = (Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
+
+
+def check_contradictions(attribution: Attribution) -> Iterator[Finding]:
+    """What of the file disagrees with itself."""
+    for check in _CHECKS:
+        yield from check(attribution)
+
+
+def _doubled(attribution: Attribution) -> Iterator[Finding]:
+    """These are in no sum; device events refuse, as the file was put together twice."""
+    trace = attribution.trace
+    for events in trace.doubled:
+        on_device = bool(events.category[0] >= Category.KERNEL)
+        name = trace.names[events.name[0]]
+        what = "device events" if on_device else "labels and calls"
+        yield Finding(
+            DAMAGE if on_device else WARNING,
+            "doubled",
+            f"{len(events)} {what} stand in the file twice, with the same time and id; {name} "
+            f"begins at {microseconds(int(events.start_ns[0]))} and lasts "
+            f"{microseconds(int(events.dur_ns[0]))} us both times: counted once",
+            count=len(events),
+            ns=int(events.dur_ns.sum()),
+            example=name,
+        )
+
+
+def _outside_window(attribution: Attribution) -> Iterator[Finding]:
+    """Kineto goes on to write calls for a moment; nothing else begins or ends outside."""
+    trace = attribution.trace
+    window = trace.said.window
+    if window is None:
+        return
+    labels = trace.host.take(np.isin(trace.host.category, _LABELS))
+    kinds = (
+        (WARNING, "labels", labels, _starts_outside(labels, window)),
+        (NOTE, "calls", trace.launches, _is_outside(trace.launches, window)),
+        (WARNING, "device events", trace.device, _is_outside(trace.device, window)),
+    )
+    for severity, what, events, outside in kinds:
+        outside &= (events.start_ns != 0) | (events.dur_ns != 0)
+        if outside.any():
+            yield _outside(trace, severity, what, events.take(outside), window)
+
+
+def _starts_outside(events: Events, window: Span) -> Bool:
+    first_ns, last_ns = window.first_ns - _ROUNDED_NS, window.last_ns + _ROUNDED_NS
+    return (events.start_ns < first_ns) | (events.start_ns > last_ns)
+
+
+def _is_outside(events: Events, window: Span) -> Bool:
+    return _starts_outside(events, window) | (events.end_ns > window.last_ns + _ROUNDED_NS)
+
+
+def _outside(trace: Trace, severity: str, what: str, events: Events, window: Span) -> Finding:
+    name = trace.names[events.name[0]]
+    return Finding(
+        severity,
+        "outside-window",
+        f"{len(events)} {what} lie outside of the time in which the profiler says that it "
+        f"recorded, {microseconds(window.first_ns)} to {microseconds(window.last_ns)}: {name} is "
+        f"at {microseconds(int(events.start_ns[0]))} to {microseconds(int(events.end_ns[0]))}",
+        count=len(events),
+        ns=int(events.dur_ns.sum()),
+        example=name,
+    )
+
+
+def _bandwidth(attribution: Attribution) -> Iterator[Finding]:
+    """Some profilers of 2024 wrote all bandwidths too low, by one factor."""
+    trace = attribution.trace
+    name, start_ns, dur_ns, wanted_ns = trace.said.copies
+    if not len(name):
+        return
+    expected_ns = wanted_ns / _factor(dur_ns, wanted_ns)
+    whole = not ((start_ns % 1000).any() or (dur_ns % 1000).any())
+    tolerance_ns = _TOLERANCE * expected_ns + (_ROUNDED_NS if whole else _LEAST_TOLERANCE_NS)
+    odd = np.flatnonzero(np.abs(expected_ns - dur_ns) > tolerance_ns)
+    if len(odd):
+        first = odd[0]
+        example = trace.names[name[first]]
+        yield Finding(
+            WARNING,
+            "copy-bandwidth",
+            f"{len(odd)} of {len(name)} copies and fills do not last as long as their bytes at "
+            f"their bandwidth: {example} at {microseconds(int(start_ns[first]))} lasts "
+            f"{int(dur_ns[first])} ns, and not {round(expected_ns[first])} ns",
+            count=len(odd),
+            ns=int(dur_ns[odd].sum()),
+            example=example,
+        )
+
+
+def _factor(dur_ns: Int64, wanted_ns: Int64) -> float:
+    """By what bandwidths are wrong all through: 1 unless most of them agree on another."""
+    known = dur_ns > 0
+    if int(known.sum()) < _LEAST_COPIES:
+        return 1.0
+    ratio = wanted_ns[known] / dur_ns[known]
+    middle = float(np.sort(ratio)[len(ratio) // 2])
+    agree = np.abs(ratio - middle) <= _TOLERANCE * middle
+    is_custom = abs(middle - 1) > _TOLERANCE and 2 * int(agree.sum()) > len(ratio)
+    return middle if is_custom else 1.0
+
+
+def _no_duration(attribution: Attribution) -> Iterator[Finding]:
+    """No kernel takes no time; in whole microseconds a few short ones seem to."""
+    trace = attribution.trace
+    device = trace.device
+    kernels = device.take((device.category == Category.KERNEL) & (device.start_ns != 0))
+    empty = kernels.dur_ns == 0
+    whole = not ((kernels.start_ns % 1000).any() or (kernels.dur_ns % 1000).any())
+    count = int(empty.sum())
+    if not count or (whole and 2 * count <= len(kernels)):
+        return
+    name = trace.names[kernels.name[empty][0]]
+    yield Finding(
+        WARNING,
+        "no-duration",
+        f"{count} of {len(kernels)} kernels began and ran, and last 0 ns: {name} at "
+        f"{microseconds(int(kernels.start_ns[empty][0]))}; their time is in no sum",
+        count=count,
+        ns=0,
+        example=name,
+    )
+
+
+def _calls_outlast(attribution: Attribution) -> Iterator[Finding]:
+    """A call ends before the label does that it was called in, on one thread."""
+    trace, scopes = attribution.trace, attribution.scopes
+    launches = trace.launches
+    if not len(scopes) or not len(launches) or scopes.crossing.count:
+        return
+    around = scopes.innermost(launches.track, launches.start_ns)
+    late = (around >= 0) & (launches.end_ns > scopes.end_ns[around] + _ROUNDED_NS)
+    if not late.any():
+        return
+    first = int(np.flatnonzero(late)[0])
+    name = trace.names[launches.name[first]]
+    scope = int(around[first])
+    yield Finding(
+        NOTE,
+        "call-outlasts",
+        f"{int(late.sum())} calls end after the label does in which they began: {name} at "
+        f"{microseconds(int(launches.end_ns[first]))}, "
+        f"{scopes.names[scopes.name[scope]]} at {microseconds(int(scopes.end_ns[scope]))}",
+        count=int(late.sum()),
+        ns=int(launches.dur_ns[late].sum()),
+        example=name,
+    )
+
+
+_CHECKS: tuple[Callable[[Attribution], Iterator[Finding]], ...] = (
+    _doubled,
+    check_arrows,
+    check_places,
+    _outside_window,
+    _bandwidth,
+    _no_duration,
+    _calls_outlast,
+    check_stream_order,
+    check_synchronised,
+)
