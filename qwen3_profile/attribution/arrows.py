@@ -12,7 +12,7 @@ import numpy as np
 
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import WARNING, Finding, microseconds
-from qwen3_profile.trace.columns import Bool, Events, Int64, Trace
+from qwen3_profile.trace.columns import Bool, Events, Int32, Int64, Trace
 
 _FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
@@ -36,7 +36,7 @@ def check_arrows(attribution: Attribution) -> Iterator[Finding]:
         yield _lost(trace, arrows[:, ~moved])
 
 
-def _marks(ids: Int64, times: Int64, tracks: Int64) -> Int64:
+def _marks(ids: Int64, times: Int64, tracks: Int64 | Int32) -> Int64:
     """A hash of 64 bits of each event's id, time and track."""
     found = np.zeros(len(ids), np.uint64)
     for column, factor in zip((ids, times, tracks), _FACTORS, strict=True):

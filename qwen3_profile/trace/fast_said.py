@@ -32,9 +32,7 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
         id_at: where the id of each stands in its args.
     """
     arrow, end = found.arrow, found.arrow_end
-    if not len(arrow):
-        return arrow
-    if not len(spans.event):
+    if not len(arrow) or not len(spans.event):
         return arrow
     words = chunk.words
     event = np.maximum(np.searchsorted(spans.event, arrow) - 1, 0)
@@ -57,7 +55,8 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
     # Between the track of an event and its time stands what layouts of today and before have.
     gap = len(',\n    "ts": ')
     good &= _same(words, track_end, ts - gap, track_end - track, _TRACK_WORDS)
-    return arrow[~good]
+    odd: Int64 = arrow[~good]
+    return odd
 
 
 def _same(words: Words, one: Int64, other: Int64, length: Int64, count: int) -> Bool:
@@ -107,7 +106,7 @@ def _note_places(
         if begin < 0 or end - begin > 100:
             break
         text = chunk.data[begin:end].decode("latin-1")
-        place = place_in(chunk.data[begin:end]) if text.isascii() else None
+        place = place_in(bytes(chunk.data[begin:end])) if text.isascii() else None
         if place is None or -1 in place:
             break
         same = chunk.words.are(id_at[left] - _CORRELATION_KEY - len(text), text)

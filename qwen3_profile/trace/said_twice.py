@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qwen3_profile.trace.columns import Int64, SaidTwice, Span, around
+from qwen3_profile.trace.columns import Int32, Int64, SaidTwice, Span, around
 
 # Kineto's names of today, of 2022 and of 2021.
 ARROWS = frozenset({"ac2g", "async_cpu_to_gpu", "async"})
@@ -61,7 +61,7 @@ class Noted:
             self.places[(int(keys[key]), *place)] += count  # type: ignore[index]
         self.window = around((self.window, other.window))
 
-    def said_twice(self, names: Int64, tracks: Int64, track_of_key: Int64) -> SaidTwice:
+    def said_twice(self, names: Int32, tracks: Int64, track_of_key: Int32) -> SaidTwice:
         """The same as columns, with the numbers of a trace.
 
         Args:
