@@ -1,20 +1,17 @@
-"""What a file says twice must agree: one function per fact, in a table.
+"""What a file says twice of its times must agree: one function per fact.
 
-Arrows, windows, args and bandwidths are compared with the events that they are of. Where honest
-files of some profiler differ in one of them all through, that is a custom of theirs and not told.
+Where honest files of some profiler differ in one of them all through, that is a custom of theirs
+and not told. Arrows, places and the order on streams have modules of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from qwen3_profile.attribution.arrows import check_arrows
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, microseconds
-from qwen3_profile.attribution.order import check_stream_order, check_synchronised
-from qwen3_profile.attribution.places import check_places
 from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace
 
 # Traces of before 2024 count in whole microseconds; both ends of a duration are rounded.
@@ -26,13 +23,7 @@ _LEAST_COPIES = 3
 _LABELS = (Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
 
 
-def check_contradictions(attribution: Attribution) -> Iterator[Finding]:
-    """What of the file disagrees with itself."""
-    for check in _CHECKS:
-        yield from check(attribution)
-
-
-def _doubled(attribution: Attribution) -> Iterator[Finding]:
+def check_doubled(attribution: Attribution) -> Iterator[Finding]:
     """These are in no sum; device events refuse, as the file was put together twice."""
     trace = attribution.trace
     for events in trace.doubled:
@@ -51,7 +42,7 @@ def _doubled(attribution: Attribution) -> Iterator[Finding]:
         )
 
 
-def _outside_window(attribution: Attribution) -> Iterator[Finding]:
+def check_outside_window(attribution: Attribution) -> Iterator[Finding]:
     """Kineto goes on to write calls for a moment; nothing else begins or ends outside."""
     trace = attribution.trace
     window = trace.said.window
@@ -92,7 +83,7 @@ def _outside(trace: Trace, severity: str, what: str, events: Events, window: Spa
     )
 
 
-def _bandwidth(attribution: Attribution) -> Iterator[Finding]:
+def check_bandwidth(attribution: Attribution) -> Iterator[Finding]:
     """Some profilers of 2024 wrote all bandwidths too low, by one factor."""
     trace = attribution.trace
     name, start_ns, dur_ns, wanted_ns = trace.said.copies
@@ -129,7 +120,7 @@ def _factor(dur_ns: Int64, wanted_ns: Int64) -> float:
     return middle if is_custom else 1.0
 
 
-def _no_duration(attribution: Attribution) -> Iterator[Finding]:
+def check_no_duration(attribution: Attribution) -> Iterator[Finding]:
     """No kernel takes no time; in whole microseconds a few short ones seem to."""
     trace = attribution.trace
     device = trace.device
@@ -151,7 +142,7 @@ def _no_duration(attribution: Attribution) -> Iterator[Finding]:
     )
 
 
-def _calls_outlast(attribution: Attribution) -> Iterator[Finding]:
+def check_calls_outlast(attribution: Attribution) -> Iterator[Finding]:
     """A call ends before the label does that it was called in, on one thread."""
     trace, scopes = attribution.trace, attribution.scopes
     launches = trace.launches
@@ -174,16 +165,3 @@ def _calls_outlast(attribution: Attribution) -> Iterator[Finding]:
         ns=int(launches.dur_ns[late].sum()),
         example=name,
     )
-
-
-_CHECKS: tuple[Callable[[Attribution], Iterator[Finding]], ...] = (
-    _doubled,
-    check_arrows,
-    check_places,
-    _outside_window,
-    _bandwidth,
-    _no_duration,
-    _calls_outlast,
-    check_stream_order,
-    check_synchronised,
-)

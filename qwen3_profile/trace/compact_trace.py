@@ -17,6 +17,7 @@ from qwen3_profile.trace.columns import (
     Category,
     Events,
     Int64,
+    SaidTwice,
     Span,
     Trace,
     TraceInfo,
@@ -27,9 +28,10 @@ from qwen3_profile.trace.columns import (
     which,
 )
 from qwen3_profile.trace.doubled import leave_out_doubled
-from qwen3_profile.trace.event_keys import EventKeys
+from qwen3_profile.trace.event_keys import EventKeys, KeyColumns
 from qwen3_profile.trace.json_events import damaged
 from qwen3_profile.trace.packing import Block, Packed, PackedBlock, pack, span_of
+from qwen3_profile.trace.said_twice import as_columns
 
 _INT64_MAX = 2**63 - 1
 _HOST = (Category.CPU_OP, Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
@@ -153,7 +155,7 @@ class CompactTrace:
         self.names, self._tracks = keys.names(), keys.tracks()
         self._launch_configs = keys.launch_configs
         self._keys = keys.sorted_columns()
-        self._said = keys.noted.said_twice(self._keys.name, keys.sorted_tracks(), self._keys.track)
+        self._said = _said_twice(keys, self._keys)
         self._tables = tables
         self._autograd = autograd
 
@@ -270,6 +272,20 @@ class CompactTrace:
         # Of those that start together the longer one is outside.
         order = np.lexsort((thread, sequence, name, track, -end_ns, start_ns))
         return AutogradOps(name, track, start_ns, end_ns, sequence, thread).take(order)
+
+
+def _said_twice(keys: EventKeys, columns: KeyColumns) -> SaidTwice:
+    """What was noted, with the numbers of names and tracks of a trace."""
+    noted, tracks = keys.noted, keys.sorted_tracks()
+    arrows, waits = as_columns(noted.arrows, 4), as_columns(noted.waits, 4)
+    arrows[3], waits[3] = tracks[arrows[3]], tracks[waits[3]]
+    copies = as_columns(noted.copies, 4)
+    copies[0] = columns.name[copies[0]]
+    places = as_columns([(key, *rest, count) for (key, *rest), count in noted.places.items()], 4)
+    key, *rest = places
+    places = np.stack((columns.name[key], columns.track[key], *rest))
+    window = around(Span(begin, end) for begin, end in noted.windows)
+    return SaidTwice(arrows, waits, places, copies, window)
 
 
 _ALWAYS = Span(-_INT64_MAX, _INT64_MAX)

@@ -7,14 +7,17 @@ are in that event. Those that are not are left to `slow_events.py`, which keeps 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qwen3_profile.trace.columns import NO_CORRELATION, Category
-from qwen3_profile.trace.event_keys import KeyColumns
 from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Word, Words
-from qwen3_profile.trace.fast_layout import Found, Spans
 from qwen3_profile.trace.said_twice import Noted, copy_ns, place_in
+
+if TYPE_CHECKING:
+    from qwen3_profile.trace.event_keys import KeyColumns
+    from qwen3_profile.trace.fast_layout import Found, Spans
 
 _ID_WORDS, _TIME_WORDS, _TRACK_WORDS = 2, 3, 4
 _BEFORE_ID = ('  {\n    "ph": "f", "id": ', '  {\n    "ph": "f",\n    "id": ')

@@ -15,10 +15,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_profile.trace.columns import Int32, Int64, SaidTwice, Span, around
+if TYPE_CHECKING:
+    from qwen3_profile.trace.columns import Int64
 
 # Kineto's names of today, of 2022 and of 2021.
 ARROWS = frozenset({"ac2g", "async_cpu_to_gpu", "async"})
@@ -41,16 +43,14 @@ class Noted:
     waits: (0, id, time, track) of synchronisations.
     places: how many device events of a key have a device and a stream in their args.
     copies: (key, start, duration, how long the copy of its bytes takes at its bandwidth).
+    windows: from when to when the profiler recorded.
     """
 
     arrows: list[tuple[int, int, int, int]] = field(default_factory=list)
     waits: list[tuple[int, int, int, int]] = field(default_factory=list)
     places: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     copies: list[tuple[int, int, int, int]] = field(default_factory=list)
-    window: Span | None = None
-
-    def add_window(self, begin_ns: int, end_ns: int) -> None:
-        self.window = around((self.window, Span(begin_ns, end_ns)))
+    windows: list[tuple[int, int]] = field(default_factory=list)
 
     def receive(self, other: Noted, keys: Int64, tracks: Int64) -> None:
         """Adds what another process noted, whose numbers are those at these places here."""
@@ -59,26 +59,11 @@ class Noted:
         self.copies += [(int(keys[key]), *rest) for key, *rest in other.copies]  # type: ignore[misc]
         for (key, *place), count in other.places.items():
             self.places[(int(keys[key]), *place)] += count  # type: ignore[index]
-        self.window = around((self.window, other.window))
-
-    def said_twice(self, names: Int32, tracks: Int64, track_of_key: Int32) -> SaidTwice:
-        """The same as columns, with the numbers of a trace.
-
-        Args:
-            names, track_of_key: of each key. tracks: of each track here.
-        """
-        arrows, waits = _table(self.arrows, 4), _table(self.waits, 4)
-        arrows[3], waits[3] = tracks[arrows[3]], tracks[waits[3]]
-        copies = _table(self.copies, 4)
-        copies[0] = names[copies[0]]
-        rows = [
-            (names[key], track_of_key[key], device, stream, count)
-            for (key, device, stream), count in self.places.items()
-        ]
-        return SaidTwice(arrows, waits, _table(rows, 5), copies, self.window)
+        self.windows += other.windows
 
 
-def _table(rows: Sequence[tuple[int, ...]], width: int) -> Int64:
+def as_columns(rows: Sequence[tuple[int, ...]], width: int) -> Int64:
+    """Rows of `width` numbers each: int64[width, n]."""
     return np.ascontiguousarray(np.array(rows, np.int64).reshape(-1, width).T)
 
 

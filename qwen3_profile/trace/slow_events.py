@@ -90,7 +90,7 @@ def _note(
     try:
         start_ns = _time_ns(path, event, "ts")
         if event.cat == WINDOW:
-            keys.noted.add_window(start_ns, start_ns + _duration_ns(path, event))
+            keys.noted.windows.append((start_ns, start_ns + _duration_ns(path, event)))
         elif event.cat in SYNCHRONISATIONS:
             last = (_correlation(path, event), start_ns, keys.track_number(event))
             keys.noted.waits.append((0, *last))

@@ -309,7 +309,7 @@ def with_id(text: str, correlation: int) -> str:
     ("events", "told"),
     [
         pytest.param([with_id(FEW[6], 1)], "share the id", id="a kernel has another's id"),
-        pytest.param([FEW[5], FEW[6], FEW[6]], "stand in the file twice", id="a kernel recorded twice"),
+        pytest.param([FEW[5], FEW[6], FEW[6]], "stand in the file", id="a kernel recorded twice"),
         pytest.param(
             [with_id(FEW[5], 1), FEW[6]], "several launches of the same id",
             id="a launch has another's id",
