@@ -26,7 +26,8 @@ def check_stream_order(attribution: Attribution) -> Iterator[Finding]:
     """Device events that began before those that were launched before them."""
     trace, launch = attribution.trace, attribution.launch
     mine = np.flatnonzero((launch != NO_LAUNCH_EVENT) & ~attribution.in_graph)
-    mine = mine[trace.device.start_ns[mine] != 0]
+    # Events without timestamps have a finding of their own.
+    mine = mine[(trace.device.start_ns[mine] != 0) & (trace.launches.start_ns[launch[mine]] != 0)]
     if len(mine) < 2:
         return
     start_ns, track = trace.device.start_ns[mine], trace.device.track[mine]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from qwen3_profile.attribution.attribute import Attribution
-from qwen3_profile.attribution.findings import WARNING, Finding
+from qwen3_profile.attribution.findings import NOTE, WARNING, Finding
 
 _NUMBER = re.compile(r"(\d+)\s*$")
 _NOT_SAID = -1
@@ -47,8 +47,9 @@ def _compare(
         name = trace.names[rows[0, odd[0]]]
         count = int(rows[4, odd].sum())
         yield Finding(
-            WARNING,
-            "other-device" if key == "device" else "other-stream",
+            # No sum is of a stream.
+            WARNING if key == "device" else NOTE,
+            f"other-{key}",
             f"{count} device events lie under another {what} than others of the {key} that their "
             f"args name: {name} has the {what} {here[odd[0]]}, and {key} {said[odd[0]][-1]}",
             count=count,

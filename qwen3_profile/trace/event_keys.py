@@ -193,6 +193,10 @@ class EventKeys:
         track = (self._id(event, "pid", event.pid), tid)
         return self._tracks.setdefault(track, len(self._tracks))
 
+    def track_of(self, number: int) -> int:
+        """The number of the track of a key."""
+        return self._rows[number][2]
+
     def track_texts(self) -> list[tuple[str, str]]:
         """(pid, tid) of each number of a track."""
         return list(self._tracks)

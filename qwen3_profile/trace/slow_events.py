@@ -65,7 +65,7 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
         key = keys.number(event, category)
         rows.append((key, start_ns, dur_ns, correlation))
         if category in LINKED:
-            last = (correlation, start_ns, keys.track_number(event))
+            last = (correlation, start_ns, keys.track_of(key))
             if category >= Category.KERNEL:
                 note_args(keys.noted, bytes(event.args), key, start_ns, dur_ns, category)
     keys_, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T

@@ -341,9 +341,12 @@ def test_no_doubled_id_of_a_kernel_goes_unseen(name: str, ledger_of: Callable[..
         one["args"]["correlation"] = own
 
 
-def test_a_call_recorded_twice_changes_nothing(ledger_of: Callable[..., Ledger]) -> None:
-    twice = ledger_of(document(*FEW, FEW[5]))
-    assert letters(twice) == letters(ledger_of(document(*FEW)))
+def test_a_call_recorded_twice_counts_once(ledger_of: Callable[..., Ledger]) -> None:
+    twice, once = (letters(ledger_of(document(*FEW, *more))) for more in ((FEW[5],), ()))
+    (told,) = twice.pop("findings")
+    assert told["code"] == "doubled"
+    assert not once.pop("findings")
+    assert twice == once
 
 
 # --- another order ------------------------------------------------------------------------------
