@@ -21,6 +21,11 @@ _FRAMEWORK = re.compile(
     r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
     r"|enumerate\(DataLoader\).*|PyTorch Profiler.*|DistributedDataParallel\..*"
 )
+# The project's own labels count whatever their category.
+_OURS = re.compile(
+    r"prefill|decode|train_step|embed_tokens|causal_mask|rotary_emb|norm|lm_head|sample|loss"
+    r"|backward|layer\.\d+(\.[a-z][a-z0-9_.]*)?"
+)
 _TICK_NS = 1000
 _BANDWIDTH = "memory bandwidth (GB/s)"
 Event = dict[str, Any]
@@ -47,7 +52,8 @@ class PlainReading:
         self.labels = [
             event
             for event in self.complete
-            if event["cat"] == "user_annotation" and not _FRAMEWORK.fullmatch(event["name"])
+            if (event["cat"] == "user_annotation" and not _FRAMEWORK.fullmatch(event["name"]))
+            or (event["cat"] == "cpu_op" and _OURS.fullmatch(event["name"]))
         ]
 
     # --- sums -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from qwen3_profile.attribution.attribute import NO_STEP, Attribution, Reason, su
 from qwen3_profile.attribution.contradictions import (
     check_bandwidth,
     check_calls_outlast,
+    check_calls_overlap,
     check_doubled,
     check_no_duration,
     check_outside_window,
@@ -63,6 +64,7 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         check_bandwidth,
         check_no_duration,
         check_calls_outlast,
+        check_calls_overlap,
         check_stream_order,
         check_synchronised,
     )

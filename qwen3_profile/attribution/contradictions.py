@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, microseconds
-from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace
+from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace, which
 
 # Traces of before 2024 count in whole microseconds; both ends of a duration are rounded.
 _ROUNDED_NS = 1000
@@ -20,7 +21,7 @@ _LEAST_TOLERANCE_NS = 2
 _TOLERANCE = 0.02
 # Fewer copies do not tell by which factor all bandwidths of a file are wrong.
 _LEAST_COPIES = 3
-_LABELS = (Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
+_RANGES = (Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
 
 
 def check_doubled(attribution: Attribution) -> Iterator[Finding]:
@@ -48,9 +49,10 @@ def check_outside_window(attribution: Attribution) -> Iterator[Finding]:
     window = trace.said.window
     if window is None:
         return
-    labels = trace.host.take(np.isin(trace.host.category, _LABELS))
+    ours = which(trace.names, labels.parse)[trace.host.name]
+    ranges = trace.host.take(ours | np.isin(trace.host.category, _RANGES))
     kinds = (
-        (WARNING, "labels", labels, _starts_outside(labels, window)),
+        (WARNING, "labels", ranges, _starts_outside(ranges, window)),
         (NOTE, "calls", trace.launches, _is_outside(trace.launches, window)),
         (WARNING, "device events", trace.device, _is_outside(trace.device, window)),
     )
@@ -139,6 +141,40 @@ def check_no_duration(attribution: Attribution) -> Iterator[Finding]:
         count=count,
         ns=0,
         example=name,
+    )
+
+
+def check_calls_overlap(attribution: Attribution) -> Iterator[Finding]:
+    """One thread calls one thing at a time; only a driver's call lies inside another one."""
+    trace = attribution.trace
+    order = np.lexsort((-trace.launches.dur_ns, trace.launches.start_ns, trace.launches.track))
+    calls = trace.launches.take(order)
+    for mine in np.split(np.arange(len(calls)), np.flatnonzero(np.diff(calls.track)) + 1):
+        if len(mine) < 2:
+            continue
+        end_ns = calls.end_ns[mine]
+        reach_ns = np.maximum.accumulate(end_ns)[:-1]
+        begins = calls.start_ns[mine][1:] < reach_ns - _ROUNDED_NS
+        is_inner = (calls.category[mine][1:] == Category.DRIVER) & (
+            end_ns[1:] <= reach_ns + _ROUNDED_NS
+        )
+        odd = np.flatnonzero(begins & ~is_inner)
+        if len(odd):
+            outer = mine[np.flatnonzero(end_ns == reach_ns[odd[0]])[0]]
+            yield _overlap(trace, calls, int(outer), int(mine[odd[0] + 1]), len(odd))
+
+
+def _overlap(trace: Trace, calls: Events, outer: int, inner: int, count: int) -> Finding:
+    one, other = (trace.names[calls.name[at]] for at in (outer, inner))
+    return Finding(
+        NOTE,
+        "calls-overlap",
+        f"{count} calls begin before another one of their thread has ended: {other} at "
+        f"{microseconds(int(calls.start_ns[inner]))}, {one} lasts from "
+        f"{microseconds(int(calls.start_ns[outer]))} to {microseconds(int(calls.end_ns[outer]))}",
+        count=count,
+        ns=int(calls.dur_ns[outer]),
+        example=one,
     )
 
 

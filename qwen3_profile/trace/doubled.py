@@ -52,9 +52,9 @@ def _is_sure(events: Events, at: int) -> bool:
     """Whether an event that is the same as the one in front can be nothing else."""
     start_ns, dur_ns = int(events.start_ns[at]), int(events.dur_ns[at])
     correlation = events.correlation[at]
-    if correlation == NO_CORRELATION:
-        return events.category[at] != Category.CPU_OP and dur_ns > 0
     is_fine = bool(start_ns % _MICROSECOND_NS or dur_ns % _MICROSECOND_NS)
+    if correlation == NO_CORRELATION:
+        return dur_ns > 0 and (is_fine or events.category[at] != Category.CPU_OP)
     if is_fine or dur_ns >= _LONG_NS or events.category[at] < Category.KERNEL:
         return True
     return int((events.correlation == correlation).sum()) == 2

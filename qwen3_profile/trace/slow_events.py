@@ -88,7 +88,8 @@ def _note(
         The same for the event behind.
     """
     try:
-        start_ns = _time_ns(path, event, "ts")
+        # An arrow of an impossible time is an arrow all the same.
+        start_ns = max(min(nanoseconds(bytes(event.ts)), _INT64_MAX // 2), -_INT64_MAX // 2)
         if event.cat == WINDOW:
             keys.noted.windows.append((start_ns, start_ns + _duration_ns(path, event)))
         elif event.cat in SYNCHRONISATIONS:
@@ -98,7 +99,7 @@ def _note(
             found = (int(bytes(event.id)), start_ns, keys.track_number(event))
             if found != last and abs(found[0]) <= _INT64_MAX:
                 keys.noted.arrows.append((_ENDS[event.ph], *found))
-    except (DamagedTraceError, ValueError):
+    except (DamagedTraceError, ValueError, ArithmeticError):
         pass
     return last
 

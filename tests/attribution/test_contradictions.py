@@ -33,7 +33,7 @@ EXPECTED = {
         "id 7 at 700.000 on pid 0 tid 7, launched by cudaMemcpyAsync",
     ),
     "7_label_moved": ({"outside-window"}, "ffn is at 9000000.000"),
-    "8_call_longer": ({"outside-window", "call-outlasts"}, "attn at 210.000"),
+    "8_call_longer": ({"outside-window", "call-outlasts", "calls-overlap"}, "attn at 210.000"),
 }
 
 
