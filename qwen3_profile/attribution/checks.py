@@ -11,10 +11,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qwen3_profile.attribution.arrows import check_arrows
 from qwen3_profile.attribution.attribute import NO_STEP, Attribution, Reason, sum_by_scope
+from qwen3_profile.attribution.contradictions import (
+    check_bandwidth,
+    check_calls_outlast,
+    check_calls_overlap,
+    check_doubled,
+    check_no_duration,
+    check_outside_window,
+)
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, check_log
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
+from qwen3_profile.attribution.order import check_stream_order, check_synchronised
+from qwen3_profile.attribution.places import check_places
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, around, which
 
 _CLOCK_JUMP_NS = 1_000_000
@@ -48,6 +59,16 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
         _longer_than_step,
         _overlaps,
         _crossing,
+        check_doubled,
+        check_arrows,
+        check_places,
+        check_outside_window,
+        check_bandwidth,
+        check_no_duration,
+        check_calls_outlast,
+        check_calls_overlap,
+        check_stream_order,
+        check_synchronised,
     )
     found = [finding for check in checks for finding in check(attribution)]
     order = (DAMAGE, WARNING, NOTE)

@@ -33,6 +33,12 @@ class Finding:
     example: str
 
 
+def microseconds(time_ns: int) -> str:
+    """A time as the file writes it."""
+    sign = "-" if time_ns < 0 else ""
+    return f"{sign}{abs(time_ns) // 1000}.{abs(time_ns) % 1000:03d}"
+
+
 def check_labels(parts: Iterable[Part], expected: Iterable[str]) -> tuple[Finding, ...]:
     """Compares the labels that a forward pass wrote with those that its model must write."""
     seen = {part.name for root in parts for _, part in root.walk()}

@@ -138,6 +138,9 @@ def _one(trace: Trace, name: str, tracks: Bool, device: Bool) -> Process:
     def mine(events: Events) -> Events:
         return events.take(tracks[events.track])
 
+    # Whose the end of an arrow on a device is, nobody says.
+    arrows, ours = trace.said.arrows, np.zeros(len(tracks), bool)
+    ours[occurring(trace.device.track[device])] = True
     part = replace(
         trace,
         info=replace(trace.info, rank=rank, world_size=None),
@@ -146,6 +149,10 @@ def _one(trace: Trace, name: str, tracks: Bool, device: Bool) -> Process:
         device=trace.device.take(device),
         gpu_annotations=mine(trace.gpu_annotations),
         autograd=trace.autograd.take(tracks[trace.autograd.track]),
+        said=replace(trace.said, arrows=arrows[:, tracks[arrows[3]] & ~ours[arrows[3]]]),
+        doubled=tuple(
+            part for each in trace.doubled if len(part := each.take((tracks | ours)[each.track]))
+        ),
     )
     return Process(name, rank, part)
 

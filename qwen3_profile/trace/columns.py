@@ -196,6 +196,41 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SaidTwice:
+    """What the file says a second time of its events, where that is to be compared.
+
+    arrows: int64[4, n]: whether it is the end of one, its id, time and track; of those arrows that
+        stand behind no event which they agree with.
+    waits: int64[4, n]: 0, id, time and track of synchronisations, at which arrows may end.
+    places: int64[5, n]: name and track of device events, the device and the stream that their args
+        tell, or -1, and how many there are.
+    copies: int64[4, n]: name, start and duration of copies, and how long their bytes take at their
+        bandwidth.
+    window: when the profiler says that it recorded.
+    """
+
+    arrows: Int64
+    waits: Int64
+    places: Int64
+    copies: Int64
+    window: Span | None
+
+    def between(self, span: Span) -> SaidTwice:
+        """That of the events which begin within a span."""
+        arrows, copies = (
+            rows[:, (rows[at] >= span.first_ns) & (rows[at] <= span.last_ns)]
+            for rows, at in ((self.arrows, 2), (self.copies, 1))
+        )
+        return SaidTwice(arrows, self.waits, self.places, copies, self.window)
+
+
+def nothing_twice() -> SaidTwice:
+    """Nothing of it."""
+    four, five = np.empty((4, 0), np.int64), np.empty((5, 0), np.int64)
+    return SaidTwice(four, four, five, four, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """One trace file.
 
@@ -206,6 +241,7 @@ class Trace:
     autograd: those of the cpu_op events that lead from a backward to its forward.
     left_out: when those cpu_op events were that the reader was told to leave out of `host`.
     launch_configs: what `launch_config` of the events stands for; empty where it is None.
+    said: what the file says twice. doubled: events that stand in it again, in no other table.
     """
 
     info: TraceInfo
@@ -218,6 +254,8 @@ class Trace:
     autograd: AutogradOps = field(default_factory=no_autograd_ops)
     left_out: Span | None = None
     launch_configs: tuple[LaunchConfig, ...] = ()
+    said: SaidTwice = field(default_factory=nothing_twice)
+    doubled: tuple[Events, ...] = ()
 
     def configs_of(self, events: Events) -> list[LaunchConfig]:
         """What each of these launches or device events says of itself.

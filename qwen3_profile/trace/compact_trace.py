@@ -17,6 +17,7 @@ from qwen3_profile.trace.columns import (
     Category,
     Events,
     Int64,
+    SaidTwice,
     Span,
     Trace,
     TraceInfo,
@@ -26,9 +27,11 @@ from qwen3_profile.trace.columns import (
     occurring,
     which,
 )
-from qwen3_profile.trace.event_keys import EventKeys
+from qwen3_profile.trace.doubled import leave_out_doubled
+from qwen3_profile.trace.event_keys import EventKeys, KeyColumns
 from qwen3_profile.trace.json_events import damaged
 from qwen3_profile.trace.packing import Block, Packed, PackedBlock, pack, span_of
+from qwen3_profile.trace.said_twice import as_columns
 
 _INT64_MAX = 2**63 - 1
 _HOST = (Category.CPU_OP, Category.USER_ANNOTATION, Category.PYTHON_FUNCTION)
@@ -98,7 +101,7 @@ class ColumnBuilder:
         keys = self.keys
         yield (
             keys.keys(), keys.launch_configs, keys.unread,
-            self._total_ns, self._autograd, self._left_out,
+            self._total_ns, self._autograd, self._left_out, keys.track_texts(), keys.noted,
         )  # fmt: skip
         for number, packed in enumerate(self._tables):
             for block in packed:
@@ -106,12 +109,13 @@ class ColumnBuilder:
 
     def receive(self, messages: Iterator[Any]) -> None:
         """Adds what another process gathered from the same file."""
-        keys, configs, unread, total_ns, autograd, left_out = next(messages)
+        keys, configs, unread, total_ns, autograd, left_out, tracks, noted = next(messages)
         numbers = (self.keys.numbers(keys), self.keys.launch_numbers(configs))
         for category, count in unread:
             self.keys.count_unread(category, count)
         self._total_ns = [a + b for a, b in zip(self._total_ns, total_ns, strict=True)]
         self._left_out = around((self._left_out, left_out))
+        self.keys.noted.receive(noted, numbers[0], self.keys.track_numbers(tracks))
         for columns in autograd:
             columns[0] = numbers[0][columns[0]]
             self._autograd.append(columns)
@@ -151,6 +155,7 @@ class CompactTrace:
         self.names, self._tracks = keys.names(), keys.tracks()
         self._launch_configs = keys.launch_configs
         self._keys = keys.sorted_columns()
+        self._said = _said_twice(keys, self._keys)
         self._tables = tables
         self._autograd = autograd
 
@@ -216,7 +221,8 @@ class CompactTrace:
     def _trace(
         self, tables: tuple[list[PackedBlock], ...], span: Span, autograd: AutogradOps
     ) -> Trace:
-        host, launches, device, annotations = (self._events(table, span) for table in tables)
+        found = [self._events(table, span) for table in tables]
+        (host, launches, device), doubled = leave_out_doubled(found[:3])
         return Trace(
             info=self.info,
             names=self.names,
@@ -224,10 +230,12 @@ class CompactTrace:
             host=host,
             launches=launches,
             device=device,
-            gpu_annotations=annotations,
+            gpu_annotations=found[3],
             autograd=autograd,
             left_out=self.left_out,
             launch_configs=self._launch_configs,
+            said=self._said.between(span),
+            doubled=doubled,
         )
 
     def _events(self, blocks: list[PackedBlock], span: Span) -> Events:
@@ -264,6 +272,20 @@ class CompactTrace:
         # Of those that start together the longer one is outside.
         order = np.lexsort((thread, sequence, name, track, -end_ns, start_ns))
         return AutogradOps(name, track, start_ns, end_ns, sequence, thread).take(order)
+
+
+def _said_twice(keys: EventKeys, columns: KeyColumns) -> SaidTwice:
+    """What was noted, with the numbers of names and tracks of a trace."""
+    noted, tracks = keys.noted, keys.sorted_tracks()
+    arrows, waits = as_columns(noted.arrows, 4), as_columns(noted.waits, 4)
+    arrows[3], waits[3] = tracks[arrows[3]], tracks[waits[3]]
+    copies = as_columns(noted.copies, 4)
+    copies[0] = columns.name[copies[0]]
+    places = as_columns([(key, *rest, count) for (key, *rest), count in noted.places.items()], 4)
+    key, *rest = places
+    places = np.stack((columns.name[key], columns.track[key], *rest))
+    window = around(Span(begin, end) for begin, end in noted.windows)
+    return SaidTwice(arrows, waits, places, copies, window)
 
 
 _ALWAYS = Span(-_INT64_MAX, _INT64_MAX)

@@ -13,6 +13,7 @@ import numpy as np
 from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, LaunchConfig, Track
 from qwen3_profile.trace.json_events import Event, damaged, shown
 from qwen3_profile.trace.losses import Losses
+from qwen3_profile.trace.said_twice import Noted
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch. To
 # Kineto itself MTIA's events of a device are kernels, and those of HPU and Glow runtime calls.
@@ -103,6 +104,7 @@ class EventKeys:
         self._columns = _columns_of(())
         self._unread: Counter[str] = Counter()
         self.losses = Losses()
+        self.noted = Noted()
         self.launch_columns = launch_columns
         self._configs = {LaunchConfig(): 0} if launch_columns else {}
 
@@ -170,20 +172,46 @@ class EventKeys:
 
     def _new(self, event: Event, category: Category) -> int:
         name = event.name or ""
-        # 7 and "7" are one track; XPU's devices may have no streams.
+        # XPU's devices may have no streams.
         streamless = category in _ON_DEVICE and bytes(event.tid) in (b"", b"null")
-        tid = "" if streamless else self._id(event, "tid", event.tid)
-        track = (self._id(event, "pid", event.pid), tid)
+        track = self.track_number(event, "" if streamless else None)
         is_op = category is Category.CPU_OP
         row = (
             int(category),
             self._names.setdefault(name, len(self._names)),
-            self._tracks.setdefault(track, len(self._tracks)),
+            track,
             not is_op or self._keeps_op is None or self._keeps_op(name),
             is_op and name.startswith(NODE_PREFIX),
         )
         self._rows.append(row)
         return len(self._rows) - 1
+
+    def track_number(self, event: Event, tid: str | None = None) -> int:
+        """The number of the event's track; 7 and "7" are one.
+
+        Args:
+            tid: in place of its own.
+
+        Raises:
+            DamagedTraceError: its pid or tid is neither number nor text.
+        """
+        if tid is None:
+            tid = self._id(event, "tid", event.tid)
+        track = (self._id(event, "pid", event.pid), tid)
+        return self._tracks.setdefault(track, len(self._tracks))
+
+    def track_of(self, number: int) -> int:
+        """The number of the track of a key."""
+        return self._rows[number][2]
+
+    def track_texts(self) -> list[tuple[str, str]]:
+        """(pid, tid) of each number of a track."""
+        return list(self._tracks)
+
+    def track_numbers(self, tracks: Iterable[tuple[str, str]]) -> Int64:
+        """The number of each of these tracks, which another process found in the same file."""
+        known = self._tracks
+        return np.array([known.setdefault(each, len(known)) for each in tracks], np.int64)
 
     def _id(self, event: Event, key: str, text: msgspec.Raw) -> str:
         try:
@@ -205,13 +233,17 @@ class EventKeys:
     def tracks(self) -> tuple[Track, ...]:
         return tuple(Track(pid, tid) for pid, tid in sorted(self._tracks))
 
+    def sorted_tracks(self) -> Int64:
+        """Where each track stands in `tracks`."""
+        return _sorted_positions(self._tracks)
+
     def sorted_columns(self) -> KeyColumns:
         """The keys, with names and tracks as `names` and `tracks` index them."""
         found = self.columns
         return KeyColumns(
             found.category,
             _sorted_positions(self._names)[found.name].astype(np.int32),
-            _sorted_positions(self._tracks)[found.track].astype(np.int32),
+            self.sorted_tracks()[found.track].astype(np.int32),
             found.kept,
             found.is_node,
         )

@@ -32,7 +32,7 @@ As older ones do, with the arrow from the launch to its kernel:
 
 All events of a chunk are looked at together, found by their braces (`fast_layout.py`); the text
 from `"ph"` to `"tid"` tells the key of an event (`fast_heads.py`). What is read is checked to the
-letter; of what is not read (arrows, the rest of args) only that it is JSON. An event that is
+letter; of what is not read (the rest of args) only that it is JSON. An event that is
 written otherwise is left to `slow_events.py`. So is a whole chunk where a brace might begin an
 event that is not found, or an event that is found does not end where its brace closes.
 
@@ -63,8 +63,10 @@ from qwen3_profile.trace.fast_layout import (
     find_events,
     find_spans,
 )
+from qwen3_profile.trace.fast_said import note_device, odd_arrows
 from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_event, decode_events
 from qwen3_profile.trace.packing import Block
+from qwen3_profile.trace.said_twice import NOTED
 from qwen3_profile.trace.text import Text
 
 # What stands where a key would, in the place of an event that `slow_events.py` must look at.
@@ -117,10 +119,13 @@ class KinetoText:
         odd.append(spans.event[key == _ODD])
         key, spans = key[key >= 0], spans.take(key >= 0)
         columns = self._keys.columns
-        correlation, good = _correlations(chunk, spans, columns.linked[key])
+        correlation, id_at, good = _correlations(chunk, spans, columns.linked[key])
         if not good.all():
             odd.append(spans.event[~good])
             key, spans, correlation = key[good], spans.take(good), correlation[good]
+            id_at = id_at[good]
+        odd.append(odd_arrows(chunk, found, spans, correlation, id_at))
+        note_device(chunk, spans, key, columns, id_at, self._keys.noted)
         is_op = columns.category[key] == Category.CPU_OP
         numbered = _numbered(chunk, spans, is_op, columns.is_node[key])
         config = self._launch_configs(chunk, spans, correlation)
@@ -150,6 +155,8 @@ class KinetoText:
             # What else the head may hold is no head of Kineto's.
             more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
             if more or self._keys.is_unread(event) or event.cat in EITHER_SIDE:
+                return _ODD
+            if event.cat in NOTED:
                 return _ODD
             return PASSED_OVER if category is None else self._keys.number(event, category)
         except (*NOT_JSON, TraceError):
@@ -184,12 +191,13 @@ def _decode_odd(chunk: Chunk, found: Found, odd: Int64) -> list[Event]:
         raise UnknownLayoutError from None
 
 
-def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool]:
-    """The ids in lines of args; and which events have one that can be read, or none.
+def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Int64, Bool]:
+    """The ids in lines of args and where these stand; and which events have one, or surely none.
 
     Most stand as far from their line's start as that of another event.
     """
     found = np.full(len(linked), NO_CORRELATION, np.int64)
+    place = np.zeros(len(linked), np.int64)
     left = np.flatnonzero(linked)
     good = ~linked
     for _ in range(_MOST_ROUNDS):
@@ -208,12 +216,13 @@ def _correlations(chunk: Chunk, spans: Spans, linked: Bool) -> tuple[Int64, Bool
         behind = chunk.words.at(stop)[0] & _BYTE
         fits &= (behind == _COMMA) | (behind == _NEWLINE)
         found[left[fits]] = value[fits]
+        place[left[fits]] = begin[fits]
         good[left[fits]] = True
         fits[0] = True
         left = left[~fits]
     if linked.any():
         good &= ~_are_twice(chunk, spans, linked)
-    return found, good
+    return found, place, good
 
 
 def _are_twice(chunk: Chunk, spans: Spans, linked: Bool) -> Bool:

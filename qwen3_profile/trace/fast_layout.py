@@ -46,6 +46,7 @@ class Found:
     nested: whether there are braces in its args.
     complete: which events are, by their first field.
     odd: which are neither complete nor arrows or instants, as Kineto writes these.
+    arrow: which are arrows from launches to device events; arrow_end: where the time of each ends.
     """
 
     begin: Int64
@@ -54,6 +55,8 @@ class Found:
     nested: Bool
     complete: Int64
     odd: Int64
+    arrow: Int64
+    arrow_end: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,7 @@ class Spans:
     event: Int64
     head: Int64
     ts: Int64
+    ts_end: Int64
     start_ns: Int64
     dur_ns: Int64
     args: Int64
@@ -109,10 +113,13 @@ def find_events(chunk: Chunk) -> Found:
     complete = kind == _COMPLETE
     others = np.flatnonzero(~complete)
     is_flat = last[others] == np.maximum(args, first)[others]
-    known = is_flat & _is_passed_over(words, kind[others], begin[others], end[others])
+    known, tail = _is_passed_over(words, kind[others], begin[others], end[others])
+    known &= is_flat
+    arrow = others[known & (tail > 0)]
+    arrow_end = end[arrow] - tail[known & (tail > 0)]
     return Found(
         begin, end, np.where(args >= 0, brace[args], 0), (args >= 0) & (last > args),
-        np.flatnonzero(complete), others[~known],
+        np.flatnonzero(complete), others[~known], arrow, arrow_end,
     )  # fmt: skip
 
 
@@ -141,15 +148,20 @@ _ARROWS = tuple(
         '    "cat": "%(name)s", "name": "%(name)s", "bp": "e"\n  },\n',
     )
 )
+_TO_DEVICE = "ac2g"
 _LONGEST_ARROW = 256
 _BEHIND_ARGS = "\n    }\n  },\n"
 _INSTANT_HEAD = '"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", '
 
 
-def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> Bool:
-    """Which of the events that are not complete are the arrows and instants of Kineto."""
+def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> tuple[Bool, Int64]:
+    """Which of the events that are not complete are the arrows and instants of Kineto.
+
+    Returns:
+        That, and of arrows to device events how far before their end their time ends; of others 0.
+    """
     field = begin + len("  {\n    ")
-    known = np.zeros(len(kind), bool)
+    known, tail = np.zeros(len(kind), bool), np.zeros(len(kind), np.int64)
     if (kind == _INSTANT).any():
         known = words.are(field, _INSTANT_HEAD)
         known &= words.are(end - len(_BEHIND_ARGS), _BEHIND_ARGS)
@@ -160,8 +172,10 @@ def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> Bool:
             break
         fits = words.are(end[left] - len(text), text)
         known[left[fits]] = True
+        if _TO_DEVICE in text:
+            tail[left[fits]] = len(text) + len(",\n")
         left = left[~fits]
-    return known
+    return known, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +211,7 @@ def find_spans(chunk: Chunk, found: Found) -> Spans:
     good &= followed & also & before_dur & (ts > head) & (args_end >= args)
     nested = np.flatnonzero(good & found.nested[event])
     good[nested] = [_is_inside(text) for text in chunk.cut(args[nested], args_end[nested])]
-    return Spans(event, head, ts, start_ns, dur_ns, args, args_end).take(good)
+    return Spans(event, head, ts, ts_end, start_ns, dur_ns, args, args_end).take(good)
 
 
 def _is_inside(args: bytes) -> bool:

@@ -26,10 +26,19 @@ from qwen3_profile.trace.event_keys import (
 )
 from qwen3_profile.trace.json_events import Event, damaged, shown
 from qwen3_profile.trace.packing import Block
+from qwen3_profile.trace.said_twice import (
+    NOTED,
+    SYNCHRONISATIONS,
+    WINDOW,
+    Noted,
+    copy_ns,
+    place_in,
+)
 
 _INT64_MAX = 2**63 - 1
 # Arithmetic with many digits takes the square of their number.
 _LONGEST_NUMBER = 1000
+_ENDS = {"s": 0, "f": 1}
 
 
 def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
@@ -41,12 +50,15 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
     rows: list[tuple[int, int, int, int]] = []
     autograd: list[tuple[int, int, int]] = []
     configs: list[int] = []
+    last = (-1, -1, -1)
     for event in events:
         if event.cat in EITHER_SIDE and is_on_device(bytes(event.args), bytes(event.pid)):
             event.cat = "kernel"
         try:
             category = keys.category(event)
             if category is None:
+                if event.cat in NOTED:
+                    last = _note(event, keys, path, last)
                 if keys.is_unread(event):
                     keys.count_unread(event.cat)
                 continue
@@ -63,6 +75,10 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
             known = correlation != NO_CORRELATION
             configs.append(keys.launch_number(read_launch_config(event.args)) if known else 0)
         rows.append((key, start_ns, dur_ns, correlation))
+        if category in LINKED:
+            last = (correlation, start_ns, keys.track_of(key))
+            if category >= Category.KERNEL:
+                note_args(keys.noted, bytes(event.args), key, start_ns, dur_ns, category)
     key_of, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T
     launch_config = np.array(configs, np.int64) if keys.launch_columns else None
     at, sequence, thread = np.array(autograd, np.int64).reshape(-1, 3).T
@@ -79,6 +95,47 @@ def _leave_out(event: Event, keys: EventKeys, error: DamagedTraceError) -> None:
         keys.losses.lose(error)
     else:
         keys.losses.pass_over(error.what)
+
+
+def _note(
+    event: Event, keys: EventKeys, path: Path, last: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """Notes an arrow, a synchronisation, or when the profiler recorded.
+
+    What cannot be read says nothing.
+
+    Args:
+        last: id, start and track of the event in front.
+
+    Returns:
+        The same for the event behind.
+    """
+    try:
+        # An arrow of an impossible time is an arrow all the same.
+        start_ns = max(min(nanoseconds(bytes(event.ts)), _INT64_MAX // 2), -_INT64_MAX // 2)
+        if event.cat == WINDOW:
+            keys.noted.windows.append((start_ns, start_ns + _duration_ns(path, event)))
+        elif event.cat in SYNCHRONISATIONS:
+            last = (_correlation(path, event), start_ns, keys.track_number(event))
+            keys.noted.waits.append((0, *last))
+        elif event.ph in _ENDS:
+            found = (int(bytes(event.id)), start_ns, keys.track_number(event))
+            if found != last and abs(found[0]) <= _INT64_MAX:
+                keys.noted.arrows.append((_ENDS[event.ph], *found))
+    except (DamagedTraceError, ValueError, ArithmeticError):
+        pass
+    return last
+
+
+def note_args(noted: Noted, args: bytes, key: int, start_ns: int, dur_ns: int, kind: int) -> None:
+    """Notes what the args of a device event repeat."""
+    place = place_in(args)
+    if place is not None:
+        noted.places[(key, *place)] += 1
+    if kind != Category.KERNEL:
+        wanted_ns = copy_ns(args)
+        if wanted_ns is not None:
+            noted.copies.append((key, start_ns, dur_ns, wanted_ns))
 
 
 def nanoseconds(text: bytes) -> int:

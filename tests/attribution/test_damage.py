@@ -310,7 +310,7 @@ def with_id(text: str, correlation: int) -> str:
     ("events", "told"),
     [
         pytest.param([with_id(FEW[6], 1)], "share the id", id="a kernel has another's id"),
-        pytest.param([FEW[5], FEW[6], FEW[6]], "share the id", id="a kernel recorded twice"),
+        pytest.param([FEW[5], FEW[6], FEW[6]], "stand in the file", id="a kernel recorded twice"),
         pytest.param(
             [with_id(FEW[5], 1), FEW[6]], "several launches of the same id",
             id="a launch has another's id",
@@ -342,9 +342,12 @@ def test_no_doubled_id_of_a_kernel_goes_unseen(name: str, ledger_of: Callable[..
         one["args"]["correlation"] = own
 
 
-def test_a_call_recorded_twice_changes_nothing(ledger_of: Callable[..., Ledger]) -> None:
-    twice = ledger_of(document(*FEW, FEW[5]))
-    assert letters(twice) == letters(ledger_of(document(*FEW)))
+def test_a_call_recorded_twice_counts_once(ledger_of: Callable[..., Ledger]) -> None:
+    twice, once = (letters(ledger_of(document(*FEW, *more))) for more in ((FEW[5],), ()))
+    (told,) = twice.pop("findings")
+    assert told["code"] == "doubled"
+    assert not once.pop("findings")
+    assert twice == once
 
 
 # --- another order ------------------------------------------------------------------------------

@@ -1,0 +1,132 @@
+"""What a chunk of Kineto's text says twice: compared as text, so that it costs little.
+
+The end of an arrow stands behind its event, and its id, its track and its time are written as they
+are in that event. Those that are not are left to `slow_events.py`, which keeps them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qwen3_profile.trace.columns import NO_CORRELATION, Category
+from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Word, Words
+from qwen3_profile.trace.said_twice import Noted, copy_ns, place_in
+
+if TYPE_CHECKING:
+    from qwen3_profile.trace.event_keys import KeyColumns
+    from qwen3_profile.trace.fast_layout import Found, Spans
+
+_ID_WORDS, _TIME_WORDS, _TRACK_WORDS = 2, 3, 4
+_BEFORE_ID = ('  {\n    "ph": "f", "id": ', '  {\n    "ph": "f",\n    "id": ')
+_BEHIND_ID = '"pid": '
+_CORRELATION_KEY = len('"correlation": ')
+_TENS = np.array([10**n for n in range(1, 17)], np.int64)
+_MOST_ROUNDS = 40
+
+
+def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_at: Int64) -> Int64:
+    """Which arrows of a chunk do not repeat what the event in front of them says.
+
+    Args:
+        spans: of the events that were read.
+        id_at: where the id of each stands in its args.
+    """
+    arrow, end = found.arrow, found.arrow_end
+    if not len(arrow) or not len(spans.event):
+        return arrow
+    words = chunk.words
+    event = np.maximum(np.searchsorted(spans.event, arrow) - 1, 0)
+    begin = found.begin[arrow]
+    first = int(begin[0])
+    flat = chunk.data[first + len(_BEFORE_ID[0]) - 7 : first + len(_BEFORE_ID[0])] == b' "id": '
+    before_id = len(_BEFORE_ID[0] if flat else _BEFORE_ID[1])
+    before_ts = len(', "ts": ' if flat else ',\n    "ts": ')
+    between = len(", " if flat else ",\n    ")
+    ids = correlation[event]
+    digits = np.searchsorted(_TENS, ids, side="right") + 1
+    good = (spans.event[event] == arrow - 1) & (ids != NO_CORRELATION)
+    id_end = begin + before_id + digits
+    good &= _same(words, id_end, id_at[event] + digits, digits, _ID_WORDS)
+    track = id_end + between
+    good &= words.are(track, _BEHIND_ID)
+    ts, ts_end = spans.ts[event], spans.ts_end[event]
+    good &= _same(words, end, ts_end, ts_end - ts, _TIME_WORDS)
+    track_end = end - (ts_end - ts) - before_ts
+    # Between the track of an event and its time stands what layouts of today and before have.
+    gap = len(',\n    "ts": ')
+    good &= _same(words, track_end, ts - gap, track_end - track, _TRACK_WORDS)
+    odd: Int64 = arrow[~good]
+    return odd
+
+
+def _same(words: Words, one: Int64, other: Int64, length: Int64, count: int) -> Bool:
+    """Whether texts that end there are the same, of up to `count` words."""
+    fits = (length >= 0) & (length <= 8 * count)
+    differ = words.at(one - 8 * count, count).T ^ words.at(other - 8 * count, count).T
+    differ &= _last(count).take(np.where(fits, length, 0), axis=0)
+    same: Bool = ~differ.any(axis=1) & fits
+    return same
+
+
+@lru_cache
+def _last(count: int) -> Word:
+    """uint64[8 * count + 1, count]: for each length of a text at their end the bits of words."""
+    inside = np.arange(8 * count)[::-1] < np.arange(8 * count + 1)[:, None]
+    return (inside * np.uint8(0xFF)).astype(np.uint8).view("<u8")
+
+
+def note_device(
+    chunk: Chunk, spans: Spans, key: Int64, columns: KeyColumns, id_at: Int64, noted: Noted
+) -> None:
+    """Notes what the args of device events repeat."""
+    category = columns.category[key]
+    on_device = (category >= Category.KERNEL) & (category <= Category.GPU_MEMSET)
+    mine = np.flatnonzero(on_device)
+    _note_places(chunk, spans, key, mine, id_at, noted)
+    copies = np.flatnonzero(on_device & (category != Category.KERNEL))
+    texts = chunk.cut(spans.args[copies], spans.args_end[copies])
+    for at, args in zip(copies.tolist(), texts, strict=True):
+        wanted_ns = copy_ns(args)
+        if wanted_ns is not None:
+            noted.copies.append(
+                (int(key[at]), int(spans.start_ns[at]), int(spans.dur_ns[at]), wanted_ns)
+            )
+
+
+def _note_places(
+    chunk: Chunk, spans: Spans, key: Int64, left: Int64, id_at: Int64, noted: Noted
+) -> None:
+    """Device and stream stand in front of the id; most events have the same text there."""
+    for _ in range(_MOST_ROUNDS):
+        if not len(left):
+            return
+        at = int(left[0])
+        end = int(id_at[at]) - _CORRELATION_KEY
+        begin = chunk.data.rfind(b'"device": ', int(spans.args[at]), max(end, 0))
+        if begin < 0 or end - begin > 100:
+            break
+        text = chunk.data[begin:end].decode("latin-1")
+        place = place_in(bytes(chunk.data[begin:end])) if text.isascii() else None
+        if place is None or -1 in place:
+            break
+        same = chunk.words.are(id_at[left] - _CORRELATION_KEY - len(text), text)
+        same &= id_at[left] > 0
+        if not same[0]:
+            break
+        _count(key[left[same]], place, noted)
+        left = left[~same]
+    for at, args in zip(
+        left.tolist(), chunk.cut(spans.args[left], spans.args_end[left]), strict=True
+    ):
+        found = place_in(args)
+        if found is not None:
+            noted.places[(int(key[at]), *found)] += 1
+
+
+def _count(key: Int64, place: tuple[int, int], noted: Noted) -> None:
+    counts = np.bincount(key)
+    for number in np.flatnonzero(counts).tolist():
+        noted.places[(number, *place)] += int(counts[number])
