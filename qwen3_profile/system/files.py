@@ -67,6 +67,38 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def try_lock(folder: Path) -> int | None:
+    """The lock of a folder, which ends with this process; None where the system has none.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the folder cannot be opened.
+    """
+    try:
+        import fcntl  # Windows has none
+    except ImportError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def unlock(lock: int) -> None:
+    """Gives back what `try_lock` gave, for forks of this process too."""
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+
 def make_folder(path: Path) -> None:
     """Makes `path` and its parents, and proves that a file can be written into it.
 
