@@ -54,7 +54,7 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
         kept = has_traces(claim.folder)
         (claim.commit if kept else claim.roll_back)()
     if kept:
-        show(_places(invocation, claim.folder))
+        show(_places(invocation, claim.place))
     return max(codes)
 
 
@@ -68,7 +68,7 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
         prepared = prepare(invocation)
     for line in prepared.warnings:
         warn(line)
-    run = start_run(invocation, prepared, claim.folder, argv)
+    run = start_run(invocation, prepared, claim.place, argv)
     write_run(claim.folder, run)
     groups: list[tuple[TimingRecord, ...]] = []
     shown: list[Config] = []

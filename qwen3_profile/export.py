@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
-from qwen3_profile.system.files import make_folder, write_atomic
+from qwen3_profile.system.files import is_special, make_folder, write_atomic
 
 if TYPE_CHECKING:
     from qwen3_profile.cli.export_options import ExportRequest
@@ -137,7 +137,8 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         ledger = make_long_ledger(recording, scopes, kernels=options.kernels)
     if not accept:
         refuse_damage(ledger.info.path, ledger.findings)
-    make_folder(file.parent)
+    if not is_special(file):
+        make_folder(file.parent)
     write_atomic(file, ledger.to_bytes())
     show(f"{render_ledger(ledger)}\n\nledger  {file}")
     return EXIT_OK

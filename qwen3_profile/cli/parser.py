@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
 from qwen3_profile.errors import ConfigError, closest
+
+# A file that is being written has a longer name for a while, and systems allow 255 bytes.
+_LONGEST_NAME_BYTES = 240
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,4 +35,13 @@ def output_file_name(text: str) -> str:
         raise ConfigError(
             "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
         )
+    if len(os.fsencode(text)) > _LONGEST_NAME_BYTES:
+        raise ConfigError("--output-file", "is too long a name", "take a shorter one")
     return text
+
+
+def check_trace_place(flag: str, text: str) -> None:
+    """Refuses what the profiler would write into its trace as it is, and so make it no JSON."""
+    if not text.isprintable() or '"' in text or "\\" in text:
+        what = f"{text!a} has a quote, a backslash or a character that cannot be printed"
+        raise ConfigError(flag, what, "the profiler's traces cannot name it; take another")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile.cli.config_file import entries_that_set, read_configs, read_prompts
-from qwen3_profile.cli.parser import Parser, output_file_name
+from qwen3_profile.cli.parser import Parser, check_trace_place, output_file_name
 from qwen3_profile.config import (
     CACHES,
     COMPILE_MODES,
@@ -46,6 +46,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     """
     options = build_parser().parse_args(argv)
     _check_prompt(options, argv)
+    check_trace_place("--trace-dir", str(options.trace_dir))
+    check_trace_place("--run-name", options.run_name or "")
     prompts = () if options.prompt is None else read_prompts(options.prompt)
     try:
         one = RunConfig(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import not_ours, read_text
-from qwen3_profile.system.files import only_writer, write_atomic
+from qwen3_profile.system.files import only_writer, refuse_read_only, write_atomic
 
 _COLUMNS = (
     "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "position",
@@ -27,6 +27,7 @@ def check_csv(path: Path) -> None:
         OutputError: a file is there that is not ours, or not readable.
     """
     _read(path)
+    refuse_read_only(path)
 
 
 def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:

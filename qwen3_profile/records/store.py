@@ -12,7 +12,7 @@ from qwen3_profile.errors import OutputError
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.records.summary import Summary, config_id
-from qwen3_profile.system.files import only_writer, write_atomic
+from qwen3_profile.system.files import is_special, only_writer, refuse_read_only, write_atomic
 
 SUMMARY_FILE = "timing_summary.json"
 
@@ -29,6 +29,7 @@ def check_json(path: Path) -> None:
         raise OutputError(str(path), "is the summary's own name", "take another --output-file")
     for file in (path, path.with_name(SUMMARY_FILE)):
         _read_entries(file)
+        refuse_read_only(file)
 
 
 def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
@@ -132,7 +133,7 @@ def read_text(path: Path) -> bytes | None:
         OutputError: it cannot be read.
     """
     try:
-        return path.read_bytes() or None
+        return None if is_special(path) else path.read_bytes() or None
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwen3_profile.errors import OutputError
+from qwen3_profile.errors import OutputError, warn
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
-from qwen3_profile.system.files import make_folder, output_error
+from qwen3_profile.system.files import make_folder, output_error, try_lock, unlock
+
+_EXCHANGE = 2  # of renameat2
+_HERE = -100  # AT_FDCWD
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run's folder that no other run has.
+    """A run's folder that no other run has, locked for as long as the run is made.
 
-    replaced: an older run of the same name, set aside until the new one has something to show.
+    folder: where the run is made; hidden next to `place` while an older run is there.
+    place: where it belongs.
+    locks: of the folder, and of the older run.
     """
 
     folder: Path
-    replaced: Path | None = None
+    place: Path
+    locks: list[int] = field(default_factory=list)
 
     def commit(self) -> None:
-        """Drops the older run, for the new one has results."""
-        if self.replaced is not None:
-            shutil.rmtree(self.replaced, ignore_errors=True)
+        """Puts the run in its place, for it has results; an older one there is dropped."""
+        try:
+            if self.folder != self.place:
+                _drop(_replace(self.folder, self.place), self.place)
+        except OSError as error:
+            do = f"the new run is {self.folder}"
+            raise OutputError(
+                str(self.place), f"cannot be replaced: {error.strerror}", do
+            ) from error
+        finally:
+            self._release()
 
     def roll_back(self) -> None:
-        """Drops the new run, and puts the older one back."""
+        """Drops the new run; an older one never left its place."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.replaced is not None:
-            try:
-                self.replaced.rename(self.folder)
-            except OSError as error:
-                raise output_error(self.replaced, error) from error
+        self._release()
+
+    def _release(self) -> None:
+        while self.locks:
+            unlock(self.locks.pop())
 
 
 def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
@@ -44,15 +60,18 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
     Raises:
         OutputError: `name` is taken and `force` is off, or the folder cannot be made.
     """
-    make_folder(trace_dir)
-    if name is None:
-        return next(Claim(folder) for folder in _numbered(trace_dir) if _try_make(folder))
-    folder = trace_dir / name
-    if Path(name).name != name or name == "..":
+    if name is not None and (Path(name).name != name or name == ".."):
+        make_folder(trace_dir)
         raise OutputError("--run-name", f"{name!r} is not a folder's name", "leave out any slash")
-    if _try_make(folder):
-        return Claim(folder)
-    return Claim(folder, _set_aside(folder, force=force))
+    make_folder(trace_dir)
+    _put_right(trace_dir)
+    if name is None:
+        folder = _next_number(trace_dir)
+    else:
+        folder = trace_dir / name
+        if not _try_make(folder):
+            return _beside(folder, force=force)
+    return Claim(folder, folder, _locked(folder))
 
 
 def has_traces(folder: Path) -> bool:
@@ -82,18 +101,97 @@ def _try_make(folder: Path) -> bool:
     return True
 
 
-def _set_aside(folder: Path, *, force: bool) -> Path:
-    """Moves a run out of the way, if the user allows it and it is one of ours."""
+def _next_number(trace_dir: Path) -> Path:
+    return next(folder for folder in _numbered(trace_dir) if _try_make(folder))
+
+
+def _beside(place: Path, *, force: bool) -> Claim:
+    """A hidden folder next to a run, if the user allows to replace it and it is one of ours."""
     if not force:
         raise OutputError(
-            str(folder), "is already there", "take another --run-name, or replace it with --force"
+            str(place), "is already there", "take another --run-name, or replace it with --force"
         )
-    if not (folder / RUN_FILE).is_file():
-        raise OutputError(str(folder), "is not a run of ours", "take another --run-name")
-    aside = folder.with_name(f".{folder.name}.replaced.{os.getpid()}")
+    locks = _locked(place)
+    folder = place.with_name(f".{place.name}.new.{os.getpid()}")
     try:
-        folder.rename(aside)
-        folder.mkdir()
-    except OSError as error:
-        raise output_error(folder, error) from error
+        if not (place / RUN_FILE).is_file():
+            raise OutputError(str(place), "is not a run of ours", "take another --run-name")
+        if not _try_make(folder):
+            raise OutputError(str(folder), "is already there", "take another --run-name")
+        return Claim(folder, place, [*locks, *_locked(folder)])
+    except BaseException:
+        for lock in locks:
+            unlock(lock)
+        raise
+
+
+def _locked(folder: Path) -> list[int]:
+    """The lock of a folder; none where the system has no locks for folders."""
+    try:
+        lock = try_lock(folder)
+    except BlockingIOError as error:
+        what = "is still being made by another process"
+        raise OutputError(
+            str(folder), what, "wait for its end, or take another --run-name"
+        ) from error
+    return [] if lock is None else [lock]
+
+
+def _replace(new: Path, place: Path) -> Path:
+    """Puts `new` at `place`, and gives where the older folder is now.
+
+    Both change places at once where the system can; else a crash between two renames leaves the
+    older one hidden, and the next start puts it back.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2
+        if exchange(_HERE, os.fsencode(new), _HERE, os.fsencode(place), _EXCHANGE) == 0:
+            return new
+    aside = place.with_name(f".{place.name}.replaced.{os.getpid()}")
+    place.rename(aside)
+    try:
+        new.rename(place)
+    except OSError:
+        aside.rename(place)
+        raise
     return aside
+
+
+def _drop(old: Path, place: Path) -> None:
+    """Deletes an older run, under a name that says so if the deletion does not come to its end."""
+    dropped = place.with_name(f".{place.name}.dropped.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        old = old.rename(dropped)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_right(trace_dir: Path) -> None:
+    """Finds what runs that were killed have left hidden; whatever has traces is shown again."""
+    for left in sorted(trace_dir.glob(".*.*.*")):
+        name, kind, number = left.name[1:].rsplit(".", 2) if left.name.count(".") > 2 else [""] * 3
+        if kind not in ("new", "replaced", "dropped") or not number.isdecimal():
+            continue
+        try:
+            lock = try_lock(left)
+        except OSError:  # it is being made, or gone
+            continue
+        try:
+            _put_one_right(left, trace_dir / name, kind)
+        except OSError as error:
+            raise output_error(left, error) from error
+        finally:
+            if lock is not None:
+                unlock(lock)
+
+
+def _put_one_right(left: Path, place: Path, kind: str) -> None:
+    # A run whose traces its owner has deleted still has its report.
+    holds = has_traces(left) or (kind == "replaced" and (left / RUN_FILE).is_file())
+    if kind == "dropped" or not holds:
+        shutil.rmtree(left, ignore_errors=True)
+        return
+    # An older run goes back to its place; else its place has another, and it gets a new one.
+    if kind != "replaced" or not _try_make(place):
+        place = _next_number(place.parent)
+    left.rename(place)
+    warn(f"{place}: holds what a run that was killed left in {left.name}")

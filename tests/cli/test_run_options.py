@@ -248,3 +248,16 @@ def test_what_cannot_be(argv: str, told: str) -> None:
 def test_configs_that_cannot_be(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         RunConfig(**values)
+
+
+@pytest.mark.parametrize("flag", ["--trace-dir", "--run-name"])
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x1bb", "a\udcffb"])
+def test_a_place_that_a_trace_cannot_name_is_refused(flag: str, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name it") as caught:
+        parse_arguments([flag, name])
+    assert caught.value.where == flag
+
+
+def test_too_long_a_file_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too long a name"):
+        parse_arguments(["--output-file", "x" * 250])

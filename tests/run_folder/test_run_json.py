@@ -38,7 +38,7 @@ def test_the_next_free_name(tmp_path: Path, there: list[str], expected: str) -> 
     claim = claim_folder(tmp_path, None, force=False)
     assert claim.folder == tmp_path / expected
     assert claim.folder.is_dir()
-    assert claim.replaced is None
+    assert claim.place == claim.folder
 
 
 def test_a_file_takes_a_name_too(tmp_path: Path) -> None:
@@ -116,24 +116,56 @@ def test_even_force_replaces_only_a_run_of_ours(tmp_path: Path) -> None:
 def test_a_run_replaced_by_one_with_results_is_gone(tmp_path: Path) -> None:
     folder = earlier_run(tmp_path)
     claim = claim_folder(tmp_path, "mine", force=True)
-    assert list(folder.iterdir()) == []
-    assert claim.replaced is not None
-    assert (claim.replaced / "old").exists()
-    (folder / "new").touch()
+    assert list(claim.folder.iterdir()) == []
+    assert (folder / "old").exists()
+    (claim.folder / "new").touch()
     claim.commit()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
         "mine", "mine/new",
     ]  # fmt: skip
 
 
-def test_a_run_replaced_by_one_without_results_comes_back(tmp_path: Path) -> None:
+def test_a_run_stays_where_the_one_to_replace_it_has_no_results(tmp_path: Path) -> None:
     folder = earlier_run(tmp_path)
     claim = claim_folder(tmp_path, "mine", force=True)
-    (folder / "new").touch()
+    (claim.folder / "new").touch()
     claim.roll_back()
     assert list(tmp_path.iterdir()) == [folder]
     assert {path.name for path in folder.iterdir()} == {RUN_FILE, "old"}
     assert read_run(folder) == run()
+
+
+def test_a_run_that_is_being_made_is_not_replaced(tmp_path: Path) -> None:
+    making = claim_folder(tmp_path, "mine", force=False)
+    write_run(making.folder, run())
+    with pytest.raises(OutputError, match="still being made"):
+        claim_folder(tmp_path, "mine", force=True)
+    making.commit()
+    claim_folder(tmp_path, "mine", force=True).roll_back()
+    assert read_run(tmp_path / "mine") == run()
+
+
+@pytest.mark.parametrize(
+    ("kind", "traces", "there", "left"),
+    [
+        pytest.param("new", True, True, ["mine", "run1"], id="killed with traces"),
+        pytest.param("new", False, True, ["mine"], id="killed without any"),
+        pytest.param("replaced", True, False, ["mine"], id="between the renames"),
+        pytest.param("replaced", True, True, ["mine", "run1"], id="of an older version"),
+        pytest.param("dropped", True, True, ["mine"], id="while it was deleted"),
+    ],
+)
+def test_what_a_kill_left_is_put_right(
+    tmp_path: Path, kind: str, traces: bool, there: bool, left: list[str]
+) -> None:
+    if there:
+        earlier_run(tmp_path)
+    hidden = tmp_path / f".mine.{kind}.77"
+    (hidden / "raw").mkdir(parents=True)
+    if traces:
+        (hidden / "raw" / "a.json.gz").touch()
+    claim_folder(tmp_path, "next", force=False).roll_back()
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize(
