@@ -32,6 +32,8 @@ _PLACE = re.compile(r" \(byte (\d+)\)")
 _TRUNCATED = "truncated"
 _MOST_JOINED = 64
 _MOST_ENDS = 64
+# Text in which so many pieces are no events is that of something else.
+_MOST_FRAGMENTS = 50_000
 _LONGEST_TOLD = 60
 _DO = "record the trace again, or keep every other event with --accept-damaged"
 
@@ -204,14 +206,15 @@ def _pieces(text: bytes, ends: list[int]) -> list[_Piece]:
     """
     begins = [0, *ends[:-1]]
     found: list[_Piece] = []
-    at = 0
-    while at < len(ends):
+    at, has_event = 0, False
+    while at < len(ends) and (at < _MOST_FRAGMENTS or has_event):
         event, used = _decode_some(text, begins[at], ends[at : at + _MOST_JOINED])
         begin, end = begins[at], ends[at + used - 1]
         if event is None and found and _KIND not in text[begin:end] and found[-1].event is None:
             # It is the inside of the broken event before it.
             begin = found.pop().begin
         found.append(_Piece(begin, end, event))
+        has_event |= event is not None
         at += used
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qwen3_profile.errors import DamagedTraceError, TraceError
-from qwen3_profile.trace.json_events import NOT_JSON, VERSIONS, Document, decode_document
+from qwen3_profile.trace.json_events import NOT_JSON, SIGNS, VERSIONS, Document, decode_document
 
 
 def decode_any(path: Path, text: bytes, *, is_trace: bool = False) -> Document:
@@ -41,6 +41,18 @@ def _with_odd_header(path: Path, text: bytes, is_trace: bool) -> Document | None
     document = decode_document(path, mended, is_trace=is_trace)
     document.ignored = ignored
     return document
+
+
+def refuse_no_json(path: Path, head: bytes) -> None:
+    """Refuses a file that begins as no JSON of a trace does.
+
+    Raises:
+        TraceError: it is such a file.
+    """
+    text = head.lstrip()
+    if text and text[:1] not in b"{[" and not any(sign in text for sign in SIGNS):
+        what = f"is not a Kineto trace: it begins with {text[:12]!r}"
+        raise TraceError(str(path), what, "give a file that torch.profiler wrote")
 
 
 def refuse_other_program(path: Path, head: bytes) -> None:

@@ -12,7 +12,7 @@ from qwen3_profile.errors import COPY_AGAIN, DamagedTraceError, TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What tells a broken trace from a file that never was one.
-_SIGNS = (b'"traceEvents"', b'"ph"')
+SIGNS = (b'"traceEvents"', b'"ph"')
 _LONGEST_SHOWN = 60
 
 VERSIONS = tuple(
@@ -102,7 +102,7 @@ def decode_document(path: Path, text: bytes, *, is_trace: bool = False) -> Docum
     except msgspec.ValidationError as error:
         raise TraceError(str(path), f"is not a Kineto trace: {error}") from error
     except NOT_JSON as error:
-        if not is_trace and not any(sign in text[: 1 << 20] for sign in _SIGNS):
+        if not is_trace and not any(sign in text[: 1 << 20] for sign in SIGNS):
             raise TraceError(
                 str(path),
                 f"is not a Kineto trace: {error}",

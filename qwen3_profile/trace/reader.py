@@ -22,7 +22,7 @@ from qwen3_profile.trace.begin_end import BeginEnd
 from qwen3_profile.trace.broken_text import BrokenText
 from qwen3_profile.trace.columns import Trace, TraceInfo
 from qwen3_profile.trace.compact_trace import ColumnBuilder, CompactTrace
-from qwen3_profile.trace.document import decode_any, refuse_other_program
+from qwen3_profile.trace.document import decode_any, refuse_no_json, refuse_other_program
 from qwen3_profile.trace.fast_events import KinetoText
 from qwen3_profile.trace.json_events import (
     GZIP_MAGIC,
@@ -44,8 +44,9 @@ _EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
 # Where one event ends and the next begins: in Kineto's layouts, and in any other.
 _BORDERS = (b"\n  },\n", b"},")
 _MOST_TRIES = 4
+_FIRST_BYTES = 1 << 16
 # Longer ones are nobody's, and to wait for their end would fill the memory.
-_LONGEST_EVENT = 1 << 26
+_LONGEST_EVENT = 1 << 25
 _LONGEST_CHUNK = 1 << 24
 
 
@@ -287,6 +288,7 @@ class _Chunks:
         """Reads whole events off the front of `text`; whether that could be done."""
         if self._head is None:
             found = _events_begin(bytes(text))
+            refuse_no_json(self._path, bytes(text)[:_FIRST_BYTES])
             if found is None:
                 return False
             refuse_other_program(self._path, bytes(text))
