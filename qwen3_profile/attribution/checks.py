@@ -27,6 +27,7 @@ from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
 from qwen3_profile.attribution.order import check_stream_order, check_synchronised
 from qwen3_profile.attribution.places import check_places
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, around, which
+from qwen3_profile.trace.losses import LossCounts
 
 _CLOCK_JUMP_NS = 1_000_000
 # No session lasts for a hundred days; what lies so far apart was not timed by one clock.
@@ -226,7 +227,7 @@ def _odd_header(attribution: Attribution) -> Iterator[Finding]:
 
 
 def _lost(attribution: Attribution) -> Iterator[Finding]:
-    losses = attribution.trace.info.losses
+    losses = attribution.trace.info.losses or LossCounts()
     lost, mended = losses.lost, losses.mended
     if not lost.count + mended.count:
         return
@@ -245,7 +246,7 @@ def _events(count: int) -> str:
 
 
 def _needless(attribution: Attribution) -> Iterator[Finding]:
-    odd = attribution.trace.info.losses.needless
+    odd = (attribution.trace.info.losses or LossCounts()).needless
     if odd.count:
         message = f"{_events(odd.count)} odd where nobody needs it: {'; '.join(odd.first)}"
         yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache, reduce
 from operator import or_
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.trace.losses import LossCounts
+if TYPE_CHECKING:
+    from qwen3_profile.trace.losses import LossCounts
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -164,7 +166,7 @@ class TraceInfo:
     messages: warnings and errors of the profiler's log, which Kineto writes into the file.
     unread: (category, events) of the complete events of categories that nobody knows.
     ignored: fields of the header that are not of their type, and their values.
-    losses: what of its events could not be used, or only in part.
+    losses: what of its events could not be used, or only in part; None if it is not known.
     unpaired: how many events begin or end a range that has no other end; these were left out.
     """
 
@@ -180,7 +182,7 @@ class TraceInfo:
     unread: tuple[tuple[str, int], ...] = ()
     ignored: tuple[str, ...] = ()
     unpaired: int = 0
-    losses: LossCounts = field(default_factory=LossCounts)
+    losses: LossCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
