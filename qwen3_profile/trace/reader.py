@@ -273,7 +273,7 @@ class _Chunks:
         """
         waiting = text.end - text.begin
         # To look at text again and again until its event ends takes the square of its length.
-        if waiting < self._next_try:
+        if waiting < min(self._next_try, _LONGEST_EVENT):
             return
         self._next_try = 0 if self._take(text) else 2 * waiting
         if text.end - text.begin > _LONGEST_EVENT:
