@@ -6,7 +6,6 @@ device does not return before the device has done all that was launched before.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +18,7 @@ from qwen3_profile.trace.columns import Int32, Int64, Trace, occurring, which
 _ROUNDED_NS = 1000
 # The clocks of host and device disagree by this much on some machines.
 _CLOCKS_NS = 200_000
-_WAIT = re.compile(r"(cuda|hip)DeviceSynchronize")
+_is_wait = frozenset({"cudaDeviceSynchronize", "hipDeviceSynchronize"}).__contains__
 
 
 def check_stream_order(attribution: Attribution) -> Iterator[Finding]:
@@ -69,7 +68,7 @@ def _follows(trace: Trace, launch: Int32, mine: Int64) -> bool:
 def check_synchronised(attribution: Attribution) -> Iterator[Finding]:
     """Device events that end after a call which waited for them; of one device alone."""
     trace, launch = attribution.trace, attribution.launch
-    waits = np.flatnonzero(which(trace.names, _WAIT.fullmatch)[trace.launches.name])
+    waits = np.flatnonzero(which(trace.names, _is_wait)[trace.launches.name])
     mine = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     if not len(waits) or not len(mine) or (np.diff(device_number(trace)) != 0).any():
         return

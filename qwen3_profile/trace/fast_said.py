@@ -25,6 +25,7 @@ _BEHIND_ID = '"pid": '
 _CORRELATION_KEY = len('"correlation": ')
 _TENS = np.array([10**n for n in range(1, 17)], np.int64)
 _MOST_ROUNDS = 40
+_NOT_READ = -1
 
 
 def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_at: Int64) -> Int64:
@@ -38,7 +39,9 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
     if not len(arrow) or not len(spans.event):
         return arrow
     words = chunk.words
-    event = np.maximum(np.searchsorted(spans.event, arrow) - 1, 0)
+    place = np.full(len(found.begin), _NOT_READ)
+    place[spans.event] = np.arange(len(spans.event))
+    event = place[arrow - 1]
     begin = found.begin[arrow]
     first = int(begin[0])
     flat = chunk.data[first + len(_BEFORE_ID[0]) - 7 : first + len(_BEFORE_ID[0])] == b' "id": '
@@ -46,8 +49,8 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
     before_ts = len(', "ts": ' if flat else ',\n    "ts": ')
     between = len(", " if flat else ",\n    ")
     ids = correlation[event]
+    good = (event != _NOT_READ) & (ids != NO_CORRELATION) & (arrow > 0)
     digits = np.searchsorted(_TENS, ids, side="right") + 1
-    good = (spans.event[event] == arrow - 1) & (ids != NO_CORRELATION)
     id_end = begin + before_id + digits
     good &= _same(words, id_end, id_at[event] + digits, digits)
     track = id_end + between
