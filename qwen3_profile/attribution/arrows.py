@@ -22,9 +22,11 @@ def check_arrows(attribution: Attribution) -> Iterator[Finding]:
     trace = attribution.trace
     if not trace.said.arrows.shape[1]:
         return
-    tables = (trace.launches, trace.device, attribution.apart)
     _, ids, times, tracks = trace.said.arrows
-    tables = tuple(each.take(np.isin(each.correlation, ids)) for each in tables)
+    tables = tuple(
+        each.take(np.isin(each.correlation, ids))
+        for each in (trace.launches, trace.device, attribution.apart)
+    )
     known = [_marks(each.correlation, each.start_ns, each.track) for each in tables]
     known.append(_marks(*trace.said.waits[1:]))
     arrows = trace.said.arrows[:, ~np.isin(_marks(ids, times, tracks), np.concatenate(known))]
