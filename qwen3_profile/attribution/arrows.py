@@ -22,10 +22,13 @@ def check_arrows(attribution: Attribution) -> Iterator[Finding]:
     trace = attribution.trace
     if not trace.said.arrows.shape[1]:
         return
-    tables = (trace.launches, trace.device, attribution.apart)
+    _, ids, times, tracks = trace.said.arrows
+    tables = tuple(
+        each.take(np.isin(each.correlation, ids))
+        for each in (trace.launches, trace.device, attribution.apart)
+    )
     known = [_marks(each.correlation, each.start_ns, each.track) for each in tables]
     known.append(_marks(*trace.said.waits[1:]))
-    _, ids, times, tracks = trace.said.arrows
     arrows = trace.said.arrows[:, ~np.isin(_marks(ids, times, tracks), np.concatenate(known))]
     if not arrows.shape[1]:
         return
@@ -54,7 +57,7 @@ def _are_of_moved(trace: Trace, arrows: Int64, tables: tuple[Events, ...]) -> Bo
     calls, *device = tables
     of_calls = np.isin(arrows[1], calls.correlation)
     of_device = np.isin(arrows[1], np.concatenate([each.correlation for each in device]))
-    on_host = np.isin(arrows[3], np.concatenate((calls.track, trace.host.track)))
+    on_host = np.isin(arrows[3], np.concatenate((trace.launches.track, trace.host.track)))
     moved: Bool = np.where(arrows[0] == 0, of_calls, of_device | (of_calls & on_host))
     return moved
 

@@ -13,7 +13,7 @@ import numpy as np
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, microseconds
-from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace, which
+from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace, occurring, which
 
 # Traces of before 2024 count in whole microseconds; both ends of a duration are rounded.
 _ROUNDED_NS = 1000
@@ -126,6 +126,8 @@ def check_no_duration(attribution: Attribution) -> Iterator[Finding]:
     """No kernel takes no time; in whole microseconds a few short ones seem to."""
     trace = attribution.trace
     device = trace.device
+    if device.dur_ns.all():
+        return
     kernels = device.take((device.category == Category.KERNEL) & (device.start_ns != 0))
     empty = kernels.dur_ns == 0
     whole = not ((kernels.start_ns % 1000).any() or (kernels.dur_ns % 1000).any())
@@ -147,18 +149,16 @@ def check_no_duration(attribution: Attribution) -> Iterator[Finding]:
 def check_calls_overlap(attribution: Attribution) -> Iterator[Finding]:
     """One thread calls one thing at a time; only a driver's call lies inside another one."""
     trace = attribution.trace
-    order = np.lexsort((-trace.launches.dur_ns, trace.launches.start_ns, trace.launches.track))
-    calls = trace.launches.take(order)
-    for mine in np.split(np.arange(len(calls)), np.flatnonzero(np.diff(calls.track)) + 1):
-        if len(mine) < 2:
-            continue
+    calls = trace.launches
+    for number in occurring(calls.track):
+        mine = np.flatnonzero(calls.track == number)
         end_ns = calls.end_ns[mine]
         reach_ns = np.maximum.accumulate(end_ns)[:-1]
         begins = calls.start_ns[mine][1:] < reach_ns - _ROUNDED_NS
-        is_inner = (calls.category[mine][1:] == Category.DRIVER) & (
-            end_ns[1:] <= reach_ns + _ROUNDED_NS
-        )
-        odd = np.flatnonzero(begins & ~is_inner)
+        if not begins.any():
+            continue
+        is_driver = calls.category[mine][1:] == Category.DRIVER
+        odd = np.flatnonzero(begins & ~(is_driver & (end_ns[1:] <= reach_ns + _ROUNDED_NS)))
         if len(odd):
             outer = mine[np.flatnonzero(end_ns == reach_ns[odd[0]])[0]]
             yield _overlap(trace, calls, int(outer), int(mine[odd[0] + 1]), len(odd))
@@ -184,8 +184,9 @@ def check_calls_outlast(attribution: Attribution) -> Iterator[Finding]:
     launches = trace.launches
     if not len(scopes) or not len(launches) or scopes.crossing.count:
         return
-    around = scopes.innermost(launches.track, launches.start_ns)
+    around = attribution.call_owner
     late = (around >= 0) & (launches.end_ns > scopes.end_ns[around] + _ROUNDED_NS)
+    late &= launches.start_ns < scopes.end_ns[around]
     if not late.any():
         return
     first = int(np.flatnonzero(late)[0])

@@ -6,20 +6,19 @@ device does not return before the device has done all that was launched before.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 
 from qwen3_profile.attribution.attribute import Attribution, device_number
 from qwen3_profile.attribution.findings import WARNING, Finding, microseconds
-from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
-from qwen3_profile.trace.columns import which
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT, in_order
+from qwen3_profile.trace.columns import Int32, Int64, Trace, occurring, which
 
 _ROUNDED_NS = 1000
 # The clocks of host and device disagree by this much on some machines.
 _CLOCKS_NS = 200_000
-_WAIT = re.compile(r"(cuda|hip)DeviceSynchronize")
+_is_wait = frozenset({"cudaDeviceSynchronize", "hipDeviceSynchronize"}).__contains__
 
 
 def check_stream_order(attribution: Attribution) -> Iterator[Finding]:
@@ -29,6 +28,8 @@ def check_stream_order(attribution: Attribution) -> Iterator[Finding]:
     # Events without timestamps have a finding of their own.
     mine = mine[(trace.device.start_ns[mine] != 0) & (trace.launches.start_ns[launch[mine]] != 0)]
     if len(mine) < 2:
+        return
+    if _follows(trace, launch, mine):
         return
     start_ns, track = trace.device.start_ns[mine], trace.device.track[mine]
     thread = trace.launches.track[launch[mine]]
@@ -56,14 +57,22 @@ def check_stream_order(attribution: Attribution) -> Iterator[Finding]:
     )
 
 
+def _follows(trace: Trace, launch: Int32, mine: Int64) -> bool:
+    """Whether events, in order of their start, were launched in that order on each stream."""
+    track = trace.device.track[mine]
+    launched_ns = trace.launches.start_ns[launch[mine]]
+    each = (launched_ns[track == number] for number in occurring(track))
+    return all((found[1:] >= found[:-1]).all() for found in each)
+
+
 def check_synchronised(attribution: Attribution) -> Iterator[Finding]:
     """Device events that end after a call which waited for them; of one device alone."""
     trace, launch = attribution.trace, attribution.launch
-    waits = np.flatnonzero(which(trace.names, _WAIT.fullmatch)[trace.launches.name])
+    waits = np.flatnonzero(which(trace.names, _is_wait)[trace.launches.name])
     mine = np.flatnonzero(launch != NO_LAUNCH_EVENT)
     if not len(waits) or not len(mine) or (np.diff(device_number(trace)) != 0).any():
         return
-    mine = mine[np.argsort(trace.launches.start_ns[launch[mine]], kind="stable")]
+    mine = mine[in_order(trace.launches.start_ns[launch[mine]])]
     launched_ns = trace.launches.end_ns[launch[mine]]
     launched_ns = np.maximum.accumulate(launched_ns)
     reach_ns = np.maximum.accumulate(trace.device.end_ns[mine])

@@ -32,12 +32,11 @@ def leave_out_doubled(tables: Sequence[Events]) -> tuple[list[Events], tuple[Eve
 
 def _are_again(events: Events) -> Bool | None:
     """Which events are the same as the one in front; None for none of them."""
-    at = np.flatnonzero((np.diff(events.start_ns) == 0) & (np.diff(events.dur_ns) == 0)) + 1
+    at = np.flatnonzero(events.start_ns[1:] == events.start_ns[:-1]) + 1
     if not len(at):
         return None
-    for column in (
-        events.name, events.track, events.correlation, events.category, events.launch_config,
-    ):  # fmt: skip
+    alike = (events.dur_ns, events.name, events.track, events.correlation, events.category)
+    for column in (*alike, events.launch_config):
         if column is not None:
             at = at[column[at] == column[at - 1]]
     at = at[[_is_sure(events, each) for each in at.tolist()]] if len(at) else at

@@ -167,7 +167,8 @@ def _is_passed_over(words: Words, kind: Word, begin: Int64, end: Int64) -> tuple
         known &= words.are(end - len(_BEHIND_ARGS), _BEHIND_ARGS)
     arrow = ((kind == _FROM) | (kind == _TO)) & (end - begin <= _LONGEST_ARROW)
     left = np.flatnonzero(arrow)
-    for text in _ARROWS:
+    flat = bool(words.are(field[left[:1]] + len('"ph": "f'), '", "id": ').any())
+    for text in sorted(_ARROWS, key=lambda text: ('", "name"' in text) != flat):
         if not len(left):
             break
         fits = words.are(end[left] - len(text), text)

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from qwen3_profile.trace.event_keys import KeyColumns
     from qwen3_profile.trace.fast_layout import Found, Spans
 
-_ID_WORDS, _TIME_WORDS, _TRACK_WORDS = 2, 3, 4
+_MOST_WORDS = 5  # of a text that is compared
 _BEFORE_ID = ('  {\n    "ph": "f", "id": ', '  {\n    "ph": "f",\n    "id": ')
 _BEHIND_ID = '"pid": '
 _CORRELATION_KEY = len('"correlation": ')
 _TENS = np.array([10**n for n in range(1, 17)], np.int64)
 _MOST_ROUNDS = 40
+_NOT_READ = -1
 
 
 def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_at: Int64) -> Int64:
@@ -38,7 +39,9 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
     if not len(arrow) or not len(spans.event):
         return arrow
     words = chunk.words
-    event = np.maximum(np.searchsorted(spans.event, arrow) - 1, 0)
+    place = np.full(len(found.begin), _NOT_READ)
+    place[spans.event] = np.arange(len(spans.event))
+    event = place[arrow - 1]
     begin = found.begin[arrow]
     first = int(begin[0])
     flat = chunk.data[first + len(_BEFORE_ID[0]) - 7 : first + len(_BEFORE_ID[0])] == b' "id": '
@@ -46,36 +49,47 @@ def odd_arrows(chunk: Chunk, found: Found, spans: Spans, correlation: Int64, id_
     before_ts = len(', "ts": ' if flat else ',\n    "ts": ')
     between = len(", " if flat else ",\n    ")
     ids = correlation[event]
+    good = (event != _NOT_READ) & (ids != NO_CORRELATION) & (arrow > 0)
     digits = np.searchsorted(_TENS, ids, side="right") + 1
-    good = (spans.event[event] == arrow - 1) & (ids != NO_CORRELATION)
     id_end = begin + before_id + digits
-    good &= _same(words, id_end, id_at[event] + digits, digits, _ID_WORDS)
+    good &= _same(words, id_end, id_at[event] + digits, digits)
     track = id_end + between
     good &= words.are(track, _BEHIND_ID)
     ts, ts_end = spans.ts[event], spans.ts_end[event]
-    good &= _same(words, end, ts_end, ts_end - ts, _TIME_WORDS)
+    good &= _same(words, end, ts_end, ts_end - ts)
     track_end = end - (ts_end - ts) - before_ts
     # Between the track of an event and its time stands what layouts of today and before have.
     gap = len(',\n    "ts": ')
-    good &= _same(words, track_end, ts - gap, track_end - track, _TRACK_WORDS)
+    good &= _same(words, track_end, ts - gap, track_end - track)
     odd: Int64 = arrow[~good]
     return odd
 
 
-def _same(words: Words, one: Int64, other: Int64, length: Int64, count: int) -> Bool:
-    """Whether texts that end there are the same, of up to `count` words."""
-    fits = (length >= 0) & (length <= 8 * count)
-    differ = words.at(one - 8 * count, count).T ^ words.at(other - 8 * count, count).T
-    differ &= _last(count).take(np.where(fits, length, 0), axis=0)
-    same: Bool = ~differ.any(axis=1) & fits
-    return same
+def _same(words: Words, one: Int64, other: Int64, length: Int64) -> Bool:
+    """Whether texts that end there are the same; of a long one that is not said."""
+    shortest, longest = int(length.min()), int(length.max())
+    count = min(max(-(-longest // 8), 1), _MOST_WORDS)
+    fits = None
+    if shortest < 0 or longest > 8 * count:
+        fits = (length >= 0) & (length <= 8 * count)
+        length = np.where(fits, length, 0)
+    differ = words.at(one - 8 * count, count)
+    differ ^= words.at(other - 8 * count, count)
+    masks = _last(count)
+    alike = shortest == longest and fits is None
+    same: Bool = np.ones(len(length), bool)
+    for number in range(count):
+        mask = masks[number, longest] if alike else masks[number].take(length)
+        same &= (differ[number] & mask) == 0
+    return same if fits is None else same & fits
 
 
 @lru_cache
 def _last(count: int) -> Word:
-    """uint64[8 * count + 1, count]: for each length of a text at their end the bits of words."""
+    """uint64[count, 8 * count + 1]: for each length of a text at their end the bits of words."""
     inside = np.arange(8 * count)[::-1] < np.arange(8 * count + 1)[:, None]
-    return (inside * np.uint8(0xFF)).astype(np.uint8).view("<u8")
+    bits: Word = (inside * np.uint8(0xFF)).astype(np.uint8).view("<u8")
+    return np.ascontiguousarray(bits.T)
 
 
 def note_device(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +34,6 @@ _BANDWIDTH = re.compile(rb'"memory bandwidth \(GB/s\)"\s*:\s*([0-9.eE+-]{1,30})\
 _LEAST_BANDWIDTH, _MOST_BANDWIDTH = 1e-9, 1e9
 
 
-@dataclass(slots=True, eq=False)
 class Noted:
     """What was noted while a file was read, by the numbers of `EventKeys`.
 
@@ -46,11 +44,13 @@ class Noted:
     windows: from when to when the profiler recorded.
     """
 
-    arrows: list[tuple[int, int, int, int]] = field(default_factory=list)
-    waits: list[tuple[int, int, int, int]] = field(default_factory=list)
-    places: Counter[tuple[int, int, int]] = field(default_factory=Counter)
-    copies: list[tuple[int, int, int, int]] = field(default_factory=list)
-    windows: list[tuple[int, int]] = field(default_factory=list)
+    # To make it a dataclass would take longer than to read a small file.
+    def __init__(self) -> None:
+        self.arrows: list[tuple[int, int, int, int]] = []
+        self.waits: list[tuple[int, int, int, int]] = []
+        self.places: Counter[tuple[int, int, int]] = Counter()
+        self.copies: list[tuple[int, int, int, int]] = []
+        self.windows: list[tuple[int, int]] = []
 
     def receive(self, other: Noted, keys: Int64, tracks: Int64) -> None:
         """Adds what another process noted, whose numbers are those at these places here."""
