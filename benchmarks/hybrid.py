@@ -104,7 +104,9 @@ def shares(record: dict[str, Any]) -> dict[str, float]:
         details = {**layer["attn_details"]}
         sums[mixer] += layer[f"attn{end}"]
         sums["delta"] += sum(
-            details[key] for key in _keys(details, end) if "delta_rule" in key.split("+")
+            details[key]
+            for key in _keys(details, end)
+            if "delta_rule" in key.removesuffix(end).split("+")
         )
         sums["ffn"] += layer[f"ffn{end}"]
         inside = (layer, details, layer["ffn_details"])
