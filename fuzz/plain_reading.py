@@ -16,6 +16,14 @@ DEVICE = {"kernel", "gpu_memcpy", "gpu_memset"}
 CALLS = {"cuda_runtime", "cuda_driver"}
 WAITS = {"cuda_sync"}
 ARROWS = {"ac2g", "async_cpu_to_gpu"}
+# What Kineto called them in 2021.
+_OLD_NAMES = {
+    "Kernel": "kernel",
+    "Memcpy": "gpu_memcpy",
+    "Memset": "gpu_memset",
+    "Operator": "cpu_op",
+    "Runtime": "cuda_runtime",
+}
 _FRAMEWORK = re.compile(
     r"ProfilerStep#.*|(nccl|gloo|mpi|ucc|xccl|hccl):.*|c10d::.*|record_param_comms.*|Optimizer\..*"
     r"|## Call CompiledFxGraph .*|Torch-Compiled Region.*|TorchDynamo Cache Lookup"
@@ -43,6 +51,7 @@ class PlainReading:
         self.complete = [event for event in found if event.get("ph") == "X"]
         self.arrows = [e for e in found if e.get("cat") in ARROWS and e.get("ph") in ("s", "f")]
         for event in self.complete:
+            event["cat"] = _OLD_NAMES.get(event["cat"], event["cat"])
             event["start"], event["length"] = _ns(event["ts"]), _ns(event["dur"])
             event["end"] = event["start"] + event["length"]
             event["place"] = (str(event.get("pid")), str(event.get("tid")))
