@@ -92,7 +92,7 @@ def check_bandwidth(attribution: Attribution) -> Iterator[Finding]:
     if not len(name):
         return
     expected_ns = wanted_ns / _factor(dur_ns, wanted_ns)
-    whole = not ((start_ns % 1000).any() or (dur_ns % 1000).any())
+    whole = _in_whole_microseconds(start_ns, dur_ns)
     tolerance_ns = _TOLERANCE * expected_ns + (_ROUNDED_NS if whole else _LEAST_TOLERANCE_NS)
     odd = np.flatnonzero(np.abs(expected_ns - dur_ns) > tolerance_ns)
     if len(odd):
@@ -108,6 +108,10 @@ def check_bandwidth(attribution: Attribution) -> Iterator[Finding]:
             ns=int(dur_ns[odd].sum()),
             example=example,
         )
+
+
+def _in_whole_microseconds(start_ns: Int64, dur_ns: Int64) -> bool:
+    return not ((start_ns % 1000).any() or (dur_ns % 1000).any())
 
 
 def _factor(dur_ns: Int64, wanted_ns: Int64) -> float:
@@ -130,7 +134,7 @@ def check_no_duration(attribution: Attribution) -> Iterator[Finding]:
         return
     kernels = device.take((device.category == Category.KERNEL) & (device.start_ns != 0))
     empty = kernels.dur_ns == 0
-    whole = not ((kernels.start_ns % 1000).any() or (kernels.dur_ns % 1000).any())
+    whole = _in_whole_microseconds(kernels.start_ns, kernels.dur_ns)
     count = int(empty.sum())
     if not count or (whole and 2 * count <= len(kernels)):
         return
