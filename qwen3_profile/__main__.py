@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from qwen3_profile.analysis.layer_times import layer_blocks
@@ -26,7 +27,7 @@ from qwen3_profile.errors import (
 )
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
+from qwen3_profile.records.store import SUMMARY_FILE, check_json, drop_run, save_json
 from qwen3_profile.run_folder.claim import Claim, claim_folder, has_traces
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
@@ -47,12 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
     make_folder(invocation.output_dir)
     check_json(invocation.records_path)
-    claim = claim_folder(invocation.trace_dir, invocation.run_name, force=invocation.force)
+    claim = claim_folder(
+        invocation.trace_dir,
+        invocation.run_name,
+        force=invocation.force,
+        forget=partial(drop_run, invocation.records_path),
+    )
+    codes: list[int] = []
     try:
-        codes = list(_run(invocation, claim, argv))
+        codes.extend(_run(invocation, claim, argv))
     finally:
         kept = has_traces(claim.folder)
-        (claim.commit if kept else claim.roll_back)()
+        with _told(codes):
+            (claim.commit if kept else claim.roll_back)()
     if kept:
         show(_places(invocation, claim.place))
     return max(codes)

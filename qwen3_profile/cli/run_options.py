@@ -332,4 +332,5 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--run-name", metavar="NAME",
         help="the run's folder under the trace folder (default: the next free run1, run2, ...)")
     add("--force", action="store_true",
-        help="replace an earlier run of the same --run-name (default: off)")
+        help="replace an earlier run of the same --run-name, and its records, once the new one has "
+        "results (default: off)")

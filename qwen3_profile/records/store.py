@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from qwen3_profile.errors import OutputError
+from qwen3_profile.errors import OutputError, warn
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.records.summary import Summary, config_id
@@ -17,6 +19,10 @@ from qwen3_profile.system.files import is_special, only_writer, refuse_read_only
 SUMMARY_FILE = "timing_summary.json"
 
 Entry = Mapping[str, Any]
+Write = Callable[[Iterable[bytes]], None]
+
+# Beyond it each merge, which writes the whole file again, takes seconds.
+_LARGE_BYTES = 250_000_000
 
 
 def check_json(path: Path) -> None:
@@ -38,27 +44,61 @@ def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.
     """
-    summaries = {config_id(record.id): Summary() for record in records}
-    _merge(path, {record.id: record.to_json for record in records}, summaries)
-    _merge(
-        path.with_name(SUMMARY_FILE), {name: each.to_json for name, each in summaries.items()}, {}
-    )
+    new = {record.id: record.to_json for record in records}
+    with _merging(path) as (known, write):
+        _tell_large(path)
+        summaries = _told_again(path, known.keys() | new.keys(), new)
+        write(_entries(known, new, summaries))
+    with _merging(path.with_name(SUMMARY_FILE)) as (known, write):
+        write(_entries(known, {name: each.to_json for name, each in summaries.items()}, {}))
 
 
-def _merge(
-    path: Path, new: Mapping[str, Callable[[], Entry]], summaries: Mapping[str, Summary]
-) -> None:
-    """Puts entries into the list at `path`: in place of those of the same id, or at its end.
+def drop_run(path: Path, run_id: str) -> None:
+    """Takes the records of a run out of `path`, and their summaries out of the file next to it.
 
-    Never are more of them in memory than one, but for their text.
+    Raises:
+        OutputError: a file is not ours, or cannot be written; it is then as it was.
+    """
+    for file in (path, path.with_name(SUMMARY_FILE)):
+        if any(_is_of(name, run_id) for name in _read_entries(file)):
+            with _merging(file) as (known, write):
+                write(bytes(text) for name, text in known.items() if not _is_of(name, run_id))
+
+
+def _is_of(name: str, run_id: str) -> bool:
+    return name.startswith(f"{run_id}-c")
+
+
+def _tell_large(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        size = path.stat().st_size
+        if size > _LARGE_BYTES:
+            warn(
+                f"{path}: is {size / 1e6:.0f} MB, and each config writes it again; "
+                "take another --output-file"
+            )
+
+
+def _told_again(path: Path, names: Iterable[str], new: Iterable[str]) -> dict[str, Summary]:
+    """A summary to be made of each config that has new records, or whose summary is of fewer or
+    more records than there are, as a kill between the two files leaves it.
 
     Args:
-        new: what makes each entry, by its id.
-        summaries: are told of each entry of their config that is in the list then, in its order.
+        names: the ids of all records.
     """
+    runs = Counter(map(config_id, names))
+    summarised = _read_entries(path.with_name(SUMMARY_FILE))
+    for name, text in summarised.items():
+        if runs[name] == _decode_runs(text).runs:
+            del runs[name]
+    return {name: Summary() for name in dict.fromkeys((*map(config_id, new), *sorted(runs)))}
+
+
+@contextlib.contextmanager
+def _merging(path: Path) -> Iterator[tuple[dict[str, msgspec.Raw], Write]]:
+    """The entries of the list at `path`, and what writes others in their place; for one writer."""
     with only_writer(path):
-        known = _read_entries(path)
-        write_atomic(path, _list_text(_entries(known, new, summaries)))
+        yield _read_entries(path), lambda entries: write_atomic(path, _list_text(entries))
 
 
 def _entries(
@@ -66,12 +106,19 @@ def _entries(
     new: Mapping[str, Callable[[], Entry]],
     summaries: Mapping[str, Summary],
 ) -> Iterator[bytes]:
-    """The text of each entry of the merged list."""
+    """The text of each entry of the merged list: those of the same id replaced, others at its end.
+
+    Never are more of them in memory than one, but for their text.
+
+    Args:
+        new: what makes each entry, by its id.
+        summaries: are told of each entry of their config that is in the list then, in its order.
+    """
     for name in dict.fromkeys((*known, *new)):
         summary = summaries.get(config_id(name))
         if name in new:
             entry = new[name]()
-            text = msgspec.json.encode(entry)
+            text = _indented(msgspec.json.encode(entry))
         else:
             text = bytes(known[name])
             entry = msgspec.json.decode(text) if summary else {}
@@ -80,14 +127,19 @@ def _entries(
         yield text
 
 
+def _indented(entry: bytes) -> bytes:
+    """An entry as it stands in a list, from its first brace to its last."""
+    alone: bytes = msgspec.json.format(b"[" + entry + b"]", indent=2)
+    return alone[len(b"[\n  ") : -len(b"\n]")]
+
+
 def _list_text(entries: Iterable[bytes]) -> Iterator[bytes]:
-    """The text of a file with these entries, piece by piece."""
-    before = b"["
+    """The text of a list, piece by piece. What was in the file stands as it stood."""
+    before = b"[\n  "
     for entry in entries:
-        alone = msgspec.json.format(b"[" + entry + b"]", indent=2)
-        yield before + alone[len(b"[") : -len(b"\n]")]
-        before = b","
-    yield b"\n]\n" if before == b"," else b"[]\n"
+        yield before + entry
+        before = b",\n  "
+    yield b"[]\n" if before.startswith(b"[") else b"\n]\n"
 
 
 def _read_entries(path: Path) -> dict[str, msgspec.Raw]:
@@ -96,34 +148,35 @@ def _read_entries(path: Path) -> dict[str, msgspec.Raw]:
     if text is None:
         return {}
     try:
-        entries = {}
-        newest = 0
-        for each in _decode_list(text):
-            entry = msgspec.json.decode(each)
-            if not _is_ours(entry):
-                raise not_ours(path, "holds something else than our records")
-            newest = max(newest, entry["schema_version"])
-            entries[entry["id"]] = each
+        heads = [(_decode_head(each), each) for each in _decode_list(text)]
     except msgspec.ValidationError as error:
         raise not_ours(path, "holds something else than our records") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise not_ours(path, f"is not JSON: {error}") from error
+    newest = max((head.schema_version for head, _ in heads), default=0)
     if newest > SCHEMA_VERSION:
         raise OutputError(
             str(path), f"was written by a newer qwen3_profile (schema {newest})", "upgrade it"
         )
-    return entries
+    return {head.id: text for head, text in heads}
 
 
+class _Head(msgspec.Struct):
+    """What every entry of ours has."""
+
+    id: str
+    schema_version: int
+
+
+class _Runs(msgspec.Struct):
+    """Of how many records a summary is."""
+
+    runs: object = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_runs = msgspec.json.Decoder(_Runs).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-def _is_ours(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("id"), str)
-        and isinstance(entry.get("schema_version"), int)
-    )
 
 
 def read_text(path: Path) -> bytes | None:

@@ -6,16 +6,20 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qwen3_profile.errors import OutputError, warn
+from qwen3_profile.errors import OutputError, ProfileError, TraceError, warn
 from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.run_json import read_run, write_run
 from qwen3_profile.system.files import make_folder, output_error, try_lock, unlock
 
 _EXCHANGE = 2  # of renameat2
 _HERE = -100  # AT_FDCWD
+
+# Is told the id of a run that is gone for good, before the last of its files is.
+Forget = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +29,34 @@ class Claim:
     folder: where the run is made; hidden next to `place` while an older run is there.
     place: where it belongs.
     locks: of the folder, and of the older run.
+    forget: drops what is known of the older run elsewhere.
     """
 
     folder: Path
     place: Path
     locks: list[int] = field(default_factory=list)
+    forget: Forget = str
 
     def commit(self) -> None:
-        """Puts the run in its place, for it has results; an older one there is dropped."""
+        """Puts the run in its place, for it has results; an older one there is dropped.
+
+        Raises:
+            OutputError: the older one is still there, or what is known of it elsewhere is.
+        """
         try:
             if self.folder != self.place:
-                _drop(_replace(self.folder, self.place), self.place)
+                _drop(self._replaced(), self.place, self.forget)
+        finally:
+            self._release()
+
+    def _replaced(self) -> Path:
+        try:
+            return _replace(self.folder, self.place)
         except OSError as error:
             do = f"the new run is {self.folder}"
             raise OutputError(
                 str(self.place), f"cannot be replaced: {error.strerror}", do
             ) from error
-        finally:
-            self._release()
 
     def roll_back(self) -> None:
         """Drops the new run; an older one never left its place."""
@@ -54,8 +68,11 @@ class Claim:
             unlock(self.locks.pop())
 
 
-def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
+def claim_folder(trace_dir: Path, name: str | None, *, force: bool, forget: Forget = str) -> Claim:
     """Makes the run's folder: `name`, or the next free `runN`.
+
+    Args:
+        forget: is called for each run that is replaced, now or when the claim is committed.
 
     Raises:
         OutputError: `name` is taken and `force` is off, or the folder cannot be made.
@@ -64,13 +81,13 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool) -> Claim:
         make_folder(trace_dir)
         raise OutputError("--run-name", f"{name!r} is not a folder's name", "leave out any slash")
     make_folder(trace_dir)
-    _put_right(trace_dir)
+    _put_right(trace_dir, forget)
     if name is None:
         folder = _next_number(trace_dir)
     else:
         folder = trace_dir / name
         if not _try_make(folder):
-            return _beside(folder, force=force)
+            return replace(_beside(folder, force=force), forget=forget)
     return Claim(folder, folder, _locked(folder))
 
 
@@ -157,15 +174,22 @@ def _replace(new: Path, place: Path) -> Path:
     return aside
 
 
-def _drop(old: Path, place: Path) -> None:
+def _drop(old: Path, place: Path, forget: Forget) -> None:
     """Deletes an older run, under a name that says so if the deletion does not come to its end."""
     dropped = place.with_name(f".{place.name}.dropped.{os.getpid()}")
     with contextlib.suppress(OSError):
         old = old.rename(dropped)
+    _delete(old, forget)
+
+
+def _delete(old: Path, forget: Forget) -> None:
+    """What is known of a run goes first: while its folder is there, a later start can repeat it."""
+    with contextlib.suppress(TraceError):  # what cannot be read is known nowhere
+        forget(read_run(old).id)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _put_right(trace_dir: Path) -> None:
+def _put_right(trace_dir: Path, forget: Forget) -> None:
     """Finds what runs that were killed have left hidden; whatever has traces is shown again."""
     for left in sorted(trace_dir.glob(".*.*.*")):
         name, kind, number = left.name[1:].rsplit(".", 2) if left.name.count(".") > 2 else [""] * 3
@@ -176,7 +200,10 @@ def _put_right(trace_dir: Path) -> None:
         except OSError:  # it is being made, or gone
             continue
         try:
-            _put_one_right(left, trace_dir / name, kind)
+            if kind == "dropped":
+                _delete(left, forget)
+            else:
+                _show_again(left, trace_dir / name, kind)
         except OSError as error:
             raise output_error(left, error) from error
         finally:
@@ -184,14 +211,15 @@ def _put_right(trace_dir: Path) -> None:
                 unlock(lock)
 
 
-def _put_one_right(left: Path, place: Path, kind: str) -> None:
+def _show_again(left: Path, place: Path, kind: str) -> None:
     # A run whose traces its owner has deleted still has its report.
-    holds = has_traces(left) or (kind == "replaced" and (left / RUN_FILE).is_file())
-    if kind == "dropped" or not holds:
+    if not (has_traces(left) or (kind == "replaced" and (left / RUN_FILE).is_file())):
         shutil.rmtree(left, ignore_errors=True)
         return
     # An older run goes back to its place; else its place has another, and it gets a new one.
     if kind != "replaced" or not _try_make(place):
         place = _next_number(place.parent)
     left.rename(place)
+    with contextlib.suppress(ProfileError):
+        write_run(place, replace(read_run(place), name=place.name))
     warn(f"{place}: holds what a run that was killed left in {left.name}")

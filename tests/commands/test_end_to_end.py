@@ -214,12 +214,26 @@ def test_runs_are_numbered_and_records_are_merged(commands: Commands, tmp_path: 
     assert second[:1] == first
 
 
-def test_force_replaces_a_run_but_not_its_records(commands: Commands, tmp_path: Path) -> None:
+def test_force_replaces_a_run_and_its_records(commands: Commands, tmp_path: Path) -> None:
     commands.profile(tmp_path, "--run-name", "mine")
+    commands.profile(tmp_path, "--run-name", "other")
     refused = commands.profile(tmp_path, "--run-name", "mine")
     replaced = commands.profile(tmp_path, "--run-name", "mine", "--force", "--input-len", 4)
     assert (refused.code, len(refused.errors)) == (2, 1)
-    assert [record["input_len"] for record in replaced.records()] == [8, 4]
+    for file in ("timing_records.json", "timing_summary.json"):
+        left = replaced.records(f"timing_results/{file}")
+        assert [(each["run"], each["input_len"]) for each in left] == [("other", 8), ("mine", 4)]
+    assert sorted(path.name for path in (tmp_path / "traces").iterdir()) == ["mine", "other"]
+    assert (replaced.code, replaced.err) == (0, "")
+
+
+def test_a_run_that_is_not_replaced_keeps_its_records(commands: Commands, tmp_path: Path) -> None:
+    before = commands.profile(tmp_path, "--run-name", "mine").records()
+    failed = commands.profile(
+        tmp_path, "--run-name", "mine", "--force", "--attn-implementation", "flash_attention_2"
+    )
+    assert failed.code == 1
+    assert failed.records() == before
     assert [path.name for path in (tmp_path / "traces").iterdir()] == ["mine"]
 
 

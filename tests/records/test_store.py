@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from make.samples import decode_record, lone_record, record
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
 from qwen3_profile.records.csv_table import check_csv, save_csv
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import SUMMARY_FILE, check_json, save_json
+from qwen3_profile.records.store import SUMMARY_FILE, check_json, drop_run, save_json
 
 Save = Callable[[Path, Sequence[TimingRecord]], None]
 CHECK = {"json": check_json, "csv": check_csv}
@@ -44,6 +45,55 @@ def test_records_are_saved_with_their_summary(tmp_path: Path) -> None:
     (summary,) = load(tmp_path / SUMMARY_FILE)
     assert (summary["id"], summary["runs"]) == ("A-c0-prefill", 2)
     assert summary["total_time"]["median"] == 2e-6
+
+
+def test_a_summary_that_a_kill_left_behind_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    save_json(path, [record(1, index=0, total_ns=1000)])
+    before = (tmp_path / SUMMARY_FILE).read_bytes()
+    save_json(path, [record(1, index=1, total_ns=3000)])
+    (tmp_path / SUMMARY_FILE).write_bytes(before)  # as if killed before the second file
+    save_json(path, [record(1, run="B")])
+    told = {each["id"]: (each["runs"], each["total_time"]["max"]) for each in
+            load(tmp_path / SUMMARY_FILE)}  # fmt: skip
+    assert told["A-c0-prefill"] == (2, 3e-6)
+    assert list(told) == ["A-c0-prefill", "B-c0-prefill"]
+
+
+def test_a_run_is_dropped_from_both_files(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    drop_run(path, "A")
+    assert not list(tmp_path.iterdir())
+    save_json(path, [record(1), record(1, config=1), record(1, run="B"), record(1, run="AB")])
+    drop_run(path, "A")
+    assert [entry["id"] for entry in load(path)] == ["B-c0-r0-prefill", "AB-c0-r0-prefill"]
+    assert [each["id"] for each in load(tmp_path / SUMMARY_FILE)] == [
+        "B-c0-prefill", "AB-c0-prefill",
+    ]  # fmt: skip
+
+
+def test_what_is_in_the_file_stands_as_it_stood(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    compact = '{"id":"mine","schema_version":1,"x":[1,  2]}'
+    path.write_text(f"[{compact}]")
+    save_json(path, [record(1)])
+    assert compact in path.read_text()
+    assert [entry["id"] for entry in load(path)] == ["mine", "A-c0-r0-prefill"]
+
+
+def test_a_large_file_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.json"
+    save_json(path, [record(1)])
+    monkeypatch.setattr("qwen3_profile.records.store._LARGE_BYTES", path.stat().st_size)
+    save_json(path, [record(1)])
+    assert capsys.readouterr().err == ""
+    save_json(path, [record(1, run="B")])
+    save_json(path, [record(1, run="B")])
+    assert re.search(
+        r"warning: .*r\.json: is \d+ MB.*another --output-file", capsys.readouterr().err
+    )
 
 
 def test_later_records_join_earlier_ones(tmp_path: Path) -> None:

@@ -115,11 +115,13 @@ def test_even_force_replaces_only_a_run_of_ours(tmp_path: Path) -> None:
 
 def test_a_run_replaced_by_one_with_results_is_gone(tmp_path: Path) -> None:
     folder = earlier_run(tmp_path)
-    claim = claim_folder(tmp_path, "mine", force=True)
+    forgotten: list[str] = []
+    claim = claim_folder(tmp_path, "mine", force=True, forget=forgotten.append)
     assert list(claim.folder.iterdir()) == []
     assert (folder / "old").exists()
     (claim.folder / "new").touch()
     claim.commit()
+    assert forgotten == [run().id]
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
         "mine", "mine/new",
     ]  # fmt: skip
@@ -164,8 +166,14 @@ def test_what_a_kill_left_is_put_right(
     (hidden / "raw").mkdir(parents=True)
     if traces:
         (hidden / "raw" / "a.json.gz").touch()
-    claim_folder(tmp_path, "next", force=False).roll_back()
+        write_run(hidden, run())
+    forgotten: list[str] = []
+    claim_folder(tmp_path, "next", force=False, forget=forgotten.append).roll_back()
     assert sorted(path.name for path in tmp_path.iterdir()) == left
+    assert forgotten == ([run().id] if kind == "dropped" else [])
+    # Wherever it is shown, it is called what its folder is.
+    shown = [name for name in left if not (there and name == "mine")]
+    assert [read_run(tmp_path / name).name for name in shown] == shown
 
 
 @pytest.mark.parametrize(
