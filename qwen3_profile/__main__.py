@@ -182,8 +182,8 @@ def _places(invocation: Invocation, folder: Path) -> str:
             f"records  {records}",
             f"summary  {records.with_name(SUMMARY_FILE)}",
             f"report   {folder / REPORT_FILE}",
-            f"look     tensorboard --logdir {invocation.trace_dir}",
-            f"again    python -m qwen3_profile.export {folder}",
+            f"view     tensorboard --logdir {invocation.trace_dir}",
+            f"re-export  python -m qwen3_profile.export {folder}",
         )
     )
 

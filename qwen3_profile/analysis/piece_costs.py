@@ -25,8 +25,8 @@ def piece_sentences(forward: Part, on_device: bool) -> tuple[str, ...]:
     base_ns, adapters = times["adapted"].pop(_BASE, 0), times["adapted"]
     if adapters:
         found.append(
-            f"The adapters take {_share(adapters, whole_ns, kind)}; what they were put round takes "
-            f"{base_ns / _NS_PER_MS:.3f} ms."
+            f"The adapters take {_share(adapters, whole_ns, kind)}; the Linears below them "
+            f"take {base_ns / _NS_PER_MS:.3f} ms."
         )
     if times["packed"]:
         found.append(f"The packed Linears take {_share(times['packed'], whole_ns, kind)}.")

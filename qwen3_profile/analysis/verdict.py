@@ -161,12 +161,12 @@ def source_sentence(totals: Totals) -> str:
     overhead, shown = totals.overhead, totals.passes[0]
     if overhead is None:
         return ""
-    traced = f"traced passes ({_ratio(overhead.traced)} bare)"
+    traced = f"traced passes ({overhead_words(totals, overhead.traced)})"
     clock, device = traced, traced
     if shown.cpu_source == "clock" and overhead.clock is not None:
-        clock = f"clock passes ({_ratio(overhead.clock)} bare)"
+        clock = f"clock passes ({overhead_words(totals, overhead.clock)})"
     if shown.idle_source == "device" and overhead.device is not None:
-        device = f"device passes ({_ratio(overhead.device)} bare)"
+        device = f"device passes ({overhead_words(totals, overhead.device)})"
     if not is_on_device(totals.passes):
         return f"CPU times are from {clock}."
     if clock == device:
@@ -175,8 +175,15 @@ def source_sentence(totals: Totals) -> str:
     return f"CPU times are from {clock}, device times from {device}{who}."
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.2f} x"
+def overhead_words(totals: Totals, ratio: float) -> str:
+    """How long watched passes took against bare ones: `1.31x bare`.
+
+    The overhead is within noise where they took no longer than the slowest bare pass did.
+    """
+    bare_ns = totals.steps_ns or totals.bare_ns
+    slowest = max(bare_ns) / median(bare_ns) if bare_ns else 1.0
+    within = ", overhead within noise" if ratio <= slowest else ""
+    return f"{ratio:.2f}x bare{within}"
 
 
 def largest_parts(forward: Part, on_device: bool) -> str:
@@ -204,9 +211,10 @@ def _most_time(times: Counter[str], forward: Part, on_device: bool) -> str:
     if not whole or not top:
         return ""
     named = ", ".join(f"{name} {ns / whole:.1%}" for name, ns in top)
-    together = sum(ns for _, ns in top) / whole
+    total = sum(ns for _, ns in top) / whole
     kind = "CUDA" if on_device else "CPU"
-    return f"Most {kind} time: {named}; together {together:.1%}."
+    in_total = f"; top {len(top)}: {total:.1%} in total" if len(top) > 1 else ""
+    return f"Most {kind} time: {named}{in_total}."
 
 
 def idle_classes(passes: Sequence[TimingRecord]) -> str:
@@ -218,7 +226,7 @@ def idle_classes(passes: Sequence[TimingRecord]) -> str:
         for name, ns in shares
         if ns
     ]
-    return f"idle: {', '.join(named)}" if named else "the device was never idle"
+    return f"idle: {', '.join(named)}" if named else "the GPU was never idle"
 
 
 def idle_sentences(shown: TimingRecord) -> tuple[str, ...]:
@@ -251,7 +259,7 @@ def noise(times_ns: Sequence[float]) -> str:
     """How much these times of the same pass vary; empty where that is little, or not known."""
     if not times_ns or not is_noisy(stats := spread(times_ns)):
         return ""
-    return f"its IQR is {stats['iqr'] / stats['median']:.1%} of the median, over {NOISY:.0%}"
+    return f"IQR is {stats['iqr'] / stats['median']:.1%} of the median, over {NOISY:.0%}"
 
 
 def unattributed_share(times: PassTimes) -> float:

@@ -1,4 +1,4 @@
-"""What a record's attention and its device are called, wherever they are shown."""
+"""What a record's attention, device and pass are called, wherever they are shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ def attention_name(record: TimingRecord) -> str:
     ran = record.times.attention
     chosen = f" ({ran.name})" if ran is not None and ran.name else ""
     return f"{record.facts.attn_implementation}{chosen}"
+
+
+def which_pass(record: TimingRecord, count: int) -> str:
+    """Which of `count` measured passes a record is of: `median run (#1 of 3)`."""
+    if not record.traced:
+        return f"median run (#{record.run_index} of {count})"
+    step = record.traced[0]
+    place = f"run #{record.run_index}, step {step.position}, context {step.context_len}"
+    return f"median step ({place}; of {count} traced)"
 
 
 def place_name(record: TimingRecord) -> str:

@@ -98,7 +98,7 @@ def test_context_and_markdown_have_a_column_for_each_mixer() -> None:
         decode_record(2, leaves_ns={0: 10}, step_times_ns=(20,)), forward(4, phase="decode")
     )
     lines = context_table([decode]).splitlines()
-    assert "those of its kind" in lines[0]
+    assert "over layers of that kind" in lines[0]
     head, row = lines[1].split(), lines[2].split()
     cells = dict(zip(head, row, strict=True))
     assert [cells[name] for name in ("attn", "linear_attn", "ffn")] == ["2.000", "6.000", "1.000"]

@@ -45,7 +45,7 @@ def test_executions_stand_side_by_side() -> None:
     assert found["q_proj", "eager"][2:] == ["2", "0.400", "2000.0"]
     assert found["q_proj", "compiled"][2:] == ["2", "0.120", "2000.0"]
     assert found["rope", "eager"][3] == "0.060"
-    assert found["rope", "compiled"] == ["in others"]
+    assert found["rope", "compiled"] == ["fused"]
     assert found["lm_head", "compiled"][2:] == ["0", "0"]
     assert found["sample", "compiled"][2:] == ["0", "0.002"]
     assert found["all parts", "compiled"][2:4] == ["6", "0.362"]
@@ -149,8 +149,8 @@ def test_a_replay_moves_what_its_pass_does() -> None:
 def test_what_was_saved_is_said() -> None:
     page = render_executions([(counted(),), (compiled_record(),)])
     said = " ".join(page.split())
-    assert "compiled against eager: 0.040 -> 0.010 ms (-0.030) a pass" in said
-    assert "device events 34 -> 6; 1.540 -> 0.362 MB (-1.178)." in said
+    assert "compiled vs eager: 0.040 -> 0.010 ms (-0.030) per pass" in said
+    assert "device events 34 -> 6; memory traffic 1.540 -> 0.362 MB (-1.178)." in said
 
 
 def test_tables_fit_the_page() -> None:
@@ -174,7 +174,7 @@ def test_the_compiled_table_shows_bounds() -> None:
     assert "compiled by model (default)" in " ".join(page.split())
     said = " ".join(page.split())
     assert "compiled graphs: 1 with 6 kernel calls a pass, all matched" in said
-    assert "took 21.0 s; logits within 0.002 of eager ones" in said
+    assert "took 21.0 s (first pass); logits within 0.002 of eager" in said
     table = page.partition("by anchor")[2].splitlines()
     cells = {line.split()[0]: line.split()[1:] for line in table if len(line.split()) == 4}
     assert cells["rope"] == ["0", "0", "0.000"]

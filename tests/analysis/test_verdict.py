@@ -44,7 +44,7 @@ def largest(*parts: Part) -> str:
                 part("layer.1", 0, part("layer.1.ffn", 0, part("layer.1.ffn.down_proj", 19))),
                 part("norm", 50),
             ],
-            "norm 50.0%, down_proj 49.0%, other 1.0%; together 100.0%",
+            "norm 50.0%, down_proj 49.0%, other 1.0%; top 3: 100.0% in total",
             id="summed over the layers; what a container has of its own is other",
         ),
         pytest.param(
@@ -54,7 +54,7 @@ def largest(*parts: Part) -> str:
                     part("layer.0.ffn.experts", 60, part("layer.0.ffn.experts.SiLU", 10)),
                 )
             ],
-            "experts 70.0%, router 30.0%; together 100.0%",
+            "experts 70.0%, router 30.0%; top 2: 100.0% in total",
             id="a module in the experts is theirs",
         ),
         pytest.param(
@@ -62,7 +62,7 @@ def largest(*parts: Part) -> str:
                 part("layer.0.attn.o_proj", 20, part("layer.0.attn.o_proj.nccl", 50)),
                 part("layer.0.attn", 0, part("layer.0.attn.nccl", 30)),
             ],
-            "nccl 80.0%, o_proj 20.0%; together 100.0%",
+            "nccl 80.0%, o_proj 20.0%; top 2: 100.0% in total",
             id="collectives are apart from those who launch them",
         ),
         pytest.param([part("norm", 0)], "", id="no time at all"),
@@ -74,7 +74,7 @@ def test_the_largest_parts(parts: list[Part], expected: str) -> None:
 
 def test_a_part_has_the_time_of_its_backward_too() -> None:
     step = training_record()
-    assert sentences([step], step)[-1] == "Most CUDA time: lm_head 100.0%; together 100.0%."
+    assert sentences([step], step)[-1] == "Most CUDA time: lm_head 100.0%."
 
 
 idles = st.builds(IdleTimes, *[st.integers(0, 1000)] * len(IdleTimes._fields))
@@ -132,5 +132,5 @@ def test_what_a_pass_waits_for(busy_ns: float, idle: IdleTimes, verdict: str) ->
 
 def test_all_of_the_time_is_named() -> None:
     assert largest(part("layer.0", 99), part("norm", 1)) == (
-        "Most CUDA time: other 99.0%, norm 1.0%; together 100.0%."
+        "Most CUDA time: other 99.0%, norm 1.0%; top 2: 100.0% in total."
     )

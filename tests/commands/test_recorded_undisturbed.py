@@ -69,7 +69,7 @@ def test_the_time_line_of_two_passes_is_told_as_such(commands: Commands, tmp_pat
     assert any(timeline["slower"] == pytest.approx(ratio) for ratio in slower)
     # Launches of one pass and events of another do not say what was in flight.
     assert timeline["queue"]["step"] == []
-    assert f"which took {timeline['slower']:.2f} times as long" in str(config["answers"])
+    assert f"which took {timeline['slower']:.2f}x as long" in str(config["answers"])
 
 
 def test_what_went_amiss_in_a_device_pass_is_told(commands: Commands, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_table_names_each_part_once() -> None:
     shown = graph_record()
     lines = graph_table(totals_of([shown]), shown).splitlines()
     assert lines[0] == (
-        "eager and graph: a bare pass takes 0.080 ms eagerly and 0.040 ms as a graph, 2.00 times "
+        "eager vs CUDA graph: a bare pass takes 0.080 ms eager and 0.040 ms as a graph, 2.00x "
         "as fast"
     )
     names = [line.split()[0] for line in lines[2:-2]]

@@ -26,14 +26,14 @@ from qwen3_profile.views.report.section_data import Config
 
 _NS_PER_MS = 1e6
 _NAMED = 3
-_NO_TRACE = "The raw trace is not at hand, and records hold sums alone."
+_NO_TRACE = "The raw trace is missing; records hold sums only."
 _FAMILY = {
     "attention": "attention",
     "ffn": "FFN",
     "norms": "norms",
     "embedding": "embedding",
     "head": "head",
-    "other": "the rest",
+    "other": "other",
 }
 _UNITS = {"prefill": "prefill", "decode": "decode step", "train_step": "training step"}
 
@@ -67,15 +67,15 @@ def layers_answer(config: Config) -> Sentences:
     times = config.layers
     count = len(times.layers)
     if not count:
-        return ("This pass has no layers that its trace would show.",)
+        return ("The trace shows no layers.",)
     kind = "CUDA" if config.on_device else "CPU"
     by_layer = times.of(CUDA if config.on_device else CPU).sum(axis=1)
     most = int(by_layer.argmax())
     if count == 1:
         return (f"The only layer takes {ms(int(by_layer[0]))} ms of {kind} time.",)
     first = (
-        f"The {count} layers take {ms(int(by_layer.sum()))} ms of {kind} time, the median one "
-        f"{ms(float(median(by_layer.tolist())))} ms and layer {times.layers[most]} the most, "
+        f"The {count} layers take {ms(int(by_layer.sum()))} ms of {kind} time: median "
+        f"{ms(float(median(by_layer.tolist())))} ms, slowest layer {times.layers[most]} with "
         f"{ms(int(by_layer[most]))} ms."
     )
     model = config.shown.facts.model
@@ -86,24 +86,24 @@ def layers_answer(config: Config) -> Sentences:
 def waits_answer(config: Config) -> Sentences:
     """What does the device wait for?"""
     if config.share is None:
-        return ("No device was recorded: this pass ran on the CPU, and nothing waits for another.",)
+        return ("CPU-only run: no GPU idle time.",)
     times = config.shown.times
     waiting = Counter(
         {row.path: row.times.gap_ns for row in config.rows if row.is_leaf and row.times.gap_ns}
     )
     lines = [config.share.sentence]
-    idle = f"It was idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})"
+    idle = f"GPU idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})"
     top = waiting.most_common(_NAMED)
     if top:
         named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in top)
-        idle += f", most before the events of {named}"
+        idle += f", most of it before {named}"
     launch_ns = times.forward.total.launch_ns
     events = times.device_events
     lines.append(f"{idle}.")
     lines += idle_sentences(config.shown)
     lines.append(
-        f"In the traced pass the CPU spent {ms(launch_ns)} ms in calls that launch or "
-        f"synchronise, for {_many(events, 'device event')}."
+        f"In the traced pass the CPU spent {ms(launch_ns)} ms in launch and synchronisation "
+        f"calls, for {_many(events, 'device event')}."
     )
     return tuple(lines)
 
@@ -118,19 +118,19 @@ def kernels_answer(config: Config) -> Sentences:
     events = sum(each.calls for each in kernels)
     top = kernels[0]
     share = f" ({top.total_ns / total:.1%})" if total else ""
-    where = f"in {top.part[-1]}" if top.part else "outside all labels"
+    where = f"in {top.part[-1]}" if top.part else "outside any label"
     calls = f"in {_many(top.calls, 'call')}"
     if config.share is None:
         return (
-            "No device was recorded, so there are no kernels; these are the operators on the CPU.",
-            f"{_many(events, 'operator')} of {kinds}, called by the labelled code itself, took "
-            f"{ms(total)} ms in sum. The most, {ms(top.total_ns)} ms{share}, took {top.name} "
-            f"{where}, {calls}.",
+            "CPU-only run: no kernels; these are the CPU operators.",
+            f"{_many(events, 'operator call')} of {kinds}, made by the labelled code itself, took "
+            f"{ms(total)} ms in total. {top.name} {where} took the most: {ms(top.total_ns)} "
+            f"ms{share}, {calls}.",
         )
     by = f", launched by {top.op}" if top.op else ""
     return (
-        f"{_many(events, 'device event')} of {kinds} ran for {ms(total)} ms in sum. The largest "
-        f"share, {ms(top.total_ns)} ms{share}, is one kernel's {where}, {calls}{by}.",
+        f"{_many(events, 'device event')} of {kinds} ran for {ms(total)} ms in total. One kernel "
+        f"{where} took the most: {ms(top.total_ns)} ms{share}, {calls}{by}.",
     )
 
 
@@ -141,9 +141,8 @@ def timeline_answer(config: Config) -> Sentences:
     timeline = config.trace.timeline
     if timeline.slower is not None:
         return (
-            f"The labels span {ms(config.shown.times.forward.total.cpu_ns)} ms, in the clock pass. "
-            f"The device's events are of the device pass, which took {timeline.slower:.2f} times "
-            "as long.",
+            f"Labels span {ms(config.shown.times.forward.total.cpu_ns)} ms, in the clock pass. "
+            f"Device events are from the device pass, which took {timeline.slower:.2f}x as long.",
         )
     first = f"The traced pass spans {ms(timeline.span_ns)} ms"
     if config.share is None:
@@ -153,8 +152,7 @@ def timeline_answer(config: Config) -> Sentences:
         return (f"{first}.",)
     empty = queue.empty_ns / timeline.span_ns
     return (
-        f"{first}. At most {queue.deepest:,} launches were in flight, and none for {empty:.0%} of "
-        "it.",
+        f"{first}: at most {queue.deepest:,} launches in flight, none for {empty:.0%} of the time.",
     )
 
 
@@ -171,26 +169,26 @@ def _bare(config: Config) -> Iterable[str]:
     bare = steps or totals.bare_ns
     if not bare:
         cpu_ns = median(each.times.forward.total.cpu_ns for each in totals.passes)
-        yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, under the profiler."
-        yield "A lone trace does not tell how long it takes without."
+        yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, including profiler overhead."
+        yield "A lone trace does not show the time without the profiler."
         return
     stats = spread(bare)
     first = f"One {unit} takes {ms(stats['median'])} ms without the profiler"
     if len(bare) == 1:
-        yield f"{first}: one bare pass, so nothing tells how much it varies."
+        yield f"{first} (one bare pass, so its noise is unknown)."
     else:
         yield (
-            f"{first}: the median of {len(bare):,} bare passes, which lie between "
-            f"{ms(stats['min'])} and {ms(stats['max'])} ms."
+            f"{first}: median of {len(bare):,} bare passes, from {ms(stats['min'])} to "
+            f"{ms(stats['max'])} ms."
         )
     if noisy := noise(bare):
         yield f"That is noisy: {noisy}."
     if rates := totals.tokens_per_second:
-        of = "that it chooses" if steps else "of its input"
-        yield f"{median(rates):,.1f} tokens per second {of}, all sequences together."
+        of = "generated" if steps else "of input"
+        yield f"{median(rates):,.1f} tokens per second {of}, whole batch."
     if steps:
         times = token_times(steps)
-        yield f"90% of the steps take at most {ms(times.p90)} ms, 99% at most {ms(times.p99)} ms."
+        yield f"Steps: p90 {ms(times.p90)} ms, p99 {ms(times.p99)} ms."
 
 
 def _eager(config: Config) -> Iterable[str]:
@@ -198,8 +196,8 @@ def _eager(config: Config) -> Iterable[str]:
     speedup = config.totals.graph_speedup
     if speedup is not None:
         yield (
-            "It was replayed as a CUDA graph. The same pass run eagerly takes "
-            f"{ms(speedup.eager_ns)} ms, {speedup.ratio:.2f} times as long."
+            "Replayed as a CUDA graph; the same pass run eagerly takes "
+            f"{ms(speedup.eager_ns)} ms, {speedup.ratio:.2f}x as long."
         )
 
 
@@ -215,21 +213,20 @@ def _unattributed(config: Config) -> Iterable[str]:
         return
     times = config.shown.times
     if not times.unattributed_ns:
-        yield "Every device event belongs to a label."
+        yield "All device events are attributed."
         return
     reasons = ", ".join(item.reason for item in times.unattributed)
     yield (
-        f"{ms(times.unattributed_ns)} ms of the device's time ({unattributed_share(times):.1%}) "
-        f"belong to no label: {reasons}."
+        f"{ms(times.unattributed_ns)} ms of GPU time ({unattributed_share(times):.1%}) "
+        f"unattributed: {reasons}."
     )
 
 
 def _findings(config: Config) -> str:
     severe = severe_findings(config.passes)
     if severe:
-        verb = "is" if len(severe) == 1 else "are"
-        return f"There {verb} {_many(len(severe), 'finding')} in the traces, listed below."
-    return "Nothing odd was found in the traces."
+        return f"{_many(len(severe), 'finding')} in the traces, listed below."
+    return "No findings: the traces pass all checks."
 
 
 def _standing_out(config: Config) -> str:
@@ -237,18 +234,17 @@ def _standing_out(config: Config) -> str:
         return ""
     odd = odd_layers(config.outliers, config.on_device)
     if not odd:
-        return "No layer stands out from its equals."
+        return "No outlier layers."
     first = next(iter(odd.values()))
-    what = "as a whole" if first.path[-1] == LAYERS else f"in {first.path[-1]}"
+    what = "whole layer" if first.path[-1] == LAYERS else first.path[-1]
     kind = "CUDA" if first.kind == CUDA else "CPU"
-    times = f", {first.ns / first.median_ns:.1f} times the median" if first.median_ns else ""
+    times = f", {first.ns / first.median_ns:.1f}x the median" if first.median_ns else ""
     others = ""
     if len(odd) > 1:
-        verb = "stands" if len(odd) == 2 else "stand"
-        others = f" {_many(len(odd) - 1, 'more layer')} {verb} out too."
+        others = f" {_many(len(odd) - 1, 'more outlier layer')}."
     return (
-        f"Layer {first.layer} stands out most, {what}: {ms(first.ns)} ms of {kind} time{times} of "
-        f"its equals.{others}"
+        f"Largest outlier: layer {first.layer}, {what}: {ms(first.ns)} ms of {kind} time{times} of "
+        f"comparable layers.{others}"
     )
 
 

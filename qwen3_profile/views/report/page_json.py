@@ -79,10 +79,10 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
         "rule": (
-            "A layer is marked where it differs from the median of its equals (at least "
-            f"{FEWEST_EQUALS} layers of the same parts) by more than {MOST_MADS:g} scaled median "
+            "Outlier: a layer that differs from the median of comparable layers (at least "
+            f"{FEWEST_EQUALS} with the same parts) by more than {MOST_MADS:g} scaled median "
             f"absolute deviations, {LEAST_EXCESS:.0%} of that median and {LEAST_OF_LAYER:.0%} of a "
-            "whole layer: in the pass shown, and in the median over the passes."
+            "whole layer, in the pass shown and in the median over all passes."
         ),
         "configs": [
             {"label": label, **_config(config, names, each)}
@@ -173,19 +173,27 @@ def _totals(config: Config) -> list[Json]:
     """One row for each headline time, with its value in every pass."""
     passes = config.passes
     steps = config.totals.steps_ns
-    bare = "the traced steps, bare" if steps else "bare: no profiler, no labels"
+    bare = "bare: the steps that were also traced" if steps else "bare: no profiler, no labels"
     rows: list[tuple[str, str, Sequence[float | None]]] = [
         ("tpot", "bare: every step of every run", steps),
         ("total_time", bare, [p.total_ns for p in passes]),
-        ("profiled_time", "the same with profiler and labels", [p.profiled_ns for p in passes]),
-        ("forward", "CPU time of the pass's own label", _ns(config, "cpu_ns")),
+        ("profiled_time", "the same, including profiler overhead", [p.profiled_ns for p in passes]),
+        ("forward", "CPU time of the whole pass", _ns(config, "cpu_ns")),
     ]
     if config.on_device:
         rows += [
             ("cuda_total", "device events, summed", [p.times.device_ns for p in passes]),
-            ("cuda_busy", "the union of their intervals", [p.times.busy_ns for p in passes]),
-            ("cuda_gap", "the device had nothing to do", [p.times.gap_ns for p in passes]),
-            ("unattributed", "belongs to no label", [p.times.unattributed_ns for p in passes]),
+            (
+                "cuda_busy",
+                "time with at least one of them running",
+                [p.times.busy_ns for p in passes],
+            ),
+            ("cuda_gap", "GPU idle", [p.times.gap_ns for p in passes]),
+            (
+                "unattributed",
+                "device events of no label",
+                [p.times.unattributed_ns for p in passes],
+            ),
         ]
     return [
         {"name": name, "meaning": meaning, "values": list(values)}

@@ -9,7 +9,7 @@ from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import RunFacts
 from qwen3_profile.run_folder.run_json import Environment
-from qwen3_profile.views.names import attention_name, place_name
+from qwen3_profile.views.names import attention_name, place_name, which_pass
 from qwen3_profile.views.report.section_data import Config
 
 _PHASE = 2
@@ -73,7 +73,7 @@ def execution(facts: RunFacts) -> str:
 def headline(config: Config) -> str:
     facts = config.shown.facts
     if config.shown.phase == WHOLE_TRACE:
-        return f"{facts.trace}, by its ranges{f', on {facts.device}' if facts.device else ''}"
+        return f"{facts.trace}, by range{f', on {facts.device}' if facts.device else ''}"
     if facts.model is None:
         count = len(config.layers.layers)
         named = facts.model_class or config.shown.phase
@@ -89,18 +89,11 @@ def headline(config: Config) -> str:
 def shown_pass(config: Config) -> str:
     """Which forward pass the tables show."""
     shown, count = config.shown, len(config.passes)
-    of = f"the median of {count} traced passes" if count > 1 else "the only traced pass"
     if shown.phase == WHOLE_TRACE:
-        return "all of the trace, by its ranges"
+        return "the whole trace, by range"
     if shown.config is None:
-        return f"step {shown.times.number} of the trace, {of}"
-    if shown.traced:
-        step = shown.traced[0]
-        return (
-            f"run {shown.run_index}, decode step {step.position} with a context of "
-            f"{step.context_len} tokens, {of}"
-        )
-    return f"run {shown.run_index}, {of}"
+        return f"the median step of the trace (#{shown.times.number} of {count})"
+    return f"the {which_pass(shown, count)}"
 
 
 def environment(config: Config) -> list[tuple[str, str]]:

@@ -30,12 +30,12 @@ from qwen3_profile.views.terminal.cells import (
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
 _FUSED = (
-    "A fused kernel counts to the part that is most of it; in others: all of a part is in kernels "
-    "that count to other parts."
+    "A fused kernel counts under the part that is most of it; fused: all of a part's work is in "
+    "kernels counted under other parts."
 )
 _MEANING = (
-    "MB: what the kernels read and write, each operand once; GB/s: that over the time; n/a: not "
-    "known, and >: so much at least."
+    "MB: memory traffic, what the kernels read and write, each operand once; GB/s: traffic over "
+    "time; n/a: unknown; >: at least."
 )
 _ON_DEVICE = Table((-27, -14, 11, 11, 11, 11, 11))
 _ON_CPU = Table((-27, -14, 11, 11, 11, 11))
@@ -68,7 +68,9 @@ def _execution_table(compared: ExecutionComparison) -> str:
     first, *others = compared.executions
     where = _input(compared.config)
     lines = [
-        wrap(f"executions compared, {compared.phase}: {where}; same weights and inputs, in ms"),
+        wrap(
+            f"executions compared, {compared.phase}: {where}; same weights and inputs, times in ms"
+        ),
         *(wrap(line) for line in map(_compilation, compared.executions) if line),
         *_part_lines(compared),
         "",
@@ -117,7 +119,7 @@ def _cost_lines(
 
 def _cost_cells(cost: Cost, on_device: bool) -> list[str]:
     if cost.elsewhere:
-        return ["in others"]
+        return ["fused"]
     idle = [milliseconds(cost.gap_ns)] if on_device else []
     return [
         milliseconds(cost.ns), *idle, number(cost.kernels),
@@ -129,7 +131,7 @@ def _pass_lines(compared: ExecutionComparison) -> Iterator[str]:
     """What a whole pass takes next to its parts: one line for each execution."""
     first = compared.executions[0]
     table = _PASS_ON_DEVICE if compared.on_device else _PASS_ON_CPU
-    kinds = ("at work", "idle, traced", "launch calls") if compared.on_device else ()
+    kinds = ("GPU busy", "GPU idle, traced", "launch calls") if compared.on_device else ()
     total = "TPOT, bare" if first.shown.step_times_ns else "total_time, bare"
     yield table.line("whole pass", *kinds, total, "ratio")
     for each in compared.executions:
@@ -142,17 +144,17 @@ def _pass_lines(compared: ExecutionComparison) -> Iterator[str]:
 def _removed(one: ExecutionCosts, two: ExecutionCosts, on_device: bool) -> str:
     """A sentence of what the second one does without."""
     before, after = one.shown.times, two.shown.times
-    text = f"{two.name} against {one.name}: {_changed(one.bare_ns, two.bare_ns)} a pass"
+    text = f"{two.name} vs {one.name}: {_changed(one.bare_ns, two.bare_ns)} per pass"
     if on_device:
         waiting = max(0.0, one.bare_ns - before.busy_ns), max(0.0, two.bare_ns - after.busy_ns)
         text += (
-            f"; the device at work {_changed(before.busy_ns, after.busy_ns)}, waiting "
-            f"{_changed(*waiting)}; device events {before.device_events} -> {after.device_events}"
+            f"; GPU busy {_changed(before.busy_ns, after.busy_ns)}, idle {_changed(*waiting)}; "
+            f"device events {before.device_events} -> {after.device_events}"
         )
     bytes_before, bytes_after = total_bytes(before), total_bytes(after)
     if bytes_before is not None and bytes_after is not None:
         mb = bytes_before / _BYTES_PER_MB, bytes_after / _BYTES_PER_MB
-        text += f"; {mb[0]:.3f} -> {mb[1]:.3f} MB ({mb[1] - mb[0]:+.3f})"
+        text += f"; memory traffic {mb[0]:.3f} -> {mb[1]:.3f} MB ({mb[1] - mb[0]:+.3f})"
     return f"{text}."
 
 
@@ -172,15 +174,14 @@ def _attention_table(compared: AttentionComparison) -> str:
     where = _input(compared.config)
     lines = [
         wrap(
-            f"attention compared, {compared.phase}: {where}; the same weights and inputs, times "
-            "in ms"
+            f"attention compared, {compared.phase}: {where}; same weights and inputs, times in ms"
         ),
         _ATTENTION.line("attention", "attn_forward", "attn_forward_cuda", *around, total, "ratio"),
         *(_attention_line(each, first.bare_ns) for each in compared.rows),
-        f"medians over the runs; attn_forward: of all layers; ratio: {total} over the first line's",
+        f"medians over runs; attn_forward: all layers; ratio: {total} relative to the first row",
     ]
     if compared.phase == labels.TRAIN_STEP:
-        lines.append("..._bwd: attn_forward_bwd, its time in the backward")
+        lines.append("..._bwd: attn_forward in the backward pass")
     return "\n".join(lines)
 
 

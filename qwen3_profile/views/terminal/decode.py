@@ -43,7 +43,7 @@ def _first_token_line(totals: Totals) -> str:
     if config is None or not config.decode_steps or not totals.bare_ns:
         return ""
     ttft = _ms(median(totals.bare_ns))
-    return f"TTFT          {ttft:>12}  total_time; the choice of the token is in it"
+    return f"TTFT          {ttft:>12}  total_time, including sampling of the first token"
 
 
 def context_table(passes: Sequence[TimingRecord]) -> str:
@@ -60,12 +60,12 @@ def context_table(passes: Sequence[TimingRecord]) -> str:
         return ""
     blocks = block_names(layer_blocks(passes[0].times.forward))
     mixed = len(blocks) > len(_USUAL)
-    of = "those of its kind" if mixed else "all"
+    of = ", over layers of that kind" if mixed else ""
     table = _CONTEXTS_OF_KINDS if mixed else _CONTEXTS
     names = (f"{block}{kind}" for block in blocks for kind in ("", "_cuda"))
     return "\n".join(
         (
-            f"a layer, the mean of {of}, by context (medians over the runs)",
+            f"mean time per layer by context length{of} (medians over runs)",
             table.line("context", "step", *names),
             *(table.line(*_cells(each, by_context[each], blocks)) for each in sorted(by_context)),
         )

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 _COMPILED = Table((-29, 14, 14, 14))
 _COMPILED_MEANING = (
-    "alone: kernels of this part only, the least that it took; by anchor: with the fused kernels "
-    "whose largest share it is; most: with all that it has a share in. A fused kernel is a row of "
-    "its own above."
+    "alone: kernels of this part only; by anchor: plus fused kernels that are mostly this part; "
+    "most: plus every fused kernel that includes it. Each fused kernel has a row of its own above."
 )
 _GRAPH = Table((-29, 13, 13, 13, 13, 13))
 _GRAPH_MEANING = (
-    "saved: cuda and idle together, both traced; the profiler slows the eager pass's launches "
-    "down, so that only total_time says how much it is without"
+    "saved: cuda + idle, both traced; the profiler slows eager launches, so only total_time shows "
+    "the real saving"
 )
 
 
@@ -58,8 +57,8 @@ def graph_table(totals: Totals, shown: TimingRecord) -> str:
     if eager is None or speedup is None:
         return ""
     heading = (
-        f"eager and graph: a bare pass takes {milliseconds(speedup.eager_ns)} ms eagerly and "
-        f"{milliseconds(speedup.graph_ns)} ms as a graph, {speedup.ratio:.2f} times as fast"
+        f"eager vs CUDA graph: a bare pass takes {milliseconds(speedup.eager_ns)} ms eager and "
+        f"{milliseconds(speedup.graph_ns)} ms as a graph, {speedup.ratio:.2f}x as fast"
     )
     lines = [
         wrap(heading),
@@ -80,9 +79,9 @@ def _compiled_heading(compiled: CompiledTimes, record: TimingRecord) -> str:
         f"kernel calls a pass, {matched}"
     )
     if facts.compile_time is not None:
-        line += f"; the first pass, which compiles, took {facts.compile_time:.1f} s"
+        line += f"; compiling took {facts.compile_time:.1f} s (first pass)"
     if facts.output_error is not None:
-        line += f"; logits within {facts.output_error:.1g} of eager ones"
+        line += f"; logits within {facts.output_error:.1g} of eager"
     return line
 
 

@@ -48,7 +48,7 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
         lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
     if ledger.apart_events:
         apart = ledger.apart_ns, ledger.apart_events
-        lines.append(_total("kept apart, impossible", *apart, 0))
+        lines.append(_total("excluded, impossible", *apart, 0))
     lines.append("")
     lines.append(_total("linked to a launch", ledger.linked_ns, ledger.linked_events, whole))
     if times.cross_thread_events:
@@ -93,7 +93,7 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     if rest:
         left = sum(part.own.device_ns for _, part in rest)
         lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
-    lines.append("of each scope itself, without those inside it; idle: how long the device waited")
+    lines.append("self times, without the scopes inside; idle: GPU idle time before these events")
     return "\n".join(lines)
 
 
@@ -101,7 +101,7 @@ def _stretches(ledger: Ledger) -> str:
     """The longest idle times, and what the host did meanwhile."""
     if not ledger.times.stretches:
         return ""
-    lines = [_IDLE.line("longest idle times", "ms", "  mostly", "the host was in")]
+    lines = [_IDLE.line("longest GPU idle times", "ms", "  mostly", "host was in")]
     for each in ledger.times.stretches:
         before = f"before {each.before or each.kernel}"
         turn = longest_class(each.idle)
@@ -117,7 +117,7 @@ def _whole_calls(ledger: Ledger) -> str:
         mean = "-" if each.mean_ns is None else f"{milliseconds(each.mean_ns)} ms"
         lines.append(
             f"{_fit('/'.join(path), _PATH)}: mean device time {mean}, over the "
-            f"{each.calls - each.lost} of {each.calls} calls that lost no device event"
+            f"{each.calls - each.lost} of {each.calls} calls with no lost device event"
         )
     return "\n".join(map(wrap, lines))
 

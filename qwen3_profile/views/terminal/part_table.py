@@ -59,10 +59,10 @@ def part_table(forward: Part, on_device: bool) -> str:
         name = fit(row.name, _WIDEST_RANGE) if by_ranges else row.name
         lines.append(table.line("  " * row.depth + name, *cells))
     if by_ranges and len(shown) == _MOST_RANGES:
-        lines.append("rows of less time are left out")
+        lines.append(f"the {_MOST_RANGES} rows of the most time")
     of = "these ranges'" if by_ranges else "the forward pass's"
     lines.append(
-        f"share: of {of} cuda; idle: how long the device waited for these events"
+        f"share: of {of} cuda; idle: GPU idle time before these events"
         if on_device
         else f"share: of {of} cpu; no device events in this trace"
     )

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
-from qwen3_profile.analysis.verdict import all_findings, idle_classes, idle_sentences, noise
+from qwen3_profile.analysis.verdict import (
+    all_findings,
+    idle_classes,
+    idle_sentences,
+    noise,
+    overhead_words,
+)
 from qwen3_profile.attribution.collectives import summed
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.quantiles import median
@@ -25,8 +31,8 @@ def total_lines(totals: Totals) -> str:
     phase = totals.passes[0].phase
     if totals.overhead is not None:
         what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
-        meaning = f"with both: {totals.overhead.traced:.2f} times as long"
-        lines.append(_total("total_time", totals.bare_ns, f"one {what}, no profiler, no labels"))
+        meaning = f"with both: {overhead_words(totals, totals.overhead.traced)}"
+        lines.append(_total("total_time", totals.bare_ns, f"bare {what}: no profiler, no labels"))
         lines.append(_total("profiled_time", totals.profiled_ns, meaning))
     if totals.tokens_per_second:
         lines.append(_rates(totals.tokens_per_second, phase))
@@ -44,8 +50,8 @@ def warning_lines(totals: Totals) -> str:
     if totals.incomplete:
         passes = totals.incomplete + len(totals.passes)
         lines.append(
-            f"warning: {totals.incomplete} of {passes} passes lack device events that the profiler "
-            "lost; they are in no row, and in no median"
+            f"warning: the profiler lost device events of {totals.incomplete} of {passes} passes; "
+            "these are left out of all rows and medians"
         )
     lines += map(_finding_line, _alike(all_findings(totals.passes)))
     return "\n".join(map(wrap, lines))
@@ -53,9 +59,9 @@ def warning_lines(totals: Totals) -> str:
 
 def _rates(rates: Sequence[float], phase: str) -> str:
     low, high = min(rates), max(rates)
-    of = "chosen in a bare step" if phase == "decode" else "of the input in a bare pass"
+    of = "generated, bare steps" if phase == "decode" else "input tokens, bare pass"
     span = f"[{low:.1f} .. {high:.1f}]"
-    return f"{'tokens/s':<14}{median(rates):>12.1f}  {span:<24}  {of}, all sequences"
+    return f"{'tokens/s':<14}{median(rates):>12.1f}  {span:<24}  {of}, whole batch"
 
 
 def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
@@ -67,7 +73,9 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
     crossed = values(lambda each: each.times.cross_thread_ns)
     lines = [
         _total("cuda_total", values(lambda e: e.times.device_ns), f"{events} device events"),
-        _total("cuda_busy", values(lambda e: e.times.busy_ns), "the union of their intervals"),
+        _total(
+            "cuda_busy", values(lambda e: e.times.busy_ns), "time with at least one of them running"
+        ),
         _total("cuda_gap", values(lambda e: e.times.gap_ns), idle_classes(passes)),
         _total("unattributed", unattributed, _reasons(passes)),
     ]
@@ -76,7 +84,7 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
         carried = values(lambda each: sum(ns for _, ns in each.times.communication))
         lines.append(_total("communication", carried, ", ".join(kind for kind, _ in carriers)))
     if any(crossed):
-        meaning = "launched by threads without a label open, for another's"
+        meaning = "launched by threads with no label open, counted under another thread's"
         lines.append(_total("cross_thread", crossed, meaning))
     return lines
 
@@ -88,7 +96,7 @@ def idle_lines(shown: TimingRecord) -> str:
 
 def _reasons(passes: Sequence[TimingRecord]) -> str:
     found = dict.fromkeys(item.reason for each in passes for item in each.times.unattributed)
-    return ", ".join(found) or "every device event has its label"
+    return ", ".join(found) or "all device events are attributed"
 
 
 def _total(name: str, values: Sequence[float], meaning: str) -> str:
@@ -111,5 +119,5 @@ def _alike(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
 def _finding_line(alike: Sequence[Finding]) -> str:
     """The worst of those that are alike, and how many others there are."""
     worst = max(alike, key=lambda finding: finding.count)
-    others = f"; {len(alike) - 1} more like it" if len(alike) > 1 else ""
+    others = f"; {len(alike) - 1} more like this" if len(alike) > 1 else ""
     return f"{worst.severity}: {worst.message}{others}"

@@ -29,7 +29,7 @@ from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.views.names import attention_name, place_name
+from qwen3_profile.views.names import attention_name, place_name, which_pass
 from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
@@ -87,18 +87,17 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
-        shown = f"step {record.times.number}, the median of {len(records)}"
+        shown = f"median step (#{record.times.number} of {len(records)})"
         if record.phase == WHOLE_TRACE:
-            shown = "all of it, by its ranges, for it shows no layers"
+            shown = "by range, as it shows no layers"
         lines.append(f"{record.phase} in {facts.trace}{_process(record)}: {shown}{device}")
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
-            f"{_settings(record)}{compiled_name(facts)}; {_which(record)}, "
-            f"the median of {len(records)}"
+            f"{_settings(record)}{compiled_name(facts)}; {which_pass(record, len(records))}"
         )
-    lines.append("times in ms; cpu: wall-clock on the host; cuda: device events launched inside")
+    lines.append("times in ms; cpu: host wall-clock; cuda: device events launched inside")
     return "\n".join(wrap(line) for line in lines)
 
 
@@ -118,7 +117,7 @@ def _padding(record: TimingRecord) -> str:
     config, real = record.config, sum(record.facts.lengths)
     if config is None or real == config.batch_size * config.input_len:
         return ""
-    return f" ({real} real ones, the rest is padding)"
+    return f" ({real} real, the rest padding)"
 
 
 def _process(record: TimingRecord) -> str:
@@ -136,21 +135,14 @@ def _foreign_model(record: TimingRecord) -> str:
     return f"{record.facts.model_class}, {layers_of} by its modules{rank}, {phase}"
 
 
-def _which(record: TimingRecord) -> str:
-    if not record.traced:
-        return f"run {record.run_index}"
-    step = record.traced[0]
-    return f"run {record.run_index}, step {step.position} with a context of {step.context_len}"
-
-
 def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
     """The same two tables of a training step's backward; none of another phase."""
     backward = backward_of(forward)
     if backward is None:
         return ()
     meaning = (
-        "backward, by the labels of the forward: calls are autograd's nodes, other is what belongs "
-        "to no label, share is of the backward"
+        "backward pass, by the labels of the forward; calls: autograd nodes; other: unattributed; "
+        "share: of the backward pass"
     )
     return (
         wrap(meaning),
@@ -175,7 +167,9 @@ def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
         lines.append(table.line(mean.name, *_cells(mean, blocks, on_device), share))
     if len(every) > _MOST_ROWS:
         kinds = "; each kind has rows of its own" if len(by_kind(every)) > 1 else ""
-        told = f"A row of several layers shows their mean; its share is theirs together{kinds}."
+        told = (
+            f"Rows of several layers show the mean per layer, and the sum of their shares{kinds}."
+        )
         lines.append(wrap(told))
     return "\n".join(lines)
 

@@ -377,7 +377,7 @@ def test_a_run_without_a_device_shows_the_cpu_alone(
     with opened(browser, pages["cpu"]) as found:
         found.page.wait_for_selector(READY)
         assert not found.page.is_visible("#waits-chart")
-        assert "No device was recorded" in found.page.inner_text("#waits-answer")
+        assert "CPU-only run" in found.page.inner_text("#waits-answer")
         assert "operators" in found.page.inner_text("#kernels-title")
         heads = found.page.locator("#parts-table th").all_inner_texts()
         assert not any("CUDA" in head for head in heads)
@@ -466,11 +466,11 @@ def test_executions_stand_side_by_side(browser: Any, folder: Path) -> None:
         assert rows[at][4:] == ("2", "0.400", "2000.0")
         assert rows[at + 1][1] == "compiled"
         assert rows[at + 1][4:] == ("2", "0.120", "2000.0")
-        assert ("rope", "compiled", "in others", "", "", "", "") in rows
+        assert ("rope", "compiled", "fused", "", "", "", "") in rows
         assert rows[-1][5] == "0.362"
         # What was not counted has no columns.
         heads = "#parts-table thead th"
-        assert found.page.locator(heads).all_text_contents()[-2:] == ["MB", "GB/s"]
+        assert found.page.locator(heads).all_text_contents()[-2:] == ["traffic MB", "GB/s"]
         assert max(values(found, "parts-table", 7)) == 1_540_000
         assert found.page.evaluate("document.documentElement.scrollWidth") == 1280
     assert (found.outside, found.complaints) == ([], [])

@@ -110,12 +110,12 @@ def test_a_prefill_has_neither() -> None:
 def test_the_heading_names_a_cache_that_does_not_grow(cache: str, shown: bool) -> None:
     config = RunConfig(batch_size=2, input_len=256, decode_steps=4, cache=cache)
     page = render([replace(decode(), config=config)])
-    assert (", static cache; run 0" in " ".join(page.split())) == shown
+    assert (", static cache; median step" in " ".join(page.split())) == shown
 
 
 def test_a_training_step_is_no_forward_pass() -> None:
-    assert "one training step, no profiler, no labels" in render([training_record()])
-    assert "one forward pass, no profiler, no labels" in render([record()])
+    assert "bare training step: no profiler, no labels" in render([training_record()])
+    assert "bare forward pass: no profiler, no labels" in render([record()])
 
 
 def test_the_page_of_a_decode() -> None:
@@ -126,5 +126,5 @@ def test_the_page_of_a_decode() -> None:
     # One whole pass is shown, so that its rows add up: the lower middle one of nine,
     # of 1, 2, 4, 2, 4, 8, 3, 6 and 12 ms a part.
     head = " ".join(page.split("\n\n")[0].split())
-    assert "run 0, step 4 with a context of 261, the median of 9" in head
+    assert "median step (run #0, step 4, context 261; of 9 traced)" in head
     assert "decode: batch 2 x 256 tokens" in head

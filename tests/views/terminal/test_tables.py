@@ -200,9 +200,9 @@ def test_the_totals() -> None:
         "total_time": "51.000", "profiled_time": "102.000", "cuda_total": "4.900",
         "cuda_busy": "4.900", "cuda_gap": "43.200", "unattributed": "0",
     }  # fmt: skip
-    assert "2.00 times" in page
+    assert "2.00x bare" in page
     assert "[50.000 .. 90.000]" in page
-    assert "warning: total_time is noisy: its IQR is 39.2% of the median" in page
+    assert "warning: total_time is noisy: IQR is 39.2% of the median" in page
 
 
 def test_on_the_cpu_alone_there_are_no_device_totals() -> None:
@@ -236,7 +236,7 @@ def test_of_findings_that_differ_by_their_figures_the_worst_is_told() -> None:
     first, *others = (Finding(NOTE, "overlap", f"{n} of 2515 overlap", n, 0, "") for n in counts)
     page = render([record(1, findings=(first,)), record(1, index=1, findings=tuple(others))])
     assert [line for line in page.splitlines() if "overlap" in line] == [
-        "note: 126 of 2515 overlap; 2 more like it"
+        "note: 126 of 2515 overlap; 2 more like this"
     ]
 
 

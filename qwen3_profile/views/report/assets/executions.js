@@ -11,11 +11,11 @@ const rate = ({ bytes, at_least: isMore }, ns) => (bytes && ns && !isMore ? byte
 function trafficColumns(key) {
   return [
     {
-      name: "MB", title: "read and written by the kernels, each operand once",
+      name: "traffic MB", title: "memory traffic: what the kernels read and write, each operand once",
       value: (row) => row.bytes, cell: (row) => (row.elsewhere ? cell("") : cell((row.at_least && row.bytes !== null ? "> " : "") + mb(row.bytes), row.bytes)),
     },
     {
-      name: "GB/s", title: "the same over the time", value: (row) => rate(row, row[key]),
+      name: "GB/s", title: "memory traffic over time", value: (row) => rate(row, row[key]),
       cell: (row) => {
         const found = rate(row, row[key]);
         return cell(found === null ? "" : found.toFixed(1), found);
@@ -42,7 +42,7 @@ function waysTable(config) {
     { name: "execution", text: true, value: (row) => row.way, cell: (row) => textCell(row.way) },
     {
       name: time, value: (row) => row.ns,
-      cell: (row) => (row.elsewhere ? cell("in others") : cell(ms(row.ns), row.ns)),
+      cell: (row) => (row.elsewhere ? cell("fused") : cell(ms(row.ns), row.ns)),
     },
   ];
   if (found.on_device) columns.push(number("idle ms", "gap_ns", ms));

@@ -37,7 +37,7 @@ function layersChart(config) {
   };
   legend(byId("layers-legend"), [
     ...series.map((line) => [line.name, line.color]),
-    ...(marked.cuda.size || marked.cpu.size ? [["\u25bc stands out from its equals", color("mark")]] : []),
+    ...(marked.cuda.size || marked.cpu.size ? [["\u25bc outlier", color("mark")]] : []),
   ]);
   draw("layers-chart", top(kinds.length - 1) + 150 + 44,
     `${many(numbers.length, "layer")} by part. Marked: ${kinds.map(([name, kind]) => `${name}: ${[...marked[kind]].join(", ") || "none"}`).join("; ")}`, option);
@@ -92,12 +92,12 @@ function layerTip(config, layer, series, kinds, marked) {
 function outliersTable(config) {
   const rows = shownOutliers(config);
   byId("outliers-table").parentElement.hidden = !rows.length;
-  fillTable(byId("outliers-table"), "Layers that stand out from their equals", [
+  fillTable(byId("outliers-table"), "Outlier layers", [
     { name: "layer", value: (row) => -row.layer, cell: (row) => cell(String(row.layer), row.layer) },
     { name: "part", text: true, cell: (row) => textCell(outlierName(config, row)) },
     { name: "time", text: true, cell: (row) => textCell(row.kind === "cuda" ? "CUDA" : "CPU") },
     { name: "ms", value: (row) => row.ns, cell: (row) => cell(ms(row.ns), row.ns) },
-    { name: "median of its equals", value: (row) => row.median, cell: (row) => cell(ms(row.median), row.median) },
+    { name: "median of comparable layers", value: (row) => row.median, cell: (row) => cell(ms(row.median), row.median) },
     {
       name: "difference", value: (row) => Math.abs(row.ns - row.median),
       cell: (row) => cell(signed(row.ns - row.median), row.ns - row.median),

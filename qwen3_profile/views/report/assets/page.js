@@ -23,7 +23,7 @@ function show() {
   byId("waits-body").hidden = !config.on_device;
   byId("kernels-body").hidden = !config.kernels;
   byId("parts-note").textContent =
-    "A part's time holds that of the parts below it; other: what no part below explains. Shares are of the whole pass.";
+    "A part's time includes the parts below it; other: the rest of it. Shares are of the whole pass.";
   byId("layers-note").textContent = layersNote(config);
   byId("kernels-question").textContent = config.kernels?.noun === "operator" ? "Which operators?" : "Which kernels?";
   configsTable(config);
@@ -64,7 +64,7 @@ function fillChoices(config) {
   const rows = config.kernels ? [...new Set(config.kernels.rows.map(([row]) => row))].sort((a, b) => a - b) : [];
   fill(byId("kernels-part"), [
     ["all", "all"],
-    ...rows.map((row) => [String(row), row < 0 ? "no label" : fullName(config, config.rows[row])]),
+    ...rows.map((row) => [String(row), row < 0 ? "unattributed" : fullName(config, config.rows[row])]),
   ], "all");
 }
 
@@ -88,8 +88,8 @@ function environment(config) {
 function layersNote(config) {
   if (!config.layers.numbers.length) return "";
   const count = shownOutliers(config).length;
-  const more = count > MOST_OUTLIERS ? ` ${count - MOST_OUTLIERS} smaller differences are marked in the picture only.` : "";
-  return `${DATA.rule} Here: ${many(config.layers.compared, "pass").replace("passs", "passes")}.${more}`;
+  const more = count > MOST_OUTLIERS ? ` ${count - MOST_OUTLIERS} smaller outliers are marked in the chart only.` : "";
+  return `${DATA.rule} Compared: ${many(config.layers.compared, "pass").replace("passs", "passes")}.${more}`;
 }
 
 const isDark = matchMedia("(prefers-color-scheme: dark)");
@@ -122,7 +122,7 @@ function wire() {
   });
   addEventListener("afterprint", () => { applyTheme(); show(); });
   wireTimeline();
-  byId("made-by").textContent = `Made by qwen3_profile ${DATA.version}. Charts: Apache ECharts ${echarts.version}. This page asks no host for anything.`;
+  byId("made-by").textContent = `Made by qwen3_profile ${DATA.version}. Charts: Apache ECharts ${echarts.version}. Works offline.`;
 }
 
 applyTheme();

@@ -69,7 +69,7 @@ function partsChart(config) {
     return tip(row.text, kinds.map(([name, key]) => [name, `${ms(row[key])} ms, ${whole[key] ? percent(row[key] / whole[key]) : "-"}`]));
   });
   byId("parts-caption").textContent =
-    "Each part of the pass, all layers together; what lies inside another part is not counted twice. " +
+    "Each part of the pass, all layers together; nested parts are not counted twice. " +
     (config.on_device ? "CUDA: device events launched inside, whenever they ran; CPU: wall-clock on the host." : "CPU: wall-clock on the host.");
   familyLegend("parts-legend", rows);
   draw("parts-chart", height, `Time of the parts: ${rows.map((row) => `${row.text} ${kinds.map(([name, key]) => `${name} ${ms(row[key])} ms`).join(", ")}`).join("; ")}`, option);
@@ -101,7 +101,7 @@ function verdict(config) {
 function waitsChart(config) {
   const rows = longestLeaves(config, (row) => row.device_ns + row.gap_ns, ["device_ns", "gap_ns", "launch_ns"]);
   const bars = [
-    ["at work", "device_ns", 0, "accent"], ["idle before", "gap_ns", 0, "idle"], ["in launch calls", "launch_ns", 1, "launch"],
+    ["GPU busy", "device_ns", 0, "accent"], ["GPU idle before", "gap_ns", 0, "idle"], ["CPU in launch calls", "launch_ns", 1, "launch"],
   ];
   legend(byId("waits-legend"), bars.map(([name, , , tone]) => [name, color(tone)]));
   const series = bars.map(([name, key, at, tone]) => ({
@@ -116,7 +116,7 @@ function waitsChart(config) {
       ...classes.map((name) => [`idle: ${name}`, `${ms(row[`${name}_ns`])} ms`]),
     ]);
   });
-  draw("waits-chart", height, `Work and waiting by part: ${rows.map((row) => `${row.text} ${ms(row.device_ns)} ms at work, ${ms(row.gap_ns)} ms idle before`).join("; ")}`, option);
+  draw("waits-chart", height, `GPU busy and idle time by part: ${rows.map((row) => `${row.text} ${ms(row.device_ns)} ms busy, ${ms(row.gap_ns)} ms idle before`).join("; ")}`, option);
 }
 
 function kernelsChart(config, part) {

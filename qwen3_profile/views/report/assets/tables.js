@@ -112,7 +112,7 @@ function configsTable(current) {
     time("max", (times) => Math.max(...times)),
     { name: "IQR", value: (config) => bare(config, iqr), cell: (config) => cell(bareTimes(config).length > 1 ? percent(bare(config, iqr)) : "-") },
     {
-      name: "disturbance", value: disturbance,
+      name: "overhead", value: disturbance,
       cell: (config) => cell(disturbance(config) === null ? "-" : `${disturbance(config).toFixed(2)}x`, disturbance(config)),
     },
   ];
@@ -120,8 +120,8 @@ function configsTable(current) {
     const share = (config) => config.share?.share ?? null;
     const none = (config) => sum(config.unattributed.map((item) => item.ns));
     columns.push(
-      { name: "no label ms", value: none, cell: (config) => cell(ms(none(config)), none(config)) },
-      { name: "at work", value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
+      { name: "unattributed ms", value: none, cell: (config) => cell(ms(none(config)), none(config)) },
+      { name: "GPU busy", value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
       { name: "verdict", text: true, cell: (config) => textCell(config.share?.verdict ?? "CPU only") },
     );
   }
@@ -194,10 +194,10 @@ function waitsTable(config) {
   });
   const idleShare = (row) => row.gap_ns / (row.gap_ns + row.device_ns || 1);
   const delay = (row) => (row.device_events ? row.queue_ns / row.device_events : null);
-  fillTable(byId("waits-table"), "Work and waiting of the device by part", [
+  fillTable(byId("waits-table"), "GPU busy and idle time by part", [
     { name: "part, all layers", text: true, cell: (row) => partCell(config, row, true) },
-    time("work ms", "device_ns"),
-    time("idle ms", "gap_ns"),
+    time("GPU busy ms", "device_ns"),
+    time("GPU idle ms", "gap_ns"),
     {
       name: "idle share", value: idleShare,
       cell: (row) => cell(row.device_events ? percent(idleShare(row)) : "-"),
@@ -219,7 +219,7 @@ function graphTable(config) {
   });
   fillTable(byId("graph-table"), "What the graph saves, in milliseconds", [
     { name: "part, all layers", text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
-    time("eager work ms", "eager"), time("graph work ms", "graph"),
+    time("eager GPU ms", "eager"), time("graph GPU ms", "graph"),
     time("eager idle ms", "eager_gap"), time("graph idle ms", "graph_gap"), time("saved ms", "saved"),
   ], config.savings);
 }
@@ -246,9 +246,9 @@ function kernelsTable(config, part) {
   const rest = rows.slice(MOST_KERNEL_ROWS);
   byId("kernels-note").textContent = [
     `share: of all ${config.on_device ? "device events" : "operators"} ${part === "all" ? "of the pass" : "of this part"}.`,
-    config.on_device ? "launched by: the innermost operator around the launch." : "An operator's time holds that of the operators that it calls.",
-    rest.length ? `${many(rest.length, "more row")} of ${ms(sum(rest.map((row) => row.total)))} ms in sum; choose a part to see its own.` : "",
-    config.on_device ? "Click a kernel for its whole name." : "",
+    config.on_device ? "launched by: the innermost operator around the launch." : "An operator's time includes the operators it calls.",
+    rest.length ? `${many(rest.length, "more row")} of ${ms(sum(rest.map((row) => row.total)))} ms in total; choose a part to see its rows.` : "",
+    config.on_device ? "Click a kernel for its full name." : "",
   ].filter(Boolean).join(" ");
 }
 
@@ -257,7 +257,7 @@ const MOST_KERNEL_ROWS = 30;
 /** The kernels of one part, or of "all"; what was summed up is one row a part. */
 function kernelRows(config, part) {
   const { rows, rest, noun } = config.kernels;
-  const named = (row) => (row < 0 ? "no label" : fullName(config, config.rows[row]));
+  const named = (row) => (row < 0 ? "unattributed" : fullName(config, config.rows[row]));
   const wanted = (row) => part === "all" || Number(part) === row;
   const single = rows.filter(([row]) => wanted(row)).map(([row, name, op, calls, total]) => ({
     row, part: named(row), name: DATA.names[name], op: DATA.names[op], calls, total,

@@ -264,8 +264,8 @@ function barTip([at, start, end, first, last]) {
       work += lane.work[i] || lane.dur[i];
       count += lane.count[i];
     }
-    return tip(`${many(count, lane.kind === "labels" ? "label" : "device event")}; zoom in to tell them apart`, [
-      ["from", `${ms(start)} ms`], ["to", `${ms(end)} ms`], ["in sum", `${ms(work)} ms`],
+    return tip(`${many(count, lane.kind === "labels" ? "label" : "device event")}; zoom in to separate them`, [
+      ["from", `${ms(start)} ms`], ["to", `${ms(end)} ms`], ["total", `${ms(work)} ms`],
     ]);
   }
   const i = first;
@@ -274,38 +274,38 @@ function barTip([at, start, end, first, last]) {
   const title = lane.count[i] > 1 ? barName(lane, i)
     : lane.kind === "labels" ? barName(lane, i) : cut(DATA.names[lane.name[i]] ?? "", 220);
   return tip(title, [
-    ["part", row ? `${lane.layer[i] >= 0 ? `layer ${lane.layer[i]}, ` : ""}${fullName(view.config, row)}` : "no label"],
+    ["part", row ? `${lane.layer[i] >= 0 ? `layer ${lane.layer[i]}, ` : ""}${fullName(view.config, row)}` : "unattributed"],
     ["takes", lane.dur[i] >= 1e5 ? `${ms(lane.dur[i])} ms` : `${(lane.dur[i] / 1e3).toFixed(3)} \u00b5s`],
-    ["in sum", lane.count[i] > 1 ? `${ms(lane.work[i])} ms` : null],
+    ["total", lane.count[i] > 1 ? `${ms(lane.work[i])} ms` : null],
     ["starts at", `${ms(lane.start[i])} ms`],
     ["after its launch", launch === null ? null : `${(launch / 1e3).toFixed(3)} \u00b5s`],
     ["launched by", lane.op[i] >= 0 ? DATA.names[lane.op[i]] : null],
   ]);
 }
 
-const queueTip = () => tip("in flight: launched and not ended", [["at most", many(view.config.timeline.queue.deepest, "device event")]]);
+const queueTip = () => tip("launches in flight", [["at most", many(view.config.timeline.queue.deepest, "device event")]]);
 
 function timelineNote(config) {
   const { events, bars, queue, slower } = config.timeline;
   const device = config.on_device;
   const number = `${events.toLocaleString("en-US")} ${device ? "labels and device events" : "labels"}`;
-  const lanes = "Labels on the CPU over the lanes of the device, in the colour of the part that launched";
+  const lanes = "CPU labels above, GPU lanes below, coloured by the part that launched them";
   byId("timeline-caption").textContent = !device
-    ? "Labels on the CPU."
+    ? "CPU labels."
     : slower
-      ? `${lanes}. Of two passes: the events are as long as they were, and lie where a pass as fast as that of the labels would have them; each that the device waited for begins as long after its launch as in the traced pass.`
-      : `${lanes}; below, how many device events were in flight: launched and not ended.`;
+      ? `${lanes}. From two passes: device events keep their durations and are aligned to the faster clock pass; where the GPU was waiting, an event starts as long after its launch as in the traced pass.`
+      : `${lanes}; below, the number of launches in flight.`;
   byId("timeline-note").textContent = [
     bars < events
-      ? `${number} are ${many(bars, "bar")}: close neighbours of one part were joined, none left out.`
+      ? `${number} are ${many(bars, "bar")}: close neighbours of the same part are merged, none left out.`
       : `${number}.`,
     config.rows.some((row) => row.name === "backward")
-      ? "The nodes of the backward carry no labels on the CPU; their device events have the colour of their part."
+      ? "Autograd nodes carry no CPU labels; their device events have the colour of their part."
       : "",
-    "Where there is no room to draw bars apart, one stands for several: as high as the share of its length that they fill.",
-    device && !slower ? `Of the events in flight the line shows every change, or, where these are too many, means${queue.joined ? "; here always means" : ""}.` : "",
-    device && !slower ? "Lanes of the device with holes, and a line that falls to 0: launch-bound. Full lanes, and a line that stays high: GPU-bound." : "",
-    device && slower ? "Lanes of the device with holes: it waits. Full lanes: GPU-bound." : "",
+    "Bars too close to tell apart are drawn as one, as high as the share of its length they fill.",
+    device && !slower ? `The launches in flight are drawn change by change, or as averages where there are too many${queue.joined ? " (as here)" : ""}.` : "",
+    device && !slower ? "Gaps in the GPU lanes and a line at 0: launch-bound. Full lanes and a high line: GPU-bound." : "",
+    device && slower ? "Gaps in the GPU lanes: it waits. Full lanes: GPU-bound." : "",
   ].filter(Boolean).join(" ");
 }
 
