@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,6 +26,7 @@ from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import Reading
+from qwen3_profile.records.flops import Flops
 from qwen3_profile.records.record import (
     EagerStep,
     PassWalls,
@@ -33,6 +35,7 @@ from qwen3_profile.records.record import (
     TracedStep,
     record_of,
 )
+from qwen3_profile.records.run_flops import flops_of, lengths_of
 from qwen3_profile.run_folder.bytes_moved import Traffic, read_traffic
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 from qwen3_profile.run_folder.run_json import (
@@ -146,6 +149,7 @@ def _record(
         step_times_ns=bare_ns if is_decode else (),
         routing=result.routing,
         walls=tuple(step.walls for step in steps if step.walls is not None),
+        flops=_summed_flops(steps),
     )
 
 
@@ -181,6 +185,7 @@ def _measured(
         times=times,
         eager=_eager(reading, run, result, measurement, accept_damaged),
         walls=_walls(measurement),
+        flops=flops_of(times, run, result, measurement.position),
     )
     findings = (
         *_findings(reading, measurement),
@@ -191,6 +196,11 @@ def _measured(
         *_of_device_pass(measurement.device),
     )
     return traced, findings
+
+
+def _summed_flops(steps: Sequence[TracedStep]) -> Flops | None:
+    known = [step.flops for step in steps if step.flops is not None]
+    return reduce(add, known) if len(known) == len(steps) else None
 
 
 def _of_device_pass(device: DevicePass | None) -> tuple[Finding, ...]:
@@ -304,7 +314,7 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         use_cache=run.use_cache and not result.config.backward,
         inference_mode=run.inference_mode and not result.config.backward,
         warnings=run.warnings,
-        lengths=result.lengths or (result.config.input_len,) * result.config.batch_size,
+        lengths=lengths_of(result),
         execution=result.config.execution,
         dtype_in_place_of=result.dtype_in_place_of or None,
         **_compile_facts(result),

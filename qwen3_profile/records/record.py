@@ -13,6 +13,7 @@ from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
+    from qwen3_profile.records.flops import Flops
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
 _NS_PER_S = 1e9
@@ -98,6 +99,7 @@ class TracedStep:
     position: how many decode steps came before it. context_len: tokens that its attention saw.
     eager: where it is the replay of a graph, the eager pass next to it.
     walls: how long it took, however it was watched.
+    flops: what it computes; None where the sizes of the model are not known.
     """
 
     position: int
@@ -107,6 +109,7 @@ class TracedStep:
     times: PassTimes
     eager: EagerStep | None = None
     walls: PassWalls | None = None
+    flops: Flops | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ class TimingRecord:
     routing: of a mixture of experts, where its tokens went, layer by layer.
     eager: of replays of a graph, the eager passes next to the traced ones.
     walls: of each traced pass, how long it took, however it was watched.
+    flops: what the traced passes compute together; None where the model's sizes are not known.
     """
 
     id: str
@@ -145,6 +149,7 @@ class TimingRecord:
     routing: tuple[LayerRouting, ...] = ()
     eager: EagerStep | None = None
     walls: tuple[PassWalls, ...] = ()
+    flops: Flops | None = None
 
     @property
     def cpu_source(self) -> str:
@@ -201,6 +206,7 @@ class TimingRecord:
                 traced=(step,),
                 eager=step.eager,
                 walls=() if step.walls is None else (step.walls,),
+                flops=step.flops,
             )
             for step in self.traced
         )

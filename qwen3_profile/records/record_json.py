@@ -62,6 +62,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_facts_json(record.facts),
         **_compiled_json(record),
         **_traffic_json(record),
+        **_flops_json(record),
         "attn_kernel": asdict(attention) if (attention := record.times.attention) else None,
         "routing": [_routing_json(layer, record.facts.model) for layer in record.routing],
         "damaged": any(finding.severity == DAMAGE for finding in record.findings),
@@ -109,6 +110,15 @@ def _traffic_json(record: TimingRecord) -> dict[str, Any]:
     from qwen3_profile.records.part_bytes import traffic_json
 
     return {"traffic": traffic_json(record.times, record.steps)}
+
+
+def _flops_json(record: TimingRecord) -> dict[str, Any]:
+    """What the parts compute, where the model's sizes are known."""
+    if record.flops is None:
+        return {}
+    from qwen3_profile.records.flops import flops_json
+
+    return {"flops": flops_json(record.flops, record.steps)}
 
 
 def _eager_json(record: TimingRecord) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What a config.json calls a layer that mixes its tokens by a gated delta net.
+LINEAR = "linear_attention"
+
 
 @dataclass(frozen=True, slots=True)
 class Experts:
@@ -69,3 +72,17 @@ class Shape:
     attn_output_gate: bool = False
     partial_rotary_factor: float = 1.0
     sources: tuple[str, ...] = ()
+
+    @property
+    def moe_layers(self) -> frozenset[int]:
+        """The indices of the layers whose feed-forward part is a mixture of experts."""
+        experts = self.experts
+        if experts is None or experts.num_experts == 0:
+            return frozenset()
+        step = experts.decoder_sparse_step
+        every = (layer for layer in range(self.num_hidden_layers) if (layer + 1) % step == 0)
+        return frozenset(every) - frozenset(experts.mlp_only_layers)
+
+    def is_linear(self, layer: int) -> bool:
+        """Whether a layer mixes its tokens by a gated delta net."""
+        return self.linear is not None and self.linear.layer_types[layer] == LINEAR

@@ -86,3 +86,17 @@ def test_what_went_amiss_in_a_device_pass_is_told(commands: Commands, tmp_path: 
 def test_the_run_that_the_pages_show_is_small() -> None:
     files = [path for path in (ROOT / "traces/h200").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files if path.name != "report.html") < 2_000_000
+
+
+def test_a_decode_step_computes_two_flops_per_weight_and_its_attention(
+    commands: Commands, tmp_path: Path
+) -> None:
+    done = commands.export(tmp_path, ROOT / "traces/h200")
+    flops = next(r["flops"] for r in done.records() if r["phase"] == "decode")
+    # 28 layers of 16 heads and 8 of keys, 1024 and 3072 wide; a vocabulary of 151936.
+    layer = 2 * 1024 * (2 * 2048 + 2 * 1024) + 2 * 3 * 1024 * 3072
+    head = 2 * 1024 * 151936
+    attention = 4 * 16 * 128 * 132  # keys that step 3 after 128 tokens sees
+    assert flops["total"] == flops["known"] == 28 * (layer + attention) + head
+    assert flops["parts"]["attn_forward"] == 28 * attention
+    assert sum(flops["parts"].values()) == flops["total"]

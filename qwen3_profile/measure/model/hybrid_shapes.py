@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from qwen3_profile.run_folder.model_shape import Experts, LinearLayers, Shape
+from qwen3_profile.run_folder.model_shape import LINEAR, Experts, LinearLayers, Shape
 
-LINEAR, FULL = "linear_attention", "full_attention"
+FULL = "full_attention"
 NEXT, DENSE, SPARSE = "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"
 QWEN4 = "qwen4_exp_text"
 

@@ -358,7 +358,7 @@ def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFac
     return LoadedFacts(
         shape=shape,
         published_layers=published_layers,
-        moe_layers=tuple(sorted(published_shapes.moe_layers(shape))),
+        moe_layers=tuple(sorted(shape.moe_layers)),
         parameter_count=count,
         active_parameter_count=published_shapes.active_parameter_count(shape),
         weight_bytes=count * dtype.itemsize,

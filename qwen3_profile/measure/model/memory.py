@@ -112,9 +112,7 @@ def least_needed(shape: Shape, config: RunConfig, value_bytes: int, attention: s
     if shape.num_hidden_layers == hybrid_shapes.linear_layers(shape):
         heads = 0
     ffn = 3 * tokens * shape.intermediate_size * value_bytes
-    if shape.experts is not None and shape.num_hidden_layers - 1 in published_shapes.moe_layers(
-        shape
-    ):
+    if shape.experts is not None and shape.num_hidden_layers - 1 in shape.moe_layers:
         ffn = tokens * (shape.hidden_size + shape.experts.num_experts) * value_bytes
         if config.experts_implementation == "batched_mm":
             matrix = shape.hidden_size * shape.experts.moe_intermediate_size * value_bytes

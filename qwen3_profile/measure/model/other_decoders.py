@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from qwen3_profile.measure.model.quantised import parameter_count
 from qwen3_profile.measure.model.structure import find_decoder, is_moe, parts_of
-from qwen3_profile.run_folder.model_shape import LinearLayers, Shape
+from qwen3_profile.run_folder.model_shape import Experts, LinearLayers, Shape
 
 # In values. No buffer is that large.
 _LARGE = 1 << 28
@@ -76,7 +76,24 @@ def shape_of(config: Any) -> Shape:
         max_position_embeddings=getattr(config, "max_position_embeddings", 0),
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         vocab_size=config.vocab_size,
+        experts=experts_of(config),
         linear=linear_layers(config),
+        attn_output_gate=linear_layers(config) is not None,
+    )
+
+
+def experts_of(config: Any) -> Experts | None:
+    """The mixture of experts that a config describes as a Qwen's does; None where it has none."""
+    if not getattr(config, "num_experts", None) or not hasattr(config, "moe_intermediate_size"):
+        return None
+    return Experts(
+        num_experts=config.num_experts,
+        num_experts_per_tok=config.num_experts_per_tok,
+        moe_intermediate_size=config.moe_intermediate_size,
+        norm_topk_prob=getattr(config, "norm_topk_prob", True),
+        decoder_sparse_step=getattr(config, "decoder_sparse_step", 1),
+        mlp_only_layers=tuple(getattr(config, "mlp_only_layers", None) or ()),
+        shared_expert_intermediate_size=getattr(config, "shared_expert_intermediate_size", 0),
     )
 
 

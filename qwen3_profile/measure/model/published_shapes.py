@@ -224,16 +224,6 @@ def cut(name: str, shape: Shape, num_layers: int | None) -> Shape:
     return dataclasses.replace(shape, num_hidden_layers=num_layers, linear=linear)
 
 
-def moe_layers(shape: Shape) -> frozenset[int]:
-    """The indices of the layers whose feed-forward part is a mixture of experts."""
-    experts = shape.experts
-    if experts is None or experts.num_experts == 0:
-        return frozenset()
-    step = experts.decoder_sparse_step
-    every = (layer for layer in range(shape.num_hidden_layers) if (layer + 1) % step == 0)
-    return frozenset(every) - frozenset(experts.mlp_only_layers)
-
-
 def parameter_count(shape: Shape) -> int:
     """All parameters; a head that is tied to the embedding is counted once."""
     embeddings = 1 if shape.tie_word_embeddings else 2
@@ -241,7 +231,7 @@ def parameter_count(shape: Shape) -> int:
     linear = hybrid_shapes.linear_layers(shape)
     mixers = linear * hybrid_shapes.mixer_parameters(shape)
     mixers += (shape.num_hidden_layers - linear) * _attention_parameters(shape)
-    sparse = len(moe_layers(shape))
+    sparse = len(shape.moe_layers)
     dense = shape.num_hidden_layers - sparse
     experts = shape.experts.num_experts if shape.experts else 0
     return (
@@ -259,7 +249,7 @@ def active_parameter_count(shape: Shape) -> int:
     if shape.experts is None:
         return parameter_count(shape)
     idle = shape.experts.num_experts - shape.experts.num_experts_per_tok
-    return parameter_count(shape) - len(moe_layers(shape)) * idle * _expert_parameters(shape)
+    return parameter_count(shape) - len(shape.moe_layers) * idle * _expert_parameters(shape)
 
 
 def kv_bytes_per_token(shape: Shape, bytes_per_value: int) -> int:

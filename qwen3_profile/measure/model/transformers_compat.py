@@ -22,7 +22,7 @@ import torch
 from qwen3_profile.errors import ModelError, ProfileError
 from qwen3_profile.measure.model import hybrid_shapes, other_decoders, published_shapes
 from qwen3_profile.measure.model.hub import Source
-from qwen3_profile.run_folder.model_shape import Experts, Shape
+from qwen3_profile.run_folder.model_shape import Shape
 
 # model_type in config.json -> the folder of its classes, what their names begin with, and what that
 # of the config ends in. All others are in `other_decoders`.
@@ -140,17 +140,6 @@ def shape_of(config: Any) -> Shape:
     """The shape that a transformers config describes; of another than Qwen3 only its sizes."""
     if not is_qwen3(config):
         return other_decoders.shape_of(config)
-    experts = None
-    if getattr(config, "num_experts", None) and hasattr(config, "moe_intermediate_size"):
-        experts = Experts(
-            num_experts=config.num_experts,
-            num_experts_per_tok=config.num_experts_per_tok,
-            moe_intermediate_size=config.moe_intermediate_size,
-            norm_topk_prob=getattr(config, "norm_topk_prob", True),
-            decoder_sparse_step=getattr(config, "decoder_sparse_step", 1),
-            mlp_only_layers=tuple(getattr(config, "mlp_only_layers", None) or ()),
-            shared_expert_intermediate_size=getattr(config, "shared_expert_intermediate_size", 0),
-        )
     # transformers 5 keeps the rotary base among other things; 4 had it by itself.
     rope = getattr(config, "rope_parameters", None) or vars(config)
     head_dim = getattr(config, "head_dim", None)
@@ -168,7 +157,7 @@ def shape_of(config: Any) -> Shape:
         vocab_size=config.vocab_size,
         rms_norm_eps=config.rms_norm_eps,
         attention_bias=config.attention_bias,
-        experts=experts,
+        experts=other_decoders.experts_of(config),
         model_type="" if linear is None else config.model_type,
         linear=linear,
         attn_output_gate=linear is not None,

@@ -85,9 +85,7 @@ def test_every_shape_is_a_qwen3(name: str) -> None:
     assert shape.num_attention_heads % shape.num_key_value_heads == 0
     assert shape.tie_word_embeddings == (published_shapes.parameter_count(shape) < 5e9)
     assert (shape.experts is not None) == ("-A" in name)
-    assert published_shapes.moe_layers(shape) == frozenset(
-        range(shape.num_hidden_layers if shape.experts else 0)
-    )
+    assert shape.moe_layers == frozenset(range(shape.num_hidden_layers if shape.experts else 0))
 
 
 def _sparse(step: int, dense: tuple[int, ...], layers: int = 6) -> Shape:
@@ -106,7 +104,7 @@ def _sparse(step: int, dense: tuple[int, ...], layers: int = 6) -> Shape:
     ],
 )
 def test_moe_layers(shape: Shape, layers: set[int]) -> None:
-    assert published_shapes.moe_layers(shape) == layers
+    assert shape.moe_layers == layers
 
 
 def test_mixed_layers_by_hand() -> None:

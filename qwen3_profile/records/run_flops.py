@@ -1,0 +1,53 @@
+"""What the passes of a saved run compute, by what the run says of its model and its configs."""
+
+from __future__ import annotations
+
+from qwen3_profile import labels
+from qwen3_profile.passes.pass_times import PassTimes
+from qwen3_profile.records.flops import Flops, PassSize, attention_pairs, pass_flops
+from qwen3_profile.run_folder.run_json import ConfigResult, ModelFacts, Run
+
+
+def flops_of(times: PassTimes, run: Run, result: ConfigResult, position: int) -> Flops | None:
+    """What a pass computes, by the sizes of its model; None where these are not known."""
+    model, config = run.model, result.config
+    if model.shape is None:
+        return None
+    lengths, trains = lengths_of(result), result.phase == labels.TRAIN_STEP
+    is_decode = result.phase == "decode"
+    tokens = 1 if is_decode else config.input_len
+    kept = tokens if trains else min(tokens, run.logits_to_keep or tokens)
+    attention = result.attn_implementation
+    adapters = model.packed.adapters if model.packed else ()
+    size = PassSize(
+        sequences=config.batch_size,
+        tokens=tokens,
+        pairs=attention_pairs(config, result.phase, position, attention, lengths),
+        logits=kept * config.batch_size,
+        routed=_routed(result),
+        is_decode=is_decode,
+        keeps_scores=attention == "eager",
+        adapters=tuple(each for each in adapters if each.active and not each.merged),
+    )
+    return pass_flops(model.shape, size, _labels_in(times, model, result), trains=trains)
+
+
+def _routed(result: ConfigResult) -> dict[int, int]:
+    """Layer -> tokens that its experts got together in one pass; routing is that of all steps."""
+    steps = result.config.decode_steps if result.phase == "decode" else 1
+    return {each.layer: sum(each.tokens_per_expert) // steps for each in result.routing}
+
+
+def _labels_in(times: PassTimes, model: ModelFacts, result: ConfigResult) -> set[str]:
+    """The labels of all that ran, in kernels that were made of several parts too."""
+    kernels = times.compiled.kernels if times.compiled else ()
+    return {
+        *times.forward.tree.names,
+        *labels.unfold_layers(result.labels, model.num_layers),
+        *(label for kernel in kernels for label in kernel.labels),
+    }
+
+
+def lengths_of(result: ConfigResult) -> tuple[int, ...]:
+    """The tokens of each sequence of the input, without its padding."""
+    return result.lengths or (result.config.input_len,) * result.config.batch_size
