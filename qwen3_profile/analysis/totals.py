@@ -46,6 +46,11 @@ class Totals:
     overhead: Overhead | None
 
     @property
+    def all_bare_ns(self) -> tuple[float, ...]:
+        """Every bare time that was measured: of a decode every step, traced or not."""
+        return self.steps_ns or self.bare_ns
+
+    @property
     def graph_speedup(self) -> GraphSpeedup | None:
         """What replaying the pass as a graph gained; None where it was not."""
         if not self.eager_ns or not self.bare_ns:

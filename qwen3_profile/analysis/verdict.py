@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
-from qwen3_profile.analysis.median_pass import is_on_device, ns_of
+from qwen3_profile.analysis.median_pass import is_on_device, median_bare_ns, ns_of
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
@@ -120,11 +120,10 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     """How busy the device was in the passes of one config; None where no device was recorded."""
     if not is_on_device(records):
         return None
-    bare = [record.total_ns for record in records if record.total_ns is not None]
-    if bare:
+    if any(record.total_ns is not None for record in records):
         busy_ns = median(record.times.busy_ns for record in records)
         idle = sum_idle(record.times.idle for record in records)
-        return DeviceShare(busy_ns, median(bare), True, idle)
+        return DeviceShare(busy_ns, median_bare_ns(records), True, idle)
     if records[0].phase == labels.WHOLE_TRACE:
         times = [record.times for record in records]
         spans = [each.busy_ns + each.gap_ns for each in times]
@@ -180,7 +179,7 @@ def overhead_words(totals: Totals, ratio: float) -> str:
 
     The overhead is within noise where they took no longer than the slowest bare pass did.
     """
-    bare_ns = totals.steps_ns or totals.bare_ns
+    bare_ns = totals.all_bare_ns
     slowest = max(bare_ns) / median(bare_ns) if bare_ns else 1.0
     within = ", overhead within noise" if ratio <= slowest else ""
     return f"{ratio:.2f}x bare{within}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from qwen3_profile.records.record import TimingRecord
 
+# One pass of each phase, in a sentence.
+PASS_NAMES = {"prefill": "prefill", "decode": "decode step", "train_step": "training step"}
+
 
 def attention_name(record: TimingRecord) -> str:
     """Who was asked for attention and, in brackets, what it chose: `sdpa (flash)`."""

@@ -22,6 +22,7 @@ from qwen3_profile.analysis.verdict import (
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.routing import routing_sentence
+from qwen3_profile.views.names import PASS_NAMES
 from qwen3_profile.views.report.section_data import Config
 
 _NS_PER_MS = 1e6
@@ -35,7 +36,6 @@ _FAMILY = {
     "head": "head",
     "other": "other",
 }
-_UNITS = {"prefill": "prefill", "decode": "decode step", "train_step": "training step"}
 
 Sentences = tuple[str, ...]
 
@@ -163,10 +163,10 @@ def ms(ns: float) -> str:
 
 def _bare(config: Config) -> Iterable[str]:
     """The time without the profiler, and how much it varies."""
-    unit = _UNITS.get(config.shown.phase, "forward pass")
+    unit = PASS_NAMES.get(config.shown.phase, "forward pass")
     totals = config.totals
     steps = totals.steps_ns
-    bare = steps or totals.bare_ns
+    bare = totals.all_bare_ns
     if not bare:
         cpu_ns = median(each.times.forward.total.cpu_ns for each in totals.passes)
         yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, including profiler overhead."

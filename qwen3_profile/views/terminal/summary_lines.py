@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.analysis.verdict import (
@@ -20,6 +19,7 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
+from qwen3_profile.views.names import PASS_NAMES
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 
 _FIGURE = re.compile(r"\d[\d.,]*")
@@ -30,9 +30,10 @@ def total_lines(totals: Totals) -> str:
     lines = []
     phase = totals.passes[0].phase
     if totals.overhead is not None:
-        what = "training step" if phase == labels.TRAIN_STEP else "forward pass"
+        what = f"bare {PASS_NAMES.get(phase, 'forward pass')}: no profiler, no labels"
         meaning = f"with both: {overhead_words(totals, totals.overhead.traced)}"
-        lines.append(_total("total_time", totals.bare_ns, f"bare {what}: no profiler, no labels"))
+        meaning += " (same steps)" if totals.steps_ns else ""
+        lines.append(_total("total_time", totals.all_bare_ns, what))
         lines.append(_total("profiled_time", totals.profiled_ns, meaning))
     if totals.tokens_per_second:
         lines.append(_rates(totals.tokens_per_second, phase))
@@ -44,7 +45,7 @@ def total_lines(totals: Totals) -> str:
 def warning_lines(totals: Totals) -> str:
     """Noise, and the findings of the traces; "" where there are none."""
     lines: list[str] = []
-    noisy = noise(totals.bare_ns)
+    noisy = noise(totals.all_bare_ns)
     if noisy:
         lines.append(f"warning: total_time is noisy: {noisy}")
     if totals.incomplete:

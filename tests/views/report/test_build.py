@@ -215,8 +215,8 @@ def measured(**changes: Any) -> Config:
                      "3 bare passes, from 10.000 to 10.000 ms.", id="three"),
         pytest.param(gather([record(2)], None), "One prefill takes 0.040 ms without the profiler "
                      "(one bare pass, so its noise is unknown).", id="one"),
-        pytest.param(gather([lone_record()], None), "One prefill took 0.034 ms of CPU time, including "
-                     "profiler overhead.", id="lone trace"),
+        pytest.param(gather([lone_record()], None), "One prefill took 0.034 ms of CPU time, "
+                     "including profiler overhead.", id="lone trace"),
         pytest.param(
             gather([decode_record(leaves_ns={0: 1000}, step_times_ns=(5000, 6000, 7000))], None),
             "One decode step takes 0.006 ms without the profiler: median of 3 bare passes, from "

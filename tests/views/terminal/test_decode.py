@@ -115,7 +115,7 @@ def test_the_heading_names_a_cache_that_does_not_grow(cache: str, shown: bool) -
 
 def test_a_training_step_is_no_forward_pass() -> None:
     assert "bare training step: no profiler, no labels" in render([training_record()])
-    assert "bare forward pass: no profiler, no labels" in render([record()])
+    assert "bare prefill: no profiler, no labels" in render([record()])
 
 
 def test_the_page_of_a_decode() -> None:
