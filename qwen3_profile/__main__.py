@@ -13,6 +13,7 @@ from pathlib import Path
 from qwen3_profile.analysis.layer_times import layer_blocks
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.cli.console import interrupt_held, keep_all_objects, run_command, show
+from qwen3_profile.cli.program import run
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
@@ -189,4 +190,4 @@ def _places(invocation: Invocation, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

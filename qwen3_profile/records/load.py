@@ -15,7 +15,7 @@ from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE
+from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE, find_runs
 
 if TYPE_CHECKING:
     from qwen3_profile.records.ranks import RankTrace
@@ -119,16 +119,6 @@ def find_pair(
     from qwen3_profile.records.ranks import trace_files
 
     return capture_pair(trace_files(path))
-
-
-def find_runs(path: Path) -> list[Path]:
-    """`path` if it is a run's folder, else the runs directly below it."""
-    if (path / RUN_FILE).is_file():
-        return [path]
-    return sorted(
-        (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
-        key=lambda folder: (len(folder.name), folder.name),
-    )
 
 
 def by_config(records: Sequence[TimingRecord]) -> list[tuple[TimingRecord, ...]]:

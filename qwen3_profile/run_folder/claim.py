@@ -91,6 +91,22 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool, forget: Forg
     return Claim(folder, folder, _locked(folder))
 
 
+def remove_run(folder: Path, forget: Forget) -> None:
+    """Deletes a run, and what `forget` drops of it elsewhere.
+
+    Raises:
+        OutputError: it is not a run of ours, or is still being made.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise OutputError(str(folder), "is not a run of ours", "delete it by hand")
+    locks = _locked(folder)
+    try:
+        _drop(folder, folder, forget)
+    finally:
+        for lock in locks:
+            unlock(lock)
+
+
 def has_traces(folder: Path) -> bool:
     """Whether a run has come as far as a whole raw trace."""
     return any((folder / RAW_FOLDER).glob("[!.]*"))

@@ -34,6 +34,16 @@ def trace_stem(name: str) -> str:
     return re.sub(rf"(\.pt)?(\.trace)?\.json{_PACKED}$", "", name, flags=re.IGNORECASE)
 
 
+def find_runs(path: Path) -> list[Path]:
+    """`path` if it is a run's folder, else the runs directly below it."""
+    if (path / RUN_FILE).is_file():
+        return [path]
+    return sorted(
+        (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
+        key=lambda folder: (len(folder.name), folder.name),
+    )
+
+
 def missing_report(folder: Path) -> str:
     """What to do about a run without its report, as one from an older version is.
 

@@ -17,10 +17,16 @@ from qwen3_profile.analysis.median_pass import shown_record
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.known import Capture, MeasuredConfig
 from qwen3_profile.passes.read import Needs, read
-from qwen3_profile.records.load import Loaded, by_config, find_runs
+from qwen3_profile.records.load import Loaded, by_config
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import RAW_FOLDER, REPORT_FILE, RUN_FILE, without_suffix
+from qwen3_profile.run_folder.layout import (
+    RAW_FOLDER,
+    REPORT_FILE,
+    RUN_FILE,
+    find_runs,
+    without_suffix,
+)
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
 from qwen3_profile.views.report.page import fill_page
 from qwen3_profile.views.report.page_json import document

@@ -1,0 +1,42 @@
+"""`qwen3-profile list` and `rm`: the runs of a folder, and their end. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from qwen3_profile.cli.console import run_command, show
+from qwen3_profile.cli.runs_options import RemoveRequest, list_folder, removal
+from qwen3_profile.errors import EXIT_OK, ConfigError
+from qwen3_profile.records.store import drop_run
+from qwen3_profile.run_folder.claim import remove_run
+from qwen3_profile.run_folder.layout import find_runs
+from qwen3_profile.run_folder.run_json import read_run
+
+
+def list_runs(argv: Sequence[str]) -> int:
+    """Shows the runs below a folder, and returns the exit code."""
+    return run_command(lambda: _list(list_folder(argv)))
+
+
+def remove_runs(argv: Sequence[str]) -> int:
+    """Deletes the runs that argv names with their records, and returns the exit code."""
+    return run_command(lambda: _remove(removal(argv)))
+
+
+def _list(folder: Path) -> int:
+    from qwen3_profile.views.terminal.run_list import render_runs
+
+    if not folder.is_dir():
+        raise ConfigError(str(folder), "is not a folder", "give the folder of the runs")
+    runs = [read_run(each) for each in find_runs(folder)]
+    show(render_runs(runs) if runs else f"no runs in {folder}")
+    return EXIT_OK
+
+
+def _remove(request: RemoveRequest) -> int:
+    for folder in request.folders:
+        remove_run(folder, partial(drop_run, request.records_path))
+        show(f"removed  {folder}")
+    return EXIT_OK

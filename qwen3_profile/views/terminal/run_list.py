@@ -1,0 +1,52 @@
+"""The table of `qwen3-profile list`: one row for each config of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qwen3_profile.config import EAGER
+from qwen3_profile.records.quantiles import median
+from qwen3_profile.run_folder.run_json import ConfigResult, Run
+from qwen3_profile.views.terminal.cells import Table, fit, milliseconds
+
+_RUNS = Table((-16, -18, -22, -12, -40, 12))
+_NO_TIME = "-"
+
+
+def render_runs(runs: Sequence[Run]) -> str:
+    """Name, start, model, device, configs and bare times of each run."""
+    lines = [_RUNS.line("run", "started", "model", "device", "config", "bare ms")]
+    for run in runs:
+        lines += _rows(run)
+    lines.append("bare: median time of a pass without profiler, of a decode one step")
+    return "\n".join(lines)
+
+
+def _rows(run: Run) -> Iterator[str]:
+    started = run.started[:16].replace("T", " ")
+    head = (fit(run.name, 16), started, fit(run.model.name, 22), fit(_device(run), 12))
+    if not run.configs:
+        yield _RUNS.line(*head, "no config has ended")
+    for config in run.configs:
+        yield _RUNS.line(*head, fit(_config(config), 40), _bare(config))
+        head = ("", "", "", "")
+
+
+def _device(run: Run) -> str:
+    return run.environment.device_name or run.device
+
+
+def _config(result: ConfigResult) -> str:
+    asked = result.config
+    words = [f"{result.phase} {asked.batch_size} x {asked.input_len}", asked.dtype]
+    words += [asked.execution] if asked.execution != EAGER else []
+    words += [asked.attn_implementation] if asked.attn_implementation else []
+    return ", ".join(words)
+
+
+def _bare(config: ConfigResult) -> str:
+    if config.status != "done":
+        return config.status
+    steps_ns = [ns for steps in config.step_times_ns for ns in steps]
+    times_ns = steps_ns or [each.bare_ns for each in config.measurements]
+    return milliseconds(median(times_ns)) if times_ns else _NO_TIME

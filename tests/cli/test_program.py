@@ -1,0 +1,101 @@
+"""`qwen3-profile COMMAND`: which command runs, with what, and what is told of a wrong word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from make.commands import environment
+from make.paths import ROOT
+
+from qwen3_profile import runs
+from qwen3_profile.cli import program
+from qwen3_profile.cli.program import COMMANDS, main
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """The functions that the program calls, each with its arguments, in place of doing it."""
+    found: list[tuple[str, list[str]]] = []
+
+    class Module:
+        def __init__(self, name: str) -> None:
+            self.name = name.removeprefix("qwen3_profile.")
+
+        def __getattr__(self, function: str) -> object:
+            def call(argv: Sequence[str]) -> int:
+                found.append((f"{self.name}.{function}", list(argv)))
+                return 7
+
+            return call
+
+    monkeypatch.setattr(program, "import_module", Module)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("argv", "function", "given"),
+    [
+        ("", "__main__.main", ""),
+        ("--batch-size 2", "__main__.main", "--batch-size 2"),
+        ("run --batch-size 2", "__main__.main", "--batch-size 2"),
+        ("export traces/run1 --report", "export.main", "traces/run1 --report"),
+        ("view traces/run1", "export.main", "traces/run1 --view"),
+        ("list", "runs.list_runs", ""),
+        ("rm run1 run2", "runs.remove_runs", "run1 run2"),
+    ],
+)
+def test_the_first_word_chooses(
+    called: list[tuple[str, list[str]]], argv: str, function: str, given: str
+) -> None:
+    assert main(argv.split()) == 7
+    assert called == [(function, given.split())]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("lst", "did you mean list?"),
+        ("exprot", "did you mean export?"),
+        ("frobnicate", f"the commands are {', '.join(COMMANDS)}"),
+    ],
+)
+def test_a_word_that_is_no_command(
+    capsys: pytest.CaptureFixture[str], word: str, told: str
+) -> None:
+    assert main([word]) == 2
+    assert capsys.readouterr().err == f"error: {word}: is not a command; {told}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["list"], ["export", "--help"]])
+def test_other_commands_start_without_torch(tmp_path: Path, argv: list[str]) -> None:
+    code = "import sys; from qwen3_profile.cli.program import main\n"
+    code += "try: main(sys.argv[1:])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    (tmp_path / "traces").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("False\n")
+
+
+def test_runs_are_listed_with_their_bare_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands in the run.json of a run of the tests, row by row."""
+    assert runs.list_runs([str(ROOT / "tests/data/runs/h100-2layers")]) == 0
+    head, prefill, decode, _ = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "started", "model", "device", "config", "bare", "ms"]
+    for part in ("h100-2layers", "2026-11-25 16:22", "Qwen/Qwen3-0.6B", "prefill 1 x 128"):
+        assert part in prefill
+    # the medians of its three bare passes, and of all steps of all runs
+    assert (prefill.split()[-1], decode.split()[-1]) == ("4.199", "3.316")
