@@ -44,7 +44,7 @@ KINDS = {
 PHASES = {
     "prefill": ("--batch-size", "2", "--input-len", "256"),
     "decode": (
-        "--batch-size", "1", "--input-len", "256", "--decode-steps", "16", "--cache", "static",
+        "--batch-size", "1", "--input-len", "256", "--decode-steps", "4", "--cache", "static",
     ),
 }  # fmt: skip
 COLUMNS = ("quantise", "gemm", "dequantise", "base", "lora_input", "lora_A", "lora_B", "lora_add")
