@@ -53,7 +53,8 @@ def device_ns_by_label(run: Path, record: dict[str, Any]) -> dict[str, float]:
         labels = dict(zip(map(id, traced.device), traced.innermost(), strict=True))
         for event, undisturbed in zip(in_order(traced), in_order(alone), strict=True):
             label = labels[id(event)]
-            assert event.name == undisturbed.name and label is not None
+            assert label is not None
+            assert event.name == undisturbed.name
             found[label] += undisturbed.dur
     return {label: ns / len(paths) for label, ns in found.items()}
 
