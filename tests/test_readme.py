@@ -16,6 +16,7 @@ from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli import export_options
 from qwen3_profile.cli.run_options import build_parser
+from qwen3_profile.records.collective_sums import CollectiveTimes
 from qwen3_profile.records.load import load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.tables import render
@@ -161,8 +162,11 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     said = [code for row in table_with(page, "layer_details") for code in _CODE.findall(row[0])]
     decode = decode_record(leaves_ns={0: 1000}, step_times_ns=(5000, 6000))
     prefill = replace(record(), config=decode.config)
+    ranked = replace(
+        sample[0], collectives=(CollectiveTimes("", "all_reduce", 1, 8, 2, 5, 0, 3, 2, 3.0),)
+    )
     every = (
-        sample[0], prefill, decode, training_record(), graph_record(), compiled_record(),
+        sample[0], prefill, decode, training_record(), graph_record(), compiled_record(), ranked,
     )  # fmt: skip
     fields = {key for each in every for key in each.to_json()}
     assert sorted(said) == sorted(fields)

@@ -8,30 +8,16 @@ from dataclasses import dataclass
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.part_rows import PartPath, part_rows
+from qwen3_profile.analysis.spread import Spread, spread_of
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.attribution.pass_parts import short_name
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
 
 # Ranks whose times in collectives differ by less than this do not wait for each other.
 _UNEVEN = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Minimum, median and maximum over the ranks, in ns.
-
-    slowest, fastest: the ranks of the maximum and of the minimum; None where all have the same.
-    """
-
-    least_ns: int
-    median_ns: int
-    most_ns: int
-    slowest: int | None = None
-    fastest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +129,7 @@ def _by_path(record: TimingRecord) -> dict[PartPath, Times]:
 
 
 def _spread(values: Sequence[int], ranks: Sequence[RankTrace]) -> Spread:
-    least, most = min(values), max(values)
-    if least == most:
-        return Spread(least, least, most)
-    slowest, fastest = (ranks[values.index(value)].rank for value in (most, least))
-    return Spread(least, round(median(values)), most, slowest, fastest)
+    return spread_of(values, [each.rank for each in ranks])
 
 
 def _findings(ranks: Sequence[RankTrace]) -> list[tuple[int, Finding, int]]:

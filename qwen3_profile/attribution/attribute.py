@@ -193,7 +193,7 @@ def _find_device_owners(
     left = np.flatnonzero((owner == NO_SCOPE) & ~unlinked)
     if len(left) and len(scopes):
         calls, place = np.unique(launch[left], return_inverse=True)
-        elsewhere = _open_elsewhere(scopes, launches.take(calls.astype(np.int64)))
+        elsewhere = open_elsewhere(scopes, launches.take(calls.astype(np.int64)))
         owner[left] = elsewhere[place]
         cross_thread[left] = owner[left] != NO_SCOPE
         left = left[owner[left] == NO_SCOPE]
@@ -203,7 +203,7 @@ def _find_device_owners(
     return owner, cross_thread
 
 
-def _open_elsewhere(scopes: ScopeTree, calls: Events) -> Int32:
+def open_elsewhere(scopes: ScopeTree, calls: Events) -> Int32:
     """For calls on threads with no scope open: the innermost scope of the one other thread that
     has one open at the call's start, or -1 where none has, or several have."""
     found = np.full(len(calls), NO_SCOPE, np.int32)

@@ -97,8 +97,8 @@ def _undisturbed(
     )
     demand_balance(path, passes)
     findings = (*findings, *found.findings)
-    reading = reading_of(path, "label", found.attribution, ranges, passes, findings)
-    return replace(reading, traced=attribution)
+    times = found.attribution
+    return reading_of(path, "label", times, ranges, passes, findings, traced=attribution)
 
 
 def read_label_ranges(path: Path, trace: Trace, reassign: Reassign | None = None) -> Reading:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from qwen3_profile.attribution.attribute import Attribution, union_ns
+from qwen3_profile.attribution.collective_times import Collectives, no_collectives
 from qwen3_profile.attribution.collectives import communication, summed
+from qwen3_profile.attribution.find_collectives import find_collectives
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.pass_parts import layers
 from qwen3_profile.attribution.processes import Process
@@ -67,6 +69,7 @@ class Reading:
     traced: the attribution with the times of the trace itself, where those of less disturbed passes
         were taken; else None.
     processes: of a file with several, the reading of each, by its name.
+    collectives: what the process exchanged with others.
     """
 
     path: Path
@@ -82,6 +85,7 @@ class Reading:
     eager: Reading | None = None
     traced: Attribution | None = None
     processes: tuple[tuple[str, Reading], ...] = ()
+    collectives: Collectives = field(default_factory=no_collectives)
 
     @property
     def has_layers(self) -> bool:
@@ -107,11 +111,13 @@ def reading_of(
     passes: Sequence[PassTimes],
     findings: tuple[Finding, ...],
     origins: Sequence[Origin] = (),
+    traced: Attribution | None = None,
 ) -> Reading:
     """What was read of a trace, with what the trace says of itself.
 
     Args:
         origins: one of each pass; none where our labels tell all of them.
+        traced: with the times of the trace itself, where others were taken.
     """
     trace = attribution.trace
     return Reading(
@@ -125,6 +131,8 @@ def reading_of(
         findings=findings,
         attribution=attribution,
         ranges=ranges,
+        traced=traced,
+        collectives=find_collectives(attribution, traced or attribution, ranges),
     )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from qwen3_profile.attribution.attribute import NO_STEP, Attribution, attribute, device_number
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
 from qwen3_profile.attribution.checks import LONGEST_TRACE_NS, check_trace
+from qwen3_profile.attribution.collective_times import Collectives, joined
+from qwen3_profile.attribution.find_collectives import find_collectives
 from qwen3_profile.attribution.findings import Finding, refuse_damage
 from qwen3_profile.attribution.idle_stretches import longest_of
 from qwen3_profile.attribution.pass_parts import layers
@@ -69,6 +71,7 @@ class _Window:
     device: str | None
     totals: DeviceTotals
     passes: tuple[PassTimes, ...]
+    collectives: Collectives
 
 
 def read_windows(
@@ -101,6 +104,7 @@ def read_windows(
         passes=passes,
         origins=(Origin(),) * len(passes),
         findings=findings,
+        collectives=joined(window.collectives for window in windows),
     )
 
 
@@ -115,11 +119,13 @@ def _with_longest(passes: Sequence[PassTimes]) -> tuple[PassTimes, ...]:
 
 def _read_window(trace: Trace, steps: tuple[Step, ...]) -> _Window:
     attribution = attribute(trace, build_scopes(trace, select_labels(trace)), steps)
+    parts = split_parts(attribution)
     return _Window(
         outline(attribution, check_trace(attribution)),
         used_devices(attribution.trace),
         device_totals(attribution.trace),
-        read_steps(split_parts(attribution)),
+        read_steps(parts),
+        find_collectives(parts, parts, len(attribution.scopes)),
     )
 
 

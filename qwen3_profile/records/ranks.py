@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
+from qwen3_profile.attribution.collective_times import Collectives, no_collectives
 from qwen3_profile.errors import DamagedTraceError, TraceError, warn
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import DeviceTotals, Reading
+from qwen3_profile.records.collective_sums import collective_times
 from qwen3_profile.records.from_trace import records_of
+from qwen3_profile.records.matched_collectives import MatchedCollectives, match_collectives
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import may_be_trace, trace_stem
 from qwen3_profile.system.processes import map_files
@@ -37,6 +41,8 @@ class RankTrace:
     totals: of all device events, in whatever part.
     records: of its forward passes; one of the whole trace where it shows none, by its ranges; none
         where it has no ranges either.
+    collectives: what it exchanged with others, one by one.
+    matched: these beside those of the other ranks of its group, one split for each rank in order.
     group: of a folder with several traces of a rank, which of them it is, as those of other ranks.
     """
 
@@ -46,6 +52,8 @@ class RankTrace:
     totals: DeviceTotals
     records: tuple[TimingRecord, ...]
     group: str = ""
+    collectives: Collectives = field(default_factory=no_collectives, compare=False)
+    matched: MatchedCollectives | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,34 @@ def _in_groups(found: Sequence[RankTrace], strays: Sequence[_Stray]) -> tuple[Ra
     groups = _groups(found)
     order = {group: at for at, group in enumerate(dict.fromkeys(groups))}
     grouped = [replace(each, group=group) for each, group in zip(found, groups, strict=True)]
-    return tuple(sorted(grouped, key=lambda each: (order[each.group], each.rank)))
+    ranks = sorted(grouped, key=lambda each: (order[each.group], each.rank))
+    return tuple(
+        each
+        for _, mine in groupby(ranks, key=lambda each: each.group)
+        for each in with_splits(tuple(mine))
+    )
+
+
+def with_splits(ranks: Sequence[RankTrace]) -> tuple[RankTrace, ...]:
+    """The ranks of a group, with what of their collectives is transfer and what is waiting."""
+    found = [each.collectives for each in ranks]
+    if len(ranks) < 2 or not any(map(len, found)):
+        return tuple(ranks)
+    matched = match_collectives([each.rank for each in ranks], found)
+    return tuple(
+        replace(
+            each,
+            matched=matched,
+            records=tuple(
+                replace(
+                    record,
+                    collectives=collective_times(each.collectives, split, record.step_numbers),
+                )
+                for record in each.records
+            ),
+        )
+        for each, split in zip(ranks, matched.splits, strict=True)
+    )
 
 
 def _groups(found: Sequence[RankTrace]) -> list[str]:
@@ -161,8 +196,14 @@ def _read_file(accept_damaged: bool, path: Path) -> RankTrace | _Stray | TraceEr
         return _Stray(
             path, _no_rank(path, "says its rank neither in distributedInfo nor in its name")
         )
-    totals, world_size = reading.totals, reading.info.world_size
-    return RankTrace(path, rank, world_size, totals, records_of(reading, rank))
+    return _rank_trace(path, rank, reading, records_of(reading, rank))
+
+
+def _rank_trace(
+    path: Path, rank: int, reading: Reading, records: tuple[TimingRecord, ...]
+) -> RankTrace:
+    world_size, found = reading.info.world_size, reading.collectives
+    return RankTrace(path, rank, world_size, reading.totals, records, collectives=found)
 
 
 def _ranks_in(path: Path, reading: Reading) -> tuple[RankTrace, ...]:
@@ -173,7 +214,7 @@ def _ranks_in(path: Path, reading: Reading) -> tuple[RankTrace, ...]:
         mine = tuple(record for record in records if record.facts.process == name)
         if each.info.rank is None or each.info.rank in ranks:
             return ()
-        ranks[each.info.rank] = RankTrace(path, each.info.rank, None, each.totals, mine)
+        ranks[each.info.rank] = _rank_trace(path, each.info.rank, each, mine)
     return tuple(ranks[rank] for rank in sorted(ranks))
 
 

@@ -13,6 +13,7 @@ from qwen3_profile.run_folder.routing import LayerRouting
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
+    from qwen3_profile.records.collective_sums import CollectiveTimes
     from qwen3_profile.records.flops import Flops
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
@@ -130,6 +131,7 @@ class TimingRecord:
     eager: of replays of a graph, the eager passes next to the traced ones.
     walls: of each traced pass, how long it took, however it was watched.
     flops: what the traced passes compute together; None where the model's sizes are not known.
+    collectives: of a run of several ranks, what this one exchanged with the others.
     """
 
     id: str
@@ -150,6 +152,7 @@ class TimingRecord:
     eager: EagerStep | None = None
     walls: tuple[PassWalls, ...] = ()
     flops: Flops | None = None
+    collectives: tuple[CollectiveTimes, ...] = ()
 
     @property
     def cpu_source(self) -> str:
@@ -170,6 +173,11 @@ class TimingRecord:
     def steps(self) -> int:
         """How many traced forward passes `times` is the sum of."""
         return len(self.traced) or 1
+
+    @property
+    def step_numbers(self) -> tuple[int, ...]:
+        """Of the `ProfilerStep#k` of its traced passes."""
+        return tuple(step.times.number for step in self.traced) or (self.times.number,)
 
     @property
     def disturbance(self) -> float | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 
 _NS_PER_S = 1e9
+_BYTES_PER_GB = 1e9
 _BOUNDS = ("least", "anchored", "most")
 
 
@@ -63,6 +64,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_compiled_json(record),
         **_traffic_json(record),
         **_flops_json(record),
+        **_collectives_json(record),
         "attn_kernel": asdict(attention) if (attention := record.times.attention) else None,
         "routing": [_routing_json(layer, record.facts.model) for layer in record.routing],
         "damaged": any(finding.severity == DAMAGE for finding in record.findings),
@@ -119,6 +121,33 @@ def _flops_json(record: TimingRecord) -> dict[str, Any]:
     from qwen3_profile.records.flops import flops_json
 
     return {"flops": flops_json(record.flops, record.steps)}
+
+
+def _collectives_json(record: TimingRecord) -> dict[str, Any]:
+    """What a rank exchanged with others, in seconds per pass, and GB/s as nccl-tests has them."""
+    unit = record.steps * _NS_PER_S
+    rows = [
+        {
+            "label": each.label,
+            "kind": each.kind,
+            "count": each.count / record.steps,
+            "bytes": each.bytes,
+            "ranks": each.group_size or None,
+            "time": each.ns / unit,
+            "transfer_at_most": None if each.transfer_ns is None else each.transfer_ns / unit,
+            "waiting": None if each.waiting_ns is None else each.waiting_ns / unit,
+            "exposed": each.exposed_ns / unit,
+            "overlapped": each.overlapped_ns / unit,
+            "algbw": _gigabytes(each.algorithm_bytes_per_s),
+            "busbw": _gigabytes(each.bus_bytes_per_s),
+        }
+        for each in record.collectives
+    ]
+    return {"collectives": rows} if rows else {}
+
+
+def _gigabytes(rate: float | None) -> float | None:
+    return None if rate is None else rate / _BYTES_PER_GB
 
 
 def _eager_json(record: TimingRecord) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache, reduce
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from qwen3_profile.trace.losses import LossCounts
+    from qwen3_profile.trace.messages import Message
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -244,6 +245,8 @@ class Trace:
     left_out: when those cpu_op events were that the reader was told to leave out of `host`.
     launch_configs: what `launch_config` of the events stands for; empty where it is None.
     said: what the file says twice. doubled: events that stand in it again, in no other table.
+    messages: name, track and correlation id of a collective's kernel -> what it carries, as far as
+        it is told.
     """
 
     info: TraceInfo
@@ -258,6 +261,7 @@ class Trace:
     launch_configs: tuple[LaunchConfig, ...] = ()
     said: SaidTwice = field(default_factory=nothing_twice)
     doubled: tuple[Events, ...] = ()
+    messages: Mapping[tuple[int, int, int], Message] = field(default_factory=dict)
 
     def configs_of(self, events: Events) -> list[LaunchConfig]:
         """What each of these launches or device events says of itself.

@@ -30,6 +30,7 @@ from qwen3_profile.trace.columns import (
 from qwen3_profile.trace.doubled import leave_out_doubled
 from qwen3_profile.trace.event_keys import EventKeys, KeyColumns
 from qwen3_profile.trace.json_events import damaged
+from qwen3_profile.trace.messages import Message
 from qwen3_profile.trace.packing import Block, Packed, PackedBlock, pack, span_of
 from qwen3_profile.trace.said_twice import as_columns
 
@@ -156,6 +157,7 @@ class CompactTrace:
         self._launch_configs = keys.launch_configs
         self._keys = keys.sorted_columns()
         self._said = _said_twice(keys, self._keys)
+        self._messages = _messages(keys, self._keys)
         self._tables = tables
         self._autograd = autograd
 
@@ -236,6 +238,7 @@ class CompactTrace:
             launch_configs=self._launch_configs,
             said=self._said.between(span),
             doubled=doubled,
+            messages=self._messages,
         )
 
     def _events(self, blocks: list[PackedBlock], span: Span) -> Events:
@@ -286,6 +289,15 @@ def _said_twice(keys: EventKeys, columns: KeyColumns) -> SaidTwice:
     places = np.stack((columns.name[key], columns.track[key], *rest))
     window = around(Span(begin, end) for begin, end in noted.windows)
     return SaidTwice(arrows, waits, places, copies, window)
+
+
+def _messages(keys: EventKeys, columns: KeyColumns) -> dict[tuple[int, int, int], Message]:
+    """What collectives carry, with the numbers of names and tracks of a trace."""
+    return {
+        (int(columns.name[key]), int(columns.track[key]), link): message
+        for (key, link), message in keys.noted.messages.items()
+        if link != NO_CORRELATION
+    }
 
 
 _ALWAYS = Span(-_INT64_MAX, _INT64_MAX)

@@ -63,7 +63,7 @@ from qwen3_profile.trace.fast_layout import (
     find_events,
     find_spans,
 )
-from qwen3_profile.trace.fast_said import note_device, odd_arrows
+from qwen3_profile.trace.fast_said import note_device, note_messages, odd_arrows
 from qwen3_profile.trace.json_events import NOT_JSON, Event, decode_event, decode_events
 from qwen3_profile.trace.packing import Block
 from qwen3_profile.trace.said_twice import NOTED
@@ -126,6 +126,7 @@ class KinetoText:
             id_at = id_at[good]
         odd.append(odd_arrows(chunk, found, spans, correlation, id_at))
         note_device(chunk, spans, key, columns, id_at, self._keys.noted)
+        note_messages(chunk, spans, key, columns, correlation, self._keys.noted)
         is_op = columns.category[key] == Category.CPU_OP
         numbered = _numbered(chunk, spans, is_op, columns.is_node[key])
         config = self._launch_configs(chunk, spans, correlation)

@@ -13,6 +13,7 @@ import numpy as np
 
 from qwen3_profile.trace.columns import NO_CORRELATION, Category
 from qwen3_profile.trace.fast_digits import Bool, Chunk, Int64, Word, Words
+from qwen3_profile.trace.messages import MESSAGE_KEY
 from qwen3_profile.trace.said_twice import Noted, copy_ns, place_in
 
 if TYPE_CHECKING:
@@ -108,6 +109,20 @@ def note_device(
             noted.copies.append(
                 (int(key[at]), int(spans.start_ns[at]), int(spans.dur_ns[at]), wanted_ns)
             )
+
+
+def note_messages(
+    chunk: Chunk, spans: Spans, key: Int64, columns: KeyColumns, correlation: Int64, noted: Noted
+) -> None:
+    """Notes what the kernels of collectives carry; few chunks have any."""
+    begin, end = int(spans.args[:1].sum()), int(spans.args_end[-1:].sum())
+    if chunk.data.find(MESSAGE_KEY, begin, end) < 0:
+        return
+    at = np.flatnonzero(columns.category[key] == Category.KERNEL)
+    links = correlation[at].tolist()
+    texts = chunk.cut(spans.args[at], spans.args_end[at])
+    for number, link, args in zip(key[at].tolist(), links, texts, strict=True):
+        noted.note_message(number, link, b"{" + args + b"}")
 
 
 def _note_places(

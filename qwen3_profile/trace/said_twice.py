@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_profile.trace.messages import Message, read_message
+
 if TYPE_CHECKING:
     from qwen3_profile.trace.columns import Int64
 
@@ -42,6 +44,7 @@ class Noted:
     places: how many device events of a key have a device and a stream in their args.
     copies: (key, start, duration, how long the copy of its bytes takes at its bandwidth).
     windows: from when to when the profiler recorded.
+    messages: (key, correlation id) -> what the kernel of a collective carries; said once.
     """
 
     # To make it a dataclass would take longer than to read a small file.
@@ -51,6 +54,17 @@ class Noted:
         self.places: Counter[tuple[int, int, int]] = Counter()
         self.copies: list[tuple[int, int, int, int]] = []
         self.windows: list[tuple[int, int]] = []
+        self.messages: dict[tuple[int, int], Message] = {}
+
+    def note_message(self, key: int, correlation: int, args: bytes) -> None:
+        """Notes what a kernel carries between devices, if its args tell."""
+        message = read_message(args)
+        if message is not None:
+            self._keep_message((key, correlation), message)
+
+    def _keep_message(self, link: tuple[int, int], message: Message) -> None:
+        """Of two for one link, as only damage makes them, the same whichever came first."""
+        self.messages[link] = min(self.messages.get(link, message), message, key=repr)
 
     def receive(self, other: Noted, keys: Int64, tracks: Int64) -> None:
         """Adds what another process noted, whose numbers are those at these places here."""
@@ -60,6 +74,8 @@ class Noted:
         for (key, *place), count in other.places.items():
             self.places[(int(keys[key]), *place)] += count  # type: ignore[index]
         self.windows += other.windows
+        for (key, link), message in other.messages.items():
+            self._keep_message((int(keys[key]), link), message)
 
 
 def as_columns(rows: Sequence[tuple[int, ...]], width: int) -> Int64:

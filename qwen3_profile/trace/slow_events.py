@@ -79,6 +79,8 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
             last = (correlation, start_ns, keys.track_of(key))
             if category >= Category.KERNEL:
                 note_args(keys.noted, bytes(event.args), key, start_ns, dur_ns, category)
+            if category is Category.KERNEL:
+                keys.noted.note_message(key, correlation, bytes(event.args))
     key_of, start, dur, links = np.array(rows, np.int64).reshape(-1, 4).T
     launch_config = np.array(configs, np.int64) if keys.launch_columns else None
     at, sequence, thread = np.array(autograd, np.int64).reshape(-1, 3).T

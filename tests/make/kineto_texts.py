@@ -36,6 +36,7 @@ def letters(trace: Trace) -> dict[str, Any]:
             if column.name == "launch_config":
                 values = np.array([*trace.configs_of(columns), None])
             found[f"{table}.{column.name}"] = (str(values.dtype), values.tolist())
+    found["messages"] = dict(trace.messages)
     return found
 
 
@@ -56,6 +57,9 @@ TRAINED: list[dict[str, Any]] = [
      "ts": 3.001, "dur": 2.25, "args": {"Python id": 1}},
     {"ph": "X", "cat": "python_function", "name": "f.py(1): g", "pid": 100, "tid": 1, "ts": 3,
      "dur": 2, "args": {"Python id": 1}},
+    {"ph": "X", "cat": "kernel", "name": "ncclDevKernel_AllReduce", "pid": 0, "tid": 7, "ts": 31,
+     "dur": 2, "args": {"correlation": 77, "Collective name": "allreduce", "In msg nelems": 8,
+                        "dtype": "Float", "Process Group Ranks": "[0, 1]"}},
     {"ph": "s", "id": 5, "pid": 100, "tid": 1, "ts": 3, "cat": "ac2g", "name": "ac2g"},
     {"ph": "X", "cat": "overhead", "name": "Buffer", "pid": -1, "tid": "0", "ts": 3.125, "dur": 2},
     {"ph": "X", "cat": "gpu_memcpy", "name": 'a "quoted" \\ name', "pid": 0, "tid": 7,

@@ -10,6 +10,7 @@ import pytest
 from long_trace import write_trace
 from make.kineto import document, driver, host, kernel, label, launch, step, write
 
+from qwen3_profile.attribution.collective_times import Collectives
 from qwen3_profile.attribution.parts import Times, make_part
 from qwen3_profile.errors import DamagedTraceError
 from qwen3_profile.passes import windows
@@ -137,6 +138,16 @@ def test_parts_of_another_tree_are_equal_if_their_times_are(tmp_path: Path) -> N
     assert forward.find("layer.0") == layer
 
 
+def plain(found: Collectives) -> list[object]:
+    """The collectives and what was before each, by their names."""
+    columns = (found.step, found.start_ns, found.dur_ns, found.overlapped_ns)
+    return [
+        *([found.labels[n] for n in found.label], [found.messages[n] for n in found.message]),
+        *(column.tolist() for column in columns),
+        *([(at, found.labels[n], *ns) for at, n, *ns in found.before.T.tolist()],),
+    ]
+
+
 def test_a_long_trace_of_a_rank_is_summed_window_by_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +156,10 @@ def test_a_long_trace_of_a_rank_is_summed_window_by_window(
     sound = write(tmp_path / "rank6.json", document(*passes(8)))
     whole = collect_ranks([path, sound])
     monkeypatch.setattr(windows, "_WINDOW_EVENTS", 20)
-    assert collect_ranks([path, sound]) == whole
+    cut = collect_ranks([path, sound])
+    assert cut == whole
+    assert [plain(each.collectives) for each in cut] == [plain(each.collectives) for each in whole]
+    assert len(cut[0].collectives) == 1
     records, in_one_piece = records_of(sound)
     assert not in_one_piece
     assert [record.times for record in whole[1].records] == [record.times for record in records]

@@ -353,7 +353,7 @@ def test_a_standalone_trace_without_passes_has_its_ranges(tmp_path: Path) -> Non
     path = write(tmp_path / "t.json", document(*training_events(1_000_000)))
     (record,) = collect_trace(path)
     shown = [line.split()[:5] for line in render([record]).splitlines()]
-    assert "trace in t.json: all of it, by its ranges, for it shows no layers" in render([record])
+    assert "trace in t.json: by range, as it shows no layers" in render([record])
     # The sentence is of the whole trace, as the totals above it are.
     times = record.times
     busy = (
@@ -382,7 +382,7 @@ def test_many_ranges_are_cut_to_those_of_the_most_time(tmp_path: Path) -> None:
     shown = render([record])
     assert "range 59" in shown
     assert "range 3 " not in shown
-    assert "rows of less time are left out" in shown
+    assert "rows of the most time" in shown
 
 
 def test_what_is_odd_on_several_ranks_is_told_once(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from qwen3_profile.analysis.rank_imbalance import (
     PassImbalance,
     RankImbalance,
-    Spread,
     rank_imbalance,
     straggler,
 )
+from qwen3_profile.analysis.rank_waiting import rank_waiting
+from qwen3_profile.analysis.spread import Spread
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.collectives import render_collectives
 
 _NAME = 40
 _TABLE = Table((-_NAME, 15, 15, 15, 15))
@@ -33,11 +35,22 @@ def render_ranks(ranks: Sequence[RankTrace]) -> str:
 def _group(name: str, ranks: Sequence[RankTrace]) -> str:
     found = rank_imbalance(ranks)
     title = f"=== {name} ===" if name else ""
-    blocks = [title, _totals(found), *map(_parts, found.passes), _findings(found)]
+    phases = (block for each in found.passes for block in (_parts(each), _collectives(ranks, each)))
+    whole = "" if found.passes else _collectives(ranks)
+    blocks = [title, _totals(found, ranks), *phases, whole, _findings(found)]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _totals(found: RankImbalance) -> str:
+def _collectives(ranks: Sequence[RankTrace], shown: PassImbalance | None = None) -> str:
+    if shown is None:
+        found, title = rank_waiting(ranks), "whole trace"
+    else:
+        record, title = shown.shown, _title(shown)
+        found = rank_waiting(ranks, (record.config_index, record.phase))
+    return "" if found is None else render_collectives(found, title)
+
+
+def _totals(found: RankImbalance, ranks: Sequence[RankTrace]) -> str:
     named = ", ".join(map(str, found.ranks))
     here = len(found.ranks)
     count = f"{here} of {found.world_size}" if found.world_size > here else str(here)
@@ -49,8 +62,10 @@ def _totals(found: RankImbalance) -> str:
         _line("cuda, busy", found.busy),
         *(_line(kind, each) for kind, each in found.communication.items()),
     ]
+    matched = ranks[0].matched
     late = straggler(found.collectives)
-    if late is not None:
+    # Where collectives are matched one by one, those tables know better.
+    if late is not None and (matched is None or not matched.matched):
         lines.append(
             wrap(
                 f"straggler: rank {late}: it spends the least time in collectives, "
@@ -68,9 +83,7 @@ def _totals(found: RankImbalance) -> str:
 
 def _parts(found: PassImbalance) -> str:
     kind = "cuda" if found.on_device else "cpu"
-    facts, phase = found.shown.facts, found.shown.phase
-    model = facts.model_class or (facts.model and facts.model.name)
-    title = f"{model}, {phase}" if model else phase
+    title, phase = _title(found), found.shown.phase
     what = "range, with all in it" if phase == WHOLE_TRACE else "part, summed over the layers"
     lines = [
         f"{title}: {kind} of each {what}; {found.ranks} ranks",
@@ -80,6 +93,12 @@ def _parts(found: PassImbalance) -> str:
     if found.unattributed is not None:
         lines.append(_line("unattributed", found.unattributed))
     return "\n".join(lines)
+
+
+def _title(found: PassImbalance) -> str:
+    facts, phase = found.shown.facts, found.shown.phase
+    model = facts.model_class or (facts.model and facts.model.name)
+    return f"{model}, {phase}" if model else phase
 
 
 def _findings(found: RankImbalance) -> str:

@@ -1,0 +1,64 @@
+"""What the args of a collective's kernel say of it: which one, how much it carries, among whom.
+
+Kineto writes them beside the launch configuration where torch recorded the call; `Seq` only where
+shapes were recorded, too. Kernels of graphs, and of other libraries than NCCL, have none:
+
+    "Collective name": "allreduce", "In msg nelems": 8192, "Out msg nelems": 8192, "Group size": 2,
+    "dtype": "BFloat16", "Process Group Name": "0", "Process Group Ranks": "[0, 1]", "Seq": 178
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+MESSAGE_KEY = b'"Collective name"'
+UNNUMBERED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One collective as the call of it was recorded.
+
+    collective: torch's name, such as "allreduce" or "_allgather_base".
+    in_elements, out_elements: of this rank's input and output.
+    dtype: such as "BFloat16".
+    ranks: of its group, as text; empty where it is not told.
+    sequence: counts the collectives of a group, or -1.
+    """
+
+    collective: str
+    in_elements: int
+    out_elements: int
+    dtype: str
+    group_size: int
+    ranks: str = ""
+    sequence: int = UNNUMBERED
+
+
+class _MessageArgs(msgspec.Struct, gc=False):
+    collective: str = msgspec.field(name="Collective name")
+    in_elements: int = msgspec.field(name="In msg nelems", default=0)
+    out_elements: int = msgspec.field(name="Out msg nelems", default=0)
+    dtype: str = ""
+    group_size: int = msgspec.field(name="Group size", default=0)
+    ranks: str = msgspec.field(name="Process Group Ranks", default="")
+    sequence: int = msgspec.field(name="Seq", default=UNNUMBERED)
+
+
+_decode = msgspec.json.Decoder(_MessageArgs).decode
+
+
+def read_message(args: bytes) -> Message | None:
+    """What the args of a kernel say; None where they tell of no collective, or are odd."""
+    if MESSAGE_KEY not in args:
+        return None
+    try:
+        found = _decode(args)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Message(
+        found.collective, found.in_elements, found.out_elements, found.dtype, found.group_size,
+        found.ranks, found.sequence,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The table of collectives over the ranks: what is transfer, what is waiting, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qwen3_profile.analysis.rank_waiting import LostTime, RankWaiting, Straggler, WaitingRow
+from qwen3_profile.records.matched_collectives import TOGETHER
+from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+
+_NAME = 29
+_TABLE = Table((-_NAME, 6, 11, 9, 12, 9, 9, 5, 7, 7))
+_MOST_ROWS, _MOST_PARTS = 20, 4
+_NS_PER_US, _BYTES_PER_GB = 1e3, 1e9
+_NONE = "-"
+
+
+def render_collectives(found: RankWaiting, title: str) -> str:
+    """Of each part and kind; below, the rank that the others wait for, and where it lost time."""
+    what = "kernels" if found.on_device else "calls"
+    passes = f"{found.passes} pass{'' if found.passes == 1 else 'es'}"
+    lines = [
+        wrap(f"{title}: collectives of {passes}, {what} of each rank; times in ms"),
+        _TABLE.line(
+            "part and kind", "count", "size", "time", "transfer <=", "waiting", "", "", "algbw",
+            "busbw",
+        ),
+        _TABLE.line("", "", "", "max", "", "min", "max", "rank", "GB/s", "GB/s"),
+        *_rows(found),
+        *_straggler(found),
+        *map(wrap, _notes(found)),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _rows(found: RankWaiting) -> Iterator[str]:
+    shown = sorted(found.rows, key=lambda row: -row.time.most_ns)[:_MOST_ROWS]
+    yield from (_row(row) for row in found.rows if row in shown)
+    if len(shown) < len(found.rows):
+        yield f"{len(found.rows) - len(shown)} rows of less time are left out"
+    if found.total is not None:
+        yield _row(found.total)
+
+
+def _row(row: WaitingRow) -> str:
+    part = row.part or "(no label)"
+    rates = (row.algorithm_bytes_per_s, row.bus_bytes_per_s)
+    return _TABLE.line(
+        fit(f"{part} {row.kind}".strip(), _NAME), str(row.count), _size(row.bytes),
+        milliseconds(row.time.most_ns), *_split(row), *map(_rate, rates),
+    )  # fmt: skip
+
+
+def _split(row: WaitingRow) -> tuple[str, ...]:
+    """Transfer, the least and the most waiting, and whose the most is."""
+    waiting = row.waiting
+    if waiting is None:
+        return (_NONE, _NONE, _NONE, _NONE)
+    who = _NONE if waiting.slowest is None else str(waiting.slowest)
+    return (
+        *map(milliseconds, (row.transfer_ns or 0, waiting.least_ns, waiting.most_ns)),
+        who,
+    )
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return _NONE
+    unit, name = (1 << 20, "MiB") if count >= 1 << 20 else (1 << 10, "KiB")
+    return f"{count / unit:.1f} {name}"
+
+
+def _rate(bytes_per_s: float | None) -> str:
+    return _NONE if bytes_per_s is None else f"{bytes_per_s / _BYTES_PER_GB:.1f}"
+
+
+def _straggler(found: RankWaiting) -> Iterator[str]:
+    late = found.straggler
+    if late is None:
+        return
+    yield wrap(
+        f"straggler: rank {late.rank}, last to {late.last} of {late.of} collectives; the first "
+        f"rank there waited {milliseconds(late.held_ns)} ms for it"
+        f"{'' if late.most_often else '; other ranks were last more often, by less'}"
+    )
+    if late.lost:
+        yield wrap(f"  lost to {_lost(late)}", 4)
+
+
+def _lost(late: Straggler) -> str:
+    busy, idle = sum(e.busy_ns for e in late.lost), sum(e.idle_ns for e in late.lost)
+    kind = "longer work" if busy > idle else "idle time (its host launched late)"
+    shown = [_lost_in(each) for each in late.lost[:_MOST_PARTS]]
+    rest = len(late.lost) - len(shown)
+    parts = ", ".join([*shown, *([f"{rest} other parts"] if rest else [])])
+    most = f"; largest single loss {_lost_in(late.lost_at)}" if late.lost_at else ""
+    return f"{kind}: {parts}{most}"
+
+
+def _lost_in(lost: LostTime) -> str:
+    return f"{lost.label or 'no label'} {milliseconds(lost.ns)}"
+
+
+def _notes(found: RankWaiting) -> Iterator[str]:
+    overlapped = (found.total or found.rows[0]).overlapped
+    if overlapped.most_ns:
+        span = f"{milliseconds(overlapped.least_ns)} to {milliseconds(overlapped.most_ns)} ms"
+        yield f"overlapped with other kernels of the rank: {span}; the rest is exposed"
+    elif found.on_device:
+        yield "all exposed: no other kernel of the rank ran meanwhile"
+    if found.residual_ns is not None:
+        least, most = (ns / _NS_PER_US for ns in found.residual_ns)
+        apart = abs(found.offset_ns) / _NS_PER_US
+        yield (
+            "transfer: the fastest rank's time for the same collective, an upper bound; waiting: "
+            f"the rest. Clocks, up to {apart:.1f} us apart, are aligned by the collectives' ends; "
+            f"residual {least:+.1f} .. {most:+.1f} us"
+        )
+    if any(row.waiting is None and row.kind not in TOGETHER for row in found.rows):
+        yield "not split: sends, broadcasts, all_to_alls, which need not end on all ranks together"
+    yield from found.differences
