@@ -31,7 +31,7 @@ READING = [
     "analysis",
     "views",
 ]
-ENTRIES = ("cli", "api", "export", "runs", "__main__", "__init__")
+ENTRIES = ("cli", "api", "compare", "export", "runs", "__main__", "__init__")
 ABOVE = {name: READING[: at + 1] for at, name in enumerate(READING)}
 ABOVE["measure"] = [*ABOVE["run_folder"], "measure"]
 ABOVE |= {name: [*READING, "measure", "cli", "api", name] for name in ENTRIES}
@@ -118,7 +118,7 @@ def longest_chain(folder: str = "") -> int:
     return max(depth(module, folder) for module in MODULES if folder in ("", place(module)))
 
 
-@pytest.mark.parametrize("module", ["export", "__main__"])
+@pytest.mark.parametrize("module", ["compare", "export", "__main__"])
 def test_a_command_starts_without_the_heavy_libraries(module: str) -> None:
     code = f"import sys, {PACKAGE}.{module}; print('\\n'.join(sys.modules))"
     done = subprocess.run(

@@ -105,14 +105,14 @@ def _rows(forward: Part, above: PartPath, *, unfold_backward: bool) -> Iterator[
     path = (*above, forward.name)
     yield PartRow(path, forward.total, is_leaf=False)
     all_layers = layers(forward)
-    inside = set(all_layers)
+    inside = {layer.row for layer in all_layers}
     placed = False
     for part in forward.parts:
         if unfold_backward and part.name == labels.BACKWARD and part.parts:
             yield from _rows(part, path, unfold_backward=False)
-        elif forward.name == labels.WHOLE_TRACE or (part not in inside and has_pieces(part)):
+        elif forward.name == labels.WHOLE_TRACE or (part.row not in inside and has_pieces(part)):
             yield from _summed_rows((part,), (*path, short_name(part)))
-        elif part not in inside:
+        elif part.row not in inside:
             yield PartRow((*path, short_name(part)), part.total, is_leaf=True)
         elif not placed:
             yield from _summed_rows(all_layers, (*path, LAYERS))

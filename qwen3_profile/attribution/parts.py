@@ -227,7 +227,7 @@ def make_part(
     name: str, total: Times = NO_TIMES, own: Times = NO_TIMES, parts: Sequence[Part] = ()
 ) -> Part:
     """A part of these times, with copies of `parts` in it."""
-    sums = _Sums()
+    sums = PartSums()
     row = sums.add_row(NO_PART, name, (*total, *own))
     for part in parts:
         sums.add(part, row, part.name)
@@ -245,14 +245,17 @@ def merge_parts(parts: Sequence[Part]) -> Part:
         for part in others:
             times += part.tree.times()
         return Part(PartTree.of(tree.names, tree.name, tree.parent, times), first.row)
-    sums = _Sums()
+    sums = PartSums()
     for part in parts:
         sums.add(part, NO_PART, first.name)
     return sums.root()
 
 
-class _Sums:
-    """A tree of one root in the making: what comes under the same path is summed."""
+class PartSums:
+    """A tree of one root in the making: what comes under the same path is summed.
+
+    A row holds the fields of a part's `total` and of its `own`; the root's is the first.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int, str], int] = {}  # (parent, name) of each

@@ -39,6 +39,7 @@ COMMANDS = {
     "run": Command("__main__", "main", "profile a model (the default)"),
     "export": Command("export", "main", "split a saved run or trace again"),
     "view": Command("export", "main", "show a run in a browser of this machine", ("--view",)),
+    "compare": Command("compare", "main", "hold runs against others, with a verdict"),
     "list": Command("runs", "list_runs", "show the runs of a folder"),
     "rm": Command("runs", "remove_runs", "delete runs and their records"),
 }

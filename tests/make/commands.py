@@ -60,6 +60,11 @@ class Commands:
 
         return _call(main, cwd, list(map(str, argv)))
 
+    def compare(self, cwd: Path, *argv: object) -> Done:
+        from qwen3_profile.compare import main
+
+        return _call(main, cwd, list(map(str, argv)))
+
     def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
         """The main job as a process of its own; `script` runs instead of the module.
 

@@ -1,0 +1,71 @@
+"""`python -m qwen3_profile.compare BASE NEW`: what differs, how sure that is, and why. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
+from qwen3_profile.errors import EXIT_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from qwen3_profile.analysis.comparison.compare import Comparison
+    from qwen3_profile.cli.compare_options import CompareRequest
+    from qwen3_profile.records.sides import Process
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compares what argv names and returns the exit code."""
+    # numpy's linear algebra starts a thread per core; nothing here multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with keep_all_objects():
+        return run_command(lambda: _compare_asked_for(argv))
+
+
+def _compare_asked_for(argv: Sequence[str] | None) -> int:
+    from qwen3_profile.cli.compare_options import parse_arguments
+
+    options = parse_arguments(argv)
+    from qwen3_profile.analysis.comparison.compare import Rules, compare
+
+    rules = Rules(options.alpha, options.margin, options.by, options.times, options.accept_blocks)
+    comparison = compare(*_sides(options), rules)
+    show(_text(comparison, options.format))
+    failed = comparison.regressions or (options.require_power and comparison.blind)
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _sides(options: CompareRequest) -> tuple[tuple[Process, ...], tuple[Process, ...]]:
+    """Both sides; where one is a ledger, the other is made one."""
+    from qwen3_profile.records.sides import as_ledgers, is_of_ledgers, load_side
+
+    paths, accept = (options.base, options.new), options.accept_damaged
+    base, new = (load_side(path, accept=accept) for path in paths)
+    if is_of_ledgers(base) != is_of_ledgers(new):
+        base, new = (as_ledgers(path, accept=accept) for path in paths)
+    return base, new
+
+
+def _text(comparison: Comparison, form: str) -> str:
+    if form == "table":
+        from qwen3_profile.views.terminal.two_sides import render_comparison
+
+        return render_comparison(comparison)
+    from qwen3_profile.views.comparison_json import comparison_json, comparison_markdown
+
+    if form == "markdown":
+        return comparison_markdown(comparison)
+    import msgspec
+
+    text: bytes = msgspec.json.format(msgspec.json.encode(comparison_json(comparison)), indent=2)
+    return text.decode()
+
+
+def run() -> NoReturn:
+    """The command itself: `main`, and the end of its process."""
+    leave(main())
+
+
+if __name__ == "__main__":
+    run()

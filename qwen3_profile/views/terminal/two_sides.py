@@ -1,0 +1,217 @@
+"""Two sides: what differs between them, a verdict on each row, and the kernels behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qwen3_profile.analysis.comparison.compare import (
+    WHOLE,
+    Comparison,
+    ConfigComparison,
+    Row,
+    Rules,
+)
+from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
+from qwen3_profile.analysis.comparison.settings import Setting, describe
+from qwen3_profile.analysis.comparison.statistics import POWER
+from qwen3_profile.analysis.kernel_names import readable_names
+from qwen3_profile.views.terminal.cells import WIDTH, Table, fit, milliseconds, wrap
+
+_NAME, _SETTING = 29, 34
+_ROWS = Table((-_NAME, 9, 9, 10, 7, 15, 14, 7))
+_SETTINGS = Table((-26, -_SETTING, -_SETTING))
+_KERNELS = Table((-11, -50, 13, 16, 10))
+# Of the parts that differ, and of their kernels, the largest are explained.
+_MOST_ROWS = 160
+_DEEPEST = 8
+_MOST_PARTS = 5
+_MOST_REGRESSIONS = 8
+_MOST_KERNELS = 6
+_NS_PER_US = 1e3
+
+_NO_TEST = {"appeared": "appeared", "vanished": "vanished"}
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """All of it, config by config, and what follows for a build that waits for it."""
+    rules = comparison.rules
+    blocks = [_config(config, rules) for config in comparison.configs]
+    blocks += [f"only in BASE: {name}" for name in comparison.base_alone]
+    blocks += [f"only in NEW: {name}" for name in comparison.new_alone]
+    blocks.append("\n".join(wrap(line) for line in conclusions(comparison)))
+    return "\n\n".join(filter(None, blocks))
+
+
+def conclusions(comparison: Comparison) -> Iterator[str]:
+    """The last lines: what is a regression, and what would not have been seen."""
+    margin = percent(comparison.rules.margin)
+    if comparison.itself:
+        yield "both sides are the same processes: nothing was compared"
+        return
+    regressions = sorted(
+        comparison.regressions, key=lambda found: (found[1].path != WHOLE, -found[1].change_ns)
+    )
+    for config, row in regressions[:_MOST_REGRESSIONS]:
+        yield (
+            f"regression: {_full_name(config, row)}: {_ratio(row.ratio)} times as long, more than "
+            f"{margin} beyond noise"
+        )
+    if len(regressions) > _MOST_REGRESSIONS:
+        yield f"and {len(regressions) - _MOST_REGRESSIONS} more rows"
+    if not regressions:
+        yield f"no regression of more than {margin} was found"
+    for config, row in comparison.blind:
+        yield _blind(config, row, margin)
+
+
+def _full_name(config: ConfigComparison, row: Row) -> str:
+    above = () if row.path[0] == config.phase else (config.phase,)
+    return " / ".join((*above, *row.path))
+
+
+def _blind(config: ConfigComparison, row: Row, margin: str) -> str:
+    what = f"{_full_name(config, row)}: a regression of {margin} would not have been seen"
+    if row.needed is None:
+        return what
+    as_what = "processes" if row.test is not None else "the passes of a process"
+    return (
+        f"{what}; {row.needed} processes a side would see it, if they differ as {as_what} do here"
+    )
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two digits where it is small."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
+def _config(config: ConfigComparison, rules: Rules) -> str:
+    base, new = config.pair.base, config.pair.new
+    lines = [
+        wrap(describe(base[0][1][0])),
+        f"BASE: {_processes(base)}; NEW: {_processes(new)}",
+    ]
+    blocks = ["\n".join(lines), _settings(config.settings), _table(config, rules)]
+    if config.undecided:
+        blocks.append(wrap(f"nothing is decided: {config.undecided}"))
+    blocks += _reasons(config)
+    return "\n\n".join(filter(None, blocks))
+
+
+def _processes(side: Sequence[object]) -> str:
+    return f"{len(side)} process{'' if len(side) == 1 else 'es'}"
+
+
+def _settings(settings: Sequence[Setting]) -> str:
+    if not settings:
+        return ""
+    lines = [_SETTINGS.line("what differs", "BASE", "NEW")]
+    for each in settings:
+        words = (fit(word or "-", _SETTING) for word in (each.base, each.new))
+        lines.append(_SETTINGS.line(each.name, *words))
+    return "\n".join(lines)
+
+
+def shown_rows(config: ConfigComparison) -> list[Row]:
+    """The rows of the most time, in their order; traces of other programs have thousands."""
+    rows = config.every_row
+    order = sorted(range(len(rows)), key=lambda at: -max(rows[at].base_ns, rows[at].new_ns))
+    return [rows[at] for at in sorted(order[:_MOST_ROWS])]
+
+
+def head(rules: Rules, on_device: bool) -> tuple[str, ...]:
+    """The columns of a table of rows."""
+    of = "cuda" if on_device else "cpu"
+    name = {"part": "part, all layers", "layer": "layer", "kernel": "kernel"}[rules.by]
+    interval = f"{percent(1 - rules.alpha)} interval"
+    return (f"{name} ({of})", "BASE ms", "NEW ms", "change", "ratio", interval, "verdict", "sees")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Times, ratio and verdict of one row, without its name."""
+    test = row.test
+    return (
+        milliseconds(row.base_ns),
+        milliseconds(row.new_ns),
+        _signed(row.change_ns),
+        _ratio(row.ratio),
+        "" if test is None else f"{test.low:.3f}..{test.high:.3f}",
+        verdict(row),
+        "" if test is None else percent(test.sees),
+    )
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.3f}" if ratio < 10 else f"{ratio:.4g}"
+
+
+def verdict(row: Row) -> str:
+    """The state of a row; of what is sure and small, that it is small."""
+    small = row.state in ("slower", "faster") and row.is_within
+    return f"{row.state}, small" if small else row.state
+
+
+def _signed(ns: float) -> str:
+    text = milliseconds(ns)
+    return f"+{text}" if ns > 0 else text
+
+
+def _table(config: ConfigComparison, rules: Rules) -> str:
+    lines = [_ROWS.line(*head(rules, config.on_device))]
+    kernels = (row.path[-1] for row in config.rows if rules.by == "kernel")
+    names = readable_names(kernels)
+    shown = shown_rows(config)
+    for row in shown:
+        depth = 0 if row.path == WHOLE else min(len(row.path) - 1, _DEEPEST)
+        name = names.get(row.path[-1]) or fit(row.path[-1], _NAME - 2 * depth)
+        lines.append(_ROWS.line("  " * depth + name, *cells(row)))
+    if len(shown) < len(config.every_row):
+        lines.append(f"{len(config.every_row) - len(shown)} rows of less time are left out")
+    meaning = (
+        "times: geometric means over the processes, of each the median pass; total_time of bare "
+        f"passes; same: within {percent(rules.margin)}; sees: the smallest slowdown that would be "
+        f"found in {POWER:.0%} of such comparisons; intervals are of each row alone, verdicts "
+        "allow for the number of rows"
+    )
+    return "\n".join([*lines, wrap(meaning)])
+
+
+def _reasons(config: ConfigComparison) -> Iterator[str]:
+    """The kernels of the parts that differ most."""
+    alone = bool(config.undecided)
+    states = {row.path: row.state for row in config.rows}
+    sure = ("slower", "faster", "appeared", "vanished")
+    some = [each for each in config.kernels if alone or states[each.path] in sure]
+    largest = sorted(some, key=lambda each: -abs(each.change_ns))[:_MOST_PARTS]
+    names = readable_names((kernel.name for each in largest for kernel in each.kernels), width=48)
+    yield from (_reason(each, names) for each in largest if each.change_ns)
+
+
+def _reason(part: PartChange, names: dict[str, str]) -> str:
+    where = " / ".join(part.path)
+    lines = [
+        fit(f"why {_signed(part.change_ns)} ms: {where}", WIDTH),
+        _KERNELS.line("what", "kernel", "runs", "mean us", "change"),
+    ]
+    shown, rest = part.kernels[:_MOST_KERNELS], part.kernels[_MOST_KERNELS:]
+    lines += [_KERNELS.line(each.what, names[each.name], *_kernel(each)) for each in shown]
+    others = part.explained_ns - sum(round(each.change_ns) for each in shown)
+    if rest or others:
+        lines.append(_KERNELS.line("", f"{len(rest)} other kernels", "", "", _signed(others)))
+    unexplained = part.unexplained_ns
+    if unexplained:
+        what = "unexplained: medians above, means here"
+        lines.append(_KERNELS.line("", what, "", "", _signed(unexplained)))
+    return "\n".join(lines)
+
+
+def _kernel(change: KernelChange) -> Iterator[str]:
+    counts = [f"{float(count):.4g}" for count in (change.base_count, change.new_count)]
+    yield counts[0] if counts[0] == counts[1] else " > ".join(counts)
+    means = [
+        f"{float(ns / count) / _NS_PER_US:.2f}" if count else "-"
+        for ns, count in ((change.base_ns, change.base_count), (change.new_ns, change.new_count))
+    ]
+    yield " > ".join(means)
+    yield _signed(round(change.change_ns))

@@ -1,0 +1,116 @@
+"""The comparison as a user runs it: on runs, files of records, ledgers and traces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from make.commands import Commands, Done
+from make.paths import ROOT
+from make.sides import side
+
+H200 = ROOT / "traces" / "h200"
+SAMPLES = ROOT / "tests" / "data"
+QUIET = [[1.00, 1.01, 0.99], [1.01, 1.02, 1.00], [0.99, 1.00, 0.98], [1.00, 1.01, 1.01]]
+
+
+def write_side(folder: Path, name: str, factor: float, first: int) -> Path:
+    """A folder with a file of records for each process."""
+    folder = folder / name
+    folder.mkdir()
+    slower = [[factor * each for each in passes] for passes in QUIET]
+    for process in side(name, slower, first=first):
+        records = [record.to_json() for group in process.groups for record in group]
+        for each in records:
+            each["id"] = each["id"].replace("A-", f"{process.id}-", 1)
+        (folder / f"{process.name}.json").write_bytes(msgspec.json.encode(records))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("factor", "argv", "code", "told"),
+    [
+        (1.0, (), 0, "no regression of more than 5% was found"),
+        (1.2, (), 1, "regression: prefill / total_time: 1.200 times as long, more than 5%"),
+        (1.2, ("--fail-on", "50%"), 0, "no regression of more than 50% was found"),
+        (0.8, (), 0, "no regression of more than 5% was found"),
+        (1.0, ("--fail-on", "0.5"), 0, "total_time: a regression of 0.5% would not have been seen"),
+        (1.0, ("--fail-on", "0.5", "--require-power"), 1, "would not have been seen"),
+    ],
+)
+def test_the_exit_code_is_that_of_a_gate(
+    commands: Commands, tmp_path: Path, factor: float, argv: tuple[str, ...], code: int, told: str
+) -> None:
+    base, new = write_side(tmp_path, "a", 1.0, 0), write_side(tmp_path, "b", factor, 1)
+    done = commands.compare(tmp_path, base, new, *argv)
+    assert (done.code, done.err) == (code, "")
+    assert told in done.out.replace("\n  ", " ")
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+def test_json_has_what_the_table_says(commands: Commands, tmp_path: Path) -> None:
+    base, new = write_side(tmp_path, "a", 1.0, 0), write_side(tmp_path, "b", 1.2, 1)
+    found = json.loads(commands.compare(tmp_path, base, new, "--format", "json").out)
+    (config,) = found["configs"]
+    assert config["total_time"]["ratio"] == pytest.approx(1.2)
+    assert config["total_time"]["verdict"] == "slower"
+    assert ["total_time"] in [each["row"] for each in found["regressions"]]
+    table = commands.compare(tmp_path, base, new).out
+    for row in config["rows"]:
+        assert f"{row['base_ns'] / 1e6:.3f}" in table
+    markdown = commands.compare(tmp_path, base, new, "--format", "markdown").out
+    assert "| total_time | 1.002 | 1.203 | +0.200 | 1.200 |" in markdown
+    assert all(line.count("|") == 9 for line in markdown.splitlines() if line.startswith("|"))
+
+
+def test_real_runs_and_their_records_say_the_same(
+    commands: Commands, finished: Done, tmp_path: Path
+) -> None:
+    run, records = finished.cwd / "traces" / "run1", finished.cwd / "timing_results"
+    itself = commands.compare(tmp_path, run, records / "timing_records.json")
+    assert itself.code == 0
+    assert "both sides are the same processes: nothing was compared" in itself.out
+    assert "what differs" not in itself.out.replace("host times", "")
+
+
+@pytest.mark.parametrize("by", ["part", "layer", "kernel"])
+def test_two_runs_explain_each_other_by_kernels(
+    commands: Commands, tmp_path: Path, by: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(H200, other)
+    run = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(run | {"id": "other"}))
+    found = json.loads(commands.compare(tmp_path, H200, other, "--by", by, "--format", "json").out)
+    for config in found["configs"]:
+        assert {row["ratio"] for row in config["rows"]} == {1.0}
+        assert config["undecided"].startswith("one process a side")
+        if by != "part":
+            continue
+        own = {tuple(row["path"]): row for row in config["rows"]}
+        for part in config["kernels"]:
+            total = sum(kernel["base_ns"] for kernel in part["kernels"])
+            assert total == pytest.approx(own[tuple(part["path"])]["base_ns"], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("no", "no"), "error: no: is not there; give a run's folder"),
+        ((H200, ROOT / "README.md"), "README.md: is not a Kineto trace"),
+        ((H200, H200, "--fail-on", "x"), "--fail-on: 'x' is no number"),
+        ((H200, H200, "--alpha", "5"), "--alpha: 5 is not between 0 and 1"),
+        ((H200,), "the following arguments are required: NEW"),
+        ((H200, H200, "--by", "head"), "--by: invalid choice"),
+    ],
+)
+def test_bad_input_is_one_line(
+    commands: Commands, tmp_path: Path, argv: tuple[object, ...], told: str
+) -> None:
+    done = commands.compare(tmp_path, *argv)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert told in line
