@@ -66,7 +66,7 @@ def _share(flag: str, text: str, whole: float) -> float:
 def build_parser() -> Parser:
     """The parser of `python -m qwen3_profile.compare`."""
     parser = Parser(
-        prog="qwen3_profile.compare",
+        prog="qwen3-profile compare",
         description="Holds NEW against BASE, part by part: what differs, by how much, how sure "
         "that is, and which kernels explain it. Exit code 1 where NEW is slower beyond noise.",
         allow_abbrev=False,

@@ -16,10 +16,10 @@ from qwen3_profile.errors import DamagedTraceError, OtherFormatError, TraceError
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.passes.known import Capture, Known
 from qwen3_profile.passes.read import Needs, read
-from qwen3_profile.records.load import by_config, find_runs, load
+from qwen3_profile.records.load import by_config, load
 from qwen3_profile.records.read_ledger import is_ledger, ledger_of_trace, read_ledger
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import may_be_trace
+from qwen3_profile.run_folder.layout import find_runs, may_be_trace
 
 Group = tuple[TimingRecord, ...]
 
