@@ -12,7 +12,7 @@ from qwen3_profile.errors import EXIT_FAILED, EXIT_OK
 if TYPE_CHECKING:
     from qwen3_profile.analysis.comparison.compare import Comparison
     from qwen3_profile.cli.compare_options import CompareRequest
-    from qwen3_profile.records.sides import Process
+    from qwen3_profile.records.process import Process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,10 +27,12 @@ def _compare_asked_for(argv: Sequence[str] | None) -> int:
     from qwen3_profile.cli.compare_options import parse_arguments
 
     options = parse_arguments(argv)
-    from qwen3_profile.analysis.comparison.compare import Rules, compare
+    from qwen3_profile.analysis.comparison.compare import compare
+    from qwen3_profile.analysis.comparison.rows import Rules
+    from qwen3_profile.records.sides import kernels_of
 
     rules = Rules(options.alpha, options.margin, options.by, options.times, options.accept_blocks)
-    comparison = compare(*_sides(options), rules)
+    comparison = compare(*_sides(options), rules, kernels_of)
     show(_text(comparison, options.format))
     failed = comparison.regressions or (options.require_power and comparison.blind)
     return EXIT_FAILED if failed else EXIT_OK

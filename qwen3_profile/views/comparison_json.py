@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison, Row
+from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
+from qwen3_profile.analysis.comparison.rows import Row
 from qwen3_profile.analysis.comparison.settings import Member, describe
 from qwen3_profile.views.terminal.two_sides import cells, conclusions, head
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from make.samples import record
 from qwen3_profile.attribution.parts import Part, PartTree
+from qwen3_profile.records.process import Process
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.sides import Process
 
 
 def scaled(whole: TimingRecord, factor: float, index: int) -> TimingRecord:

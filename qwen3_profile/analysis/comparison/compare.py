@@ -4,95 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
-from typing import Literal
-
-import numpy as np
 
 from qwen3_profile.analysis.comparison.kernel_changes import (
     PartChange,
     kernel_changes,
     mean_kernels,
 )
-from qwen3_profile.analysis.comparison.samples import By, ProcessSamples, middle, samples_of
+from qwen3_profile.analysis.comparison.rows import (
+    WHOLE,
+    Row,
+    Rules,
+    Times,
+    judge,
+    make_rows,
+    order_of,
+)
+from qwen3_profile.analysis.comparison.samples import ProcessSamples, samples_of
 from qwen3_profile.analysis.comparison.settings import (
     Pair,
     Setting,
     differences,
     pair_configs,
 )
-from qwen3_profile.analysis.comparison.statistics import (
-    Float64,
-    TTest,
-    adjusted,
-    mean_time,
-    processes_needed,
-    t_tests,
-)
+from qwen3_profile.analysis.comparison.statistics import adjusted
 from qwen3_profile.analysis.median_pass import is_on_device
-from qwen3_profile.analysis.part_rows import PartPath
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.records.sides import Process
+from qwen3_profile.records.process import Process, ReadKernels
 
-State = Literal["faster", "slower", "same", "undecided", "appeared", "vanished"]
-
-# Of one process each row in every pass, in ns.
-Times = dict[PartPath, tuple[float, ...]]
-
-WHOLE: PartPath = ("total_time",)
 # Of fewer passes a median says little of its process.
 FEWEST_PASSES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What is asked of a comparison.
-
-    alpha: how often equal sides may be called different. margin: what counts as the same, and how
-    much slower NEW may be before that is a regression; both as shares.
-    by: what the rows are. times: of the device where there is one, or always of the host.
-    blocks: judge sides of which one ended before the other began.
-    """
-
-    alpha: float = 0.05
-    margin: float = 0.05
-    by: By = "part"
-    times: Literal["cuda", "cpu"] = "cuda"
-    blocks: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a comparison; times in ns.
-
-    base_ns, new_ns: the geometric mean of the processes' medians; 0 where the row is not there.
-    base, new: of each process every pass.
-    test: None where there is nothing to be tested.
-    adjusted_p: of no difference, and slower_p of no regression, with all rows of the table in mind.
-    needed: how many processes a side would find a difference of the margin, if processes differ as
-        these do; where there is one a side, as its passes do. None where a thousand would not.
-    """
-
-    path: PartPath
-    state: State
-    base_ns: float
-    new_ns: float
-    base: tuple[tuple[float, ...], ...]
-    new: tuple[tuple[float, ...], ...]
-    test: TTest | None = None
-    adjusted_p: float | None = None
-    slower_p: float | None = None
-    is_regression: bool = False
-    is_within: bool = False
-    needed: int | None = None
-
-    @property
-    def change_ns(self) -> float:
-        return self.new_ns - self.base_ns
-
-    @property
-    def ratio(self) -> float | None:
-        return self.new_ns / self.base_ns if self.base_ns and self.new_ns else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +101,13 @@ def _is_blind(config: ConfigComparison, row: Row, rules: Rules) -> bool:
     return bool(config.undecided) or row.test is None or row.test.sees > rules.margin
 
 
-def compare(base: Sequence[Process], new: Sequence[Process], rules: Rules) -> Comparison:
+def compare(
+    base: Sequence[Process], new: Sequence[Process], rules: Rules, kernels_of: ReadKernels
+) -> Comparison:
     """The comparison of two sides.
+
+    Args:
+        kernels_of: reads the kernels of a process, which only rows of the device have.
 
     Raises:
         ConfigError: a process is on both sides, or the sides have nothing in common.
@@ -176,7 +121,7 @@ def compare(base: Sequence[Process], new: Sequence[Process], rules: Rules) -> Co
     if not pairing.pairs:
         what = f"has {_some(pairing.base_alone)}, NEW {_some(pairing.new_alone)}"
         raise ConfigError("BASE", what, "give sides with a phase in common")
-    found = [_compare_pair(pair, rules, itself) for pair in pairing.pairs]
+    found = [_compare_pair(pair, rules, itself, kernels_of) for pair in pairing.pairs]
     decided = _judged(found, rules, itself)
     return Comparison(rules, itself, decided, pairing.base_alone, pairing.new_alone)
 
@@ -185,16 +130,18 @@ def _some(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else "".join(names)
 
 
-def _compare_pair(pair: Pair, rules: Rules, itself: bool) -> ConfigComparison:
+def _compare_pair(
+    pair: Pair, rules: Rules, itself: bool, kernels_of: ReadKernels
+) -> ConfigComparison:
     records = [[r for _, group in side for r in group] for side in (pair.base, pair.new)]
     on_device = rules.times == "cuda" and all(map(is_on_device, records))
     base, new = (
-        [samples_of(process, group, rules.by, on_device) for process, group in side]
+        [samples_of(process, group, rules.by, on_device, kernels_of) for process, group in side]
         for side in (pair.base, pair.new)
     )
-    whole = _rows([WHOLE], _bare(base), _bare(new), rules) if _have_bare(base, new) else ()
-    paths = _ordered([each.rows for each in (*base, *new)])
-    rows = _rows(paths, [each.rows for each in base], [each.rows for each in new], rules)
+    whole = make_rows([WHOLE], _bare(base), _bare(new), rules) if _have_bare(base, new) else ()
+    paths = order_of([each.rows for each in (*base, *new)])
+    rows = make_rows(paths, [each.rows for each in base], [each.rows for each in new], rules)
     found = ConfigComparison(
         pair=pair,
         settings=differences(pair),
@@ -203,7 +150,7 @@ def _compare_pair(pair: Pair, rules: Rules, itself: bool) -> ConfigComparison:
         rows=rows,
         on_device=on_device,
     )
-    return _explained(found, rules)
+    return _explained(found, rules, kernels_of)
 
 
 def _have_bare(base: Sequence[ProcessSamples], new: Sequence[ProcessSamples]) -> bool:
@@ -212,69 +159,6 @@ def _have_bare(base: Sequence[ProcessSamples], new: Sequence[ProcessSamples]) ->
 
 def _bare(side: Sequence[ProcessSamples]) -> list[Times]:
     return [{WHOLE: each.bare_ns} for each in side]
-
-
-def _ordered(several: Sequence[Times]) -> list[PartPath]:
-    """Every row that takes any time, each next to the one that it follows where it occurs."""
-    found: list[PartPath] = []
-    for rows in several:
-        behind = 0
-        for path in rows:
-            if path in found:
-                behind = found.index(path) + 1
-            else:
-                found.insert(behind, path)
-                behind += 1
-    return [path for path in found if any(any(rows.get(path, ())) for rows in several)]
-
-
-def _rows(
-    paths: Sequence[PartPath], base: Sequence[Times], new: Sequence[Times], rules: Rules
-) -> tuple[Row, ...]:
-    """The rows with their tests, of which none is judged yet."""
-    medians = _medians(paths, base), _medians(paths, new)
-    here = np.flatnonzero((medians[0] > 0).all(axis=1) & (medians[1] > 0).all(axis=1))
-    tests: dict[int, TTest] = {}
-    if min(len(base), len(new)) > 1:
-        logs = np.log(medians[0][here]), np.log(medians[1][here])
-        found = t_tests(*logs, rules.alpha, rules.margin)
-        tests = dict(zip(here.tolist(), found, strict=True))
-    return tuple(
-        _row(path, (base, new), (medians[0][at], medians[1][at]), tests.get(at), rules)
-        for at, path in enumerate(paths)
-    )
-
-
-def _medians(paths: Sequence[PartPath], side: Sequence[Times]) -> Float64:
-    """float64[rows, processes]: the median over the passes of each process."""
-    medians = [middle(times.get(path, ())) for path in paths for times in side]
-    return np.array(medians, np.float64).reshape(len(paths), len(side))
-
-
-def _row(
-    path: PartPath,
-    sides: tuple[Sequence[Times], Sequence[Times]],
-    medians: tuple[Float64, Float64],
-    test: TTest | None,
-    rules: Rules,
-) -> Row:
-    base_ns, new_ns = (mean_time(np.log(each)) if (each > 0).all() else 0.0 for each in medians)
-    base, new = (tuple(times.get(path, ()) for times in side) for side in sides)
-    state: State = "undecided"
-    if not medians[0].any():
-        state = "appeared"
-    elif not medians[1].any():
-        state = "vanished"
-    spread = _spread_of_passes(base, new) if test is None else test.spread
-    needed = None if spread is None else processes_needed(spread, rules.margin, rules.alpha)
-    return Row(path, state, base_ns, new_ns, base, new, test, needed=needed)
-
-
-def _spread_of_passes(*sides: Sequence[Sequence[float]]) -> float | None:
-    """How much the passes of a process differ; None where there are too few to tell."""
-    known = (p for side in sides for p in side if len(p) > 1 and min(p) > 0)
-    each = [np.log(passes) for passes in known]
-    return sqrt(sum(logs.var(ddof=1) for logs in each) / len(each)) if each else None
 
 
 def _why_undecided(
@@ -311,49 +195,27 @@ def _judged(
     p = iter(adjusted([test.p for test in tested]))
     slower_p = iter(adjusted([test.p_slower for test in tested]))
 
-    def judge(config: ConfigComparison, row: Row, alone: bool) -> Row:
+    def judged(config: ConfigComparison, row: Row, alone: bool) -> Row:
         if row.test is None:
             return replace(row, state="same") if itself and row.state == "undecided" else row
         chances = (row.test.p, row.test.p_slower) if alone else (next(p), next(slower_p))
-        return _judged_row(config, row, chances, rules, itself)
+        return judge(row, chances, rules, itself=itself, can=not config.undecided)
 
     return tuple(
         replace(
             each,
-            whole=None if each.whole is None else judge(each, each.whole, True),
-            rows=tuple(judge(each, row, False) for row in each.rows),
+            whole=None if each.whole is None else judged(each, each.whole, True),
+            rows=tuple(judged(each, row, False) for row in each.rows),
         )
         for each in found
     )
 
 
-def _judged_row(
-    config: ConfigComparison, row: Row, chances: tuple[float, float], rules: Rules, itself: bool
-) -> Row:
-    p, slower_p = chances
-    test = row.test
-    assert test is not None
-    within = test.p_same < rules.alpha
-    state: State = "same" if within or itself else "undecided"
-    if p < rules.alpha:
-        state = "slower" if test.ratio > 1 else "faster"
-    if config.undecided:
-        state = "undecided"
-    return replace(
-        row,
-        state=state,
-        adjusted_p=p,
-        slower_p=slower_p,
-        is_regression=slower_p < rules.alpha and not config.undecided,
-        is_within=within,
-    )
-
-
-def _explained(config: ConfigComparison, rules: Rules) -> ConfigComparison:
+def _explained(config: ConfigComparison, rules: Rules, kernels_of: ReadKernels) -> ConfigComparison:
     """With the kernels of each part, where both sides have them and the rows are of the device."""
     if not config.on_device or rules.by != "part":
         return config
-    base, new = mean_kernels(config.pair.base), mean_kernels(config.pair.new)
+    base, new = (mean_kernels(side, kernels_of) for side in (config.pair.base, config.pair.new))
     if base is None or new is None:
         return config
     changes = kernel_changes(base, new)

@@ -14,7 +14,7 @@ from fractions import Fraction
 from qwen3_profile.analysis.comparison.samples import kernel_parts, part_times
 from qwen3_profile.analysis.comparison.settings import Member
 from qwen3_profile.analysis.part_rows import PartPath
-from qwen3_profile.records.sides import kernels_of
+from qwen3_profile.records.process import ReadKernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class PartChange:
 Sums = dict[tuple[PartPath, str], tuple[Fraction, Fraction]]
 
 
-def mean_kernels(side: Sequence[Member]) -> Sums | None:
+def mean_kernels(side: Sequence[Member], kernels_of: ReadKernels) -> Sums | None:
     """Of each kernel of each part, count and ns in the mean pass; None where some process shows
     none.
     """

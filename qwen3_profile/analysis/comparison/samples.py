@@ -13,9 +13,9 @@ from qwen3_profile.analysis.part_rows import PartPath, own_path, part_tree, plac
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.attribution.pass_parts import layers
+from qwen3_profile.records.process import Group, PassKernels, Process, ReadKernels
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.sides import Group, PassKernels, Process, kernels_of
 
 By = Literal["part", "layer", "kernel"]
 UNATTRIBUTED = "unattributed"
@@ -41,7 +41,9 @@ class ProcessSamples:
         return min(traced, len(self.bare_ns)) if self.bare_ns else traced
 
 
-def samples_of(process: Process, records: Group, by: By, on_device: bool) -> ProcessSamples:
+def samples_of(
+    process: Process, records: Group, by: By, on_device: bool, kernels_of: ReadKernels
+) -> ProcessSamples:
     """The times of one process, row by row.
 
     Args:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.config import EAGER
+from qwen3_profile.records.process import Group, Process
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.sides import Group, Process
 
 Member = tuple[Process, Group]
 

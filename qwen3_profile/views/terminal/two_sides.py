@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qwen3_profile.analysis.comparison.compare import (
-    WHOLE,
-    Comparison,
-    ConfigComparison,
-    Row,
-    Rules,
-)
+from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
+from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
 from qwen3_profile.analysis.comparison.settings import Setting, describe
 from qwen3_profile.analysis.comparison.statistics import POWER
 from qwen3_profile.analysis.kernel_names import readable_names

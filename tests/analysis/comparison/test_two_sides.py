@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from make.samples import decode_record, record
 from make.sides import process, side
 
-from qwen3_profile.analysis.comparison.compare import Comparison, Rules, compare
+from qwen3_profile.analysis.comparison import compare as module
+from qwen3_profile.analysis.comparison.compare import Comparison
+from qwen3_profile.analysis.comparison.rows import Rules
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.records.process import Process
+from qwen3_profile.records.sides import kernels_of
 
 QUIET = [[1.00, 1.01, 0.99], [1.01, 1.02, 1.00], [0.99, 1.00, 0.98], [1.00, 1.01, 1.01]]
 ATTN = ("prefill", "layers", "attn")
+
+
+def compare(base: Sequence[Process], new: Sequence[Process], rules: Rules) -> Comparison:
+    return module.compare(base, new, rules, kernels_of)
 
 
 def times(factor: float) -> list[list[float]]:
