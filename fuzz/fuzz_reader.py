@@ -24,10 +24,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import atheris  # noqa: E402
-import mutation  # noqa: E402
 
 with atheris.instrument_imports(include=["qwen3_profile"]):
-    from make import fuzz_cases
+    from make import fuzz_cases, mutation
 
 WORDS = (
     '"ph": "X"', '"cat": "kernel"', '"cat": "gpu_memcpy"', '"cat": "cuda_runtime"',

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from qwen3_profile.errors import one_line
+
 WIDTH = 100
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
@@ -71,8 +73,13 @@ def fit(name: str, width: int) -> str:
 
 
 def wrap(line: str, indent: int = 2) -> str:
-    """`line` in the width of the page; what follows its first line is indented."""
-    return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
+    """`line` in the width of the page; what follows its first line is indented.
+
+    Control characters in names that a trace holds are shown, not obeyed.
+    """
+    return textwrap.fill(
+        one_line(line), WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
 
 
 def device(ns: float, on_device: bool) -> str:
