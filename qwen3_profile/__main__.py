@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from qwen3_profile.cli.program import run
+
+if __name__ == "__main__":
+    run()  # it imports this module, which takes a good part of a second, where it is needed
+
 import contextlib
 import sys
 import time
@@ -12,13 +17,11 @@ from pathlib import Path
 
 from qwen3_profile.analysis.layer_times import layer_blocks
 from qwen3_profile.analysis.median_pass import median_record
-from qwen3_profile.cli.console import interrupt_held, keep_all_objects, run_command, show
-from qwen3_profile.cli.program import run
+from qwen3_profile.cli.console import keep_all_objects, run_command, show
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_OK,
     DamagedTraceError,
     ProfileError,
@@ -29,9 +32,10 @@ from qwen3_profile.errors import (
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_json, drop_run, save_json
-from qwen3_profile.run_folder.claim import Claim, claim_folder, has_traces
+from qwen3_profile.run_folder.claim import Claim, claim_folder, has_results, has_traces
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
+from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
@@ -59,8 +63,9 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
     try:
         codes.extend(_run(invocation, claim, argv))
     finally:
-        kept = has_traces(claim.folder)
-        with _told(codes):
+        # A run that replaces another has to be of more use than it.
+        kept = (has_results if claim.replaces else has_traces)(claim.folder)
+        with _told(codes), signals.held():
             (claim.commit if kept else claim.roll_back)()
     if kept:
         show(_places(invocation, claim.place))
@@ -82,7 +87,7 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
     groups: list[tuple[TimingRecord, ...]] = []
     shown: list[Config] = []
     for result in run_configs(invocation, prepared, claim.folder, _progress):
-        with interrupt_held():
+        with signals.held():
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, groups, shown)
         yield code
@@ -104,7 +109,7 @@ def _save(
     Its records join `groups`, and what the report shows of it `shown`. What cannot be kept is told,
     and does not stop the rest. Returns the run with the trace for viewers in it, and the exit code.
     """
-    codes = [{"done": EXIT_OK, "interrupted": EXIT_INTERRUPTED}.get(result.status, EXIT_FAILED)]
+    codes = [_exit_code(result)]
     if result.error:
         tell(f"error: {result.error}")
     with _told(codes):
@@ -125,6 +130,12 @@ def _save(
     with _told(codes):
         run = _write_viewer_trace(folder, run, result)
     return run, max(codes)
+
+
+def _exit_code(result: ConfigResult) -> int:
+    if result.status == "interrupted":
+        return signals.exit_code()
+    return EXIT_OK if result.status == "done" else EXIT_FAILED
 
 
 @contextlib.contextmanager
@@ -187,7 +198,3 @@ def _places(invocation: Invocation, folder: Path) -> str:
             f"re-export  python -m qwen3_profile.export {folder}",
         )
     )
-
-
-if __name__ == "__main__":
-    run()

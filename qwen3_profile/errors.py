@@ -21,7 +21,10 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_DAMAGED = 3
+# 128 and the number of the signal that ended the process, as shells have it.
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+EXIT_HUNG_UP = 129
 # What to do about a trace whose text is not what was written.
 COPY_AGAIN = "export the trace again, or copy the file again"
 _LONGEST_MESSAGE = 300
@@ -92,7 +95,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """An error of other people's code as part of a line: its class, and how its message begins."""
     return f"{type(error).__name__}: {one_line(str(error))[:_LONGEST_MESSAGE]}"
 
@@ -110,7 +113,7 @@ def warn(message: str) -> None:
 
 def tell(line: str) -> None:
     """Prints one line to stderr, if anybody reads it."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         print(one_line(line), file=sys.stderr)
 
 

@@ -6,14 +6,15 @@ things that this can make imports what it needs, when it is made.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
+from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -151,8 +152,12 @@ def _view(options: ExportRequest) -> int:
 
     with ViewServer(site_of(options.path), options.port or 0) as server:
         show(f"{server.places()}\nCtrl-C ends this")
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             server.serve_forever()
+        except signals.Stopped as stopped:
+            if stopped.number != signal.SIGINT:
+                raise
+            signals.take(stopped)
     return EXIT_OK
 
 

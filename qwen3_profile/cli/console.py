@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
-from qwen3_profile.errors import EXIT_INTERRUPTED, ProfileError, report_error, tell
+from qwen3_profile.errors import ProfileError, report_error, tell
+from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
 
 
@@ -24,23 +23,44 @@ def run_command(work: Callable[[], int]) -> int:
     Args:
         work: the command itself; returns its exit code.
     """
+    _fill_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A model's folder may have a name that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return work()
-    except ProfileError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        tell("interrupted")
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        where = str(error.filename or type(error).__name__)
-        return report_error(ProfileError(where, error.strerror or str(error)))
+        with signals.watched():
+            return _told(work)
     finally:
         with _reader_may_leave():
             if sys.stdout is not None:
                 sys.stdout.flush()
+
+
+def _fill_closed_streams() -> None:
+    """Else the next files to be opened are 0, 1 and 2, and what C++ prints goes into them."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _told(work: Callable[[], int]) -> int:
+    try:
+        code = work()
+        signals.obey()
+        return code
+    except (ProfileError, OSError, KeyboardInterrupt) as error:
+        stopped = signals.take(error)
+        if stopped is not None:
+            tell(str(stopped))
+            return stopped.exit_code
+        if isinstance(error, OSError):
+            where = str(error.filename or type(error).__name__)
+            return report_error(ProfileError(where, error.strerror or str(error)))
+        if isinstance(error, ProfileError):
+            return report_error(error)
+        raise
 
 
 def leave(code: int) -> NoReturn:
@@ -85,34 +105,13 @@ def show(text: str) -> None:
 
 
 @contextlib.contextmanager
-def interrupt_held() -> Iterator[None]:
-    """Lets the block end before Ctrl-C takes effect, so that it saves what it has; a second
-    Ctrl-C is not held.
-    """
-    held: list[int] = []
-
-    def hold(number: int, _: FrameType | None) -> None:
-        if held:
-            raise KeyboardInterrupt
-        held.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
 def _reader_may_leave() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
+        # A terminal that has been closed gives EIO.
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         _silence_stdout()
 
 

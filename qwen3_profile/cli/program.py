@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from qwen3_profile.cli.console import leave, run_command
 from qwen3_profile.errors import ConfigError, closest
+from qwen3_profile.system import signals
 
 Main = Callable[[Sequence[str]], int]
 
@@ -64,6 +65,7 @@ def _refuse(word: str) -> NoReturn:
 
 def run() -> NoReturn:
     """The program itself: `main`, and the end of its process."""
+    signals.end_at_once()
     code = main()
     # What torch started is ended by Python; all else the system takes back at once.
     if "torch" in sys.modules:

@@ -37,6 +37,7 @@ from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
 from qwen3_profile.run_folder.run_json import Compiled, ConfigResult, EagerPass, Measurement
+from qwen3_profile.system import signals
 
 # Kind of pass, phase, variant.
 _Key = tuple[str, Phase, Variant]
@@ -92,6 +93,7 @@ class MeasurementLoop:
         with self._execution.prepared(self._files) as self._compiled:
             for _ in range(config.warmup_runs):
                 self._execution.warm_up()
+                signals.obey()
                 self._advance()
             for run_index in range(config.num_runs):
                 self.runs.append(self._run(run_index))
@@ -152,7 +154,8 @@ class MeasurementLoop:
 
         def take(position: int) -> Taken:
             self._settle(series, kind)
-            return kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
+            with signals.held():
+                return kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
 
         # Collecting before each step would take longer than the step.
         with no_collections() if kind.every_step else nullcontext():
@@ -184,6 +187,7 @@ class MeasurementLoop:
             self._uncounted = str(error)
         except Exception as error:  # the model's code is not ours, and may raise anything
             self._traffic, self._uncounted = {}, in_words(error)
+        signals.obey()
 
 
 def unmeasured(index: int, config: RunConfig, worker: str) -> ConfigResult:

@@ -24,6 +24,7 @@ from qwen3_profile.measure.model.memory import check_room, is_out_of_memory, out
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.run_folder.run_json import ConfigResult
+from qwen3_profile.system import signals
 
 _EXECUTIONS = {
     EAGER: EagerExecution,
@@ -75,15 +76,9 @@ class _ConfigRun:
     def results(self, advance: Callable[[], None]) -> tuple[ConfigResult, ...]:
         try:
             self._measure(advance)
-        except KeyboardInterrupt:
-            runs = len(self._loop.runs) if self._loop is not None else 0
-            error = (
-                f"config {self._worker}: interrupted after {runs} of {self._config.num_runs} runs"
-            )
-            self._know(status="interrupted", error=error)
         # The model's code is the library's, and may raise anything.
-        except Exception as error:
-            self._know(status="failed", error=str(self._run_error(error)))
+        except (Exception, KeyboardInterrupt) as error:
+            self._end(error)
         results = self._loop.results(self._result) if self._loop is not None else (self._result,)
         return tuple(replace(each, routing=self._routing.get(each.phase, ())) for each in results)
 
@@ -110,10 +105,19 @@ class _ConfigRun:
         if loaded.facts.is_qwen3:
             check_room(loaded.facts.shape, config, attn, loaded.model.dtype, self._context.device)
 
+    def _end(self, error: BaseException) -> None:
+        stopped = signals.take(error)
+        if stopped is not None:
+            runs = len(self._loop.runs) if self._loop is not None else 0
+            line = f"config {self._worker}: {stopped} after {runs} of {self._config.num_runs} runs"
+            self._know(status="interrupted", error=line)
+        else:
+            self._know(status="failed", error=str(self._run_error(error)))
+
     def _know(self, **facts: Any) -> None:
         self._result = replace(self._result, **facts)
 
-    def _run_error(self, error: Exception) -> RunError:
+    def _run_error(self, error: BaseException) -> RunError:
         if isinstance(error, RunError):
             return error
         where = f"config {self._config.worker}"

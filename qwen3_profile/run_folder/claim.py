@@ -37,6 +37,11 @@ class Claim:
     locks: list[int] = field(default_factory=list)
     forget: Forget = str
 
+    @property
+    def replaces(self) -> bool:
+        """Whether there is an older run."""
+        return self.folder != self.place
+
     def commit(self) -> None:
         """Puts the run in its place, for it has results; an older one there is dropped.
 
@@ -44,7 +49,7 @@ class Claim:
             OutputError: the older one is still there, or what is known of it elsewhere is.
         """
         try:
-            if self.folder != self.place:
+            if self.replaces:
                 _drop(self._replaced(), self.place, self.forget)
         finally:
             self._release()
@@ -110,6 +115,14 @@ def remove_run(folder: Path, forget: Forget) -> None:
 def has_traces(folder: Path) -> bool:
     """Whether a run has come as far as a whole raw trace."""
     return any((folder / RAW_FOLDER).glob("[!.]*"))
+
+
+def has_results(folder: Path) -> bool:
+    """Whether a run has come as far as a whole measured run, of which there are records."""
+    try:
+        return any(result.measurements for result in read_run(folder).configs)
+    except TraceError:
+        return False
 
 
 def _numbered(trace_dir: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ does it all.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import signal
@@ -27,6 +28,7 @@ _PACKED = 14
 _PACKED_SUFFIXES = frozenset({".gz", ".zst", ".xz", ".bz2"})
 # Fewer items are done before a fork of them would be.
 _FEWEST = 4
+_PARENT_DEATH = 1  # of prctl: the signal that a process gets when its parent's thread ends
 
 
 def map_files(
@@ -43,13 +45,19 @@ def map_files(
         return [work(item) for item in items]
     # Slow to import, and most exports are of one file.
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
 
-    with ProcessPoolExecutor(count, mp_context=get_context("fork")) as pool:
+    others = active_children()
+    fork = get_context("fork")
+    with ProcessPoolExecutor(count, fork, end_with_parent, (os.getpid(),)) as pool:
         waiting = [pool.submit(work, item) for item in items]
         try:
             return [each.result() for each in waiting]
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # nobody waits for what they are at
+                for child in active_children():
+                    if child not in others:
+                        child.kill()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -98,6 +106,7 @@ def forked(make: Callable[[], Iterable[Any]]) -> Iterator[Iterator[Any]]:
         ForkFailedError: at the begin, or when a message is asked for that does not come.
     """
     reading, writing = os.pipe()
+    parent = os.getpid()
     try:
         child = os.fork()
     except OSError as error:
@@ -105,6 +114,7 @@ def forked(make: Callable[[], Iterable[Any]]) -> Iterator[Iterator[Any]]:
         os.close(writing)
         raise ForkFailedError from error
     if child == 0:
+        end_with_parent(parent)
         os.close(reading)
         _send(make, writing)
     os.close(writing)
@@ -135,6 +145,17 @@ def map_in_turns(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
         except ForkFailedError:
             pass
     return [work(item) for item in items]
+
+
+def end_with_parent(parent: int) -> None:
+    """Lets this fork end with the process that made it, however that ends, and at any signal."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(0)
 
 
 def _send(make: Callable[[], Iterable[Any]], writing: int) -> None:

@@ -338,13 +338,22 @@ def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands) -> None
 # --- interrupted and killed
 
 
-def test_ctrl_c_keeps_what_is_done(commands: Commands, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        pytest.param(signal.SIGINT, 130, "interrupted after", id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, "interrupted by SIGTERM after", id="SIGTERM"),
+    ],
+)
+def test_a_signal_keeps_what_is_done(
+    commands: Commands, tmp_path: Path, number: int, code: int, words: str
+) -> None:
     configs = write_configs(tmp_path, {"batch_size": 1, "num_runs": 2}, ENDLESS, {"batch_size": 2})
     process = commands.start(tmp_path, "--configs", configs)
     wait_for(tmp_path / "traces/run1/raw", "bs8_*.kineto.json.gz", process, count=2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     done = wait(process, tmp_path)
-    assert_one_line(done, 130, "config bs8_len64_float32: interrupted after")
+    assert_one_line(done, code, f"config bs8_len64_float32: {words}")
     records = done.records()
     assert [record["batch_size"] for record in records[:3]] == [1, 1, 8]
     assert {record["batch_size"] for record in records} == {1, 8}
@@ -380,6 +389,62 @@ def test_ctrl_c_while_records_are_saved(commands: Commands, tmp_path: Path) -> N
     assert_one_line(done, 130, "interrupted")
     assert len(done.records()) == 1
     assert list((tmp_path / "traces/run1").glob("*.pt.trace.json.gz"))
+
+
+def test_ctrl_c_that_python_drops_in_a_callback_ends_the_run(
+    commands: Commands, tmp_path: Path
+) -> None:
+    code = (
+        "import os, signal, sys, weakref\n"
+        "from qwen3_profile.measure.executions.eager import Generation\n"
+        "from qwen3_profile.__main__ import main\n"
+        "prefill, passes = Generation.prefill, []\n"
+        "def interrupted(self):\n"
+        "    passes.append(0)\n"
+        "    if len(passes) == 20:\n"
+        "        thing = set()\n"
+        "        watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        "        del thing\n"
+        "    return prefill(self)\n"
+        "Generation.prefill = interrupted\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    configs = write_configs(tmp_path, {"batch_size": 1}, ENDLESS, {"batch_size": 2})
+    process = commands.start(tmp_path, "--configs", configs, script=["-c", code])
+    done = wait(process, tmp_path)
+    assert_one_line(done, 130, "config bs8_len64_float32: interrupted after")
+    assert {record["batch_size"] for record in done.records()} == {1, 8}
+
+
+def test_a_signal_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    """What is imported first sends it, so that there is no moment to be missed."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
+    for words in ("qwen3_profile", "qwen3_profile export x", "qwen3_profile.export x"):
+        found = subprocess.run(
+            [sys.executable, "-m", *words.split()],
+            cwd=tmp_path, env=environment(PYTHONPATH=path), capture_output=True, text=True,
+        )  # fmt: skip
+        assert (found.returncode, found.stderr) == (143, "interrupted by SIGTERM\n")
+
+
+def test_a_forced_run_without_results_replaces_nothing(commands: Commands, tmp_path: Path) -> None:
+    """It is interrupted when it has raw traces, and no run of which there could be a record."""
+    before = commands.profile(tmp_path, "--run-name", "mine").records()
+    process = commands.start(
+        tmp_path, "--run-name", "mine", "--force", "--input-len", 64, "--batch-size", 8,
+        "--decode-steps", 500, "--trace-steps", 500,
+    )  # fmt: skip
+    wait_for(tmp_path / "traces", ".mine.new.*/raw/bs8_*.kineto.json.gz", process)
+    process.send_signal(signal.SIGHUP)
+    done = wait(process, tmp_path)
+    assert_one_line(done, 129, "interrupted by SIGHUP after 0 of 1 runs")
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["mine"]
+    again = commands.export(tmp_path, "traces/mine", "--output-dir", "again")
+    assert again.records("again/timing_records.json") == before == done.records()
 
 
 def test_a_killed_process_leaves_whole_files(commands: Commands, tmp_path: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from make.commands import environment
+from make.paths import ROOT
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.system import processes
@@ -85,3 +90,44 @@ def test_a_worker_of_a_pool_forks_no_further(
     monkeypatch.setattr(processes.threading, "active_count", lambda: 1)
     monkeypatch.setitem(sys.modules, "multiprocessing", Mock(parent_process=lambda: parent))
     assert processes.may_fork() is may
+
+
+def wait_for_ever(item: int) -> int:
+    os.write(1, b"begun\n")
+    time.sleep(600)
+    return item
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("way", ["files", "turns"])
+def test_workers_end_with_their_parent_however_it_dies(
+    tmp_path: Path, way: str, number: int
+) -> None:
+    files(tmp_path, 2)
+    process = start_waiting(way, tmp_path)
+    process.send_signal(number)
+    # All of them have its pipes, which end when the last one does.
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+
+
+def start_waiting(way: str, tmp_path: Path) -> subprocess.Popen[str]:
+    """A process whose two workers, or whose fork and itself, are at work."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
+from pathlib import Path
+from test_map_files import processes, wait_for_ever
+processes.core_count, processes._LEAST_BYTES = lambda: 2, 10
+if {way!r} == "files":
+    processes.map_files(wait_for_ever, [1, 2], list(Path({str(tmp_path)!r}).glob("*.json")))
+else:
+    processes.map_in_turns(wait_for_ever, [1, 2, 3, 4])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
+    return process

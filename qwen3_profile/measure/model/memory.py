@@ -150,7 +150,7 @@ def check_room(
 
 
 def out_of_memory(
-    config: RunConfig, attention: str, device: torch.device, error: Exception
+    config: RunConfig, attention: str, device: torch.device, error: BaseException
 ) -> RunError:
     """The line for an allocator's `error`: how much it asked for, how much there is."""
     release_unused(device)

@@ -1,0 +1,126 @@
+"""Signals: noted, held while something is done, never lost, and nobody's handlers are changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from qwen3_profile.cli.console import run_command
+from qwen3_profile.system import signals
+from qwen3_profile.system.signals import Stopped, held, obey, take, watched
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@contextlib.contextmanager
+def stopped_by(number: int) -> Iterator[None]:
+    with pytest.raises(Stopped) as caught:
+        yield
+    assert caught.value.number == number
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "code"),
+    [
+        pytest.param(INT, "interrupted", 130, id="Ctrl-C"),
+        pytest.param(TERM, "interrupted by SIGTERM", 143, id="kill"),
+        pytest.param(HUP, "interrupted by SIGHUP", 129, id="hang up"),
+    ],
+)
+def test_a_signal_ends_a_command_in_one_line(
+    number: int, line: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number), sys.unraisablehook
+    assert run_command(lambda: send(number) or 0) == code
+    assert capsys.readouterr() == ("", f"{line}\n")
+    assert (signal.getsignal(number), sys.unraisablehook) == before
+
+
+def test_what_is_held_comes_to_its_end() -> None:
+    done = []
+    with watched(), stopped_by(TERM):
+        with held():
+            with held():
+                send(TERM)
+                send(HUP)
+            done.append("inner")
+            send(TERM)
+            done.append("outer")
+        done.append("never")
+    assert done == ["inner", "outer"]
+
+
+def test_a_second_ctrl_c_is_not_held() -> None:
+    with watched(), stopped_by(TERM), held():
+        send(TERM)
+        send(INT)
+        pytest.fail("it was held")
+
+
+def test_what_python_drops_in_a_callback_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    class Thing:
+        pass
+
+    with watched():
+        thing = Thing()
+        watch = weakref.ref(thing, lambda _: send(INT))
+        del thing
+        assert watch() is None
+        with stopped_by(INT):
+            obey()
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_that_a_signal_was_made_into_is_the_signal() -> None:
+    with watched():
+        with contextlib.suppress(Stopped):
+            send(HUP)
+        stopped = take(ValueError("of a library"))
+        assert stopped is not None
+        assert stopped.number == HUP
+        # It has been obeyed: what comes later is an error of its own.
+        assert take(ValueError("another")) is None
+        obey()
+        assert signals.exit_code() == 129
+
+
+@pytest.mark.parametrize("held_then", [False, True])
+def test_what_is_ignored_stays_ignored(held_then: bool) -> None:
+    before = signal.signal(HUP, signal.SIG_IGN)
+    try:
+        with watched(), held() if held_then else contextlib.nullcontext():
+            send(HUP)
+        assert signal.getsignal(HUP) == signal.SIG_IGN
+    finally:
+        signal.signal(HUP, before)
+
+
+def test_nobody_watches_in_another_thread_or_without_a_command() -> None:
+    handler = signal.getsignal(INT)
+    seen = []
+
+    def work() -> None:
+        with watched(), held():
+            seen.append(signal.getsignal(INT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with held():
+        seen.append(signal.getsignal(INT))
+    obey()
+    assert seen == [handler, handler]
+    stopped = take(KeyboardInterrupt())
+    assert stopped is not None
+    assert stopped.exit_code == 130
