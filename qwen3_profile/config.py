@@ -207,6 +207,7 @@ class Invocation:
     entries: where a file says each config, such as "c.json: configs[1]"; empty without a file.
     free_dtypes: whether nobody asked for the dtype of a config, one for each; empty where all were
         asked for.
+    ceilings: whether it is measured what the device does at most.
     """
 
     model: ModelRequest
@@ -219,6 +220,7 @@ class Invocation:
     prompts: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     free_dtypes: tuple[bool, ...] = ()
+    ceilings: bool = True
 
     @property
     def records_path(self) -> Path:

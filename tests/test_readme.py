@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from make.compiled import compiled_record
-from make.samples import decode_record, graph_record, record, training_record
+from make.samples import CEILINGS, decode_record, graph_record, record, training_record
 
 from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
@@ -165,6 +165,7 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     ranked = replace(
         sample[0], collectives=(CollectiveTimes("", "all_reduce", 1, 8, 2, 5, 0, 3, 2, 3.0),)
     )
+    prefill = replace(prefill, facts=replace(prefill.facts, ceilings=CEILINGS))
     every = (
         sample[0], prefill, decode, training_record(), graph_record(), compiled_record(), ranked,
     )  # fmt: skip

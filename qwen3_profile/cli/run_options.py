@@ -93,6 +93,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         if options.configs is not None
         else (),
         free_dtypes=_free_dtypes(options, [index for index, _ in numbered]),
+        ceilings=not options.no_ceilings,
     )
 
 
@@ -282,6 +283,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help=f"some of {', '.join(EXECUTIONS)}: run each on the same weights and inputs, and "
         "compare them part by part (default: what --compile and --cuda-graph ask for, with both of "
         "them eager too)")
+    add("--no-ceilings", action="store_true",
+        help="do not measure what the device does at most, in matrix products and copies, of which "
+        "the tables show shares (default: off; it takes seconds, and holds for a day)")
     add("--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
         "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "

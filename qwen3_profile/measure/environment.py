@@ -18,7 +18,7 @@ _QUERY_SECONDS = 5.0
 def read_environment(device: torch.device) -> Environment:
     """What is known of the machine that `device` is in; each record adds the kernels replaced."""
     is_cuda = device.type == "cuda"
-    driver, sm_clock, memory_clock = _ask_driver(device) if is_cuda else ("", None, None)
+    driver, sm_clock, memory_clock = ask_driver(device)
     return Environment(
         qwen3_profile=__version__,
         python=platform.python_version(),
@@ -32,7 +32,7 @@ def read_environment(device: torch.device) -> Environment:
         else None,
         sm_clock_mhz=sm_clock,
         memory_clock_mhz=memory_clock,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cpu_threads=torch.get_num_threads(),
         system=platform.platform(),
         kernels_replaced=(),
@@ -46,7 +46,8 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The model of the CPU, as its maker calls it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -57,11 +58,13 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _ask_driver(device: torch.device) -> tuple[str, int | None, int | None]:
+def ask_driver(device: torch.device) -> tuple[str, int | None, int | None]:
     """Driver version and the clocks of this moment in MHz, from the driver's own tool if there.
 
     CUDA counts only visible devices; the uuid names the same card to both.
     """
+    if device.type != "cuda":
+        return "", None, None
     uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
     command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     if uuid is not None:

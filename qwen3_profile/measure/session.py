@@ -13,6 +13,7 @@ import torch
 
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, DType, Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError, RunError
+from qwen3_profile.measure.ceilings import ceilings_of
 from qwen3_profile.measure.devices import is_emulated, resolve_device, slow_dtype
 from qwen3_profile.measure.environment import read_environment
 from qwen3_profile.measure.inductor.hooks import check_inductor
@@ -26,6 +27,7 @@ from qwen3_profile.measure.model.quantise import import_quietly
 from qwen3_profile.measure.pass_kinds import kinds_on
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.measure.run_config import RunContext, execution_class, run_config
+from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
 
 # What every CPU has instructions for.
@@ -50,6 +52,7 @@ class Prepared:
     prompts: their token ids.
     replaced_dtypes: for each config the default dtype, where the CPU only emulates it and nobody
         asked for it, else "".
+    ceilings: what the device does at most, in each dtype of the configs.
     """
 
     loaded: LoadedModel
@@ -58,6 +61,7 @@ class Prepared:
     configs: tuple[RunConfig, ...]
     prompts: tuple[tuple[int, ...], ...] = ()
     replaced_dtypes: tuple[str, ...] = ()
+    ceilings: tuple[Ceilings, ...] = ()
 
 
 def prepare(invocation: Invocation) -> Prepared:
@@ -80,7 +84,9 @@ def prepare(invocation: Invocation) -> Prepared:
     slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in configs})
     warnings = (device.fallback, line, *slow, *loaded.warnings)
     told = tuple(line for line in warnings if line)
-    return Prepared(loaded, device.device, told, configs, prompts, replaced)
+    dtypes = [config.dtype for config in configs] if invocation.ceilings else []
+    ceilings = ceilings_of(device.device, dtypes)
+    return Prepared(loaded, device.device, told, configs, prompts, replaced, ceilings)
 
 
 def _fitting_dtypes(
@@ -186,6 +192,7 @@ def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Se
         inference_mode=True,
         warnings=prepared.warnings,
         configs=(),
+        ceilings=prepared.ceilings,
     )
 
 

@@ -317,6 +317,7 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         lengths=lengths_of(result),
         execution=result.config.execution,
         dtype_in_place_of=result.dtype_in_place_of or None,
+        ceilings=next((c for c in run.ceilings if c.dtype == result.config.dtype), None),
         **_compile_facts(result),
     )
 

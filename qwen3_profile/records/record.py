@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
     from qwen3_profile.records.collective_sums import CollectiveTimes
     from qwen3_profile.records.flops import Flops
+    from qwen3_profile.run_folder.ceilings import Ceilings
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
 _NS_PER_S = 1e9
@@ -33,6 +34,7 @@ class RunFacts:
     compile_time: seconds of the first pass of this phase, which compiles.
     output_error: by how much compiled logits differ from eager ones; see `run_json.Compiled`.
     dtype_in_place_of: as in `run_json.ConfigResult`; None where the config's own dtype ran.
+    ceilings: what the device does at most in the dtype; None where it was not measured.
     """
 
     run: str
@@ -59,6 +61,7 @@ class RunFacts:
     compile_time: float | None = None
     output_error: float | None = None
     dtype_in_place_of: str | None = None
+    ceilings: Ceilings | None = None
 
 
 @dataclass(frozen=True, slots=True)

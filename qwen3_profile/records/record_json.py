@@ -269,8 +269,9 @@ def _facts_json(facts: RunFacts) -> dict[str, Any]:
     found = asdict(facts)
     found.pop("run")
     found.pop("lengths")
-    if found["dtype_in_place_of"] is None:
-        found.pop("dtype_in_place_of")
+    for key in ("dtype_in_place_of", "ceilings"):
+        if found[key] is None:
+            found.pop(key)
     if facts.model is not None and facts.model.packed is None:
         found["model"].pop("packed")
     if facts.model is not None and facts.model.shape is not None:

@@ -10,6 +10,7 @@ import msgspec
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import ProfileError, TraceError
+from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.model_weights import WeightFacts
@@ -211,6 +212,8 @@ class Run:
     id: unique among all runs; begins with the time of the start.
     logits_to_keep, use_cache, inference_mode: how the forward pass was called.
     seed: of token ids and random weights; None where both were given.
+    ceilings: what the device does at most, in each dtype of the configs; none where it was not
+        measured.
     """
 
     schema_version: int
@@ -228,6 +231,7 @@ class Run:
     inference_mode: bool
     warnings: tuple[str, ...]
     configs: tuple[ConfigResult, ...]
+    ceilings: tuple[Ceilings, ...] = ()
 
 
 def write_nodes(path: Path, labels: Mapping[int, str]) -> None:

@@ -41,12 +41,14 @@ class Done:
 class Commands:
     """Both command lines, on a two-layer model unless the arguments name another.
 
+    ceilings: whether they are measured, which takes seconds.
     cpu_flags: what the CPU says of itself to `profile`; by default it lacks nothing, so that no
         warning depends on the machine that the tests run on.
     """
 
     model: Path
     cpu_flags: frozenset[str] = frozenset({"avx512_bf16", "avx512_fp16"})
+    ceilings: bool = False
 
     def profile(self, cwd: Path, *argv: object) -> Done:
         """The main job, in this process, on the CPU."""
@@ -88,6 +90,8 @@ class Commands:
         ):
             if flag not in given:
                 given += [flag, value]
+        if not self.ceilings:
+            given.append("--no-ceilings")
         return given
 
 

@@ -14,6 +14,7 @@ from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes, read_steps
 from qwen3_profile.records.record import EagerStep, PassWalls, RunFacts, TimingRecord, TracedStep
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
+from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate
 from qwen3_profile.run_folder.run_json import (
     SCHEMA_VERSION,
     ConfigResult,
@@ -40,6 +41,13 @@ ENVIRONMENT = Environment(
     system="Linux",
     kernels_replaced=(),
 )
+
+
+# 100 FLOPs and 10 bytes in each ns.
+CEILINGS = Ceilings(
+    "GPU-1", "580", "2.11", "bfloat16", "2026-01-01T00:00:00+00:00",
+    (ProductRate(8, 8, 8, 50e9), ProductRate(64, 64, 64, 100e9)), 10e9, 8e9, 1500.0, (1980, 1980),
+)  # fmt: skip
 
 
 def model_facts(num_layers: int) -> ModelFacts:

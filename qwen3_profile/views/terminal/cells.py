@@ -5,12 +5,14 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from qwen3_profile.analysis.roofline import MEMORY, Roof
 from qwen3_profile.errors import one_line
 
 WIDTH = 100
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
 _NOT_KNOWN = "n/a"
+_SMALL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,16 @@ def megabytes(count: int | None, *, at_least: bool = False) -> str:
 def gigabytes_per_s(rate: float | None) -> str:
     """A rate of memory traffic; blank where there is none."""
     return "" if rate is None else f"{rate:.1f}"
+
+
+def roof_share(roof: Roof) -> str:
+    """How much of the time taken is the least possible, and by which roof: `84% m`."""
+    if roof.share is None:
+        return ""
+    kind = "m" if roof.bound == MEMORY else "c"
+    if roof.is_impossible:
+        return f"over {kind}"
+    return f"{min(roof.share, 1.0):.0%} {kind}" if roof.share >= _SMALL else f"<1% {kind}"
 
 
 def fit(name: str, width: int) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from qwen3_profile.analysis.median_pass import ns_of
-from qwen3_profile.analysis.part_rows import PartRow, part_rows
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, part_rows
+from qwen3_profile.analysis.roofline import Roof
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.labels import OTHER, WHOLE_TRACE
-from qwen3_profile.views.terminal.cells import Table, device, fit, milliseconds
+from qwen3_profile.views.terminal.cells import Table, device, fit, milliseconds, roof_share
 
 HEAD = "part, all layers"
 _RANGES_HEAD = "range, with all in it"
@@ -46,18 +48,29 @@ COLUMNS = (
 )
 _TABLE = Table((-29, *(column.width for column in COLUMNS)))
 _RANGES = Table((-41, 8, 11, 11, 8, 11, 9))
+# With one more column.
+_WITH_ROOFS = Table((-29, 8, 12, 12, 8, 12, 8, 10))
+ROOF = "of roof"
 
 
-def part_table(forward: Part, on_device: bool) -> str:
-    """A row per part, below the one that it is part of, and what the columns mean."""
+def part_table(
+    forward: Part, on_device: bool, roofs: Mapping[PartPath, Roof] = MappingProxyType({})
+) -> str:
+    """A row per part, below the one that it is part of, and what the columns mean.
+
+    Args:
+        roofs: of the rows, where the ceilings are known.
+    """
     by_ranges = forward.name == WHOLE_TRACE
     table, head = (_RANGES, _RANGES_HEAD) if by_ranges else (_TABLE, HEAD)
-    lines = [table.line(head, *(column.name for column in COLUMNS))]
+    table = _WITH_ROOFS if roofs else table
+    lines = [table.line(head, *(column.name for column in COLUMNS), ROOF if roofs else "")]
     every = list(part_cells(forward, on_device))
     shown = _largest(every, on_device) if by_ranges else every
     for row, cells in shown:
         name = fit(row.name, _WIDEST_RANGE) if by_ranges else row.name
-        lines.append(table.line("  " * row.depth + name, *cells))
+        roof = roof_share(roofs[row.path]) if row.path in roofs else ""
+        lines.append(table.line("  " * row.depth + name, *cells, roof))
     if by_ranges and len(shown) == _MOST_RANGES:
         lines.append(f"the {_MOST_RANGES} rows of the most time")
     of = "these ranges'" if by_ranges else "the forward pass's"
@@ -66,6 +79,11 @@ def part_table(forward: Part, on_device: bool) -> str:
         if on_device
         else f"share: of {of} cpu; no device events in this trace"
     )
+    if roofs:
+        lines.append("of roof: the least time by the measured ceilings, of the time taken;")
+        lines.append(
+            "  m: bytes and the memory's bandwidth set it; c: FLOPs and matrix products do"
+        )
     return "\n".join(lines)
 
 

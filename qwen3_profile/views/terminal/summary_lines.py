@@ -19,9 +19,11 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
+from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.views.names import PASS_NAMES
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 
+_NS_PER_US, _GIGA, _TERA = 1e3, 1e9, 1e12
 _FIGURE = re.compile(r"\d[\d.,]*")
 
 
@@ -88,6 +90,18 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
         meaning = "launched by threads with no label open, counted under another thread's"
         lines.append(_total("cross_thread", crossed, meaning))
     return lines
+
+
+def ceilings_line(ceilings: Ceilings | None) -> str:
+    """What the device was measured to do at most."""
+    if ceilings is None:
+        return ""
+    launch_us = ceilings.launch_ns / _NS_PER_US
+    return wrap(
+        f"ceilings, measured: {ceilings.flops_per_s / _TERA:.2f} TFLOP/s in {ceilings.dtype}, "
+        f"{ceilings.bytes_per_s / _GIGA:.1f} GB/s, {launch_us:.2f} us for the shortest kernel; "
+        f"both roofs meet at {ceilings.ridge:.0f} FLOP/B"
+    )
 
 
 def idle_lines(shown: TimingRecord) -> str:

@@ -6,7 +6,7 @@ can be compared at a glance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from qwen3_profile.analysis.layer_times import (
     ALL,
@@ -18,7 +18,9 @@ from qwen3_profile.analysis.layer_times import (
     sum_layers,
 )
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
+from qwen3_profile.analysis.part_rows import PartPath
 from qwen3_profile.analysis.piece_costs import piece_sentences
+from qwen3_profile.analysis.roofline import Roof, row_roofs
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.findings import FALLBACK
@@ -34,7 +36,12 @@ from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
 from qwen3_profile.views.terminal.part_table import part_table
-from qwen3_profile.views.terminal.summary_lines import idle_lines, total_lines, warning_lines
+from qwen3_profile.views.terminal.summary_lines import (
+    ceilings_line,
+    idle_lines,
+    total_lines,
+    warning_lines,
+)
 
 _LAYERS = Table((9, 14, 14, 14, 14, 14))
 _LAYERS_WITH_MIXERS = Table((7, 11, 11, 16, 18, 11, 11, 8))
@@ -53,12 +60,14 @@ def render(records: Sequence[TimingRecord]) -> str:
     shown = median_record(totals.passes)
     forward, facts = shown.times.forward, shown.facts
     on_device = is_on_device(records)
+    roofs = row_roofs(shown, on_device)
     blocks = [
         _heading(totals.passes, shown),
         _layer_table(forward, on_device),
-        part_table(forward, on_device),
+        part_table(forward, on_device, roofs),
+        ceilings_line(facts.ceilings),
         compiled_table(shown, on_device),
-        *_backward_tables(forward, on_device),
+        *_backward_tables(forward, on_device, roofs),
         graph_table(totals, shown),
         total_lines(totals),
         wrap(source_sentence(totals)),
@@ -135,7 +144,9 @@ def _foreign_model(record: TimingRecord) -> str:
     return f"{record.facts.model_class}, {layers_of} by its modules{rank}, {phase}"
 
 
-def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
+def _backward_tables(
+    forward: Part, on_device: bool, roofs: Mapping[PartPath, Roof]
+) -> tuple[str, ...]:
     """The same two tables of a training step's backward; none of another phase."""
     backward = backward_of(forward)
     if backward is None:
@@ -147,7 +158,7 @@ def _backward_tables(forward: Part, on_device: bool) -> tuple[str, ...]:
     return (
         wrap(meaning),
         _layer_table(backward, on_device, "_bwd"),
-        part_table(backward, on_device),
+        part_table(backward, on_device, roofs),
     )
 
 

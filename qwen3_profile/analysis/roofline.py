@@ -1,0 +1,178 @@
+"""How near each part of a pass comes to what the device can do: the roofline of Williams, Waterman
+and Patterson (2009), with ceilings that were measured on the device itself.
+
+A part that computes F FLOPs and moves B bytes takes at least the longer of F over the FLOP/s and B
+over the bytes/s: its floor. Bytes are each operand once, so a part whose data lie in a cache may be
+faster than the memory's floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from qwen3_profile import labels
+from qwen3_profile.analysis.median_pass import ns_of
+from qwen3_profile.analysis.part_costs import UNATTRIBUTED, part_costs
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, part_rows, place_of
+from qwen3_profile.analysis.row_bytes import row_bytes
+from qwen3_profile.attribution.pass_parts import backward_of
+from qwen3_profile.passes.compiled.part_names import scope_names
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.ceilings import Ceilings
+
+MEMORY, COMPUTE = "memory", "compute"
+# Ceilings measured twice differ by up to so much; what is faster by more is impossible.
+TOLERANCE = 0.03
+_NS_PER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """A part beside its roof.
+
+    ns: what it took: of the device; where none was recorded, of the CPU.
+    flops, bytes: what it computes and moves; None where that is not known.
+    compute_ns, memory_ns: the least that these take; 0 where they are not known.
+    floor_ns: the longer of the two; of a part with parts, the sum of theirs.
+    """
+
+    ns: int
+    flops: int | None
+    bytes: int | None
+    compute_ns: float
+    memory_ns: float
+    floor_ns: float
+
+    @property
+    def bound(self) -> str:
+        """Which of the two roofs is the nearer one."""
+        return MEMORY if self.memory_ns >= self.compute_ns else COMPUTE
+
+    @property
+    def share(self) -> float | None:
+        """The floor as a share of the time taken: 1 is as fast as the device can; None of a part
+        that took no time, or of which nothing is known.
+        """
+        return self.floor_ns / self.ns if self.ns and self.floor_ns else None
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether it is faster than its floor by more than ceilings are uncertain."""
+        return self.share is not None and self.share > 1 + TOLERANCE
+
+    @property
+    def gain_ns(self) -> float:
+        """What the part would save at its floor."""
+        return max(0.0, self.ns - self.floor_ns) if self.floor_ns else 0.0
+
+    @property
+    def flops_per_s(self) -> float | None:
+        return self.flops * _NS_PER_S / self.ns if self.flops and self.ns else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        return self.bytes * _NS_PER_S / self.ns if self.bytes and self.ns else None
+
+    @property
+    def intensity(self) -> float | None:
+        """FLOPs for each byte."""
+        return self.flops / self.bytes if self.flops is not None and self.bytes else None
+
+
+def roof_of(ns: int, flops: int | None, moved: int | None, ceilings: Ceilings) -> Roof:
+    """The roof of a part without parts."""
+    compute_ns = _least_ns(flops, ceilings.flops_per_s)
+    memory_ns = _least_ns(moved, ceilings.bytes_per_s)
+    return Roof(ns, flops, moved, compute_ns, memory_ns, max(compute_ns, memory_ns))
+
+
+def row_roofs(record: TimingRecord, on_device: bool) -> dict[PartPath, Roof]:
+    """The roof of each row of the parts table, those of a backward under paths of their own.
+
+    Nothing where the ceilings were not measured, or nobody knows what the parts compute and move.
+    """
+    ceilings, flops = record.facts.ceilings, record.flops
+    if ceilings is None or (flops is None and record.times.traffic is None):
+        return {}
+    forward = record.times.forward
+    rows = part_rows(forward)
+    moved = dict(zip((row.path for row in rows), row_bytes(record.times, rows), strict=False))
+    computed = row_flops(flops.forward, rows, forward.name) if flops else {}
+    unknown = flops.unknown if flops else ()
+    found = _roofs(rows, computed, moved, unknown, ceilings, on_device)
+    backward = backward_of(forward)
+    if backward is not None and flops is not None:
+        rows = part_rows(backward)
+        computed = row_flops(flops.backward, rows, backward.name)
+        found |= _roofs(rows, computed, {}, unknown, ceilings, on_device)
+    return found
+
+
+def row_flops(flops: Mapping[str, int], rows: Iterable[PartRow], phase: str) -> dict[PartPath, int]:
+    """What each row computes, with the rows below it; 0 for those that multiply no matrices."""
+    known = {row.path for row in rows}
+    found = dict.fromkeys(known, 0)
+    for label, count in flops.items():
+        own = own_path(place_of((phase, *scope_names((label,))))[0], known)
+        for depth in range(1, len(own) + 1):
+            if own[:depth] in found:
+                found[own[:depth]] += count
+    return found
+
+
+def impossible_parts(roofs: Mapping[PartPath, Roof]) -> tuple[PartPath, ...]:
+    """The rows without rows below them that are faster than their floor."""
+    above = {path[:-1] for path in roofs}
+    return tuple(p for p, roof in roofs.items() if roof.is_impossible and p not in above)
+
+
+def _roofs(
+    rows: Iterable[PartRow],
+    computed: Mapping[PartPath, int],
+    moved: Mapping[PartPath, int | None],
+    unknown: Iterable[str],
+    ceilings: Ceilings,
+    on_device: bool,
+) -> dict[PartPath, Roof]:
+    hidden = set(unknown)
+    found: dict[PartPath, Roof] = {}
+    floors: dict[PartPath, float] = {}
+    for row in rows:
+        count = None if row.name in hidden else computed.get(row.path)
+        found[row.path] = roof_of(ns_of(row.times, on_device), count, moved.get(row.path), ceilings)
+        if row.is_leaf:
+            for depth in range(1, len(row.path)):
+                above = row.path[:depth]
+                floors[above] = floors.get(above, 0.0) + found[row.path].floor_ns
+    return {path: _with_floor(roof, floors.get(path)) for path, roof in found.items()}
+
+
+def _with_floor(roof: Roof, floor_ns: float | None) -> Roof:
+    if floor_ns is None:
+        return roof
+    return Roof(roof.ns, roof.flops, roof.bytes, roof.compute_ns, roof.memory_ns, floor_ns)
+
+
+def _least_ns(count: int | None, per_s: float) -> float:
+    return count / per_s * _NS_PER_S if count and per_s else 0.0
+
+
+def part_roofs(record: TimingRecord, on_device: bool) -> dict[str, Roof]:
+    """By name of a part, as `part_costs` has them: what its kernels took in all layers together,
+    however it was executed. Nothing where `row_roofs` gives nothing.
+    """
+    ceilings, flops = record.facts.ceilings, record.flops
+    if ceilings is None or (flops is None and record.times.traffic is None):
+        return {}
+    computed = flops.by_part() if flops else {}
+    return {
+        name: roof_of(
+            cost.ns,
+            computed.get(name, 0) if flops else None,
+            None if cost.at_least else cost.bytes,
+            ceilings,
+        )
+        for name, cost in part_costs(record, on_device).items()
+        if name not in (labels.OTHER, UNATTRIBUTED) and cost.is_any
+    }

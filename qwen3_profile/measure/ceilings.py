@@ -1,0 +1,199 @@
+"""Measures what a device does at most: products of matrices in a dtype, and copies.
+
+Data are random: a product of zeros draws less power and runs at a higher clock. Each figure is the
+median of several blocks of calls, timed by the device's own clock where it has one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+
+import torch
+from torch.nn import functional
+
+from qwen3_profile.errors import OutputError
+from qwen3_profile.measure.devices import free_memory_bytes
+from qwen3_profile.measure.environment import ask_driver, cpu_name
+from qwen3_profile.measure.model.memory import release_unused
+from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_file, read_kept
+
+# (rows, into, out): square, and wide and flat ones as models have them.
+_GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 8192, 1280), (4096, 4096, 12288))
+_CPU_PRODUCTS = ((128, 256, 256), (256, 1024, 1024), (1024, 1024, 1024), (1024, 2048, 4096))
+# Far more than any cache holds.
+_GPU_BUFFER_BYTES, _CPU_BUFFER_BYTES = 1 << 30, 1 << 28
+# Of what is free, so much is taken at most, in all.
+_SHARE_OF_FREE = 4
+_WARM_UP_S, _BLOCK_S, _BLOCKS = 0.1, 0.02, 10
+# Where a call takes long there are fewer blocks, or the shape is left out.
+_FEWEST_BLOCKS, _MOST_S = 3, 1.0
+_LAUNCHES = 200
+
+
+def ceilings_of(device: torch.device, dtypes: Sequence[str]) -> tuple[Ceilings, ...]:
+    """Of each dtype what is kept, or what is measured now, and then kept for a day.
+
+    Args:
+        device: a CUDA device or the CPU; of others nothing is known.
+    """
+    if device.type not in ("cuda", "cpu"):
+        return ()
+    driver, torch_version = ask_driver(device)[0], str(torch.__version__)
+    kept = list(read_kept(kept_file()))
+    found = []
+    for dtype in dict.fromkeys(dtypes):
+        key = (device_id(device), driver, torch_version, dtype)
+        mine = next((each for each in kept if each.is_of(*key)), None)
+        if mine is None:
+            mine = measure(device, dtype)
+            kept.append(mine)
+            # A place that cannot be written to costs a second at the next start, no more.
+            with contextlib.suppress(OutputError):
+                keep(kept_file(), kept)
+        found.append(mine)
+    return tuple(found)
+
+
+def device_id(device: torch.device) -> str:
+    """The UUID of a GPU, which is a part's own where it is divided; of a CPU what computes."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"GPU-{getattr(properties, 'uuid', properties.name)}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, {platform.node()}"
+
+
+def measure(device: torch.device, dtype: str) -> Ceilings:
+    """Takes a second or two, and memory that is free again afterwards."""
+    timer = _Timer(device)
+    driver, before, _ = ask_driver(device)
+    with torch.inference_mode():
+        products = tuple(_products(timer, getattr(torch, dtype)))
+        copy, read = _memory(timer)
+        launch_ns = _launch_ns(timer)
+    release_unused(device)
+    after = ask_driver(device)[1]
+    return Ceilings(
+        device=device_id(device),
+        driver=driver,
+        torch=str(torch.__version__),
+        dtype=dtype,
+        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        products=products,
+        copy_bytes_per_s=copy,
+        read_bytes_per_s=read,
+        launch_ns=launch_ns,
+        sm_clock_mhz=tuple(mhz for mhz in (before, after) if mhz is not None),
+    )
+
+
+class _Timer:
+    """Times calls on one device, and draws data there."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.is_gpu = device.type == "cuda"
+        free = free_memory_bytes(device)
+        self.most_bytes = (1 << 62) if free is None else free // _SHARE_OF_FREE
+        # The user's own random numbers stay what they are.
+        self._generator = torch.Generator(device).manual_seed(0)
+
+    def random(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        found = torch.empty(shape, dtype=dtype, device=self.device)
+        return found.normal_(generator=self._generator)
+
+    def seconds(self, call: Callable[[], object]) -> float | None:
+        """Of one call, the median over blocks of calls; None where they would take too long."""
+        call()
+        once = self._block(call, 1)
+        blocks = min(_BLOCKS, int(_MOST_S / max(once, 1e-9)))
+        if blocks < _FEWEST_BLOCKS:
+            return None
+        for _ in range(int(_WARM_UP_S / max(once, 1e-6)) if self.is_gpu else 1):
+            call()
+        calls = max(1, int(_BLOCK_S / max(once, 1e-7)))
+        return statistics.median(self._block(call, calls) for _ in range(blocks)) / calls
+
+    def _block(self, call: Callable[[], object], calls: int) -> float:
+        if not self.is_gpu:
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            return time.perf_counter() - start
+        stream = torch.cuda.current_stream(self.device)
+        start_event, end_event = _event(), _event()
+        start_event.record(stream)
+        for _ in range(calls):
+            call()
+        end_event.record(stream)
+        end_event.synchronize()
+        return float(start_event.elapsed_time(end_event)) / 1e3
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _products(timer: _Timer, dtype: torch.dtype) -> Iterator[ProductRate]:
+    """Of each shape that fits and is done in time."""
+    for rows, into, out in _GPU_PRODUCTS if timer.is_gpu else _CPU_PRODUCTS:
+        taken = (rows * into + into * out + rows * out) * dtype.itemsize
+        seconds = (
+            _product_seconds(timer, rows, into, out, dtype) if taken < timer.most_bytes else None
+        )
+        if seconds is not None:
+            yield ProductRate(rows, into, out, 2 * rows * into * out / seconds)
+
+
+def _product_seconds(
+    timer: _Timer, rows: int, into: int, out: int, dtype: torch.dtype
+) -> float | None:
+    # The layout in which a model has its weights.
+    x, weight = timer.random(rows, into, dtype=dtype), timer.random(out, into, dtype=dtype)
+    return timer.seconds(lambda: functional.linear(x, weight))
+
+
+def _memory(timer: _Timer) -> tuple[float, float]:
+    """Bytes per second of a copy, read and written, and of a sum, which only reads."""
+    wanted = _GPU_BUFFER_BYTES if timer.is_gpu else _CPU_BUFFER_BYTES
+    size = min(wanted, timer.most_bytes // 2)
+    # Repeated, for drawing it all would take longer than copying it.
+    source = timer.random(size // 64, dtype=torch.float32).repeat(16)
+    target = torch.empty_like(source)
+    copied = timer.seconds(lambda: target.copy_(source))
+    summed = timer.seconds(lambda: source.sum())
+    return _rate(2 * size, copied), _rate(size, summed)
+
+
+def _rate(count: int, seconds: float | None) -> float:
+    return count / seconds if seconds else 0.0
+
+
+def _launch_ns(timer: _Timer) -> float:
+    """The time of a kernel on one element among others like it, launched as one graph, so that no
+    launch delays it; of a CPU that of an operator.
+    """
+    one = torch.zeros(1, device=timer.device)
+
+    def adds() -> None:
+        for _ in range(_LAUNCHES):
+            one.add_(1)
+
+    seconds = timer.seconds(_captured(adds, timer.device) if timer.is_gpu else adds)
+    return (seconds or 0.0) / _LAUNCHES * 1e9
+
+
+def _captured(call: Callable[[], None], device: torch.device) -> Callable[[], object]:
+    graph = torch.cuda.CUDAGraph()
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream(device).wait_stream(side)
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
