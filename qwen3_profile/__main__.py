@@ -17,7 +17,7 @@ from pathlib import Path
 
 from qwen3_profile.analysis.layer_times import layer_blocks
 from qwen3_profile.analysis.median_pass import median_record
-from qwen3_profile.cli.console import keep_all_objects, run_command, show
+from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
@@ -93,7 +93,7 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
         yield code
     for compared in (render_attention(groups), render_executions(groups)):
         if compared:
-            show(f"{compared}\n")
+            show_table(f"{compared}\n")
 
 
 def _save(
@@ -121,7 +121,7 @@ def _save(
         groups.append(records)
         with _told(codes):
             save_json(invocation.records_path, records)
-        show(f"{render(records)}\n")
+        show_table(f"{render(records)}\n")
         with _told(codes):
             _write_curves(invocation, folder, result, records)
         with _told(codes):

@@ -16,7 +16,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable
+from contextvars import ContextVar
 
+# How much is printed: -1 with --quiet, 1 with --verbose; set for each command.
+VERBOSITY = ContextVar("VERBOSITY", default=0)
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -102,6 +105,10 @@ def in_words(error: BaseException) -> str:
 
 def report_error(error: ProfileError) -> int:
     """Prints the one line of `error` to stderr and returns its exit code."""
+    if VERBOSITY.get() > 0:
+        import traceback  # only for who asks
+
+        traceback.print_exception(error)
     tell(f"error: {error}")
     return error.exit_code
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
+from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show, show_table
 from qwen3_profile.errors import EXIT_OK, ConfigError, warn
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
@@ -65,10 +65,10 @@ def _export(options: ExportRequest) -> int:
     if loaded.ranks:
         from qwen3_profile.views.terminal.ranks import render_ranks
 
-        show(f"{render_ranks(loaded.ranks)}\n")
+        show_table(f"{render_ranks(loaded.ranks)}\n")
     else:
         for text in (*_tables(groups), *_comparisons(groups)):
-            show(f"{text}\n")
+            show_table(f"{text}\n")
     if not groups:
         return EXIT_OK
     save(path, [record for records in groups for record in records])
@@ -141,7 +141,8 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
     if not is_special(file):
         make_folder(file.parent)
     write_atomic(file, ledger.to_bytes())
-    show(f"{render_ledger(ledger)}\n\nledger  {file}")
+    show_table(f"{render_ledger(ledger)}\n")
+    show(f"ledger  {file}")
     return EXIT_OK
 
 

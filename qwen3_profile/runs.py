@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from qwen3_profile.cli.console import run_command, show
+from qwen3_profile.cli.console import run_command, show, show_table
 from qwen3_profile.cli.runs_options import RemoveRequest, list_folder, removal
 from qwen3_profile.errors import EXIT_OK, ConfigError
 from qwen3_profile.records.store import drop_run
@@ -38,5 +38,5 @@ def _list(folder: Path) -> int:
 def _remove(request: RemoveRequest) -> int:
     for folder in request.folders:
         remove_run(folder, partial(drop_run, request.records_path))
-        show(f"removed  {folder}")
+        show_table(f"removed  {folder}")
     return EXIT_OK

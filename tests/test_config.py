@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_profile.cli.config_file import read_configs
+from qwen3_profile.cli.config_file import read_config_file
 from qwen3_profile.config import DTYPES, Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError, closest
 
@@ -152,7 +152,7 @@ DEFAULTS = RunConfig(batch_size=7, input_len=70, dtype="float16", num_runs=5, wa
 def read(tmp_path: Path, text: str) -> tuple[RunConfig, ...]:
     path = tmp_path / "c.json"
     path.write_text(text, encoding="utf-8")
-    return read_configs(path, DEFAULTS)
+    return read_config_file(path).configs(DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +182,55 @@ def test_configs_are_read(tmp_path: Path, text: str, expected: list[RunConfig]) 
     assert read(tmp_path, text) == tuple(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", '[{"batch_size": 4}, {"cache": "static"}]'),
+        ("c.yaml", "- batch_size: 4\n- cache: static\n"),
+        ("c.yml", "configs:\n- {batch_size: 4}\n- {cache: static}\n"),
+        ("c.toml", '[[configs]]\nbatch_size = 4\n[[configs]]\ncache = "static"\n'),
+    ],
+)
+def test_every_format_says_the_same(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_config_file(tmp_path / name).configs(DEFAULTS) == (
+        dataclasses.replace(DEFAULTS, batch_size=4),
+        dataclasses.replace(DEFAULTS, cache="static"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("c.yaml", "a: [", "is not YAML"),
+        ("c.yaml", "- batch_size: 1\n  batch_size: 2\n", "'batch_size' stands twice"),
+        ("c.toml", "a =", "is not TOML"),
+        ("c.toml", "a = 1\na = 2\n", "is not TOML"),
+    ],
+)
+def test_each_format_has_its_mistakes(tmp_path: Path, name: str, text: str, told: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(tmp_path / name)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"model_name": "m", "num_layers": 2, "configs": [{"batch_size": 4}]}',
+        '[{"model_name": "m", "num_layers": 2, "batch_size": 4}]',
+    ],
+    ids=["beside configs", "in the entry"],
+)
+def test_what_holds_for_the_whole_run(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.json").write_text(text)
+    file = read_config_file(tmp_path / "c.json")
+    assert file.settings == {"model_name": "m", "num_layers": 2}
+    assert file.configs(DEFAULTS) == (dataclasses.replace(DEFAULTS, batch_size=4),)
+
+
 def entry(second: str) -> str:
     return f'{{"configs": [{{"batch_size": 1}}, {second}]}}'
 
@@ -192,7 +241,8 @@ def entry(second: str) -> str:
         pytest.param("", "", "is not JSON", id="empty"),
         pytest.param("{", "", "is not JSON", id="cut off"),
         pytest.param("[" * 100_000, "", "is not JSON", id="nested without end"),
-        pytest.param("[]", "", 'has no list "configs"', id="a list"),
+        pytest.param("[]", " configs", "is empty", id="a list of none"),
+        pytest.param("[[]]", " configs[0]", "is a list", id="a list of lists"),
         pytest.param("{}", "", 'has no list "configs"', id="no configs"),
         pytest.param('{"configs": {}}', "", 'has no list "configs"', id="configs no list"),
         pytest.param('{"configs": []}', " configs", "is empty", id="an empty list"),
@@ -212,8 +262,8 @@ def entry(second: str) -> str:
         pytest.param(
             entry('{"model_name": "x"}'),
             " configs[1].model_name",
-            "is not a known key; ",
-            id="a key that only the command line has",
+            "differs from configs[0]; one run has one model",
+            id="a key of the whole run in one entry",
         ),
         pytest.param(
             entry('{"qqq": 2}'),
@@ -274,17 +324,17 @@ def test_each_mistake_is_one_line(tmp_path: Path, text: str, where: str, told: s
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        read_configs(tmp_path / "none.json", DEFAULTS)
+        read_config_file(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        read_configs(tmp_path, DEFAULTS)
+        read_config_file(tmp_path)
     (tmp_path / "b.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(ConfigError, match="is not JSON"):
-        read_configs(tmp_path / "b.json", DEFAULTS)
+        read_config_file(tmp_path / "b.json")
 
 
 def test_a_mark_of_the_byte_order_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_bytes(b"\xef\xbb\xbf" + b'{"configs": [{"batch_size": 4}]}')
-    assert read_configs(tmp_path / "c.json", DEFAULTS)[0].batch_size == 4
+    assert read_config_file(tmp_path / "c.json").configs(DEFAULTS)[0].batch_size == 4
 
 
 @pytest.mark.parametrize(

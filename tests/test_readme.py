@@ -28,6 +28,8 @@ DOCS = {ENGLISH: "docs", CHINESE: "docs/zh-CN"}
 PAGES = [pytest.param(ENGLISH, id="english"), pytest.param(CHINESE, id="chinese")]
 SAMPLE = ROOT / "traces/h200"
 
+# Of every command, without a default.
+EVERYWHERE: dict[str, str | None] = {"--quiet": None, "--verbose": None}
 # The threshold of the noise warning is a figure of the program, not of the sample.
 PROGRAM_FIGURES = {"10%"}
 
@@ -91,7 +93,7 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
     found = {}
     for action in parser._actions:
         flag = action.option_strings[-1] if action.option_strings else ""
-        if flag not in ("", "--help", "--version"):
+        if flag not in ("", "--help", "--version", *EVERYWHERE):
             has_value = action.default is not None and action.default is not False
             found[flag] = str(action.default) if has_value else None
     return found
@@ -99,7 +101,8 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_and_defaults_are_the_parsers(page: str) -> None:
-    assert flags_said(page) == [flags_of(build_parser()), flags_of(export_options.build_parser())]
+    parsers = [build_parser(), export_options.build_parser()]
+    assert flags_said(page) == [EVERYWHERE, *map(flags_of, parsers)]
 
 
 def anchors_of(path: Path) -> set[str]:

@@ -1,17 +1,22 @@
-"""Files that a command line names: configs in JSON, and prompts."""
+"""Files that a command line names: configs, and prompts."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3_profile.cli.documents import KeyTwice, read_document
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
+# What holds for a whole run and not for one config of it, by the name of its flag.
+RUN_KEYS = (
+    "model_name", "weights", "num_layers", "device", "seed", "quantize", "adapter", "lora_rank",
+    "merge_adapters", "output_dir", "output_file", "trace_dir", "run_name",
+)  # fmt: skip
 # What a file of prompts decides, and no flag or entry besides it.
 _PROMPT_KEYS = ("batch_size", "input_len", "inputs")
 
@@ -34,58 +39,87 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return prompts
 
 
-def read_configs(
-    path: Path, defaults: RunConfig, *, prompts: bool = False
-) -> tuple[RunConfig, ...]:
-    """The configs of a JSON file such as `{"configs": [{"batch_size": 1, "input_len": 128}]}`.
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file such as `{"configs": [{"batch_size": 1, "input_len": 128}]}`, or the list alone.
 
-    Args:
-        path: the file.
-        defaults: gives the values that an entry leaves out.
-        prompts: whether a file of prompts decides batch_size, input_len and inputs; without one no
-            entry may ask for its inputs.
+    settings: what holds for the whole run, by the name of its flag: `{"model_name": ...}`. It
+        stands beside `configs`, or in its entries, which then agree.
+    entries: what is measured, one object each.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    entries: tuple[Any, ...]
+
+    def configs(self, defaults: RunConfig, *, prompts: bool = False) -> tuple[RunConfig, ...]:
+        """The config of each entry.
+
+        Args:
+            defaults: gives the values that an entry leaves out.
+            prompts: whether a file of prompts decides batch_size, input_len and inputs; without
+                one no entry may ask for its inputs.
+
+        Raises:
+            ConfigError: an entry is wrong; names file, index and key.
+        """
+        found: list[RunConfig] = []
+        for index, entry in enumerate(self.entries):
+            where = f"{self.path}: configs[{index}]"
+            config = _read_entry(where, entry, defaults)
+            _check_inputs(where, entry, prompts)
+            if config in found:
+                what = f"is the same as configs[{found.index(config)}]"
+                raise ConfigError(where, what, "leave one out")
+            found.append(config)
+        return tuple(found)
+
+    def that_set(self, key: str) -> frozenset[int]:
+        """The indices of the entries that have this key."""
+        return frozenset(index for index, entry in enumerate(self.entries) if key in entry)
+
+
+def read_config_file(path: Path) -> ConfigFile:
+    """Reads a file of configs in JSON, YAML or TOML, told by its suffix.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is wrong; names file, index and key.
+        ConfigError: it cannot be read, or is no list of entries.
     """
-    entries = _read_entries(path)
-    configs: list[RunConfig] = []
-    for index, entry in enumerate(entries):
-        where = f"{path}: configs[{index}]"
-        config = _read_entry(where, entry, defaults)
-        _check_inputs(where, entry, prompts)
-        if config in configs:
-            first = configs.index(config)
-            raise ConfigError(
-                f"{path}: configs[{index}]", f"is the same as configs[{first}]", "leave one out"
-            )
-        configs.append(config)
-    return tuple(configs)
-
-
-def entries_that_set(path: Path, key: str) -> frozenset[int]:
-    """The indices of the entries of a file, as `read_configs` takes it, that have this key."""
-    return frozenset(index for index, entry in enumerate(_read_entries(path)) if key in entry)
-
-
-def _read_entries(path: Path) -> list[Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        document = json.loads(text, object_pairs_hook=_unique_keys)
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(str(path), f"is not JSON: {error}") from error
+    document = read_document(path)
     _check_unique(str(path), document)
+    if isinstance(document, list):
+        document = {"configs": document}
     if not isinstance(document, dict) or not isinstance(document.get("configs"), list):
         raise ConfigError(str(path), 'has no list "configs"', 'write {"configs": [{...}, ...]}')
-    unknown = sorted(set(document) - {"configs"})
-    if unknown:
-        raise ConfigError(str(path), f"unknown key {unknown[0]!r} beside configs", "leave it out")
-    if not document["configs"]:
+    entries = document.pop("configs")
+    for key in document:
+        if key not in RUN_KEYS:
+            hint = closest(key, RUN_KEYS) or "leave it out"
+            raise ConfigError(str(path), f"unknown key {key!r} beside configs", hint)
+    if not entries:
         raise ConfigError(f"{path}: configs", "is empty", "give at least one entry")
-    entries: list[Any] = document["configs"]
-    return entries
+    return ConfigFile(path, document | _common(path, entries), tuple(map(_of_config, entries)))
+
+
+def _common(path: Path, entries: list[Any]) -> dict[str, Any]:
+    """What the entries say of the whole run, in which all of them have to agree."""
+    found = [{key: entry[key] for key in RUN_KEYS if key in entry} for entry in _objects(entries)]
+    for index, each in enumerate(found):
+        if each != found[0]:
+            key = next(key for key in RUN_KEYS if each.get(key) != found[0].get(key))
+            do = "one run has one model; make a file for each, or set it beside configs"
+            raise ConfigError(f"{path}: configs[{index}].{key}", "differs from configs[0]", do)
+    return found[0] if found else {}
+
+
+def _objects(entries: list[Any]) -> list[dict[str, Any]]:
+    return [entry if isinstance(entry, dict) else {} for entry in entries]
+
+
+def _of_config(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {key: value for key, value in entry.items() if key not in RUN_KEYS}
 
 
 def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
@@ -113,21 +147,6 @@ def _check_inputs(where: str, entry: Mapping[str, Any], prompts: bool) -> None:
         raise ConfigError(f"{where}.inputs", "is prompt, and there is none", "give --prompt FILE")
 
 
-@dataclass(frozen=True, slots=True)
-class _KeyTwice:
-    """Stands for a JSON object that has `key` twice, of which Python would keep the last."""
-
-    key: str
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _KeyTwice:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    keys = [key for key, _ in pairs]
-    return _KeyTwice(next(key for key in keys if keys.count(key) > 1))
-
-
 def _check_unique(where: str, value: object) -> None:
-    if isinstance(value, _KeyTwice):
+    if isinstance(value, KeyTwice):
         raise ConfigError(where, f"has the key {value.key!r} twice", "leave one out")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_profile.errors import ProfileError, report_error, tell
+from qwen3_profile.errors import VERBOSITY, ProfileError, report_error, tell
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
 
@@ -27,10 +27,12 @@ def run_command(work: Callable[[], int]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A model's folder may have a name that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
+    before = VERBOSITY.set(0)
     try:
         with signals.watched():
             return _told(work)
     finally:
+        VERBOSITY.reset(before)
         with _reader_may_leave():
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -102,6 +104,12 @@ def show(text: str) -> None:
     except OSError as error:
         _silence_stdout()
         raise output_error(Path("stdout"), error) from error
+
+
+def show_table(text: str) -> None:
+    """As `show`, unless the user has asked for quiet."""
+    if VERBOSITY.get() >= 0:
+        show(text)
 
 
 @contextlib.contextmanager

@@ -92,7 +92,6 @@ def build_parser() -> Parser:
         prog="qwen3_profile.export",
         description="Splits a saved run or trace again, as the run itself did: the same records "
         "from the same files, without torch and without a GPU.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     # fmt: off

@@ -1,32 +1,78 @@
-"""What both command lines parse their arguments with; it needs nothing else of the package."""
+"""What all command lines parse their arguments with; it needs nothing else of the package."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from qwen3_profile.errors import ConfigError, closest
+from qwen3_profile.errors import VERBOSITY, ConfigError, closest
+from qwen3_profile.version import __version__
 
 # A file that is being written has a longer name for a while, and systems allow 255 bytes.
 _LONGEST_NAME_BYTES = 240
+_ONE_DEVICE = "one process runs one device; export reads the traces of ranks"
+# What other programs call it: the flag that says it here, or why there is none.
+_ELSEWHERE = {
+    "attn": "--attn-implementation", "attention": "--attn-implementation",
+    "attention-backend": "--attn-implementation", "batch": "--batch-size", "bs": "--batch-size",
+    "enforce-eager": "eager is the default; see --executions", "gpu": "--device",
+    "input-length": "--input-len", "iters": "--num-runs", "kv-cache": "--cache",
+    "layers": "--num-layers", "lora": "--adapter", "max-new-tokens": "--decode-steps",
+    "max-tokens": "--decode-steps", "model-path": "--model-name", "name": "--run-name",
+    "num-iters": "--num-runs", "num-iters-warmup": "--warmup-runs", "out": "--output-dir",
+    "output": "--output-dir", "output-length": "--decode-steps", "prompt-len": "--input-len",
+    "quantization": "--quantize", "runs": "--num-runs", "seq-len": "--input-len",
+    "seqlen": "--input-len", "steps": "--decode-steps", "train": "--backward",
+    "torch-compile": "--compile", "warmup": "--warmup-runs",
+    "cuda-graphs": "--cuda-graph", "tp": _ONE_DEVICE, "tensor-parallel-size": _ONE_DEVICE,
+}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours: one line, and the nearest right flag."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+        add = self.add_argument
+        add("--version", action="version", version=__version__)
+        add("-q", "--quiet", action="store_true", help="print no tables and no progress "
+                  "(default: off)")  # fmt: skip
+        add("-v", "--verbose", action="store_true", help="print where an "
+            "error comes from (default: off)")  # fmt: skip
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options = super().parse_args(args, namespace)
+        VERBOSITY.set(int(options.verbose) - int(options.quiet))
+        return options
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             word = unknown.split()[0]
             flags = [flag for action in self._actions for flag in action.option_strings]
-            hint = closest(word.partition("=")[0], flags) or "see --help"
-            raise ConfigError(word, "is not a known argument", hint)
+            raise ConfigError(word, "is not a known argument", _meant(word, flags) or "see --help")
         flag, found, what = message.removeprefix("argument ").partition(": ")
         if not found:
             raise ConfigError(self.prog, message, "see --help")
-        raise ConfigError(flag, what, "see --help")
+        # Of a flag with several names the last one is ours.
+        raise ConfigError(flag.rpartition("/")[2], what, "see --help")
+
+
+def _meant(word: str, flags: Iterable[str]) -> str:
+    """What an unknown flag may stand for: another program's word, or a slip of the keyboard."""
+    name = word.partition("=")[0]
+    if not name.startswith("--"):
+        return ""
+    names = {flag.lstrip("-"): flag for flag in flags if flag.startswith("--")}
+    known = _ELSEWHERE.get(name[2:].replace("_", "-"), "")
+    if known.startswith("--"):
+        return f"did you mean {known}?" if known in names.values() else ""
+    # Without the hyphens, which make short names look alike.
+    return known or closest(name[2:], names).replace("mean ", "mean --")
 
 
 def output_file_name(text: str) -> str:

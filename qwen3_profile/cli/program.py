@@ -6,14 +6,16 @@ a run without what others need.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
-from qwen3_profile.cli.console import leave, run_command
-from qwen3_profile.errors import ConfigError, closest
+from qwen3_profile.cli.console import leave, run_command, show
+from qwen3_profile.errors import EXIT_OK, ConfigError, closest
 from qwen3_profile.system import signals
 
 Main = Callable[[Sequence[str]], int]
@@ -21,28 +23,49 @@ Main = Callable[[Sequence[str]], int]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of the program: its module and function, and what it does in a line.
+    """A command of the program, and what it does in a line.
 
+    place, parser: its function, and the one that builds its parser, as `module:function`.
     added: flags that stand behind what the user gives.
     """
 
-    module: str
-    function: str
+    place: str
+    parser: str
     help: str
     added: tuple[str, ...] = ()
 
     def main(self, argv: Sequence[str]) -> int:
-        main: Main = getattr(import_module(f"qwen3_profile.{self.module}"), self.function)
+        main: Main = _find(self.place)
         return main([*argv, *self.added])
 
+    def build_parser(self) -> argparse.ArgumentParser:
+        found: argparse.ArgumentParser = _find(self.parser)()
+        return found
 
+
+def _find(place: str) -> Any:
+    module, _, function = place.partition(":")
+    return getattr(import_module(f"qwen3_profile.{module}"), function)
+
+
+_EXPORT = ("export:main", "cli.export_options:build_parser")
 COMMANDS = {
-    "run": Command("__main__", "main", "profile a model (the default)"),
-    "export": Command("export", "main", "split a saved run or trace again"),
-    "view": Command("export", "main", "show a run in a browser of this machine", ("--view",)),
-    "compare": Command("compare", "main", "hold runs against others, with a verdict"),
-    "list": Command("runs", "list_runs", "show the runs of a folder"),
-    "rm": Command("runs", "remove_runs", "delete runs and their records"),
+    "run": Command(
+        "__main__:main", "cli.run_options:build_parser", "profile a model (the default)"
+    ),
+    "export": Command(*_EXPORT, "split a saved run or trace again"),
+    "view": Command(*_EXPORT, "show a run in a browser of this machine", ("--view",)),
+    "compare": Command(
+        "compare:main",
+        "cli.compare_options:build_parser",
+        "hold runs against others, with a verdict",
+    ),
+    "list": Command(
+        "runs:list_runs", "cli.runs_options:build_list_parser", "show the runs of a folder"
+    ),
+    "rm": Command(
+        "runs:remove_runs", "cli.runs_options:build_remove_parser", "delete runs and their records"
+    ),
 }
 COMMANDS_HELP = "commands: " + ", ".join(f"{name} ({each.help})" for name, each in COMMANDS.items())
 
@@ -50,12 +73,34 @@ COMMANDS_HELP = "commands: " + ", ".join(f"{name} ({each.help})" for name, each 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that argv begins with, or `run`, and returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["--print-completion"]:
+        return run_command(lambda: _print_completion(given[1:]))
     if not given or given[0].startswith("-"):
         return COMMANDS["run"].main(given)
     word = given.pop(0)
     if word not in COMMANDS:
         return run_command(lambda: _refuse(word))
     return COMMANDS[word].main(given)
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    """Prints what makes a shell complete the commands and their flags."""
+    import shtab  # only this needs it
+
+    shell = words[0] if words else "none"
+    if shell not in shtab.SUPPORTED_SHELLS:
+        do = f"give one of {', '.join(shtab.SUPPORTED_SHELLS)}"
+        raise ConfigError("--print-completion", f"{shell} is not a known shell", do)
+    parser = argparse.ArgumentParser(prog="qwen3-profile")
+    commands = parser.add_subparsers(parser_class=argparse.ArgumentParser)
+    for name, command in COMMANDS.items():
+        mine = command.build_parser()
+        commands.add_parser(name, parents=[mine], help=command.help, conflict_handler="resolve")
+        for action in mine._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    show(shtab.complete(parser, shell))
+    return EXIT_OK
 
 
 def _refuse(word: str) -> NoReturn:

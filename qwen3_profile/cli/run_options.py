@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qwen3_profile.cli.config_file import entries_that_set, read_configs, read_prompts
+from qwen3_profile.cli.config_file import ConfigFile, read_config_file, read_prompts
 from qwen3_profile.cli.parser import Parser, check_trace_place, output_file_name
+from qwen3_profile.cli.program import COMMANDS_HELP
 from qwen3_profile.config import (
     CACHES,
     COMPILE_MODES,
@@ -27,15 +28,15 @@ from qwen3_profile.config import (
     Invocation,
     ModelRequest,
     RunConfig,
+    json_type,
 )
 from qwen3_profile.errors import ConfigError, closest
-from qwen3_profile.version import __version__
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
 GPU time by layer and part, prints tables, and keeps the traces and the timing records.
 """
-_EPILOG = "Look at the traces with: tensorboard --logdir traces"
+_EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
 
 
 def parse_arguments(argv: Sequence[str]) -> Invocation:
@@ -45,6 +46,9 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         ConfigError: a flag, or an entry of the file, is wrong.
     """
     options = build_parser().parse_args(argv)
+    file = None if options.configs is None else read_config_file(options.configs)
+    if file is not None and file.settings:
+        options = build_parser().parse_args([*_flags_of(file, argv), *argv])
     _check_prompt(options, argv)
     check_trace_place("--trace-dir", str(options.trace_dir))
     check_trace_place("--run-name", options.run_name or "")
@@ -69,7 +73,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
         raise ConfigError(flag, error.what, error.do) from error
-    numbered = _each_execution(options, asked, prompts)
+    numbered = _each_execution(options, file, asked, prompts)
     return Invocation(
         model=ModelRequest(
             name=options.model_name,
@@ -90,18 +94,51 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         force=options.force,
         prompts=prompts,
         entries=tuple(f"{options.configs}: configs[{index}]" for index, _ in numbered)
-        if options.configs is not None
+        if file is not None
         else (),
-        free_dtypes=_free_dtypes(options, [index for index, _ in numbered]),
+        free_dtypes=_free_dtypes(options, file, [index for index, _ in numbered]),
         ceilings=not options.no_ceilings,
     )
 
 
-def _free_dtypes(options: argparse.Namespace, entries: Sequence[int]) -> tuple[bool, ...]:
+def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
+    """What a file says of the whole run, as the flags that say the same.
+
+    Raises:
+        ConfigError: a value is wrong, or the command line says it too.
+    """
+    found: list[str] = []
+    for key, value in file.settings.items():
+        where, flag = f"{file.path}: {key}", "--" + key.replace("_", "-")
+        given = [each.partition("=")[0] for each in argv]
+        if flag in given or (key == "model_name" and "--model" in given):
+            raise ConfigError(flag, f"is set by {file.path}, too", "leave one of them out")
+        try:
+            mine = _flag_of(flag, value)
+            build_parser().parse_args(mine)
+        except ConfigError as error:
+            raise ConfigError(where, error.what, error.do) from error
+        found += mine
+    return found
+
+
+def _flag_of(flag: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [flag] if value else []
+    if isinstance(value, list):
+        return [word for each in value for word in _flag_of(flag, each)]
+    if not isinstance(value, str | int):
+        raise ConfigError(flag, f"is {json_type(value)}", "give a string or a whole number")
+    return [f"{flag}={value}"]
+
+
+def _free_dtypes(
+    options: argparse.Namespace, file: ConfigFile | None, entries: Sequence[int]
+) -> tuple[bool, ...]:
     """Which configs have a dtype that neither a flag nor their entry in a file asks for."""
     if options.dtype is not None:
         return ()
-    asked = entries_that_set(options.configs, "dtype") if options.configs is not None else ()
+    asked = file.that_set("dtype") if file is not None else ()
     return tuple(index not in asked for index in entries)
 
 
@@ -159,7 +196,10 @@ def _named(text: str, asked: Sequence[Execution]) -> list[Execution]:
 
 
 def _each_execution(
-    options: argparse.Namespace, asked: Sequence[RunConfig], prompts: tuple[str, ...]
+    options: argparse.Namespace,
+    file: ConfigFile | None,
+    asked: Sequence[RunConfig],
+    prompts: tuple[str, ...],
 ) -> tuple[tuple[int, RunConfig], ...]:
     """Every config once with each execution, in their order; see `_each_attention`."""
     found: dict[tuple[int, RunConfig], None] = {}
@@ -168,14 +208,16 @@ def _each_execution(
             _each_attention(
                 options.attn_implementation,
                 one,
-                lambda each: _configs(options.configs, each, prompts),
+                lambda each: _configs(file, each, prompts),
             )
         )
     return tuple(found)
 
 
-def _configs(path: Path | None, one: RunConfig, prompts: tuple[str, ...]) -> tuple[RunConfig, ...]:
-    return (one,) if path is None else read_configs(path, one, prompts=bool(prompts))
+def _configs(
+    file: ConfigFile | None, one: RunConfig, prompts: tuple[str, ...]
+) -> tuple[RunConfig, ...]:
+    return (one,) if file is None else file.configs(one, prompts=bool(prompts))
 
 
 def _each_attention(
@@ -221,14 +263,23 @@ def _check_prompt(options: argparse.Namespace, argv: Sequence[str]) -> None:
 
 def build_parser() -> Parser:
     """The parser of `python -m qwen3_profile`; the reference's table of flags follows its help."""
-    parser = Parser(
-        prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser = Parser(prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG)
     _add_measurement(parser.add_argument_group("what is measured"))
     _add_model(parser.add_argument_group("on which model, and where"))
     _add_output(parser.add_argument_group("what is written"))
     return parser
+
+
+def _dtype(text: str) -> str:
+    """The dtype, which other programs also call by a short name."""
+    return {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}.get(
+        text, text
+    )
+
+
+def _weights(text: str) -> str:
+    """The source of the weights, which vLLM and SGLang call the load format."""
+    return "random" if text == "dummy" else text
 
 
 def _add_measurement(group: argparse._ArgumentGroup) -> None:
@@ -239,14 +290,15 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="sequences per forward pass (default: %(default)s)")
     add("--input-len", type=int, default=default.input_len, metavar="N",
         help="tokens per sequence (default: %(default)s)")
-    add("--dtype", choices=DTYPES,
+    add("--dtype", type=_dtype, choices=DTYPES,
         help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
         "a CPU that only emulates it)")
     add("--num-runs", type=int, default=default.num_runs, metavar="N",
         help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
     add("--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
         help="prefills, with all decode steps, before the first run (default: %(default)s)")
-    add("--decode-steps", type=int, default=default.decode_steps, metavar="N",
+    add("--output-len", "--decode-steps", dest="decode_steps", type=int, metavar="N",
+        default=default.decode_steps,
         help="tokens per sequence decoded greedily after each prefill (default: %(default)s)")
     add("--cache", choices=CACHES, default=default.cache,
         help="the KV cache's kind: grown by each token, or allocated at once "
@@ -287,22 +339,24 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="do not measure what the device does at most, in matrix products and copies, of which "
         "the tables show shares (default: off; it takes seconds, and holds for a day)")
     add("--configs", type=Path, metavar="FILE",
-        help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}; '
-        "an entry may set batch_size, input_len, dtype, num_runs, warmup_runs, "
-        "attn_implementation, experts_implementation, decode_steps, cache, trace_steps, inputs "
-        "(random or ragged), backward, execution, compile_mode and compile_scope, and the flags "
-        "above give what it leaves out (default: one config, of the flags)")
+        help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}, or of '
+        "the list alone, in JSON, YAML or TOML; an entry may set batch_size, input_len, dtype, "
+        "num_runs, warmup_runs, attn_implementation, experts_implementation, decode_steps, cache, "
+        "trace_steps, inputs (random or ragged), backward, execution, compile_mode and "
+        "compile_scope, and the flags above give what it leaves out; beside the list stands what "
+        "holds for the whole run, such as model_name (default: one config, of the flags)")
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     default = ModelRequest()
     add = group.add_argument
     # fmt: off
-    add("--model-name", default=default.name, metavar="NAME",
+    add("--model", "--model-name", dest="model_name", default=default.name, metavar="NAME",
         help=f"a hub name such as {DEFAULT_MODEL}, or a local directory (default: %(default)s)")
-    add("--weights", choices=WEIGHTS, default=default.weights,
-        help="pretrained from the directory, the local cache or the hub; random in the published "
-        "shape, without network; auto is pretrained if it can be had, else random "
+    add("--load-format", "--weights", dest="weights", type=_weights, choices=WEIGHTS,
+        default=default.weights,
+        help="pretrained from the directory, the local cache or the hub; random, or dummy, in the "
+        "published shape, without network; auto is pretrained if it can be had, else random "
         "(default: %(default)s)")
     add("--num-layers", type=int, metavar="N",
         help="profile the first N layers of a model too big for this machine (default: all)")

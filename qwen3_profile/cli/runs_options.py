@@ -48,7 +48,6 @@ def build_list_parser() -> Parser:
     parser = Parser(
         prog="qwen3-profile list",
         description="Shows the runs of a folder: model, device, configs, bare times.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "path", type=Path, nargs="?", default=Path("traces"), metavar="DIR",
@@ -62,7 +61,6 @@ def build_remove_parser() -> Parser:
     parser = Parser(
         prog="qwen3-profile rm",
         description="Deletes runs: their traces, their reports, and their records.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     # fmt: off

@@ -99,3 +99,38 @@ def test_runs_are_listed_with_their_bare_times(capsys: pytest.CaptureFixture[str
         assert part in prefill
     # the medians of its three bare passes, and of all steps of all runs
     assert (prefill.split()[-1], decode.split()[-1]) == ("4.199", "3.316")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_shells_can_complete(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--print-completion", shell]) == 0
+    shown = capsys.readouterr().out
+    missing = [word for word in (*COMMANDS, "batch-size", "ledger") if word not in shown]
+    # tcsh completes the words of the first place alone.
+    assert missing in ([], ["batch-size", "ledger"] if shell == "tcsh" else [])
+
+
+def test_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--print-completion", "nosh"]) == 2
+    assert capsys.readouterr().err.startswith("error: --print-completion: nosh is not a known")
+
+
+@pytest.mark.parametrize(("flag", "tables"), [("", True), ("-q", False), ("-v", True)])
+def test_quiet_leaves_out_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, tables: bool
+) -> None:
+    run = str(ROOT / "tests/data/runs/h100-2layers")
+    assert main(["export", run, "--output-dir", str(tmp_path), *flag.split()]) == 0
+    shown = capsys.readouterr().out
+    assert ("cuda_busy" in shown) == tables
+    assert f"records  {tmp_path}" in shown
+
+
+@pytest.mark.parametrize(("flag", "traced"), [("", False), ("-v", True)])
+def test_verbose_says_where_an_error_comes_from(
+    capsys: pytest.CaptureFixture[str], flag: str, traced: bool
+) -> None:
+    assert main(["export", "nowhere.json", *flag.split()]) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("error: nowhere.json: is not there")
+    assert ("Traceback" in told) == traced

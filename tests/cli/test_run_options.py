@@ -94,6 +94,52 @@ def test_each_config_knows_its_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "same"),
+    [
+        ("--model m", "--model-name m"),
+        ("--output-len 4", "--decode-steps 4"),
+        ("--dtype bf16", "--dtype bfloat16"),
+        ("--dtype fp16", "--dtype float16"),
+        ("--dtype half", "--dtype float16"),
+        ("--dtype fp32", "--dtype float32"),
+        ("--load-format dummy", "--weights random"),
+        ("--load-format auto", "--weights auto"),
+    ],
+)
+def test_what_other_programs_call_it(argv: str, same: str) -> None:
+    assert parse_arguments(argv.split()) == parse_arguments(same.split())
+
+
+def test_a_file_says_what_holds_for_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "{model_name: m, adapter: [a, b], merge_adapters: true, seed: 3, output_dir: out, "
+        "configs: [{batch_size: 2}]}"
+    )
+    found = parse_arguments(["--configs", str(path)])
+    assert found.model == ModelRequest("m", seed=3, adapters=("a", "b"), merge_adapters=True)
+    assert (found.output_dir, [each.batch_size for each in found.configs]) == (Path("out"), [2])
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "told"),
+    [
+        ("{num_layers: two, configs: [{}]}", "", "{}: num_layers: invalid int value: 'two'"),
+        ("{seed: {a: 1}, configs: [{}]}", "", "{}: seed: is an object; give a string"),
+        ("{weights: some, configs: [{}]}", "", "{}: weights: invalid choice: 'some'"),
+        ("{model_name: m, configs: [{}]}", "--model n", "--model-name: is set by {}, too"),
+        ("{model_nam: m, configs: [{}]}", "", "{}: unknown key 'model_nam' beside configs"),
+    ],
+)
+def test_what_a_file_says_wrongly(tmp_path: Path, text: str, argv: str, told: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        parse_arguments(["--configs", str(path), *argv.split()])
+    assert str(caught.value).startswith(told.format(path))
+
+
+@pytest.mark.parametrize(
     ("argv", "told"),
     [
         pytest.param(
@@ -106,7 +152,12 @@ def test_each_config_knows_its_entry(tmp_path: Path) -> None:
             id="with its value",
         ),
         pytest.param(["--xyzzy"], "--xyzzy: is not a known argument; see --help", id="like none"),
-        pytest.param(["--batch", "2"], "--batch: is not a known argument", id="abbreviated"),
+        pytest.param(["--batch", "2"], "--batch: is not a known argument; did you mean "
+                     "--batch-size?", id="abbreviated"),
+        pytest.param(["--max_new_tokens=2"], "--max_new_tokens=2: is not a known argument; did you "
+                     "mean --decode-steps?", id="what generation calls it"),
+        pytest.param(["--tp", "2"], "--tp: is not a known argument; one process runs one device",
+                     id="what there is not"),
         pytest.param(["prefill"], "prefill: is not a known argument", id="a stray word"),
         pytest.param(["--batch-size"], "--batch-size: expected one argument", id="no value"),
         pytest.param(["--batch-size", "two"], "--batch-size: invalid int value: 'two'", id="word"),
@@ -159,14 +210,14 @@ def flags() -> list[argparse.Action]:
     return [a for a in build_parser()._actions if a.dest not in ("help", "version")]
 
 
-@pytest.mark.parametrize("action", [pytest.param(a, id=a.option_strings[0]) for a in flags()])
+@pytest.mark.parametrize("action", [pytest.param(a, id=a.option_strings[-1]) for a in flags()])
 def test_the_help_says_each_default_and_unit(action: argparse.Action) -> None:
     assert action.help is not None
-    assert "(default: " in action.help
+    assert "(default: " in action.help, action
     if action.default not in (None, False):
         assert "%(default)s" in action.help
     if action.type is int:
-        assert UNITS[action.option_strings[0]] in action.help
+        assert UNITS[action.option_strings[-1]] in action.help
 
 
 def test_the_help_is_grouped(capsys: pytest.CaptureFixture[str]) -> None:
