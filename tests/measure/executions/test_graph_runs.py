@@ -223,7 +223,7 @@ def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_pa
         assert_rows_add_up(config)
         saved = {each["part"]: each for each in config["savings"]}
         assert saved["layers.attn.q_proj"]["graph"] == 3 * 50
-        assert any("replayed as a CUDA graph" in line for line in config["answers"]["time"])
+        assert any("Replayed as a CUDA graph" in line for line in config["answers"]["time"])
     again = commands.export(tmp_path, run, "--output-dir", "again")
     assert again.code == 0, again.err
     assert again.records("again/timing_records.json") == records

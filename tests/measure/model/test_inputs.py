@@ -257,7 +257,7 @@ def test_ragged_reaches_record_table_and_export(tmp_path: Path, commands: Comman
     tokens = {"real": sum(lengths), "padded": 32 - sum(lengths), "lengths": lengths}
     told = [(phase, 4, 8, "ragged", tokens) for phase in ("prefill", "decode")]
     assert described(done) == told
-    assert f"batch 4 x 8 tokens ({sum(lengths)} real ones, the rest is padding)" in done.out
+    assert f"batch 4 x 8 tokens ({sum(lengths)} real, the rest padding)" in done.out
     again = commands.export(tmp_path, "traces/run1", "--output-dir", "again")
     assert again.records("again/timing_records.json") == done.records()
 
