@@ -47,7 +47,31 @@ from qwen3_profile.views.terminal.tables import render
 def main(argv: Sequence[str] | None = None) -> int:
     """Profiles what argv asks for and returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _profile(parse_arguments(given), given))
+    return run_command(lambda: _profile_asked_for(parse_arguments(given), given))
+
+
+def _profile_asked_for(invocation: Invocation, argv: Sequence[str]) -> int:
+    if invocation.num_processes > 1:
+        return _profile_in_processes(invocation, argv)
+    return _profile(invocation, argv)
+
+
+def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
+    """Runs it all in several processes, and tells how much they differ."""
+    from qwen3_profile.analysis.process_spread import spreads_of
+    from qwen3_profile.cli.fresh_processes import Side, new_folder, run_in_turn
+    from qwen3_profile.records.sides import load_side
+    from qwen3_profile.views.terminal.process_spread import render_spreads
+
+    check_json(invocation.records_path)
+    if invocation.run_name is None:
+        folder = new_folder(invocation.trace_dir, "processes")
+    else:
+        folder = invocation.trace_dir / invocation.run_name
+    run_in_turn([Side("", tuple(argv), folder)], invocation.num_processes, tell)
+    show(f"{render_spreads(spreads_of(load_side(folder), 0.05))}\n")
+    show(f"traces   {folder}\nrecords  {invocation.records_path}")
+    return EXIT_OK
 
 
 def _profile(invocation: Invocation, argv: Sequence[str]) -> int:

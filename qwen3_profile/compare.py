@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
-from qwen3_profile.errors import EXIT_FAILED, EXIT_OK
+from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, tell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qwen3_profile.analysis.comparison.compare import Comparison
     from qwen3_profile.cli.compare_options import CompareRequest
     from qwen3_profile.records.process import Process
@@ -42,11 +44,41 @@ def _sides(options: CompareRequest) -> tuple[tuple[Process, ...], tuple[Process,
     """Both sides; where one is a ledger, the other is made one."""
     from qwen3_profile.records.sides import as_ledgers, is_of_ledgers, load_side
 
-    paths, accept = (options.base, options.new), options.accept_damaged
+    paths, accept = _paths(options), options.accept_damaged
     base, new = (load_side(path, accept=accept) for path in paths)
     if is_of_ledgers(base) != is_of_ledgers(new):
         base, new = (as_ledgers(path, accept=accept) for path in paths)
     return base, new
+
+
+def _paths(options: CompareRequest) -> tuple[Path, Path]:
+    """Where the sides lie; measures them first, where that is asked for."""
+    if options.base is not None and options.new is not None:
+        return options.base, options.new
+    import shlex
+
+    from qwen3_profile.cli.fresh_processes import new_folder, run_in_turn, side_of
+
+    argvs = [_words(text) for text in options.runs]
+    names = ("BASE", "NEW")
+    for name, argv in zip(names, argvs, strict=True):
+        side_of(name, argv, options.trace_dir)  # before a folder is made
+    folder = new_folder(options.trace_dir, "compare")
+    base, new = folder / "base", folder / "new"
+    sides = [side_of(*each) for each in zip(names, argvs, (base, new), strict=True)]
+    run_in_turn(sides, options.num_processes, tell)
+    tell(f"again: qwen3-profile compare {shlex.quote(str(base))} {shlex.quote(str(new))}")
+    return base, new
+
+
+def _words(text: str) -> tuple[str, ...]:
+    import shlex
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--run {text!r}", f"is no command line: {error}") from error
+    return tuple(words[1:] if words[:1] == ["run"] else words)
 
 
 def _text(comparison: Comparison, form: str) -> str:

@@ -208,6 +208,7 @@ class Invocation:
     free_dtypes: whether nobody asked for the dtype of a config, one for each; empty where all were
         asked for.
     ceilings: whether it is measured what the device does at most.
+    num_processes: in how many fresh processes it all runs, one after the other.
     """
 
     model: ModelRequest
@@ -221,6 +222,7 @@ class Invocation:
     entries: tuple[str, ...] = ()
     free_dtypes: tuple[bool, ...] = ()
     ceilings: bool = True
+    num_processes: int = 1
 
     @property
     def records_path(self) -> Path:

@@ -37,6 +37,8 @@ Runs a Qwen3 forward pass under torch.profiler with labels in every layer, split
 GPU time by layer and part, prints tables, and keeps the traces and the timing records.
 """
 _EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
+MOST_PROCESSES = 100
+_EPILOG = "Look at the traces with: tensorboard --logdir traces"
 
 
 def parse_arguments(argv: Sequence[str]) -> Invocation:
@@ -98,6 +100,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         else (),
         free_dtypes=_free_dtypes(options, file, [index for index, _ in numbered]),
         ceilings=not options.no_ceilings,
+        num_processes=processes_asked_for(options.num_processes),
     )
 
 
@@ -135,6 +138,14 @@ def _flag_of(flag: str, value: object) -> list[str]:
 def _free_dtypes(
     options: argparse.Namespace, file: ConfigFile | None, entries: Sequence[int]
 ) -> tuple[bool, ...]:
+def processes_asked_for(count: int) -> int:
+    """The value of --num-processes, if that many can be started."""
+    if not 1 <= count <= MOST_PROCESSES:
+        raise ConfigError("--num-processes", f"{count} is not from 1 to {MOST_PROCESSES}")
+    return count
+
+
+def _free_dtypes(options: argparse.Namespace, entries: Sequence[int]) -> tuple[bool, ...]:
     """Which configs have a dtype that neither a flag nor their entry in a file asks for."""
     if options.dtype is not None:
         return ()
@@ -295,6 +306,10 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "a CPU that only emulates it)")
     add("--num-runs", type=int, default=default.num_runs, metavar="N",
         help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
+    add("--num-processes", type=int, default=1, metavar="K",
+        help="run all of it in K fresh processes, one after the other, in a folder of K runs that "
+        "compare takes: what makes one process fast or slow is the same for all its passes "
+        "(default: %(default)s)")
     add("--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
         help="prefills, with all decode steps, before the first run (default: %(default)s)")
     add("--output-len", "--decode-steps", dest="decode_steps", type=int, metavar="N",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -114,3 +116,42 @@ def test_bad_input_is_one_line(
     assert (done.code, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert told in line
+
+
+def test_sides_are_measured_in_turn_and_compared(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    same = shlex.join(commands.arguments(["--dtype", "float32", "--num-runs", "3"]))
+    eager = f"{same} --attn-implementation eager"
+    done = commands.compare(
+        tmp_path, "--run", same, "--run", eager, "--num-processes", 2, "--format", "json"
+    )
+    assert done.code in (0, 1), done.err
+    (config,) = json.loads(done.out)["configs"]
+    assert config["undecided"] == ""
+    assert {"name": "attention", "base": "sdpa", "new": "eager"} in config["differs"]
+    starts = [[each["started"] for each in config[side]] for side in ("base", "new")]
+    order = sorted((start, side) for side in (0, 1) for start in starts[side])
+    assert [side for _, side in order] == [0, 1, 1, 0]
+    again = commands.compare(tmp_path, "traces/compare1/base", "traces/compare1/new")
+    assert "BASE: 2 processes; NEW: 2 processes" in again.out
+
+
+def test_a_run_in_several_processes_tells_how_much_they_differ(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = commands.profile(tmp_path, "--num-processes", 2, "--dtype", "float32", "--num-runs", 3)
+    assert done.code == 0, done.err
+    records = done.records()
+    middle = [
+        sorted(each["total_time"] for each in records if each["run"] == run)[1]
+        for run in ("process1", "process2")
+    ]
+    (line,) = (line for line in done.out.splitlines() if line.startswith("total_time"))
+    _, processes, ms, between, *_ = line.split()
+    assert (processes, ms) == ("2", f"{1e3 * math.sqrt(middle[0] * middle[1]):.3f}")
+    # Of two values the standard deviation is their distance over the root of 2.
+    distance = abs(math.log(middle[0] / middle[1])) / math.sqrt(2)
+    assert float(between.rstrip("%")) == pytest.approx(100 * distance, abs=0.6)

@@ -56,7 +56,7 @@ class Pairing:
 
 def pair_configs(base: Sequence[Process], new: Sequence[Process]) -> Pairing:
     """Pairs configs by what they are; those that differ in the fewest settings first."""
-    left = [_configs(base), _configs(new)]
+    left = [members_of(base), members_of(new)]
     pairs = []
     for names in _KEYS:
         one, other = (_by_key(side, names) for side in left)
@@ -107,7 +107,8 @@ def describe(record: TimingRecord) -> str:
     return f"{record.phase}: {', '.join(words)}{model}"
 
 
-def _configs(side: Sequence[Process]) -> dict[tuple[str, ...], list[Member]]:
+def members_of(side: Sequence[Process]) -> dict[tuple[str, ...], list[Member]]:
+    """The groups of all processes of a side by what they are of."""
     found: dict[tuple[str, ...], list[Member]] = {}
     for process in side:
         for group in process.groups:

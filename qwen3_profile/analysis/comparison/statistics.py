@@ -97,6 +97,19 @@ def adjusted(p: Sequence[float]) -> tuple[float, ...]:
     return tuple(false_discovery_control(list(p), method="bh").tolist())
 
 
+def smallest_change(spread: float, count: int, alpha: float) -> float:
+    """The smallest slowdown, as a share, that so many processes a side find with 80 %.
+
+    Args:
+        spread: standard deviation of the logarithms of the processes.
+        count: of each side; two at least.
+    """
+    from scipy.stats import t
+
+    df = 2 * (count - 1)
+    return exp((t.ppf(1 - alpha / 2, df) + t.ppf(POWER, df)) * spread * sqrt(2 / count)) - 1
+
+
 @lru_cache(maxsize=4096)
 def processes_needed(spread: float, change: float, alpha: float) -> int | None:
     """Processes a side that find a change with 80 %; None where a thousand would not.

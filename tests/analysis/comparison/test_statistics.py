@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_profile.analysis.comparison.statistics import adjusted, processes_needed, t_tests
+from qwen3_profile.analysis.comparison.statistics import (
+    adjusted,
+    processes_needed,
+    smallest_change,
+    t_tests,
+)
 
 # Student's t with 4 degrees of freedom, from printed tables: two-sided 5 %, and one-sided 20 %.
 T_4, T_4_POWER = 2.776, 0.941
@@ -86,6 +91,12 @@ def test_many_rows_at_once(p: list[float], wanted: list[float]) -> None:
 )  # fmt: skip
 def test_processes_that_a_change_needs(spread: float, change: float, needed: int | None) -> None:
     assert processes_needed(spread, change, 0.05) == needed
+
+
+def test_what_so_many_processes_see_is_what_a_test_of_them_says() -> None:
+    rows = np.array([[0.00, 0.02, 0.04]]), np.array([[0.10, 0.12, 0.14]])
+    (found,) = t_tests(*rows, alpha=0.05, margin=0.05)
+    assert smallest_change(0.02, 3, 0.05) == pytest.approx(found.sees)
 
 
 @pytest.mark.parametrize("count", [3, 5])

@@ -1,0 +1,110 @@
+"""Measures several times, in a fresh process each; the sides of a comparison in turn.
+
+All passes of one process are fast or slow together, so that one process says little of the next;
+and a machine drifts, so that sides which ran one after the other differ without a cause.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from qwen3_profile.cli.run_options import parse_arguments
+from qwen3_profile.errors import EXIT_INTERRUPTED, ConfigError, ProfileError, RunError
+from qwen3_profile.system.files import make_folder, output_error
+
+# What a process that was interrupted may take to save what it has.
+_GRACE_SECONDS = 60.0
+# Where each process writes is ours to say.
+_OURS = ("--trace-dir", "--run-name", "--output-dir", "--force", "--num-processes")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is measured, as arguments of the command, and the folder of its runs.
+
+    name: in what is told; empty where there is only one side.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    folder: Path
+
+
+def side_of(name: str, argv: Sequence[str], folder: Path) -> Side:
+    """A side, if its arguments are right.
+
+    Raises:
+        ConfigError: an argument is wrong, or says where the runs go.
+    """
+    for word in argv:
+        if word.partition("=")[0] in _OURS:
+            do = f"leave it out; the runs of {name} go to {folder}"
+            raise ConfigError(f"--run {name}: {word}", "is not for the sides to say", do)
+    try:
+        parse_arguments(argv)
+    except ProfileError as error:
+        raise ConfigError(f"--run {name}: {error.where}", error.what, error.do) from error
+    return Side(name, (*argv, "--output-dir", str(folder)), folder)
+
+
+def new_folder(trace_dir: Path, name: str) -> Path:
+    """name1, name2, ...: the first that is free, made.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    make_folder(trace_dir)
+    for number in count(1):
+        folder = trace_dir / f"{name}{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise output_error(folder, error) from error
+    raise AssertionError
+
+
+def run_in_turn(sides: Sequence[Side], processes: int, tell: Callable[[str], None]) -> None:
+    """Runs A B, B A, A B, ...: so that no side is always the first, and drift meets both.
+
+    Args:
+        processes: of each side.
+        tell: is told of each process that has ended.
+
+    Raises:
+        RunError: one failed; those before it stay.
+    """
+    for turn in range(processes):
+        for side in sides if turn % 2 == 0 else sides[::-1]:
+            begin = time.monotonic()
+            name = f"{side.name} process {turn + 1} of {processes}".lstrip()
+            code = _run(side, turn + 1)
+            if code == EXIT_INTERRUPTED:
+                raise KeyboardInterrupt
+            if code:
+                what = f"ended with exit code {code}"
+                raise RunError(name, what, f"what ran before it lies in {side.folder}")
+            tell(f"{name}: {time.monotonic() - begin:.1f} s")
+
+
+def _run(side: Side, number: int) -> int:
+    place = ("--trace-dir", str(side.folder), "--run-name", f"process{number}")
+    command = [sys.executable, "-m", "qwen3_profile", *side.argv, *place, "--num-processes", "1"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        return process.wait()
+    except BaseException:
+        # Ctrl-C reaches it too, and it saves what it has.
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
