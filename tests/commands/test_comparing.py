@@ -105,7 +105,7 @@ def test_two_runs_explain_each_other_by_kernels(
         ((H200, ROOT / "README.md"), "README.md: is not a Kineto trace"),
         ((H200, H200, "--fail-on", "x"), "--fail-on: 'x' is no number"),
         ((H200, H200, "--alpha", "5"), "--alpha: 5 is not between 0 and 1"),
-        ((H200,), "the following arguments are required: NEW"),
+        ((H200,), "BASE NEW: are not both there"),
         ((H200, H200, "--by", "head"), "--by: invalid choice"),
     ],
 )
