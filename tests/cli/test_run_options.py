@@ -201,7 +201,7 @@ def test_each_mistake_is_one_line(argv: list[str], told: str) -> None:
 UNITS = {
     "--batch-size": "sequences", "--input-len": "tokens", "--num-runs": "measured runs",
     "--warmup-runs": "prefills", "--decode-steps": "tokens", "--trace-steps": "decode steps",
-    "--num-layers": "layers",
+    "--num-layers": "layers", "--num-processes": "processes",
     "--lora-rank": "rank", "--seed": "token ids",
 }  # fmt: skip
 
