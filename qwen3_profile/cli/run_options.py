@@ -36,9 +36,8 @@ _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
 GPU time by layer and part, prints tables, and keeps the traces and the timing records.
 """
-_EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
 MOST_PROCESSES = 100
-_EPILOG = "Look at the traces with: tensorboard --logdir traces"
+_EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
 
 
 def parse_arguments(argv: Sequence[str]) -> Invocation:
@@ -104,6 +103,13 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     )
 
 
+def processes_asked_for(count: int) -> int:
+    """The value of --num-processes, if that many can be started."""
+    if not 1 <= count <= MOST_PROCESSES:
+        raise ConfigError("--num-processes", f"{count} is not from 1 to {MOST_PROCESSES}")
+    return count
+
+
 def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
     """What a file says of the whole run, as the flags that say the same.
 
@@ -138,14 +144,6 @@ def _flag_of(flag: str, value: object) -> list[str]:
 def _free_dtypes(
     options: argparse.Namespace, file: ConfigFile | None, entries: Sequence[int]
 ) -> tuple[bool, ...]:
-def processes_asked_for(count: int) -> int:
-    """The value of --num-processes, if that many can be started."""
-    if not 1 <= count <= MOST_PROCESSES:
-        raise ConfigError("--num-processes", f"{count} is not from 1 to {MOST_PROCESSES}")
-    return count
-
-
-def _free_dtypes(options: argparse.Namespace, entries: Sequence[int]) -> tuple[bool, ...]:
     """Which configs have a dtype that neither a flag nor their entry in a file asks for."""
     if options.dtype is not None:
         return ()
