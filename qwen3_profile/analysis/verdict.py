@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MOSTLY_IDLE = 0.5
 MOSTLY_BUSY = 0.9
 _NAMED_PARTS = 5
+# Of the pass: less than this would be printed as 0.0 %.
+_LEAST_SHARE = 0.0005
+# Of a trace's device time: what may lie outside of its ranges without a word.
+_MUCH_OUTSIDE = 0.05
 # Of the longest idle times so many are named, if they are more than this share of the pass.
 _NAMED_STRETCHES = 3
 _LONG_SHARE = 0.02
@@ -77,10 +81,10 @@ class DeviceShare:
 
     @property
     def sentence(self) -> str:
-        recorded = "the trace" if self.is_trace else "the recorded pass"
-        of = "a bare pass takes" if self.is_bare else f"{recorded} takes, profiler included"
+        recorded = "until its last kernel ends" if self.is_trace else "that the recorded pass takes"
+        of = "that a bare pass takes" if self.is_bare else f"{recorded}, profiler included"
         span_ms = self.span_ns / _NS_PER_MS
-        busy = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms that {of}"
+        busy = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms {of}"
         return f"GPU busy {busy} ({self.share:.0%}){self._meaning}"
 
     @property
@@ -113,11 +117,25 @@ def sentences(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str
     """
     share = device_share(records)
     found = [share.sentence] if share is not None else []
-    return (*found, largest_parts(shown.times.forward, share is not None))
+    found.append(largest_parts(shown.times.forward, share is not None))
+    return (*found, *_outside_of_ranges(shown))
+
+
+def _outside_of_ranges(shown: TimingRecord) -> tuple[str, ...]:
+    """Of a whole trace: that its ranges stand for a part of the device's time alone."""
+    share = unattributed_share(shown.times)
+    if shown.phase != labels.WHOLE_TRACE or share < _MUCH_OUTSIDE:
+        return ()
+    return (
+        f"{share:.1%} of all CUDA time belongs to none of these ranges and is in no row; "
+        "--ledger FILE --kernels names its kernels.",
+    )
 
 
 def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
-    """How busy the device was in the passes of one config; None where no device was recorded."""
+    """How busy the device was in the passes of one config; None where no device was recorded, or
+    nothing that the passes launched ran while it was: they were captured in a graph, say.
+    """
     if not is_on_device(records):
         return None
     if any(record.total_ns is not None for record in records):
@@ -133,6 +151,8 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     # A standalone trace tells of no bare pass; what its pass itself spans has the profiler's
     # delays in it, but not what lies between it and the next one.
     busy = [_own_busy_ns(record.times) for record in records]
+    if not any(busy):
+        return None
     waited = [_own_idle(record.times.forward.total) for record in records]
     spans = [ns + idle.ns for ns, idle in zip(busy, waited, strict=True)]
     return DeviceShare(median(busy), median(spans), False, sum_idle(waited))
@@ -206,14 +226,17 @@ def largest_parts(forward: Part, on_device: bool) -> str:
 def _most_time(times: Counter[str], forward: Part, on_device: bool) -> str:
     whole = ns_of(forward.total, on_device)
     times[labels.OTHER] += whole - times.total()
-    top = [(name, ns) for name, ns in times.most_common(_NAMED_PARTS) if ns > 0]
-    if not whole or not top:
+    if not whole:
+        return ""
+    top = [(n, ns) for n, ns in times.most_common(_NAMED_PARTS) if ns >= _LEAST_SHARE * whole]
+    if not top:
         return ""
     named = ", ".join(f"{name} {ns / whole:.1%}" for name, ns in top)
     total = sum(ns for _, ns in top) / whole
     kind = "CUDA" if on_device else "CPU"
     in_total = f"; top {len(top)}: {total:.1%} in total" if len(top) > 1 else ""
-    return f"Most {kind} time: {named}{in_total}."
+    where = " inside these ranges" if forward.name == labels.WHOLE_TRACE else ""
+    return f"Most {kind} time{where}: {named}{in_total}."
 
 
 def idle_classes(passes: Sequence[TimingRecord]) -> str:

@@ -21,7 +21,15 @@ from qwen3_profile.attribution.contradictions import (
     check_no_duration,
     check_outside_window,
 )
-from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, check_log
+from qwen3_profile.attribution.findings import (
+    DAMAGE,
+    NOTE,
+    WARNING,
+    Finding,
+    check_log,
+    counted,
+    microseconds,
+)
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
 from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
 from qwen3_profile.attribution.order import check_stream_order, check_synchronised
@@ -232,7 +240,7 @@ def _lost(attribution: Attribution) -> Iterator[Finding]:
     if not lost.count + mended.count:
         return
     told = [
-        f"{_events(loss.count)} {what}"
+        f"{counted(loss.count, 'event')} {what}"
         for loss, what in ((lost, "left out, of no use"), (mended, "with a name mended"))
         if loss.count
     ]
@@ -241,14 +249,10 @@ def _lost(attribution: Attribution) -> Iterator[Finding]:
     yield Finding(DAMAGE, "events-lost", message, lost.count + mended.count, 0, first[0])
 
 
-def _events(count: int) -> str:
-    return f"{count} event{'' if count == 1 else 's'}"
-
-
 def _needless(attribution: Attribution) -> Iterator[Finding]:
     odd = (attribution.trace.info.losses or LossCounts()).needless
     if odd.count:
-        message = f"{_events(odd.count)} odd where nobody needs it: {'; '.join(odd.first)}"
+        message = f"{counted(odd.count, 'event')} odd where nobody needs it: {'; '.join(odd.first)}"
         yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])
 
 
@@ -279,7 +283,7 @@ def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:
             severity,
             "clock-jump" if severity == DAMAGE else "before-launch",
             early,
-            f"device events start before their launch, by up to {worst} ns",
+            f"device events start before their launch, by up to {microseconds(worst)} us",
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
-from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, microseconds
+from qwen3_profile.attribution.findings import DAMAGE, NOTE, WARNING, Finding, counted, microseconds
 from qwen3_profile.trace.columns import Bool, Category, Events, Int64, Span, Trace, occurring, which
 
 # Traces of before 2024 count in whole microseconds; both ends of a duration are rounded.
@@ -52,9 +52,9 @@ def check_outside_window(attribution: Attribution) -> Iterator[Finding]:
     ours = which(trace.names, labels.parse)[trace.host.name]
     ranges = trace.host.take(ours | np.isin(trace.host.category, _RANGES))
     kinds = (
-        (WARNING, "labels", ranges, _starts_outside(ranges, window)),
-        (NOTE, "calls", trace.launches, _is_outside(trace.launches, window)),
-        (WARNING, "device events", trace.device, _is_outside(trace.device, window)),
+        (WARNING, "label", ranges, _is_outside(ranges, window)),
+        (NOTE, "call", trace.launches, _is_outside(trace.launches, window)),
+        (WARNING, "device event", trace.device, _is_outside(trace.device, window)),
     )
     for severity, what, events, outside in kinds:
         outside &= (events.start_ns != 0) | (events.dur_ns != 0)
@@ -62,23 +62,21 @@ def check_outside_window(attribution: Attribution) -> Iterator[Finding]:
             yield _outside(trace, severity, what, events.take(outside), window)
 
 
-def _starts_outside(events: Events, window: Span) -> Bool:
-    first_ns, last_ns = window.first_ns - _ROUNDED_NS, window.last_ns + _ROUNDED_NS
-    return (events.start_ns < first_ns) | (events.start_ns > last_ns)
-
-
 def _is_outside(events: Events, window: Span) -> Bool:
-    return _starts_outside(events, window) | (events.end_ns > window.last_ns + _ROUNDED_NS)
+    first_ns, last_ns = window.first_ns - _ROUNDED_NS, window.last_ns + _ROUNDED_NS
+    return (events.start_ns < first_ns) | (events.end_ns > last_ns)
 
 
 def _outside(trace: Trace, severity: str, what: str, events: Events, window: Span) -> Finding:
     name = trace.names[events.name[0]]
+    lie = f"{counted(len(events), what)} {'lies' if len(events) == 1 else 'lie'}"
+    first, last = microseconds(int(events.start_ns[0])), microseconds(int(events.end_ns[0]))
     return Finding(
         severity,
         "outside-window",
-        f"{len(events)} {what} lie outside of the time in which the profiler says that it "
-        f"recorded, {microseconds(window.first_ns)} to {microseconds(window.last_ns)}: {name} is "
-        f"at {microseconds(int(events.start_ns[0]))} to {microseconds(int(events.end_ns[0]))}",
+        f"{lie} outside of the time in which the profiler says that it recorded, "
+        f"{microseconds(window.first_ns)} to {microseconds(window.last_ns)}: "
+        f"{name} is at {first} to {last}",
         count=len(events),
         ns=int(events.dur_ns.sum()),
         example=name,

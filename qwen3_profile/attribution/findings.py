@@ -33,6 +33,11 @@ class Finding:
     example: str
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def microseconds(time_ns: int) -> str:
     """A time as the file writes it."""
     sign = "-" if time_ns < 0 else ""

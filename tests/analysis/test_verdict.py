@@ -20,6 +20,7 @@ from qwen3_profile.analysis.verdict import (
 )
 from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.attribution.parts import Part, Times, make_part
+from qwen3_profile.passes.pass_times import Unattributed
 
 
 def part(name: str, own: int, *parts: Part) -> Part:
@@ -70,6 +71,40 @@ def largest(*parts: Part) -> str:
 )  # fmt: skip
 def test_the_largest_parts(parts: list[Part], expected: str) -> None:
     assert largest(*parts) == (f"Most CUDA time: {expected}." if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("unattributed_ms", "told"),
+    [(0, None), (4, None), (900, "90.0% of all CUDA time belongs to none of these ranges")],
+)
+def test_what_lies_outside_of_all_ranges_is_told(unattributed_ms: int, told: str | None) -> None:
+    times = replace(
+        record().times,
+        forward=part("trace", 0, part("step", 100)),
+        device_ns=(100 + unattributed_ms) * 1_000_000,
+        unattributed=unattributed(unattributed_ms),
+    )
+    one = replace(record(), phase="trace", times=times)
+    last = sentences([one], one)[-1]
+    if told is None:
+        assert last == "Most CUDA time inside these ranges: step 100.0%."
+    else:
+        assert last.startswith(told)
+
+
+def unattributed(ms: int) -> tuple[Unattributed, ...]:
+    return (Unattributed("no label open", ms * 1_000_000, 1),) if ms else ()
+
+
+def test_parts_that_would_read_as_nothing_are_not_named() -> None:
+    assert largest(part("norm", 99_999), part("lm_head", 1)) == "Most CUDA time: norm 100.0%."
+
+
+def test_of_a_pass_whose_kernels_were_captured_the_cpu_alone_is_judged() -> None:
+    forward = make_part("forward", Times(cpu_ns=50), Times(cpu_ns=50), ())
+    times = replace(record().times, forward=forward)
+    one = replace(record(), phase="forward", total_ns=None, config=None, times=times)
+    assert sentences([one], one) == ("Most CPU time: other 100.0%.",)
 
 
 def test_a_part_has_the_time_of_its_backward_too() -> None:

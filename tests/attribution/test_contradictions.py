@@ -71,5 +71,19 @@ def test_a_kernel_of_a_graph_that_stands_twice_is_refused(
     }
 
 
+def test_a_label_that_outlasts_the_window_is_told(tmp_path: Path) -> None:
+    text = json.loads((FOLDER / "0_good.json").read_bytes())
+    events = text["traceEvents"]
+    (window,) = (event for event in events if event.get("cat") == "Trace")
+    for beyond, codes in ((0, set()), (1.5, {"outside-window"})):
+        (step,) = (event for event in events if event["name"] == "step")
+        step["dur"] = window["ts"] + window["dur"] + beyond - step["ts"]
+        path = tmp_path / f"{beyond}.json"
+        path.write_text(json.dumps(text))
+        code, found = findings_of(str(path.with_suffix("")), tmp_path)
+        assert (code, set(found)) == (0, codes)
+    assert "1 label lies outside" in found["outside-window"]
+
+
 def test_every_file_is_looked_at() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == {*EXPECTED, "13_graph_kernel_twice"}

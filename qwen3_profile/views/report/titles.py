@@ -9,7 +9,7 @@ from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import RunFacts
 from qwen3_profile.run_folder.run_json import Environment
-from qwen3_profile.views.names import attention_name, place_name, which_pass
+from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
 from qwen3_profile.views.report.section_data import Config
 
 _PHASE = 2
@@ -92,7 +92,7 @@ def shown_pass(config: Config) -> str:
     if shown.phase == WHOLE_TRACE:
         return "the whole trace, by range"
     if shown.config is None:
-        return f"the median step of the trace (#{shown.times.number} of {count})"
+        return f"the median pass of the trace ({place_in_trace(shown, count)})"
     return f"the {which_pass(shown, count)}"
 
 

@@ -15,7 +15,7 @@ from qwen3_profile.analysis.verdict import (
     overhead_words,
 )
 from qwen3_profile.attribution.collectives import summed
-from qwen3_profile.attribution.findings import Finding
+from qwen3_profile.attribution.findings import Finding, counted
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
@@ -75,7 +75,7 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
     unattributed = values(lambda each: each.times.unattributed_ns)
     crossed = values(lambda each: each.times.cross_thread_ns)
     lines = [
-        _total("cuda_total", values(lambda e: e.times.device_ns), f"{events} device events"),
+        _total("cuda_total", values(lambda e: e.times.device_ns), counted(events, "device event")),
         _total(
             "cuda_busy", values(lambda e: e.times.busy_ns), "time with at least one of them running"
         ),

@@ -31,7 +31,7 @@ from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.views.names import attention_name, place_name, which_pass
+from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
 from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
@@ -96,7 +96,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
-        shown = f"median step (#{record.times.number} of {len(records)})"
+        shown = f"median pass ({place_in_trace(record, len(records))})"
         if record.phase == WHOLE_TRACE:
             shown = "by range, as it shows no layers"
         lines.append(f"{record.phase} in {facts.trace}{_process(record)}: {shown}{device}")
