@@ -31,9 +31,9 @@ from qwen3_profile.errors import (
 )
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import SUMMARY_FILE, check_json, drop_run, save_json
+from qwen3_profile.records.store import check_json, drop_run, save_json
 from qwen3_profile.run_folder.claim import Claim, claim_folder, has_results, has_traces
-from qwen3_profile.run_folder.layout import REPORT_FILE
+from qwen3_profile.run_folder.layout import REPORT_FILE, SUMMARY_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, write_atomic
@@ -41,6 +41,7 @@ from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
+from qwen3_profile.views.terminal.configs import render_configs
 from qwen3_profile.views.terminal.tables import render
 
 
@@ -84,8 +85,9 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
         forget=partial(drop_run, invocation.records_path),
     )
     codes: list[int] = []
+    failed: list[str] = []
     try:
-        codes.extend(_run(invocation, claim, argv))
+        codes.extend(_run(invocation, claim, argv, failed))
     finally:
         # A run that replaces another has to be of more use than it.
         kept = (has_results if claim.replaces else has_traces)(claim.folder)
@@ -93,11 +95,18 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
             (claim.commit if kept else claim.roll_back)()
     if kept:
         show(_places(invocation, claim.place))
+    if len(invocation.configs) > 1:  # what was told before it stands far above
+        for line in failed:
+            tell(line)
     return max(codes)
 
 
-def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[int]:
-    """Runs, saves and shows each config; yields its exit code."""
+def _run(
+    invocation: Invocation, claim: Claim, argv: Sequence[str], failed: list[str]
+) -> Iterator[int]:
+    """Runs, saves and shows each config; yields its exit code. What is told of failures joins
+    `failed`.
+    """
     # torch and transformers take seconds to import: only once all that can be refused is. Looking
     # for garbage among what they make and keep would take a fifth of that.
     with keep_all_objects():
@@ -114,8 +123,10 @@ def _run(invocation: Invocation, claim: Claim, argv: Sequence[str]) -> Iterator[
         with signals.held():
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, groups, shown)
+        if result.error:
+            failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
         yield code
-    for compared in (render_attention(groups), render_executions(groups)):
+    for compared in (render_attention(groups), render_executions(groups), render_configs(groups)):
         if compared:
             show_table(f"{compared}\n")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show, show_table
-from qwen3_profile.errors import EXIT_OK, ConfigError, warn
+from qwen3_profile.errors import EXIT_OK, ConfigError, OutputError
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
 
@@ -58,16 +58,14 @@ def _export(options: ExportRequest) -> int:
     )
     groups = loaded.groups
     path = options.records_path
-    make_folder(path.parent)
+    _make_place(path.parent)
     check(path)
-    for line in dict.fromkeys(line for group in groups for line in group[0].facts.warnings):
-        warn(line)
     if loaded.ranks:
         from qwen3_profile.views.terminal.ranks import render_ranks
 
         show_table(f"{render_ranks(loaded.ranks)}\n")
     else:
-        for text in (*_tables(groups), *_comparisons(groups)):
+        for text in (*_tables(groups), *_comparisons(groups), *_warnings(groups)):
             show_table(f"{text}\n")
     if not groups:
         return EXIT_OK
@@ -78,13 +76,31 @@ def _export(options: ExportRequest) -> int:
     return EXIT_OK
 
 
+def _make_place(folder: Path) -> None:
+    try:
+        make_folder(folder)
+    except OutputError as error:
+        raise OutputError(error.where, error.what, "give a folder as --output-dir") from error
+
+
+def _warnings(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
+    """What was told when the runs ran, which is not of now."""
+    told = dict.fromkeys(line for group in groups for line in group[0].facts.warnings)
+    if told:
+        from qwen3_profile.views.terminal.cells import wrap
+
+        yield "\n".join(("warnings when it ran:", *(wrap(f"- {line}") for line in told)))
+
+
 def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     """The tables of configs that differ in one thing only."""
     if len(groups) < 2:
         return
     from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
+    from qwen3_profile.views.terminal.configs import render_configs
 
-    yield from filter(None, (render_attention(groups), render_executions(groups)))
+    found = (render_attention(groups), render_executions(groups), render_configs(groups))
+    yield from filter(None, found)
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
@@ -104,7 +120,11 @@ def _write_report(options: ExportRequest, loaded: Loaded) -> None:
     # Only who wants the page waits for its code.
     from qwen3_profile.views.report import build
 
-    file = Path(options.report) if options.report else build.report_path(options.path)
+    file = (
+        Path(options.report)
+        if options.report
+        else build.report_path(options.path, options.records_path.parent)
+    )
     page = build.build_report(options.path, loaded)
     make_folder(file.parent)
     write_atomic(file, page.encode())

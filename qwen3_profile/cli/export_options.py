@@ -11,6 +11,7 @@ from typing import Literal
 from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import ConfigError
+from qwen3_profile.run_folder.layout import RECORDS_FILE, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,13 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     """
     options = build_parser().parse_args(argv)
     _check(options)
-    name = options.output_file or f"timing_records.{options.format}"
+    name = options.output_file or RECORDS_FILE.replace("json", options.format)
     writes_records = not options.view and options.ledger is None
+    folder = options.output_dir or beside(options.path)
     return ExportRequest(
         path=options.path,
         config=options.config,
-        records_path=options.output_dir / (output_file_name(name) if writes_records else name),
+        records_path=folder / (output_file_name(name) if writes_records else name),
         format=options.format,
         report=options.report,
         ledger=options.ledger,
@@ -102,8 +104,8 @@ def build_parser() -> Parser:
         help="only the config of this index, from 0 (default: all)")
     add("--format", choices=("json", "csv"), default="json",
         help="of the records' file (default: %(default)s)")
-    add("--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
-        help="folder of the records' file (default: ./%(default)s)")
+    add("--output-dir", type=Path, metavar="DIR",
+        help="folder of the records' file (default: the run's folder, or that of the trace)")
     add("--output-file", metavar="FILE",
         help="records are merged into it by id (default: timing_records.json or .csv)")
     add("--ledger", type=Path, metavar="FILE",
@@ -112,7 +114,7 @@ def build_parser() -> Parser:
     add("--report", nargs="?", const="", metavar="FILE",
         help="also write one HTML page that needs no network (default FILE: report.html in the "
         "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
-        "here)")
+        "beside the records)")
     add("--scopes", choices=SCOPES,
         help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
         f"both (default: {SCOPES[0]})")

@@ -1,4 +1,4 @@
-"""Records as a CSV table: a row for each record and part, times in integer ns."""
+"""Records as a CSV table: a row for each record and part, times in seconds to the nanosecond."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from qwen3_profile.attribution.parts import Part
+from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import not_ours, read_text
 from qwen3_profile.system.files import only_writer, refuse_read_only, write_atomic
 
 _COLUMNS = (
-    "id", "run", "phase", "batch_size", "input_len", "dtype", "run_index", "position",
-    "context_len", "path",
-    "calls", "cpu_ns", "cpu_self_ns", "device_ns", "device_self_ns", "device_events",
-    "launch_ns", "gap_ns", "queue_ns",
+    "id", "run", "model", "device", "phase", "batch_size", "input_len", "dtype", "run_index",
+    "total_time_s", "position", "context_len", "path",
+    "calls", "cpu_s", "cpu_self_s", "cuda_s", "cuda_self_s", "device_events",
+    "launch_s", "gap_s", "queue_s", "bytes_self",
 )  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def check_csv(path: Path) -> None:
 
 
 def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
-    """Merges records into a table of one row per record and part; times in integer ns.
+    """Merges records into a table of one row per record and part.
 
     Raises:
         OutputError: the file is not ours, or cannot be written; it is then as it was.
@@ -62,20 +64,41 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
     head = (
         record.id,
         record.facts.run,
+        record.facts.model.name if record.facts.model else record.facts.model_class or "",
+        record.facts.device or "",
         record.phase,
         config.batch_size if config else "",
         config.input_len if config else "",
         config.dtype if config else "",
         record.run_index,
+        "" if record.total_ns is None else _seconds(record.total_ns),
         step.position if step else "",
         step.context_len if step else (config.input_len if config else ""),
     )
     for path, part in record.times.forward.walk():
         total, own = part.total, part.own
         yield (
-            *head, "/".join(path), total.calls, total.cpu_ns, own.cpu_ns, total.device_ns,
-            own.device_ns, total.device_events, total.launch_ns, total.gap_ns, total.queue_ns,
+            *head, "/".join(path), total.calls, _seconds(total.cpu_ns), _seconds(own.cpu_ns),
+            _seconds(total.device_ns), _seconds(own.device_ns), total.device_events,
+            _seconds(total.launch_ns), _seconds(total.gap_ns), _seconds(total.queue_ns),
+            _own_bytes(record.times, part),
         )  # fmt: skip
+
+
+def _seconds(ns: float) -> str:
+    """Exactly so many ns; decodes have means of halves and thirds of them, too."""
+    whole = round(ns)
+    return f"{whole // 10**9}.{whole % 10**9:09d}"
+
+
+def _own_bytes(times: PassTimes, part: Part) -> int | str:
+    """What the operations move that the part is the innermost label of; empty where unknown."""
+    if times.traffic is None or times.compiled is not None:
+        return ""
+    found = times.traffic.labels.get("" if part is times.forward else part.name)
+    if found is None:
+        return "" if part.own.device_events else 0
+    return "" if found.bytes is None else found.bytes
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.record import RunFacts, TimingRecord, record_of
+from qwen3_profile.run_folder.layout import trace_stem
 
 
 def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord, ...]:
@@ -22,7 +23,7 @@ def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord,
         return ()
     path, info = reading.path, reading.info
     facts = RunFacts(
-        run=path.name.partition(".")[0],
+        run=trace_stem(path.name),
         trace=path.name,
         device=reading.device,
         rank=info.rank if rank is None else rank,

@@ -15,7 +15,7 @@ from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import RAW_FOLDER, RUN_FILE, find_runs
+from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, run_of_raw
 
 if TYPE_CHECKING:
     from qwen3_profile.records.ranks import RankTrace
@@ -64,8 +64,7 @@ def read_saved(
     path: Path, config: int | None = None, accept: bool = False
 ) -> list[tuple[TimingRecord, ...]]:
     """As `load`, of a run's folder, a folder of runs, or a trace file."""
-    folder = path.resolve().parent.parent
-    is_raw = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
+    is_raw = run_of_raw(path) is not None
     if path.is_dir() or is_raw:
         from qwen3_profile.records.from_run import collect_raw, collect_run  # for runs alone
     if path.is_dir():

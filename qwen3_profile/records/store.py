@@ -14,9 +14,8 @@ from qwen3_profile.errors import OutputError, warn
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.records.summary import Summary, config_id
+from qwen3_profile.run_folder.layout import SUMMARY_FILE
 from qwen3_profile.system.files import is_special, only_writer, refuse_read_only, write_atomic
-
-SUMMARY_FILE = "timing_summary.json"
 
 Entry = Mapping[str, Any]
 Write = Callable[[Iterable[bytes]], None]

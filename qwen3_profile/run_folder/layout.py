@@ -15,12 +15,17 @@ from pathlib import Path
 RUN_FILE = "run.json"
 RAW_FOLDER = "raw"
 REPORT_FILE = "report.html"
+# Of a run below its --output-dir; of an export beside what it read.
+RECORDS_FILE = "timing_records.json"
+SUMMARY_FILE = "timing_summary.json"
 # How files of traces end; some downloads pack them twice.
 _PACKED = r"(\.(gz|zst|xz|bz2))*"
 
 
 def may_be_trace(name: str) -> bool:
     """Whether a file in a folder of traces, called so, may be one."""
+    if name in (RECORDS_FILE, SUMMARY_FILE):  # which an export writes beside the traces
+        return False
     return re.fullmatch(rf"[^.].*\.json{_PACKED}", name, re.IGNORECASE) is not None
 
 
@@ -42,6 +47,18 @@ def find_runs(path: Path) -> list[Path]:
         (folder for folder in path.iterdir() if (folder / RUN_FILE).is_file()),
         key=lambda folder: (len(folder.name), folder.name),
     )
+
+
+def run_of_raw(path: Path) -> Path | None:
+    """The run's folder of one of its raw traces; None of any other file."""
+    folder = path.resolve().parent.parent
+    inside = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
+    return folder if inside else None
+
+
+def beside(path: Path) -> Path:
+    """The folder for what is made of `path`: itself, the run of a raw trace, or a file's folder."""
+    return path if path.is_dir() else run_of_raw(path) or path.parent
 
 
 def missing_report(folder: Path) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from qwen3_profile.records.record import TimingRecord
+from collections.abc import Sequence
 
+from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
+from qwen3_profile.records.record import RunFacts, TimingRecord
+
+# Where `words` has the phase, which every label says.
+_PHASE = 2
 # One pass of each phase, in a sentence.
 PASS_NAMES = {"prefill": "prefill", "decode": "decode step", "train_step": "training step"}
 
@@ -39,3 +44,54 @@ def place_name(record: TimingRecord) -> str:
         count = environment.cpu_threads
         name += f", {count} thread{'' if count == 1 else 's'}"
     return f"{device} ({name})"
+
+
+def short_labels(shown: Sequence[TimingRecord]) -> list[str]:
+    """What each config is called where one is chosen: its phase, its size, and what sets it apart
+    from others.
+
+    Args:
+        shown: the record that is shown of each.
+    """
+    lines = [words(record) for record in shown]
+    differs = [len(set(column)) > 1 for column in zip(*lines, strict=True)]
+    differs[_PHASE] = True
+    found: dict[str, int] = {}
+    labels = []
+    for line in lines:
+        label = ", ".join(word for word, kept in zip(line, differs, strict=True) if kept and word)
+        found[label] = found.get(label, 0) + 1
+        labels.append(label if found[label] == 1 else f"{label} ({found[label]})")
+    return labels
+
+
+def words(record: TimingRecord) -> list[str]:
+    """All that may set a config apart; an empty word where there is nothing to say."""
+    facts, asked = record.facts, record.config
+    rank = "" if facts.rank is None else f"rank {facts.rank}"
+    model = facts.model_class or (facts.model.name if facts.model else "")
+    if asked is None:
+        return [facts.trace, rank, record.phase, model, execution(facts), *[""] * 5]
+    return [
+        facts.run,
+        rank,
+        f"{record.phase} {asked.batch_size} x {asked.input_len}",
+        model,
+        execution(facts),
+        asked.dtype,
+        attention_name(record),
+        f"{facts.experts_implementation} experts" if facts.experts_implementation else "",
+        f"{asked.cache} cache" if asked.cache != "dynamic" else "",
+        f"{asked.inputs} inputs" if asked.inputs != "random" else "",
+    ]
+
+
+def execution(facts: RunFacts) -> str:
+    """How the passes got to the device."""
+    if facts.execution == CUDA_GRAPH:
+        return "CUDA graph"
+    if facts.compile_mode is None:
+        return facts.execution or ""
+    by = "" if facts.compile_scope == COMPILE_SCOPES[0] else f" by {facts.compile_scope}"
+    mode = "" if facts.compile_mode == COMPILE_MODES[0] else f" ({facts.compile_mode})"
+    return f"{facts.execution}{by}{mode}"

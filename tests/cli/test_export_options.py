@@ -10,7 +10,7 @@ from qwen3_profile.cli.export_options import ExportRequest, parse_arguments
 from qwen3_profile.errors import ConfigError
 
 DEFAULTS = ExportRequest(
-    path=Path("traces/run1"), config=None, records_path=Path("timing_results/timing_records.json"),
+    path=Path("traces/run1"), config=None, records_path=Path("traces/timing_records.json"),
     format="json", report=None, ledger=None, scopes="labels", kernels=False, capture=None,
     accept_damaged=False, view=False, port=None,
 )  # fmt: skip
@@ -23,9 +23,9 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("argv", "path"),
     [
-        ("--format csv", "timing_results/timing_records.csv"),
+        ("--format csv", "timing_records.csv"),
         ("--output-dir my", "my/timing_records.json"),
-        ("--output-file b.json", "timing_results/b.json"),
+        ("--output-file b.json", "b.json"),
     ],
 )
 def test_where_records_go(argv: str, path: str) -> None:

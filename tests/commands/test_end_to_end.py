@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -483,7 +484,7 @@ def test_a_decode_as_csv(commands: Commands, decoded: Done, tmp_path: Path) -> N
                     and row["path"] == f"decode/layer.{layer}/layer.{layer}.attn"
                 )  # fmt: skip
                 assert int(row["position"]) == step["position"]
-                assert int(row["cpu_ns"]) / 1e9 == times_of["attn"]
+                assert float(row["cpu_s"]) == times_of["attn"]
     assert {row["context_len"] for row in rows if row["phase"] == "prefill"} == {str(PROMPT)}
 
 
@@ -685,8 +686,11 @@ def test_export_as_csv(commands: Commands, finished: Done, tmp_path: Path) -> No
     assert done.code == 0
     for record in finished.records():
         mine = {row["path"]: row for row in rows if row["id"] == record["id"]}
-        total = int(mine["prefill"]["cpu_ns"])
-        assert total == sum(int(row["cpu_self_ns"]) for row in mine.values())
-        assert math.isclose(total / 1e9, record["forward"], rel_tol=1e-12)
-        attn = int(mine["prefill/layer.1/layer.1.attn"]["cpu_ns"])
-        assert attn / 1e9 == record["layer_details"][1]["attn"]
+        total = Decimal(mine["prefill"]["cpu_s"])
+        assert total == sum(Decimal(row["cpu_self_s"]) for row in mine.values())
+        assert float(total) == record["forward"]
+        attn = mine["prefill/layer.1/layer.1.attn"]["cpu_s"]
+        assert float(attn) == record["layer_details"][1]["attn"]
+        assert float(mine["prefill"]["total_time_s"]) == record["total_time"]
+        moved = sum(int(row["bytes_self"]) for row in mine.values())
+        assert moved == record["traffic"]["bytes"]

@@ -6,6 +6,7 @@ The records beside them were made when they were recorded, the account by plain 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from make.commands import Commands, Done
 from make.paths import ROOT
 from make.plain import Plain, plain
 
+from qwen3_profile import export
 from qwen3_profile.records.load import collect_trace
 from qwen3_profile.records.record import TimingRecord
 
@@ -123,3 +125,23 @@ def test_passes_of_one_kind_launch_the_same_kernels() -> None:
             names = [sorted(event.name for event in read_plain(path).device) for path in paths]
             assert len(paths) > 1 or run == RUNS["2 layers"]
             assert all(each == names[0] for each in names)
+
+
+def test_an_export_writes_beside_the_run_and_repeats_no_warning_as_of_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(ROOT / "tests/data/runs/h100-2layers", run)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"warnings": ["it was hot that day"]}))
+    assert export.main([str(run)]) == 0
+    told = capsys.readouterr()
+    assert "warnings when it ran:\n- it was hot that day\n" in told.out
+    assert told.err == ""
+    assert len(json.loads((run / "timing_records.json").read_text())) > 0
+    # Read again, what was written is taken for nothing else than records.
+    (raw, *_) = sorted((run / "raw").glob("*.kineto.json.gz"))
+    assert export.main([str(raw)]) == 0
+    assert sorted(path.name for path in tmp_path.rglob("timing_*.json")) == [
+        "timing_records.json", "timing_summary.json",
+    ]  # fmt: skip

@@ -60,12 +60,18 @@ class Commands:
     def export(self, cwd: Path, *argv: object) -> Done:
         from qwen3_profile.export import main
 
-        return _call(main, cwd, list(map(str, argv)))
+        given = list(map(str, argv))
+        if "--output-dir" not in given and not {"--view", "--ledger"} & set(given):
+            given += ["--output-dir", "timing_results"]
+        return _call(main, cwd, given)
 
     def compare(self, cwd: Path, *argv: object) -> Done:
         from qwen3_profile.compare import main
 
-        return _call(main, cwd, list(map(str, argv)))
+        given = list(map(str, argv))
+        if "--output-dir" not in given and not {"--view", "--ledger"} & set(given):
+            given += ["--output-dir", "timing_results"]
+        return _call(main, cwd, given)
 
     def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
         """The main job as a process of its own; `script` runs instead of the module.

@@ -227,16 +227,18 @@ def test_a_row_for_each_part(tmp_path: Path) -> None:
     assert len(rows) == 1 + 2 + 1 + (1 + 9 + 1 + 1 + 4) + 1 + 2
     by_path = {row["path"]: row for row in rows}
     assert by_path["prefill"] == {
-        "id": "A-c0-r0-prefill", "run": "run1", "phase": "prefill", "batch_size": "2",
+        "id": "A-c0-r0-prefill", "run": "run1", "model": "Qwen/Qwen3-0.6B", "device": "cuda:0",
+        "phase": "prefill", "batch_size": "2", "total_time_s": "0.000040000",
         "input_len": "256", "dtype": "bfloat16", "run_index": "0", "path": "prefill",
         "position": "", "context_len": "256",
-        "calls": "1", "cpu_ns": "19000", "cpu_self_ns": "0", "device_ns": "1900",
-        "device_self_ns": "0", "device_events": "19", "launch_ns": "190",
-        "gap_ns": str(30 + 18 * 900), "queue_ns": "190",
+        "calls": "1", "cpu_s": "0.000019000", "cpu_self_s": "0.000000000",
+        "cuda_s": "0.000001900", "cuda_self_s": "0.000000000", "device_events": "19",
+        "launch_s": "0.000000190", "gap_s": f"0.0000{30 + 18 * 900}",
+        "queue_s": "0.000000190", "bytes_self": "",
     }  # fmt: skip
     q_proj = by_path["prefill/layer.0/layer.0.attn/layer.0.attn.q_proj"]
-    assert (q_proj["cpu_ns"], q_proj["cpu_self_ns"], q_proj["device_self_ns"]) == (
-        "1000", "1000", "100",
+    assert (q_proj["cpu_s"], q_proj["cpu_self_s"], q_proj["cuda_self_s"]) == (
+        "0.000001000", "0.000001000", "0.000000100",
     )  # fmt: skip
 
 
@@ -249,8 +251,9 @@ def test_a_decode_has_its_rows_for_each_traced_step(tmp_path: Path) -> None:
     rows = load_csv(path)
     assert len(rows) == 2 * 23
     attn = [row for row in rows if row["path"] == "decode/layer.0/layer.0.attn"]
-    assert [(r["position"], r["context_len"], r["cpu_ns"], r["device_ns"]) for r in attn] == [
-        ("0", "257", "9000", "900"), ("3", "260", "18000", "1800"),
+    assert [(r["position"], r["context_len"], r["cpu_s"], r["cuda_s"]) for r in attn] == [
+        ("0", "257", "0.000009000", "0.000000900"),
+        ("3", "260", "0.000018000", "0.000001800"),
     ]  # fmt: skip
     assert {(row["id"], row["phase"], row["input_len"]) for row in rows} == {
         ("A-c0-r0-decode", "decode", "256")

@@ -21,10 +21,9 @@ from qwen3_profile.records.load import Loaded, by_config
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import (
-    RAW_FOLDER,
     REPORT_FILE,
-    RUN_FILE,
     find_runs,
+    run_of_raw,
     without_suffix,
 )
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
@@ -105,25 +104,24 @@ def render_page(configs: Sequence[Config]) -> str:
     )  # fmt: skip
 
 
-def report_path(path: Path) -> Path:
+def report_path(path: Path, folder: Path) -> Path:
     """Where the report on what lies at `path` goes, where nobody says it: next to the traces of a
-    folder, and of a standalone file into the present folder.
+    folder, and of a standalone file into `folder`.
     """
     if path.is_dir():
         return path / REPORT_FILE
     runs = _runs_of(path)
     if runs:
         return runs[0] / REPORT_FILE
-    return Path(f"{without_suffix(path.name)}.{REPORT_FILE}")
+    return folder / f"{without_suffix(path.name)}.{REPORT_FILE}"
 
 
 def _runs_of(path: Path) -> list[Path]:
     """The runs that records from `path` may be of: of a raw trace, the run that it lies in."""
     if path.is_dir():
         return find_runs(path)
-    folder = path.resolve().parent.parent
-    inside = path.resolve().parent.name == RAW_FOLDER and (folder / RUN_FILE).is_file()
-    return [folder] if inside else []
+    folder = run_of_raw(path)
+    return [] if folder is None else [folder]
 
 
 def _measurement_of(run: Run, record: TimingRecord) -> tuple[ConfigResult, Measurement]:

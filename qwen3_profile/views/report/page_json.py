@@ -29,6 +29,7 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
+from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.section_data import Config
@@ -71,7 +72,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         bars: of all time lines together, at most about so many; those that have more are joined.
     """
     names = Names()
-    labels = titles.short_labels(configs)
+    labels = short_labels([config.shown for config in configs])
     each = bars // max(1, sum(config.trace is not None for config in configs))
     return {
         "version": __version__,
@@ -100,7 +101,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
     shown, asked = config.shown, config.shown.config
     row_of = {row.path: at for at, row in enumerate(config.rows)}
     return {
-        "full": ", ".join(filter(None, titles.words(config))),
+        "full": ", ".join(filter(None, words(shown))),
         "run": shown.facts.run,
         "phase": shown.phase,
         "batch_size": asked.batch_size if asked else None,

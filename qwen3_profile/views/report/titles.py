@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.records.record import RunFacts
 from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
 from qwen3_profile.views.report.section_data import Config
-
-_PHASE = 2
 
 
 def title(configs: Sequence[Config]) -> str:
@@ -20,54 +16,6 @@ def title(configs: Sequence[Config]) -> str:
     facts = [(config.shown.facts, config.shown.config) for config in configs]
     names = list(dict.fromkeys(f.run if asked else f.trace for f, asked in facts))
     return names[0] if len(names) == 1 else f"{len(names)} {'runs' if facts[0][1] else 'traces'}"
-
-
-def short_labels(configs: Sequence[Config]) -> list[str]:
-    """What each config is called where one is chosen: its phase, its size, and what sets it apart
-    from others.
-    """
-    lines = [words(config) for config in configs]
-    differs = [len(set(column)) > 1 for column in zip(*lines, strict=True)]
-    differs[_PHASE] = True
-    found: dict[str, int] = {}
-    labels = []
-    for line in lines:
-        label = ", ".join(word for word, kept in zip(line, differs, strict=True) if kept and word)
-        found[label] = found.get(label, 0) + 1
-        labels.append(label if found[label] == 1 else f"{label} ({found[label]})")
-    return labels
-
-
-def words(config: Config) -> list[str]:
-    """All that may set a config apart; an empty word where there is nothing to say."""
-    facts, asked = config.shown.facts, config.shown.config
-    rank = "" if facts.rank is None else f"rank {facts.rank}"
-    model = facts.model_class or (facts.model.name if facts.model else "")
-    if asked is None:
-        return [facts.trace, rank, config.shown.phase, model, execution(facts), *[""] * 5]
-    return [
-        facts.run,
-        rank,
-        f"{config.shown.phase} {asked.batch_size} x {asked.input_len}",
-        model,
-        execution(facts),
-        asked.dtype,
-        attention_name(config.shown),
-        f"{facts.experts_implementation} experts" if facts.experts_implementation else "",
-        f"{asked.cache} cache" if asked.cache != "dynamic" else "",
-        f"{asked.inputs} inputs" if asked.inputs != "random" else "",
-    ]
-
-
-def execution(facts: RunFacts) -> str:
-    """How the passes got to the device."""
-    if facts.execution == CUDA_GRAPH:
-        return "CUDA graph"
-    if facts.compile_mode is None:
-        return facts.execution or ""
-    by = "" if facts.compile_scope == COMPILE_SCOPES[0] else f" by {facts.compile_scope}"
-    mode = "" if facts.compile_mode == COMPILE_MODES[0] else f" ({facts.compile_mode})"
-    return f"{facts.execution}{by}{mode}"
 
 
 def headline(config: Config) -> str:

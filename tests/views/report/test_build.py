@@ -396,8 +396,9 @@ def test_replays_have_the_parts_of_their_capture(
 
 
 def test_where_a_report_goes(tmp_path: Path) -> None:
-    assert report_path(tmp_path) == tmp_path / "report.html"
-    assert report_path(tmp_path / "a.b.json.gz") == Path("a.b.report.html")
+    there = Path("there")
+    assert report_path(tmp_path, there) == tmp_path / "report.html"
+    assert report_path(tmp_path / "a.b.json.gz", there) == there / "a.b.report.html"
 
 
 def test_every_run_has_its_report(finished: Done) -> None:
@@ -423,10 +424,13 @@ def test_export_writes_the_same_report(commands: Commands, finished: Done, tmp_p
     assert len(data_of((tmp_path / "one.html").read_text())["configs"]) == 1
 
 
-def test_the_report_of_a_lone_trace_is_here(commands: Commands, tmp_path: Path) -> None:
+def test_the_report_of_a_lone_trace_is_beside_its_records(
+    commands: Commands, tmp_path: Path
+) -> None:
     done = commands.export(tmp_path, EXPERTS, "--report")
     assert (done.code, done.errors) == (0, [])
-    assert (tmp_path / f"{EXPERTS.name.removesuffix('.json.gz')}.report.html").is_file()
+    name = f"{EXPERTS.name.removesuffix('.json.gz')}.report.html"
+    assert (tmp_path / "timing_results" / name).is_file()
 
 
 def test_ranks_can_be_chosen(commands: Commands, tmp_path: Path) -> None:
