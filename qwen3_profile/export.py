@@ -42,20 +42,15 @@ def _export(options: ExportRequest) -> int:
         return _view(options)
     if options.ledger is not None:
         return _export_ledger(options, options.ledger)
-    from qwen3_profile.records.load import load
-
+    if options.explain is not None:
+        return _explain(options, options.explain)
     if options.format == "csv":
         from qwen3_profile.records.csv_table import check_csv as check
         from qwen3_profile.records.csv_table import save_csv as save
     else:
         from qwen3_profile.records.store import check_json as check
         from qwen3_profile.records.store import save_json as save
-    loaded = load(
-        options.path,
-        config=options.config,
-        capture=options.capture,
-        accept=options.accept_damaged,
-    )
+    loaded = _load(options)
     groups = loaded.groups
     path = options.records_path
     _make_place(path.parent)
@@ -90,6 +85,29 @@ def _warnings(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
         from qwen3_profile.views.terminal.cells import wrap
 
         yield "\n".join(("warnings when it ran:", *(wrap(f"- {line}") for line in told)))
+
+
+def _load(options: ExportRequest) -> Loaded:
+    from qwen3_profile.records.load import load
+
+    return load(
+        options.path,
+        config=options.config,
+        capture=options.capture,
+        accept=options.accept_damaged,
+    )
+
+
+def _explain(options: ExportRequest, form: str) -> int:
+    from qwen3_profile.analysis.explain import explain
+    from qwen3_profile.views.terminal.explain import explanation_json, render_explanation
+
+    found = [explain(records) for records in _load(options).groups]
+    if form == "json":
+        show(explanation_json(found))
+    else:
+        show("\n\n".join(map(render_explanation, found)))
+    return EXIT_OK
 
 
 def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:

@@ -42,6 +42,8 @@ _NS_PER_MS = 1e6
 
 GPU_BOUND, LAUNCH_BOUND, MIXED = "GPU-bound", "launch-bound", "mixed"
 BLOCKED, QUEUED = "blocked", "queued"
+MEMORY_BOUND, COMPUTE_BOUND, LATENCY_BOUND = "memory-bound", "compute-bound", "latency-bound"
+COMMUNICATION_BOUND, UNDECIDED = "communication-bound", "undecided"
 
 
 @dataclass(frozen=True, slots=True)

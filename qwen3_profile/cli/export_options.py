@@ -26,6 +26,8 @@ class ExportRequest:
     scopes, kernels: of the ledger; one of `SCOPES`, and whether it has kernels.
     capture: the trace of the capture, where `path` is one of replays.
     accept_damaged: export what is left of a damaged trace.
+    explain: say why each pass is as slow as it is, as "text" or "json", in place of records; None
+        for records.
     view, port: show the page in a browser, and where; None for any free port.
     """
 
@@ -41,6 +43,7 @@ class ExportRequest:
     accept_damaged: bool
     view: bool
     port: int | None
+    explain: Literal["text", "json"] | None = None
 
 
 def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
@@ -52,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     options = build_parser().parse_args(argv)
     _check(options)
     name = options.output_file or RECORDS_FILE.replace("json", options.format)
-    writes_records = not options.view and options.ledger is None
+    writes_records = not (options.view or options.ledger or options.explain)
     folder = options.output_dir or beside(options.path)
     return ExportRequest(
         path=options.path,
@@ -67,16 +70,22 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
         accept_damaged=options.accept_damaged,
         view=options.view,
         port=options.port,
+        explain=options.explain,
     )
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuses flags that do not go together."""
     if options.view:
-        for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
+        others = ("--ledger", options.ledger), ("--report", options.report)
+        for flag, given in (*others, ("--explain", options.explain)):
             if given is not None:
                 raise ConfigError(flag, "does not go with --view", "give one of them")
         return
+    if options.explain is not None:
+        for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
+            if given is not None:
+                raise ConfigError(flag, "does not go with --explain", "give one of them")
     if options.port is not None:
         raise ConfigError("--port", "goes with --view", "add it, or leave this out")
     if options.ledger is not None:
@@ -115,6 +124,10 @@ def build_parser() -> Parser:
         help="also write one HTML page that needs no network (default FILE: report.html in the "
         "folder PATH or in the run that the trace lies in; of a lone trace, <trace>.report.html "
         "beside the records)")
+    add("--explain", nargs="?", choices=("text", "json"), const="text",
+        help="say why each pass is as slow as it is: what holds it and its parts up, with the "
+        "figures that say so, what could be gained, and what usually helps; write no records "
+        "(default: off; without a word: %(const)s)")
     add("--scopes", choices=SCOPES,
         help="of the ledger: record_function ranges, nn.Module ranges of a trace with stacks, or "
         f"both (default: {SCOPES[0]})")

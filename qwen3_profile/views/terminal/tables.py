@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from qwen3_profile.analysis.explain import explain
 from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
@@ -77,9 +78,16 @@ def render(records: Sequence[TimingRecord]) -> str:
         "\n".join(wrap(line) for line in sentences(totals.passes, shown)),
         "\n".join(wrap(line) for line in piece_sentences(forward, on_device)),
         idle_lines(shown),
+        _verdict(records) if roofs else "",
         warning_lines(totals),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _verdict(records: Sequence[TimingRecord]) -> str:
+    """What holds the pass up, where the ceilings are known by which that is told."""
+    found = explain(records)
+    return wrap(f"{found.phase} is {found.claims[0].sentence}")
 
 
 def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:

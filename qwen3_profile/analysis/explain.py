@@ -1,0 +1,218 @@
+"""Why a pass is as slow as it is: one verdict on it, one on each part, with what they rest on.
+
+Each is a claim that a script can check: a sentence, the figures under it, what could be gained at
+most, and what people usually do about it; or the reason why nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
+from qwen3_profile.analysis.phase_verdict import PhaseVerdict, bare_of, phase_verdict
+from qwen3_profile.analysis.totals import totals_of
+from qwen3_profile.analysis.verdict import (
+    BLOCKED,
+    COMMUNICATION_BOUND,
+    COMPUTE_BOUND,
+    LATENCY_BOUND,
+    LAUNCH_BOUND,
+    MEMORY_BOUND,
+    UNDECIDED,
+    DeviceShare,
+    device_share,
+    severe_findings,
+)
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.ceilings import Ceilings
+
+ADVICE = {
+    LAUNCH_BOUND: "launch less often from Python: a CUDA graph (--cuda-graph), torch.compile "
+    "(--compile), a larger batch",
+    MEMORY_BOUND: "move fewer bytes: quantised weights, a larger batch for each read of the "
+    "weights, fused kernels",
+    COMPUTE_BOUND: "compute less, or in a dtype with faster products (fp8); more devices",
+    LATENCY_BOUND: "fewer and larger kernels: fuse them (--compile), or batch more",
+    COMMUNICATION_BOUND: "overlap communication with work, or send less, in fewer pieces",
+    BLOCKED: "leave out what makes the CPU wait: .item(), .cpu(), printing tensors, nonzero",
+}
+# Parts of less than this share of the pass are in the table, and not among the claims.
+_LEAST = 0.01
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing that is said of a pass or a part.
+
+    subject: the phase, or the name of a part. verdict: see `part_verdicts`, `phase_verdict`.
+    rests_on: the figures that it follows from; the unit is in each name.
+    gain_ns: what could be gained at most; None where nothing is claimed.
+    withheld: why nothing is claimed; else empty.
+    """
+
+    subject: str
+    verdict: str
+    sentence: str
+    rests_on: dict[str, float]
+    gain_ns: float | None
+    advice: str
+    withheld: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is said of one config and phase.
+
+    parts: the verdicts that the table shows, of the most time first.
+    warnings: what may make any of it wrong.
+    """
+
+    run: str
+    config_index: int
+    phase: str
+    on_device: bool
+    ceilings: Ceilings | None
+    whole: PhaseVerdict
+    parts: tuple[PartVerdict, ...]
+    claims: tuple[Claim, ...]
+    warnings: tuple[str, ...]
+
+
+def explain(records: Sequence[TimingRecord]) -> Explanation:
+    """What is said of one config and phase.
+
+    Args:
+        records: its records, at least one.
+    """
+    totals = totals_of(records)
+    shown = median_record(totals.passes)
+    on_device = is_on_device(records)
+    share = device_share(totals.passes)
+    parts = part_verdicts(totals.passes, shown, on_device)
+    whole = phase_verdict(share, shown, parts, bare_of(share, totals.all_bare_ns))
+    claims = (_phase_claim(shown, whole, share), *_part_claims(parts, whole))
+    return Explanation(
+        run=shown.facts.run,
+        config_index=shown.config_index,
+        phase=shown.phase,
+        on_device=on_device,
+        ceilings=shown.facts.ceilings,
+        whole=whole,
+        parts=parts,
+        claims=claims,
+        warnings=tuple(finding.message for finding in severe_findings(totals.passes)),
+    )
+
+
+def phase_sentence(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | None) -> str:
+    """The verdict on a phase, in one sentence."""
+    if whole.why:
+        return f"undecided: {whole.why} ({_split(whole)})."
+    wall, best = _ms(whole.wall_ns), _ms(whole.best_ns)
+    most = f"At most {whole.gain:.1f} times as fast without that: {best} in place of {wall}."
+    meaning = _MEANING[whole.kind]
+    if share is None and whole.kind == LAUNCH_BOUND:
+        meaning = "the CPU spends most of the time on calling operators, not in their arithmetic"
+    profiled = "" if whole.is_bare or share is None else ", profiler included"
+    return f"{whole.kind}: {meaning} ({_split(whole)}{profiled}). {most}"
+
+
+_MEANING = {
+    LAUNCH_BOUND: "the GPU mostly waits for the CPU to launch its next kernel",
+    MEMORY_BOUND: "most of the time goes to parts that run as fast as the memory gives their bytes",
+    COMPUTE_BOUND: "most of the time goes to parts that run as fast as matrices are multiplied",
+    LATENCY_BOUND: "most of the time goes to kernels too short for bandwidth or FLOPs to matter",
+    COMMUNICATION_BOUND: "most of the time devices exchange data and compute nothing meanwhile",
+    BLOCKED: "the GPU mostly waits while the CPU sits in a call that waits for it",
+}
+
+
+def _phase_claim(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | None) -> Claim:
+    rests_on = {"wall_ns": whole.wall_ns, "busy_ns": whole.busy_ns, "best_ns": whole.best_ns}
+    rests_on |= {f"{kind.replace('-', '_')}_ns": ns for kind, ns in whole.split.items()}
+    if share is not None:
+        rests_on |= {f"idle_{name}": float(ns) for name, ns in share.idle._asdict().items()}
+    return Claim(
+        subject=shown.phase,
+        verdict=whole.kind,
+        sentence=phase_sentence(shown, whole, share),
+        rests_on=rests_on,
+        gain_ns=None if whole.why else whole.wall_ns - whole.best_ns,
+        advice=ADVICE.get(whole.kind, ""),
+        withheld=whole.why,
+    )
+
+
+def _part_claims(parts: Sequence[PartVerdict], whole: PhaseVerdict) -> Iterator[Claim]:
+    for each in parts:
+        if each.roof.ns >= _LEAST * whole.busy_ns:
+            yield Claim(
+                subject=each.name,
+                verdict=each.kind,
+                sentence=_part_sentence(each),
+                rests_on=_part_figures(each),
+                gain_ns=None if each.kind == UNDECIDED else each.roof.gain_ns,
+                advice=ADVICE.get(each.kind, ""),
+                withheld=each.why,
+            )
+
+
+def _part_sentence(part: PartVerdict) -> str:
+    roof, share = part.roof, part.roof.share or 0.0
+    if part.why:
+        return f"{part.name}: undecided: {part.why}."
+    if part.kind == LATENCY_BOUND:
+        us = (part.mean_ns or 0.0) / 1e3
+        what = f"{part.kernels} kernels of {us:.1f} us each, too short to come near a roof"
+        return f"{part.name}: {part.kind}: {what} ({share:.0%})."
+    if part.kind == COMPUTE_BOUND:
+        rate = f"{(roof.flops_per_s or 0.0) / 1e12:.2f} TFLOP/s"
+    else:
+        rate = f"{(roof.bytes_per_s or 0.0) / 1e9:.1f} GB/s"
+    ridge = ", and the other roof is about as near" if part.is_at_the_ridge else ""
+    return f"{part.name}: {part.kind}: {rate}, {share:.0%} of what was measured{ridge}."
+
+
+def _part_figures(part: PartVerdict) -> dict[str, float]:
+    roof = part.roof
+    known = {
+        "time_ns": float(roof.ns),
+        "kernels": part.kernels,
+        "flops": roof.flops,
+        "bytes": roof.bytes,
+        "flops_per_s": roof.flops_per_s,
+        "bytes_per_s": roof.bytes_per_s,
+        "flops_per_byte": roof.intensity,
+        "floor_ns": roof.floor_ns or None,
+        "share_of_roof": roof.share,
+        "share_of_roof_low": part.share_low or None,
+        "share_of_roof_high": part.share_high or None,
+    }
+    return {key: float(value) for key, value in known.items() if value is not None}
+
+
+def _split(whole: PhaseVerdict) -> str:
+    total = sum(whole.split.values()) or 1.0
+    named = [
+        f"{_SHORT.get(kind, kind)} {ns / total:.0%}"
+        for kind, ns in whole.split.items()
+        if ns >= _LEAST * total
+    ]
+    return f"of {_ms(whole.wall_ns)}: {', '.join(named)}"
+
+
+_SHORT = {
+    LAUNCH_BOUND: "waiting for launches",
+    MEMORY_BOUND: "memory-bound parts",
+    COMPUTE_BOUND: "compute-bound parts",
+    LATENCY_BOUND: "short kernels",
+    COMMUNICATION_BOUND: "communication",
+    UNDECIDED: "undecided parts",
+}
+
+
+def _ms(ns: float) -> str:
+    return f"{ns / _NS_PER_MS:.3f} ms"

@@ -1,0 +1,263 @@
+"""Verdicts on parts and passes: built so that the answer is known, and withheld where it is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make.commands import Commands
+from make.paths import ROOT
+from make.samples import CEILINGS, record
+
+from qwen3_profile.analysis.explain import ADVICE, explain
+from qwen3_profile.analysis.part_verdicts import part_verdicts
+from qwen3_profile.analysis.verdict import (
+    BLOCKED,
+    COMMUNICATION_BOUND,
+    COMPUTE_BOUND,
+    LATENCY_BOUND,
+    LAUNCH_BOUND,
+    MEMORY_BOUND,
+    UNDECIDED,
+    device_share,
+)
+from qwen3_profile.attribution.idle import IdleTimes
+from qwen3_profile.attribution.parts import Part, Times, make_part
+from qwen3_profile.records.flops import Flops
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
+from qwen3_profile.views.terminal.explain import render_explanation
+
+US = 1000
+# A part of one layer: time in us, kernels, FLOPs, bytes. CEILINGS are 100 FLOPs and 10 bytes in a
+# ns, and 1.5 us for the shortest kernel.
+Work = tuple[int, int, int, int | None]
+MEMORY: Work = (100, 1, 0, 800_000)
+PRODUCT: Work = (100, 1, 9_000_000, 100)
+SHORT: Work = (100, 50, 0, 10_000)
+SLOW: Work = (100, 1, 0, 10_000)
+
+
+def one(name: str, work: Work) -> Part:
+    us, kernels, _, _ = work
+    times = Times(calls=1, cpu_ns=us * US, device_ns=us * US, device_events=kernels)
+    return make_part(name, times, times)
+
+
+def passed(
+    works: dict[str, Work],
+    *,
+    wall_us: int,
+    idle: IdleTimes | None = None,
+    on_device: bool = True,
+    communication_us: int = 0,
+) -> TimingRecord:
+    """A pass in which the device works on `works`, one after the other, and idles otherwise."""
+    parts = [one(name, work) for name, work in works.items()]
+    busy_ns = sum(work[0] for work in works.values()) * US
+    events = sum(work[1] for work in works.values())
+    total = Times(calls=1, cpu_ns=wall_us * US, device_ns=busy_ns, device_events=events)
+    forward = make_part("prefill", total, Times(), parts)
+    if not on_device:
+        forward = make_part("prefill", Times(calls=1, cpu_ns=wall_us * US), Times(), [
+            make_part(p.name, p.total._replace(device_ns=0, device_events=0),
+                      p.own._replace(device_ns=0, device_events=0)) for p in parts
+        ])  # fmt: skip
+    times = replace(
+        record().times,
+        forward=forward,
+        device_ns=busy_ns if on_device else 0,
+        device_events=events if on_device else 0,
+        busy_ns=busy_ns if on_device else 0,
+        idle=idle or IdleTimes(),
+        communication=(("nccl", communication_us * US),) if communication_us else (),
+        traffic=Traffic({name: Moved(work[1], work[3]) for name, work in works.items()}),
+    )
+    return replace(
+        record(),
+        times=times,
+        facts=replace(record().facts, ceilings=CEILINGS),
+        flops=Flops({name: work[2] for name, work in works.items() if work[2]}),
+        total_ns=float(wall_us * US),
+    )
+
+
+def starved(us: int) -> IdleTimes:
+    return IdleTimes(starved_ns=us * US)
+
+
+@pytest.mark.parametrize(
+    ("work", "kind", "why"),
+    [
+        (MEMORY, MEMORY_BOUND, ""),  # 80 of 100 us
+        (PRODUCT, COMPUTE_BOUND, ""),  # 90
+        (SHORT, LATENCY_BOUND, ""),  # 1 of 100 us, kernels of 2 us
+        (SLOW, UNDECIDED, "far from both roofs, 1%, in kernels of 100.0 us"),
+        ((100, 1, 0, 450_000), UNDECIDED, "45% of its roof: neither near it nor far from it"),
+        ((100, 1, 0, 620_000), UNDECIDED, "56% to 68% of its roof, and the bound between"),
+        ((100, 1, 0, 1_200_000), UNDECIDED, "120% of its roof is impossible: its data lie in a"),
+        ((100, 1, 12_000_000, 100), UNDECIDED, "is impossible: the clock was higher"),
+        ((100, 1, 0, None), UNDECIDED, "not known what it computes and moves"),
+        ((100, 1, 10_000, None), UNDECIDED, ""),
+    ],
+)
+def test_a_part_is_bound_by_the_roof_that_it_is_near(work: Work, kind: str, why: str) -> None:
+    given = passed({"lm_head": work}, wall_us=110)
+    (found,) = part_verdicts([given], given, True)
+    assert (found.name, found.kind) == ("lm_head", kind)
+    assert why in found.why
+    assert bool(found.why) == (kind == UNDECIDED)
+
+
+def test_passes_that_disagree_leave_a_part_undecided() -> None:
+    """95 % of the roof in one pass and 55 % in another; of the quartiles the lower is 65 %."""
+    fast, slow = (passed({"lm_head": (us, 1, 0, 950_000)}, wall_us=300) for us in (100, 173))
+    (found,) = part_verdicts([fast, slow], fast, True)
+    assert found.kind == MEMORY_BOUND
+    slower = passed({"lm_head": (300, 1, 0, 950_000)}, wall_us=300)
+    (found,) = part_verdicts([fast, slower], fast, True)
+    assert found.kind == UNDECIDED
+    assert "and the bound between" in found.why
+
+
+def test_both_roofs_are_named_where_they_are_as_near() -> None:
+    given = passed({"lm_head": (100, 1, 8_000_000, 750_000)}, wall_us=110)
+    (found,) = part_verdicts([given], given, True)
+    assert found.is_at_the_ridge
+    assert "the other roof is about as near" in explain([given]).claims[1].sentence
+
+
+QUEUED = IdleTimes(queued_ns=300 * US)
+IN_GRAPH = IdleTimes(in_graph_ns=300 * US)
+
+
+@pytest.mark.parametrize(
+    ("works", "wall_us", "idle", "kind", "best_us"),
+    [
+        pytest.param({"norm": SHORT}, 1000, starved(900), LAUNCH_BOUND, 100, id="starved"),
+        pytest.param({"lm_head": MEMORY, "norm": SHORT}, 210, starved(10), None, None, id="even"),
+        pytest.param({"lm_head": MEMORY}, 110, starved(10), MEMORY_BOUND, 90, id="memory"),
+        pytest.param({"lm_head": PRODUCT}, 110, starved(10), COMPUTE_BOUND, 100, id="compute"),
+        pytest.param({"norm": SHORT}, 110, starved(10), LATENCY_BOUND, 11, id="short"),
+        pytest.param({"norm": SLOW}, 110, starved(10), None, None, id="slow kernels"),
+        pytest.param(
+            {"norm": SHORT}, 400, IdleTimes(blocked_ns=300 * US), BLOCKED, 100, id="blocked"
+        ),
+        pytest.param({"lm_head": MEMORY}, 400, QUEUED, None, None, id="queued"),
+        pytest.param({"norm": SHORT}, 400, IN_GRAPH, LATENCY_BOUND, 1, id="gaps in a graph"),
+        pytest.param({"lm_head": MEMORY}, 215, starved(115), None, None, id="noise could turn it"),
+    ],
+)
+def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
+    works: dict[str, Work], wall_us: int, idle: IdleTimes, kind: str | None, best_us: int
+) -> None:
+    found = explain([passed(works, wall_us=wall_us, idle=idle)])
+    assert found.whole.kind == (kind or UNDECIDED)
+    head = found.claims[0]
+    assert bool(head.withheld) == (kind is None)
+    assert head.advice == ADVICE.get(found.whole.kind, "")
+    if kind is not None:
+        assert found.whole.best_ns == pytest.approx(best_us * US)
+        assert head.gain_ns == pytest.approx((wall_us - best_us) * US)
+
+
+def test_a_pass_that_exchanges_data() -> None:
+    given = passed({"lm_head": MEMORY}, wall_us=110, communication_us=70)
+    found = explain([given])
+    assert found.whole.kind == COMMUNICATION_BOUND
+    # What ran meanwhile may have covered it: 100 us busy, and 100 of it other work.
+    times = replace(given.times, device_ns=170 * US)
+    assert explain([replace(given, times=times)]).whole.kind == MEMORY_BOUND
+
+
+def test_without_a_device_python_is_what_is_in_no_part() -> None:
+    tiny = {"lm_head": (5, 2, 0, 100), "norm": (5, 2, 0, 100)}
+    host = explain([passed(tiny, wall_us=100, on_device=False)])
+    assert host.whole.kind == LAUNCH_BOUND
+    assert "calling operators" in host.claims[0].sentence
+    large = explain([passed({"lm_head": PRODUCT}, wall_us=105, on_device=False)])
+    assert large.whole.kind == COMPUTE_BOUND
+
+
+def test_without_ceilings_only_waiting_can_be_told() -> None:
+    given = passed({"lm_head": MEMORY}, wall_us=110, idle=starved(10))
+    without = replace(given, facts=record().facts)
+    found = explain([without])
+    assert found.whole.why == (
+        "the device works most of the time, and its ceilings were not measured"
+    )
+    waits = passed({"lm_head": MEMORY}, wall_us=1000, idle=starved(900))
+    assert explain([replace(waits, facts=record().facts)]).whole.kind == LAUNCH_BOUND
+
+
+@pytest.mark.parametrize(("idle_us", "kind"), [(900, LAUNCH_BOUND), (150, UNDECIDED)])
+def test_what_the_profiler_costs_may_not_turn_the_verdict_of_a_lone_trace(
+    idle_us: int, kind: str
+) -> None:
+    """A pass of 250 us under the profiler may take 119 us bare, of which 100 are work."""
+    given = passed({"lm_head": MEMORY}, wall_us=100 + idle_us, idle=starved(idle_us))
+    total = given.times.forward.total._replace(gap_ns=idle_us * US, starved_ns=idle_us * US)
+    forward = make_part("prefill", total, Times(), given.times.forward.parts)
+    lone = replace(given, total_ns=None, times=replace(given.times, forward=forward))
+    assert explain([lone]).whole.kind == kind
+
+
+def test_the_page_says_what_the_claims_say() -> None:
+    found = explain([passed({"lm_head": MEMORY, "norm": SLOW}, wall_us=1000, idle=starved(800))])
+    page = render_explanation(found)
+    flat = " ".join(page.split())
+    for claim in found.claims:
+        assert " ".join(claim.sentence.split()) in flat
+    assert re.search(r"lm_head +0.100 +1 +8.0 +80% m +0.080 +memory-bound", page)
+    assert max(map(len, page.splitlines())) <= 100
+
+
+@given(
+    works=st.dictionaries(
+        st.sampled_from(["lm_head", "norm", "embed_tokens", "sample"]),
+        st.tuples(
+            st.integers(1, 5000), st.integers(1, 90), st.integers(0, 10**10), st.integers(0, 10**9)
+        ),
+        min_size=1,
+    ),
+    idle=st.tuples(*[st.integers(0, 10**7)] * 5),
+    slack_us=st.integers(0, 9000),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_wall_clock_is_split_without_rest_and_no_gain_exceeds_it(
+    works: dict[str, Work], idle: tuple[int, ...], slack_us: int
+) -> None:
+    wall_us = sum(work[0] for work in works.values()) + slack_us
+    given = passed(works, wall_us=wall_us, idle=IdleTimes(*idle))
+    found = explain([given])
+    whole = found.whole
+    assert sum(whole.split.values()) == pytest.approx(wall_us * US)
+    assert 0 <= whole.best_ns <= whole.wall_ns * (1 + 1e-9)
+    assert whole.gain >= 1 - 1e-9
+    share = device_share([given])
+    assert share is not None
+    # Sentences on one page do not contradict each other.
+    if whole.kind == LAUNCH_BOUND:
+        assert share.verdict in (LAUNCH_BOUND, "mixed")
+    if share.verdict == "GPU-bound":
+        assert whole.kind not in (LAUNCH_BOUND, BLOCKED)
+
+
+def test_the_saved_run_of_an_h200_is_explained_from_disk(
+    commands: Commands, tmp_path: Path
+) -> None:
+    done = commands.export(tmp_path, ROOT / "traces/h200", "--explain")
+    assert done.code == 0, done.err
+    assert "decode is launch-bound" in done.out
+    assert not (tmp_path / "timing_results").exists()
+    as_json = commands.export(tmp_path, ROOT / "traces/h200", "--explain", "json")
+    claims = json.loads(as_json.out)
+    decode = next(c for c in claims if c["phase"] == "decode")
+    assert decode["verdict"] == "launch-bound"
+    assert decode["rests_on"]["wall_ns"] - decode["rests_on"]["busy_ns"] == decode["gain_ns"]
+    assert commands.export(tmp_path, ROOT / "traces/h200", "--explain", "--report").code == 2
