@@ -20,6 +20,7 @@ OUTCOMES: dict[str, str | int] = {
     "base_time_beyond_64_bits": 20,
     "clocks_centuries_apart": "days apart: their clocks disagree",
     "control_characters_in_a_crossing_name": "is not JSON",
+    "control_characters_in_a_device_name": "is not JSON",
     "durations_beyond_64_bits": "add up to more than a century",
     "ids_as_text_and_number": 30,
     "list_cut_off": "is cut off",

@@ -8,6 +8,7 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.verdict import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
+from qwen3_profile.errors import one_line
 from qwen3_profile.records.ledger import Ledger, Row
 from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
 
@@ -39,7 +40,8 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
     events = sum(part.total.device_events for path, part in rows if len(path) == 1)
     times, info = ledger.times, ledger.info
     whole = times.device_ns
-    lines = [f"{info.path} ({', '.join(filter(None, info.devices)) or 'no device named'})", ""]
+    devices = ", ".join(filter(None, info.devices)) or "no device named"
+    lines = [one_line(f"{info.path} ({devices})"), ""]
     if not times.device_events:
         return "\n".join([*lines, "no device events in this trace"])
     lines.append(_total("device time", whole, times.device_events, whole))
