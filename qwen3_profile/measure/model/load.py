@@ -227,7 +227,7 @@ def _make_plan(request: ModelRequest) -> _Plan:
         which = "the smallest Qwen3" if name.endswith("-0.6B") else "which has its shape"
         warnings.append(f"{request.name} was never published: profiling {name}, {which}, instead")
     if not source.has_weights and found is None and source.place == "nowhere":
-        what = f"{published_shapes.why_unknown(request.name)}, and {source.reason}"
+        what = f"is not a published Qwen3 text model, and {source.reason}"
         raise ModelError(request.name, what, published_shapes.nearest(request.name))
     if not source.has_weights and request.weights == "pretrained":
         do = "give a local directory, or --weights random for random weights of the same shape"

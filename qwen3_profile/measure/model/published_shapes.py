@@ -39,6 +39,7 @@ _SLIME = "THUDM/slime 624b824 scripts/models"
 _MINDSPEED = "Ascend/MindSpeed-RL model yaml"
 _REPORT = "Qwen3 technical report, arXiv 2505.09388, tables 1 and 2"
 _CONFIG = "published config.json, verbatim copy in a public repository"
+_FIELDS = "fields of the published config.json that public programs ask for when they load it"
 _DENSE = (_MAXTEXT, _TITAN, _SCRATCH, _SLIME, _REPORT)
 
 # `-Base` checkpoints are the same but for the context they were trained with. Read in a config
@@ -101,7 +102,10 @@ _VECTOR_SHAPES = {
 # The text towers of models that see and hear; without positions in pictures they are Qwen3's.
 _VL_2B = _variant(_1_7B, _LONG_CONTEXT, 5e6, _MAXTEXT)
 _VL_4B = _variant(_4B, _LONG_CONTEXT, 5e6, _MAXTEXT)
+_VL_8B = _variant(_8B, _LONG_CONTEXT, 5e6, _FIELDS)
+_VL_32B = _variant(_32B, _LONG_CONTEXT, 5e6, _FIELDS)
 _VL_30B = _variant(_30B_A3B, _LONG_CONTEXT, 5e6, _MAXTEXT)
+_VL_235B = _variant(_235B_A22B, _LONG_CONTEXT, 5e6, _CONFIG)
 _OMNI = dataclasses.replace(
     _variant(_30B_A3B, 65536, 1e6, "AI-Hypercomputer/maxtext e591f30 yml"), vocab_size=152064
 )
@@ -138,13 +142,17 @@ PUBLISHED: dict[str, Shape] = {
     "Qwen/Qwen3-VL-2B-Thinking": _VL_2B,
     "Qwen/Qwen3-VL-4B-Instruct": _VL_4B,
     "Qwen/Qwen3-VL-4B-Thinking": _VL_4B,
+    "Qwen/Qwen3-VL-8B-Instruct": _VL_8B,
+    "Qwen/Qwen3-VL-8B-Thinking": _VL_8B,
+    "Qwen/Qwen3-VL-32B-Instruct": _VL_32B,
+    "Qwen/Qwen3-VL-32B-Thinking": _VL_32B,
     "Qwen/Qwen3-VL-30B-A3B-Instruct": _VL_30B,
     "Qwen/Qwen3-VL-30B-A3B-Thinking": _VL_30B,
+    "Qwen/Qwen3-VL-235B-A22B-Instruct": _VL_235B,
+    "Qwen/Qwen3-VL-235B-A22B-Thinking": _VL_235B,
     "Qwen/Qwen3-Omni-30B-A3B-Instruct": _OMNI,
     "Qwen/Qwen3-Omni-30B-A3B-Thinking": _OMNI,
 }
-# Published too, but nobody has verified what their text towers look like.
-UNVERIFIED = re.compile(r"(Qwen/)?Qwen3-VL-(8B|32B|235B-A22B)-(Instruct|Thinking)", re.IGNORECASE)
 
 # A name that people write although nobody published it -> the model that they mean.
 ALIASES: dict[str, str] = {
@@ -189,14 +197,6 @@ def _quantised(name: str) -> Found | None:
 def remarks(found: Found) -> tuple[str, ...]:
     """What a run has to say of a name besides that it was found."""
     return tuple(text.format(name=found.name) for mark, text in _REMARKS if mark in found.name)
-
-
-def why_unknown(name: str) -> str:
-    """What is to be said of a name that `lookup` does not find."""
-    match = _QUANTISED.search(name)
-    if UNVERIFIED.fullmatch(name[: match.start()] if match else name):
-        return "has a text tower of which no source was found"
-    return "is not a published Qwen3 text model"
 
 
 def nearest(name: str) -> str:

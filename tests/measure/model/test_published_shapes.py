@@ -183,19 +183,6 @@ def test_what_is_quantised_of_nothing_known(asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
-    [
-        pytest.param("Qwen/Qwen3-VL-8B-Instruct", "no source was found", id="published"),
-        pytest.param("Qwen3-VL-32B-Thinking-FP8", "no source was found", id="quantised"),
-        pytest.param("Qwen/Qwen3-7B", "not a published Qwen3", id="never published"),
-    ],
-)
-def test_why_a_name_is_unknown(asked: str, told: str) -> None:
-    assert published_shapes.lookup(asked) is None
-    assert told in published_shapes.why_unknown(asked)
-
-
-@pytest.mark.parametrize(
     ("name", "told"),
     [
         pytest.param("Qwen3-VL-4B-Instruct", "only its text tower", id="sees"),
