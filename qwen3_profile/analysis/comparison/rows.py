@@ -24,6 +24,9 @@ State = Literal["faster", "slower", "same", "undecided", "appeared", "vanished"]
 # Of one process each row in every pass, in ns.
 Times = dict[PartPath, tuple[float, ...]]
 
+# Two ticks of the clock by which an H100 and an H200 time their kernels. Short kernels of several
+# processes often take the same number of ticks, and then look as if they never differed.
+RESOLUTION_NS = 64
 WHOLE: PartPath = ("total_time",)
 
 
@@ -72,6 +75,20 @@ class Row:
     @property
     def change_ns(self) -> float:
         return self.new_ns - self.base_ns
+
+    @property
+    def p(self) -> float:
+        """Of no difference; what is below the tick of a device's clock is none."""
+        return 1.0 if self.test is None or self._is_below_tick else self.test.p
+
+    @property
+    def p_slower(self) -> float:
+        """Of no regression, in the same way."""
+        return 1.0 if self.test is None or self._is_below_tick else self.test.p_slower
+
+    @property
+    def _is_below_tick(self) -> bool:
+        return abs(self.change_ns) < RESOLUTION_NS
 
     @property
     def ratio(self) -> float | None:

@@ -85,6 +85,10 @@ def test_noise_hides_a_change_and_the_row_says_what_it_could_have_shown() -> Non
             id="one process",
         ),
         pytest.param(
+            (side("a", QUIET[:2]), side("b", QUIET[:2], first=1)), Rules(), "2 processes a side",
+            id="two processes",
+        ),
+        pytest.param(
             (side("a", [p[:2] for p in QUIET]), side("b", QUIET, first=1)), Rules(),
             "2 passes in a process", id="few passes",
         ),
@@ -193,3 +197,14 @@ def _slower_rope(one):  # type: ignore[no-untyped-def]
             times[row] = times[row] * 13 // 10
     slower = PartTree.of(tree.names, tree.name, tree.parent, times)
     return replace(one, times=replace(one.times, forward=Part(slower, one.times.forward.row)))
+
+
+def test_a_change_below_the_tick_of_the_clock_is_none() -> None:
+    """Three processes that agree to the last digit, 50 ns from three others that do."""
+    found = []
+    for factor in (1.00005, 1.0002):
+        sides = side("a", [[1.0] * 3] * 3), side("b", [[factor] * 3] * 3, first=1)
+        (config,) = compare(*sides, Rules()).configs
+        assert config.whole is not None
+        found.append((round(config.whole.change_ns), config.whole.state))
+    assert found == [(50, "same"), (200, "slower")]

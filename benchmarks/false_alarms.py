@@ -1,0 +1,224 @@
+"""How often the comparison calls equal sides different, and finds what was planted.
+
+    python benchmarks/false_alarms.py collect FOLDER --processes 160 --run '--model-name DIR ...'
+    python benchmarks/false_alarms.py table FOLDER [--processes-a-side 3,5] [--draws 200]
+
+`collect` measures one config in fresh processes, with the arguments of a run. `table`
+takes all processes of a folder, or files of records, and lets the tool compare sides of them:
+
+    disjoint   sides from successive processes in the order A B B A; no process serves twice, so
+               that the interval of the rate, 95 % and binomial, is an honest one
+    drawn      sides drawn at random, many more of them; their rates are of dependent draws
+    planted    as drawn, with one part of NEW slower by so much in every pass, and with it all
+               that holds it; how often its row is called slower, against how often the spread of
+               all processes foretells, and against 80 % for a change as large as the row's own
+               announcement, the "sees" of its table
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import log, sqrt
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+from scipy.stats import binomtest, nct, t
+
+from qwen3_profile.analysis.comparison import compare as comparing
+from qwen3_profile.analysis.comparison.compare import Comparison, compare
+from qwen3_profile.analysis.comparison.rows import Rules
+from qwen3_profile.analysis.comparison.samples import ProcessSamples, middle, samples_of
+from qwen3_profile.cli.fresh_processes import Side, run_in_turn
+from qwen3_profile.records.process import Process
+from qwen3_profile.records.sides import load_side
+
+ALPHA = 0.05
+PLANTED = (0.02, 0.05, 0.10, 0.20)
+# Drawn sides follow each other by chance alone.
+RULES, DRAWN = Rules(ALPHA), Rules(ALPHA, blocks=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("collect", "table"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--processes", type=int, default=160)
+    parser.add_argument("--processes-a-side", default="3,5")
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--part", default="attn_forward", help="in which a change is planted")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", default="", help="arguments of the run")
+    options = parser.parse_args(argv)
+    if options.what == "collect":
+        arguments = (*shlex.split(options.run), "--output-dir", str(options.folder))
+        run_in_turn([Side("", arguments, options.folder)], options.processes, print)
+        return 0
+    processes = sorted(load_side(options.folder), key=lambda each: each.span)
+    comparing.samples_of = cached_samples
+    sizes = [int(word) for word in options.processes_a_side.split(",")]
+    table(processes, sizes, options.draws, options.part, options.seed)
+    return 0
+
+
+def cached_samples(process: Process, *rest: object) -> ProcessSamples:
+    """A process is on many sides, and its rows are the same in all of them."""
+    key = (process.id, rest[0][0].phase, process.name)
+    if key not in _KNOWN:
+        _KNOWN[key] = samples_of(process, *rest)
+    return replace(_KNOWN[key], process=process)
+
+
+_KNOWN: dict[tuple[str, ...], ProcessSamples] = {}
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """What was called different in one comparison of equal sides."""
+
+    whole: list[bool]
+    rows: list[bool]
+    gate: bool
+
+
+def alarms_of(found: Comparison) -> Alarms:
+    wholes = [config.whole for config in found.configs if config.whole is not None]
+    rows = [row for config in found.configs for row in config.rows]
+    return Alarms(
+        whole=[row.state in ("slower", "faster") for row in wholes],
+        rows=[row.state in ("slower", "faster") for row in rows],
+        gate=bool(found.regressions),
+    )
+
+
+def table(
+    processes: Sequence[Process], sizes: Sequence[int], draws: int, part: str, seed: int
+) -> None:
+    print(f"{len(processes)} processes; alpha {ALPHA:.0%}; rates in %")
+    random = np.random.default_rng(seed)
+    for count in sizes:
+        sides = list(disjoint(processes, count))
+        if not sides:
+            continue
+        print(f"\n{count} v {count}")
+        _alarms("disjoint", [compare(*each, RULES, no_kernels) for each in sides])
+        drawn = [draw(processes, count, random) for _ in range(draws)]
+        _alarms("drawn", [compare(*each, DRAWN, no_kernels) for each in drawn])
+        _planted(processes, drawn, part)
+
+
+def no_kernels(*_: object) -> tuple[()]:
+    return ()
+
+
+def disjoint(
+    processes: Sequence[Process], count: int
+) -> Iterator[tuple[list[Process], list[Process]]]:
+    """Sides in turn: A B B A A B ..., each process on one side of one comparison."""
+    for begin in range(0, len(processes) - 2 * count + 1, 2 * count):
+        window = processes[begin : begin + 2 * count]
+        pairs = [window[at : at + 2] for at in range(0, len(window), 2)]
+        turned = [pair if at % 2 == 0 else pair[::-1] for at, pair in enumerate(pairs)]
+        yield [pair[0] for pair in turned], [pair[1] for pair in turned]
+
+
+def draw(
+    processes: Sequence[Process], count: int, random: np.random.Generator
+) -> tuple[list[Process], list[Process]]:
+    chosen = [processes[at] for at in random.permutation(len(processes))[: 2 * count]]
+    return chosen[:count], chosen[count:]
+
+
+def _alarms(name: str, found: Sequence[Comparison]) -> None:
+    each = [alarms_of(one) for one in found]
+    wholes = list(chain.from_iterable(one.whole for one in each))
+    rows = list(chain.from_iterable(one.rows for one in each))
+    anything = [any(one.rows) for one in each]
+    print(
+        f"  {name:<9}{len(each):>5} comparisons   total_time {rate(wholes)}   a row "
+        f"{100 * mean(rows):.1f}   any row {rate(anything)}   gate {rate([a.gate for a in each])}"
+    )
+
+
+def rate(found: Sequence[bool]) -> str:
+    interval = binomtest(sum(found), len(found)).proportion_ci()
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * mean(found):.1f} [{low:.1f}..{high:.1f}]"
+
+
+def _planted(
+    processes: Sequence[Process], sides: Sequence[tuple[list[Process], list[Process]]], part: str
+) -> None:
+    count, phases = len(sides[0][0]), [group[0].phase for group in processes[0].groups]
+    for phase in phases:
+        spread = _spread(processes, phase, part)
+        cells = []
+        for change in PLANTED:
+            found = mean(_is_found(base, new, phase, part, change) for base, new in sides)
+            told = foretold(spread, change, count)
+            cells.append(f"{change:.0%}: {100 * found:.0f} ({100 * told:.0f})")
+        sees = [_sees(base, new, phase, part) for base, new in sides]
+        own = mean(
+            _is_found(base, new, phase, part, each)
+            for (base, new), each in zip(sides, sees, strict=True)
+        )
+        print(
+            f"  planted  {phase} / {part}, processes differ by {spread:.2%}: found (foretold) "
+            f"{', '.join(cells)}; as announced, {median(sees):.2%} in the middle: {100 * own:.0f}"
+        )
+
+
+def foretold(spread: float, change: float, count: int) -> float:
+    df, shift = 2 * (count - 1), log(1 + change) / (spread * sqrt(2 / count))
+    found = nct.sf(t.ppf(1 - ALPHA / 2, df), df, shift)
+    return 1.0 if np.isnan(found) else float(found)
+
+
+def _row(found: Comparison, phase: str, part: str):
+    (config,) = (each for each in found.configs if each.phase == phase)
+    return next(row for row in config.rows if row.path[-1] == part)
+
+
+def _is_found(
+    base: list[Process], new: list[Process], phase: str, part: str, change: float
+) -> bool:
+    slower = [planted(each, phase, part, change) for each in new]
+    row = _row(compare(base, slower, DRAWN, no_kernels), phase, part)
+    # By itself, as its announcement is: other rows take some of its power.
+    return row.test.p < ALPHA and row.test.ratio > 1
+
+
+def _sees(base: list[Process], new: list[Process], phase: str, part: str) -> float:
+    return _row(compare(base, new, DRAWN, no_kernels), phase, part).test.sees
+
+
+def planted(process: Process, phase: str, part: str, change: float) -> Process:
+    """The process with one part slower in every pass, and all rows that hold the part."""
+    slower = replace(process, name=f"{process.name} {phase} {part} +{change}")
+    for group in process.groups:
+        known = _KNOWN[process.id, group[0].phase, process.name]
+        rows = dict(known.rows)
+        if group[0].phase == phase:
+            path = next(path for path in rows if path[-1] == part)
+            more = [change * ns for ns in rows[path]]
+            for depth in range(1, len(path) + 1):
+                rows[path[:depth]] = tuple(map(sum, zip(rows[path[:depth]], more, strict=True)))
+        _KNOWN[process.id, group[0].phase, slower.name] = replace(known, rows=rows)
+    return slower
+
+
+def _spread(processes: Sequence[Process], phase: str, part: str) -> float:
+    logs = []
+    for process in processes:
+        rows = _KNOWN[process.id, phase, process.name].rows
+        logs.append(log(middle(next(ns for path, ns in rows.items() if path[-1] == part))))
+    return float(np.std(logs, ddof=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
