@@ -68,10 +68,7 @@ class Commands:
     def compare(self, cwd: Path, *argv: object) -> Done:
         from qwen3_profile.compare import main
 
-        given = list(map(str, argv))
-        if "--output-dir" not in given and not {"--view", "--ledger"} & set(given):
-            given += ["--output-dir", "timing_results"]
-        return _call(main, cwd, given)
+        return _call(main, cwd, list(map(str, argv)))
 
     def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
         """The main job as a process of its own; `script` runs instead of the module.
