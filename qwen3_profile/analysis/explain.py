@@ -164,6 +164,8 @@ def _part_sentence(part: PartVerdict) -> str:
     roof, share = part.roof, part.roof.share or 0.0
     if part.why:
         return f"{part.name}: undecided: {part.why}."
+    if part.kind == LATENCY_BOUND and not roof.floor_ns:
+        return f"{part.name}: {part.kind}: nothing but calls, which compute and move nothing."
     if part.kind == LATENCY_BOUND:
         us = (part.mean_ns or 0.0) / 1e3
         what = f"{part.kernels} kernels of {us:.1f} us each, too short to come near a roof"

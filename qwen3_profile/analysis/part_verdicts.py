@@ -98,6 +98,8 @@ def _verdict(
     roof: Roof, kernels: int | None, shares: tuple[float, float], launch_ns: float
 ) -> tuple[str, str]:
     """The verdict, and the reason where there is none."""
+    if roof.bytes == 0 and not roof.flops:
+        return LATENCY_BOUND, ""  # nothing but its calls
     if roof.share is None:
         return UNDECIDED, "it is not known what it computes and moves"
     if roof.is_impossible:

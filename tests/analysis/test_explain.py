@@ -97,6 +97,7 @@ def starved(us: int) -> IdleTimes:
         (MEMORY, MEMORY_BOUND, ""),  # 80 of 100 us
         (PRODUCT, COMPUTE_BOUND, ""),  # 90
         (SHORT, LATENCY_BOUND, ""),  # 1 of 100 us, kernels of 2 us
+        ((100, 1, 0, 0), LATENCY_BOUND, ""),  # calls alone
         (SLOW, UNDECIDED, "far from both roofs, 1%, in kernels of 100.0 us"),
         ((100, 1, 0, 450_000), UNDECIDED, "45% of its roof: neither near it nor far from it"),
         ((100, 1, 0, 620_000), UNDECIDED, "56% to 68% of its roof, and the bound between"),
