@@ -17,6 +17,7 @@ from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.attribution.pass_parts import collectives, short_name
+from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.label_parts import blocks
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.quantiles import median
@@ -108,6 +109,33 @@ class DeviceShare:
                 "so launching faster would gain little."
             )
         return ": kernels and idle time both matter."
+
+
+_NEXT = {
+    GPU_BOUND: "the largest kernels are what to speed up; Kernels has them by part.",
+    BLOCKED: "remove the calls in which the CPU waits for the GPU; GPU idle names the longest.",
+    QUEUED: "look in the time line for streams and copies that wait for one another.",
+    MIXED: "look at the largest kernels (Kernels) and at the parts that wait most (GPU idle).",
+}
+
+
+def next_step(verdict: str | None, execution: str | None) -> str:
+    """What to do about it, in a sentence.
+
+    Args:
+        verdict: of the device's share; None of a run without a device.
+        execution: how the passes got to the device, if it is known.
+    """
+    if verdict is None:
+        return "Next: the largest parts are what to speed up; Parts has all of them."
+    if verdict != LAUNCH_BOUND:
+        return f"Next: {_NEXT.get(verdict, _NEXT[MIXED])}"
+    if execution == CUDA_GRAPH:
+        return "Next: one launch of a graph per pass is too many; capture several steps in one."
+    return (
+        "Next: launch less. Fusion (--compile) and CUDA graphs (--cuda-graph) do; GPU idle shows "
+        "which parts wait most."
+    )
 
 
 def sentences(records: Sequence[TimingRecord], shown: TimingRecord) -> tuple[str, ...]:

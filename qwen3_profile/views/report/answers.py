@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
@@ -14,6 +15,7 @@ from qwen3_profile.analysis.verdict import (
     idle_classes,
     idle_sentences,
     largest_parts,
+    next_step,
     noise,
     severe_findings,
     source_sentence,
@@ -38,6 +40,40 @@ _FAMILY = {
 }
 
 Sentences = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of the first screen: a time, a share, or words."""
+
+    label: str
+    ns: float | None = None
+    share: float | None = None
+    text: str | None = None
+
+
+def first_screen(config: Config) -> tuple[str, tuple[Number, ...], str]:
+    """The verdict in a sentence, the three numbers behind it, and what to do next."""
+    facts = config.shown.facts
+    bare_ns = median(config.totals.all_bare_ns) if config.totals.all_bare_ns else None
+    unit = PASS_NAMES.get(config.shown.phase, "forward pass")
+    whole = Number(f"{unit}, bare", ns=bare_ns)
+    if bare_ns is None:
+        cpu_ns = median(each.times.forward.total.cpu_ns for each in config.passes)
+        whole = Number(f"{unit}, including profiler overhead", ns=cpu_ns)
+    share = config.share
+    if share is not None:
+        of_idle = share.host_share if max(share.idle) else 0.0
+        busy = Number("GPU busy", share=share.share)
+        waits = Number("of its idle time waiting for CPU launches", share=of_idle)
+        return share.sentence, (whole, busy, waits), next_step(share.verdict, facts.execution)
+    largest = largest_parts(config.shown.times.forward, False)
+    rates = config.totals.tokens_per_second
+    speed = Number("tokens per second", text=f"{median(rates):,.1f}") if rates else None
+    threads = facts.environment.cpu_threads if facts.environment else None
+    cores = Number("CPU threads", text=str(threads)) if threads else None
+    found = tuple(number for number in (whole, speed, cores) if number is not None)
+    return f"CPU-only run. {largest}", found, next_step(None, facts.execution)
 
 
 def time_answer(config: Config) -> Sentences:

@@ -24,9 +24,10 @@ from qwen3_profile.analysis.odd_layers import (
 from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
 from qwen3_profile.analysis.row_bytes import row_bytes
-from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings
+from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings, overhead_words
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
+from qwen3_profile.records.summary import spread
 from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
 from qwen3_profile.views.names import short_labels, words
@@ -109,6 +110,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "headline": titles.headline(config),
         "shown": titles.shown_pass(config),
         "on_device": config.on_device,
+        "first": _first(config),
         "answers": {
             "time": answers.time_answer(config),
             "parts": answers.parts_answer(config),
@@ -121,7 +123,8 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "profiled_ns": [record.profiled_ns for record in config.records],
         "run_index": [record.run_index for record in config.records],
         "totals": _totals(config),
-        "disturbance": [record.disturbance for record in config.records],
+        "bare": _bare(config),
+        "overhead": _overhead(config),
         "steps_ns": [list(record.step_times_ns) for record in config.records],
         "contexts": _contexts(config),
         "findings": [_finding(finding) for finding in all_findings(config.passes)],
@@ -132,9 +135,37 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),
+        "routing": [
+            {"layer": each.layer, "tokens": each.tokens_per_expert} for each in shown.routing
+        ],
         "kernels": _kernels(config, row_of, names),
         "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
     }
+
+
+def _first(config: Config) -> Json:
+    sentence, numbers, next_step = answers.first_screen(config)
+    return {
+        "sentence": sentence,
+        "numbers": [asdict(number) for number in numbers],
+        "next": next_step,
+    }
+
+
+def _bare(config: Config) -> Json | None:
+    """Statistics of every bare time that was measured: of a decode, of each step of each run."""
+    times_ns = config.totals.all_bare_ns
+    if not times_ns:
+        return None
+    stats = spread(times_ns)
+    return {"count": len(times_ns)} | {key: stats[key] for key in ("median", "min", "max", "iqr")}
+
+
+def _overhead(config: Config) -> Json | None:
+    overhead = config.totals.overhead
+    if overhead is None:
+        return None
+    return {"ratio": overhead.traced, "text": overhead_words(config.totals, overhead.traced)}
 
 
 def _comparison(compared: ExecutionComparison) -> Json:

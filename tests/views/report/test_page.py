@@ -23,6 +23,7 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.records.load import collect_trace, load, read_saved
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.views.report.build import build_report, render_page
 from qwen3_profile.views.report.section_data import ShownPass, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass
@@ -204,6 +205,153 @@ def test_a_click_on_a_head_sorts(page: Page, decode: Sample) -> None:
         assert values(page, "parts-table", 4) == order
 
 
+def test_the_first_screen_has_the_verdict_its_numbers_and_what_to_do(page: Page) -> None:
+    """The sentence and the shares are those of the section that explains them."""
+    page.page.set_viewport_size({"width": 1280, "height": 900})
+    verdict = page.page.inner_text("#first-verdict")
+    assert verdict == page.page.locator("#waits-answer p").first.inner_text()
+    numbers = page.page.locator("#first-numbers dd").all_inner_texts()
+    assert len(numbers) == 3
+    assert numbers[0].endswith(" ms")
+    assert page.page.inner_text("#first-next").startswith("Next: ")
+    box = page.page.locator("#first-next").bounding_box()
+    assert box["y"] + box["height"] < 900
+    page.shoot("report-first-screen")
+
+
+def test_the_filter_finds_parts_layers_and_kernels(page: Page, decode: Sample) -> None:
+    page.page.fill("#filter", "attn rope")
+    assert set(texts(page, "parts-table", 0)) == {"rope"}
+    assert set(texts(page, "kernels-table", 1)) == {"attn / rope"}
+    mine = [use for use in decode.trace.kernels if use.part[-1:] == ("rope",)]
+    assert len(texts(page, "kernels-table", 1)) == len(mine)
+    assert "attn / rope" in page.page.locator("#parts-chart").get_attribute("aria-label")
+    page.page.click("#layers-details summary")
+    page.page.fill("#filter", "layer 7")
+    assert texts(page, "layers-table", 0) == ["7"]
+    name = decode.trace.kernels[0].name
+    page.page.fill("#filter", name[:30])
+    assert len(texts(page, "kernels-table", 0)) >= 1
+    page.page.fill("#filter", "")
+    assert len(texts(page, "parts-table", 0)) == len(part_tree(decode.shown.times.forward))
+
+
+def test_times_are_shown_in_the_unit_that_is_chosen(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["sweep"]) as found:
+        found.page.wait_for_selector(READY)
+        ns = values(found, "parts-table", 2)[0] or 0
+        bare = values(found, "configs-table", 1)[0] or 0
+        for unit, text, head in (
+            ("ms", f"{ns / 1e6:.3f}", "CPU ms"), ("us", f"{ns / 1e3:.1f}", "CPU µs"),
+            ("share", f"{100 * ns / bare:.2f}", "CPU % of bare"),
+        ):  # fmt: skip
+            found.page.select_option("#unit", unit)
+            assert texts(found, "parts-table", 2)[0] == text
+            assert head in found.page.locator("#parts-table th").all_inner_texts()
+            assert found.page.locator("#first-numbers dd").first.inner_text().endswith(" ms")
+
+
+def test_shares_of_bare_need_a_bare_time(page: Page) -> None:
+    assert page.page.locator("#unit option[value=share]").is_disabled()
+
+
+def test_a_table_is_copied_as_csv(page: Page, decode: Sample) -> None:
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.page.locator("#parts button", has_text="Copy as CSV").first.click()
+    page.page.locator("#parts button", has_text="Copied").wait_for()
+    head, *rows = page.page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert head.startswith('"part, all layers",calls,CPU ms,share,CUDA ms')
+    tree = part_tree(decode.shown.times.forward)
+    assert [row.split(",")[0] for row in rows] == [row.name for row in tree]
+    assert [row.split(",")[4] for row in rows] == [ms(row.times.device_ns) for row in tree]
+    page.page.locator("#kernels button", has_text="Copy as CSV").click()
+    page.page.wait_for_timeout(100)
+    copied = page.page.evaluate("navigator.clipboard.readText()")
+    assert decode.trace.kernels[0].name in copied.replace('""', '"')
+
+
+def test_an_address_keeps_what_is_shown(browser: Any, pages: dict[str, str]) -> None:
+    with opened(browser, pages["decode"]) as found:
+        found.page.wait_for_selector(READY)
+        found.page.select_option("#unit", "us")
+        found.page.select_option("#theme", "dark")
+        found.page.select_option("#layers-part", label="attn / rope")
+        found.page.select_option("#timeline-layer", "8")
+        found.page.fill("#filter", "rope & q")
+        found.page.click("#nav a[href='#layers']")
+        address, window = found.page.evaluate("location.href"), window_of(found)
+        part = found.page.input_value("#layers-part")
+    with opened(browser, address) as found:
+        found.page.wait_for_selector(READY)
+        shown = [found.page.input_value(f"#{id}") for id in ("unit", "layers-part", "filter")]
+        assert shown == ["us", part, "rope & q"]
+        assert found.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert window_of(found) == window
+        assert found.page.evaluate("document.activeElement.id") == "layers"
+        assert found.page.evaluate("scrollY") > 500
+    with opened(browser, f"{pages['sweep']}#config=3") as found:
+        found.page.wait_for_selector(READY)
+        assert found.page.input_value("#config") == "3"
+        found.page.evaluate("location.hash = '#config=1'")
+        found.page.wait_for_function("document.getElementById('config').value === '1'")
+    with opened(browser, f"{pages['decode']}#nowhere&config=77&unit=miles&layer=x") as found:
+        found.page.wait_for_selector(READY)
+        assert found.page.input_value("#unit") == "ms"
+    assert found.complaints == []
+
+
+def test_navigation_stays_in_view_and_the_time_line_is_two_keys_away(page: Page) -> None:
+    page.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.page.wait_for_timeout(100)
+    assert 0 <= page.page.locator("#nav").bounding_box()["y"] < 60
+    page.page.evaluate("scrollTo(0, 0)")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate("document.activeElement.id") == "timeline-chart"
+    before = window_of(page)
+    page.page.keyboard.press("+")
+    assert window_of(page) != before
+
+
+def test_the_slowest_layer_is_marked(page: Page, decode: Sample) -> None:
+    forward = decode.shown.times.forward
+    times = layer_times(forward, part_tree(forward))
+    slowest = times.layers[int(times.device_ns.sum(axis=1).argmax())]
+    assert f"slowest (CUDA: {slowest}," in page.page.inner_text("#layers-legend")
+    assert f"slowest layer {slowest} with" in page.page.inner_text("#layers-answer")
+
+
+def test_tokens_of_experts_are_a_heat_map(browser: Any, folder: Path) -> None:
+    routing = (LayerRouting(0, (4, 0, 2, 2)), LayerRouting(1, (1, 1, 1, 5)))
+    config = gather([replace(record(2), routing=routing)], None)
+    with opened(browser, put(folder, "routed", render_page([config]))) as found:
+        found.page.wait_for_selector(READY)
+        label = found.page.locator("#experts-chart").get_attribute("aria-label")
+        assert label == (
+            "Tokens of 4 experts in 2 layers; the busiest is expert 3 of layer 1 with 2.50 times "
+            "the mean"
+        )
+        assert found.page.is_visible("#nav a[href='#experts']")
+        found.page.locator("#experts").scroll_into_view_if_needed()
+        found.shoot("report-experts")
+    assert found.complaints == []
+
+
+def test_models_without_experts_have_none(page: Page) -> None:
+    assert not page.page.is_visible("#experts")
+    assert not page.page.is_visible("#nav a[href='#experts']")
+
+
+def test_the_page_prints_with_its_time_line(page: Page, tmp_path: Path) -> None:
+    page.page.pdf(path=tmp_path / "report.pdf", print_background=True)
+    assert (tmp_path / "report.pdf").stat().st_size > 100_000
+    page.page.emulate_media(media="print")
+    assert page.page.is_visible("#timeline-chart")
+    assert not page.page.is_visible("#nav")
+    assert not page.page.locator(".copy").first.is_visible()
+
+
 def test_hover_on_a_layer_tells_the_records_numbers(page: Page, decode: Sample) -> None:
     forward = decode.shown.times.forward
     times = layer_times(forward, part_tree(forward))
@@ -349,7 +497,9 @@ def test_time_lines_of_several_configs(browser: Any, folder: Path, decode: Sampl
 def test_a_click_on_a_bar_chooses_its_config(browser: Any, pages: dict[str, str]) -> None:
     with opened(browser, pages["sweep"]) as found:
         found.page.wait_for_selector(READY)
-        box = found.page.locator("#configs-chart").bounding_box()
+        chart = found.page.locator("#configs-chart")
+        chart.evaluate("chart => chart.scrollIntoView({ block: 'center' })")
+        box = chart.bounding_box()
         found.page.mouse.click(box["x"] + 270, box["y"] + 4 + (box["height"] - 32) * 3.5 / 6)
         assert found.page.input_value("#config") == "3"
         assert "1 x 512" in found.page.inner_text("#shown")
@@ -403,7 +553,9 @@ def test_every_control_and_picture_has_a_name(page: Page) -> None:
                        || e.labels && [...e.labels].some(l => l.textContent.trim())))
         .map(e => e.id || e.outerHTML.slice(0, 80))"""
     )
-    hidden = {"configs-chart", "scaling-chart", "steps-chart", "contexts-chart"}
+    hidden = {
+        "configs-chart", "scaling-chart", "steps-chart", "contexts-chart", "experts-chart",
+    }  # fmt: skip
     assert set(unnamed) <= hidden
     assert page.page.evaluate("document.documentElement.lang") == "en"
 

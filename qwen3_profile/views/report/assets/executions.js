@@ -27,7 +27,7 @@ function trafficColumns(key) {
 /** Eager, compiled and as a graph: of each part one row for each. */
 function waysTable(config) {
   const found = DATA.comparisons.find((each) => each.configs.includes(DATA.configs.indexOf(config)));
-  byId("ways-body").hidden = !found;
+  byId("ways").hidden = !found;
   if (!found) return;
   const of = (part, cells) => cells.map((cost, way) => ({ part, way: found.names[way], ...cost }));
   const whole = of("all parts", found.whole).map((row) => ({ ...row, isSum: true }));
@@ -48,6 +48,6 @@ function waysTable(config) {
   if (found.on_device) columns.push(number("idle ms", "gap_ns", ms));
   columns.push(number(found.on_device ? "kernels" : "operations", "kernels", (count) => String(count ?? "n/a")), ...trafficColumns("ns"));
   fillTable(byId("ways-table"), "Executions side by side", columns, rows);
-  const bare = found.names.map((name, way) => `${name} ${ms(found.bare[way])} ms`).join(", ");
+  const bare = found.names.map((name, way) => `${name} ${inMs(found.bare[way])}`).join(", ");
   byId("ways-bare").textContent = `A bare pass takes: ${bare}.`;
 }

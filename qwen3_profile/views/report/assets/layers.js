@@ -10,10 +10,11 @@ function layersChart(config) {
   const kinds = config.on_device ? [["CUDA", "cuda"], ["CPU", "cpu"]] : [["CPU", "cpu"]];
   const series = layerSeries(config, chosen);
   const marked = markedLayers(config, chosen);
+  const slowest = Object.fromEntries(kinds.map(([, kind]) => [kind, slowestLayer(numbers, series, kind)]));
   const top = (at) => 34 + at * 222;
   const option = {
     grid: kinds.map((_, at) => ({ left: 56, right: 16, top: top(at), height: 150 })),
-    title: kinds.map(([name], at) => chartTitle(`${name}, ms`, -5, top(at) - 26)),
+    title: kinds.map(([name], at) => chartTitle(`${name}, ${unitName()}`, -5, top(at) - 26)),
     axisPointer: { link: [{ xAxisIndex: "all" }], type: "shadow" },
     tooltip: tooltip((about) => layerTip(config, (Array.isArray(about) ? about[0] : about).dataIndex, series, kinds, marked), { trigger: "axis", axisPointer: { type: "shadow" } }),
     xAxis: kinds.map((_, at) => categoryAxis(numbers.map(String), {
@@ -25,22 +26,34 @@ function layersChart(config) {
       ...series.map((line) => ({
         type: "bar", stack: kind, name: line.name, xAxisIndex: at, yAxisIndex: at, barCategoryGap: "22%",
         itemStyle: { color: line.color },
-        data: numbers.map((_, layer) => inMs(line.at(kind, layer))),
+        data: numbers.map((_, layer) => scaled(line.at(kind, layer))),
       })),
+      {
+        type: "scatter", xAxisIndex: at, yAxisIndex: at, symbol: "circle", symbolSize: 9, symbolOffset: [0, -20], silent: true, z: 5,
+        itemStyle: { color: "transparent", borderColor: color("mark"), borderWidth: 1.5 },
+        data: numbers.length > 1 ? [[slowest[kind], scaled(sum(series.map((line) => line.at(kind, slowest[kind]))))]] : [],
+      },
       {
         type: "scatter", xAxisIndex: at, yAxisIndex: at, symbol: "triangle", symbolRotate: 180, symbolSize: 9,
         symbolOffset: [0, -8], silent: true, itemStyle: { color: color("mark") }, z: 5,
         data: numbers.flatMap((number, layer) =>
-          marked[kind].has(number) ? [[layer, inMs(sum(series.map((line) => line.at(kind, layer))))]] : []),
+          marked[kind].has(number) ? [[layer, scaled(sum(series.map((line) => line.at(kind, layer))))]] : []),
       },
     ]),
   };
   legend(byId("layers-legend"), [
     ...series.map((line) => [line.name, line.color]),
     ...(marked.cuda.size || marked.cpu.size ? [["\u25bc outlier", color("mark")]] : []),
+    ...(numbers.length > 1 ? [[`\u25cb slowest (${kinds.map(([name, kind]) => `${name}: ${numbers[slowest[kind]]}`).join(", ")})`, "transparent"]] : []),
   ]);
   draw("layers-chart", top(kinds.length - 1) + 150 + 44,
     `${many(numbers.length, "layer")} by part. Marked: ${kinds.map(([name, kind]) => `${name}: ${[...marked[kind]].join(", ") || "none"}`).join("; ")}`, option);
+}
+
+/** The position of the layer of the most time in what is shown. */
+function slowestLayer(numbers, series, kind) {
+  const times = numbers.map((_, layer) => sum(series.map((line) => line.at(kind, layer))));
+  return times.indexOf(Math.max(...times));
 }
 
 /** What is stacked: the families of all parts, or the one part that was chosen. */
@@ -77,9 +90,9 @@ function markedLayers(config, chosen) {
 
 function layerTip(config, layer, series, kinds, marked) {
   const number = config.layers.numbers[layer];
-  const pairs = series.flatMap((line) => kinds.map(([name, kind]) => [`${line.name} ${name}`, `${ms(line.at(kind, layer))} ms`]));
+  const pairs = series.flatMap((line) => kinds.map(([name, kind]) => [`${line.name} ${name}`, `${withUnit(line.at(kind, layer))}`]));
   if (series.length > 1) {
-    for (const [name, kind] of kinds) pairs.push([`all ${name}`, `${ms(sum(series.map((line) => line.at(kind, layer))))} ms`]);
+    for (const [name, kind] of kinds) pairs.push([`all ${name}`, `${withUnit(sum(series.map((line) => line.at(kind, layer))))}`]);
   }
   const chosen = byId("layers-part").value;
   const odd = config.layers.outliers.filter((o) => o.layer === number && (chosen === "all" || Number(chosen) === o.row));

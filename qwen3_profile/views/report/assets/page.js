@@ -7,16 +7,37 @@ function choose(index) {
   current = index;
   byId("config").value = String(index);
   show();
+  saveLink();
+}
+
+/** What dominates in a sentence, the numbers behind it, and what to do next. */
+function firstScreen(config) {
+  const { sentence, numbers, next } = config.first;
+  byId("first-verdict").textContent = sentence;
+  byId("first-numbers").replaceChildren(...numbers.map((number) => make("div", {},
+    make("dt", {}, number.label),
+    make("dd", {}, number.text ?? (number.share === null ? inMs(number.ns) : percent(number.share))))));
+  byId("first-next").textContent = next;
+}
+
+/** The places of the page that have anything to show. */
+function navigation(config) {
+  const hidden = { ways: byId("ways").hidden, experts: byId("experts").hidden, waits: !config.on_device };
+  for (const link of byId("nav").querySelectorAll("a")) link.hidden = hidden[link.hash.slice(1)] ?? false;
 }
 
 /** Fills the page with the chosen config. */
 function show() {
   const config = DATA.configs[current];
+  bareNs = config.bare?.median ?? null;
+  byId("unit").options[2].disabled = bareNs === null;
+  if (bareNs === null && unit === "share") byId("unit").value = unit = "ms";
   byId("headline").textContent = config.headline;
   byId("shown").textContent = `${config.full}. Tables and pictures of parts show ${config.shown}.`;
   for (const [section, sentences] of Object.entries(config.answers)) {
     paragraphs(byId(`${section}-answer`), sentences);
   }
+  firstScreen(config);
   findings(config);
   environment(config);
   fillChoices(config);
@@ -36,6 +57,7 @@ function show() {
   waysTable(config);
   if (config.kernels) kernelsTable(config, byId("kernels-part").value);
   pictures();
+  navigation(config);
 }
 
 /** Draws all pictures of the chosen config. */
@@ -47,6 +69,7 @@ function pictures() {
   contextsChart(config);
   partsChart(config);
   layersChart(config);
+  expertsChart(config);
   if (config.on_device) {
     verdict(config);
     waitsChart(config);
@@ -55,17 +78,23 @@ function pictures() {
   timelineChart(config);
 }
 
+/** Keeps what was chosen where the new config has it, too. */
+function refill(id, entries) {
+  const before = byId(id).value;
+  fill(byId(id), entries, entries.some(([value]) => value === before) ? before : "all");
+}
+
 function fillChoices(config) {
   const layerRows = config.rows.flatMap((row, at) => {
     const path = pathOf(config, at);
     return path.includes("layers") && row.name !== "layers" ? [[String(at), fullName(config, row)]] : [];
   });
-  fill(byId("layers-part"), [["all", "all parts, by kind"], ...layerRows], "all");
+  refill("layers-part", [["all", "all parts, by kind"], ...layerRows]);
   const rows = config.kernels ? [...new Set(config.kernels.rows.map(([row]) => row))].sort((a, b) => a - b) : [];
-  fill(byId("kernels-part"), [
+  refill("kernels-part", [
     ["all", "all"],
     ...rows.map((row) => [String(row), row < 0 ? "unattributed" : fullName(config, config.rows[row])]),
-  ], "all");
+  ]);
 }
 
 function findings(config) {
@@ -104,14 +133,17 @@ function wire() {
   fill(byId("config"), DATA.configs.map((config, at) => [String(at), config.label]), 0);
   byId("config-choice").hidden = DATA.configs.length < 2;
   byId("config").addEventListener("change", (event) => choose(Number(event.target.value)));
-  byId("theme").addEventListener("change", () => { applyTheme(); show(); });
+  byId("theme").addEventListener("change", () => { applyTheme(); show(); saveLink(); });
+  byId("unit").addEventListener("change", (event) => { unit = event.target.value; show(); saveLink(); });
+  byId("filter").addEventListener("input", (event) => { setFilter(event.target.value); show(); saveLink(); });
   isDark.addEventListener("change", () => { applyTheme(); show(); });
   fill(byId("scaling-axis"), scalingAxes().map((key) => [key, SCALING[key]]));
   byId("scaling-axis").addEventListener("change", scalingChart);
-  byId("layers-part").addEventListener("change", () => layersChart(DATA.configs[current]));
+  byId("layers-part").addEventListener("change", () => { layersChart(DATA.configs[current]); saveLink(); });
   byId("kernels-part").addEventListener("change", (event) => {
     kernelsTable(DATA.configs[current], event.target.value);
     kernelsChart(DATA.configs[current], event.target.value);
+    saveLink();
   });
   matchMedia("(max-width: 639px)").addEventListener("change", pictures);
   // Paper is white, and narrower than the window.
@@ -125,8 +157,8 @@ function wire() {
   byId("made-by").textContent = `Made by qwen3_profile ${DATA.version}. Charts: Apache ECharts ${echarts.version}. Works offline.`;
 }
 
-applyTheme();
 wire();
-show();
+wireLinks();
+openLink();
 // When, in milliseconds since the navigation.
 document.documentElement.dataset.ready = String(Math.round(performance.now()));

@@ -6,7 +6,7 @@ const MOST_BARS = 18;
 
 /** The leaves by time, the longest first, and in one row what there is no room for. */
 function longestLeaves(config, value, keys) {
-  const leaves = config.rows.filter((row) => row.leaf && keys.some((key) => row[key] > 0));
+  const leaves = config.rows.filter((row) => row.leaf && keys.some((key) => row[key] > 0) && matches(fullName(config, row)));
   leaves.sort((a, b) => value(b) - value(a));
   // A row that sums up a single part would take as much room as the part.
   const shown = leaves.length <= MOST_BARS + 1 ? leaves.length : MOST_BARS;
@@ -58,21 +58,21 @@ function partsChart(config) {
   const rows = longestLeaves(config, (row) => row[keys[0]], keys);
   const series = kinds.map(([name, key], at) => ({
     type: "bar", name, xAxisIndex: at, yAxisIndex: at, barWidth: "68%",
-    data: rows.map((row) => ({ value: inMs(row[key]), itemStyle: { color: color(DATA.families[row.family]) } })),
+    data: rows.map((row) => ({ value: scaled(row[key]), itemStyle: { color: color(DATA.families[row.family]) } })),
     label: {
       show: true, position: "right", color: color("quiet"), fontSize: 11,
       formatter: (about) => (whole[key] ? percent(rows[about.dataIndex][key] / whole[key]) : ""),
     },
   }));
-  const { height, option } = panels("parts-chart", rows, kinds.map(([name, key]) => `${name}, ${ms(whole[key])} ms`), series, (about) => {
+  const { height, option } = panels("parts-chart", rows, kinds.map(([name, key]) => `${name}, ${withUnit(whole[key])}`), series, (about) => {
     const row = rows[(Array.isArray(about) ? about[0] : about).dataIndex];
-    return tip(row.text, kinds.map(([name, key]) => [name, `${ms(row[key])} ms, ${whole[key] ? percent(row[key] / whole[key]) : "-"}`]));
+    return tip(row.text, kinds.map(([name, key]) => [name, `${withUnit(row[key])}, ${whole[key] ? percent(row[key] / whole[key]) : "-"}`]));
   });
   byId("parts-caption").textContent =
     "Each part of the pass, all layers together; nested parts are not counted twice. " +
     (config.on_device ? "CUDA: device events launched inside, whenever they ran; CPU: wall-clock on the host." : "CPU: wall-clock on the host.");
   familyLegend("parts-legend", rows);
-  draw("parts-chart", height, `Time of the parts: ${rows.map((row) => `${row.text} ${kinds.map(([name, key]) => `${name} ${ms(row[key])} ms`).join(", ")}`).join("; ")}`, option);
+  draw("parts-chart", height, `Time of the parts: ${rows.map((row) => `${row.text} ${kinds.map(([name, key]) => `${name} ${withUnit(row[key])}`).join(", ")}`).join("; ")}`, option);
 }
 
 function verdict(config) {
@@ -90,7 +90,7 @@ function verdict(config) {
   const pass = share.is_bare ? "bare" : "traced";
   byId("verdict").replaceChildren(
     make("div", { class: "verdict" },
-      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${ms(share.busy_ns)} of ${ms(share.span_ns)} ms`),
+      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${withUnit(share.busy_ns)} of ${ms(share.span_ns)}`),
       bar, scale,
       make("p", { class: "quiet" },
         `GPU busy, as a share of the ${pass} pass: GPU-bound above ${Math.round(100 * marks[1])}%; ` +
@@ -106,17 +106,17 @@ function waitsChart(config) {
   legend(byId("waits-legend"), bars.map(([name, , , tone]) => [name, color(tone)]));
   const series = bars.map(([name, key, at, tone]) => ({
     type: "bar", name, stack: `panel${at}`, xAxisIndex: at, yAxisIndex: at, barWidth: "68%",
-    itemStyle: { color: color(tone) }, data: rows.map((row) => inMs(row[key])),
+    itemStyle: { color: color(tone) }, data: rows.map((row) => scaled(row[key])),
   }));
   const { height, option } = panels("waits-chart", rows, ["device", "CPU"], series, (about) => {
     const row = rows[(Array.isArray(about) ? about[0] : about).dataIndex];
     const classes = ["starved", "launching", "queued", "blocked"].filter((name) => row[`${name}_ns`]);
     return tip(row.text, [
-      ...bars.map(([name, key]) => [name, `${ms(row[key])} ms`]),
-      ...classes.map((name) => [`idle: ${name}`, `${ms(row[`${name}_ns`])} ms`]),
+      ...bars.map(([name, key]) => [name, `${withUnit(row[key])}`]),
+      ...classes.map((name) => [`idle: ${name}`, `${withUnit(row[`${name}_ns`])}`]),
     ]);
   });
-  draw("waits-chart", height, `GPU busy and idle time by part: ${rows.map((row) => `${row.text} ${ms(row.device_ns)} ms busy, ${ms(row.gap_ns)} ms idle before`).join("; ")}`, option);
+  draw("waits-chart", height, `GPU busy and idle time by part: ${rows.map((row) => `${row.text} ${withUnit(row.device_ns)} busy, ${withUnit(row.gap_ns)} idle before`).join("; ")}`, option);
 }
 
 function kernelsChart(config, part) {
@@ -128,7 +128,7 @@ function kernelsChart(config, part) {
     tooltip: tooltip((about) => {
       const row = rows[about.dataIndex];
       return tip(row.name === null ? row.text : cut(row.name, 220), [
-        ["part", row.part], ["calls", String(row.calls)], ["total", `${ms(row.total)} ms`],
+        ["part", row.part], ["calls", String(row.calls)], ["total", `${withUnit(row.total)}`],
         ["mean", `${(row.total / row.calls / 1e3).toFixed(2)} \u00b5s`], ["launched by", row.op || null],
       ]);
     }),
@@ -138,16 +138,16 @@ function kernelsChart(config, part) {
     }),
     series: [{
       type: "bar", barWidth: "66%",
-      data: rows.map((row) => ({ value: inMs(row.total), itemStyle: { color: color(familyOf(config, row.row)) } })),
+      data: rows.map((row) => ({ value: scaled(row.total), itemStyle: { color: color(familyOf(config, row.row)) } })),
       label: {
         show: true, position: "right", color: color("quiet"), fontSize: 11,
         formatter: (about) => cut(`${percent(whole ? rows[about.dataIndex].total / whole : 0)} ${rows[about.dataIndex].part.split(" / ").pop()}`, 18),
       },
     }],
   };
-  const rest = all.length - rows.length;
-  byId("kernels-caption").textContent = `The ${many(rows.length, "row")} with the most time` + (rest > 0 ? `; ${many(rest, "more row")} are in the table only` : "");
-  draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => `${row.text} in ${row.part}: ${ms(row.total)} ms`).join("; "), option);
+  const rest = Math.min(all.length, MOST_KERNEL_ROWS) - rows.length;
+  byId("kernels-caption").textContent = `The ${many(rows.length, "row")} of the most time` + (rest > 0 ? `; the table has ${many(rest, "more row")}` : "");
+  draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => `${row.text} in ${row.part}: ${withUnit(row.total)}`).join("; "), option);
 }
 
 const familyOf = (config, row) => DATA.families[row < 0 ? DATA.families.length - 1 : config.rows[row].family];

@@ -15,6 +15,7 @@ function fillTable(table, caption, columns, rows, sorted) {
     make("thead", {}, make("tr", {}, ...heads)),
     body,
   );
+  addCopy(table);
   const order = rows.map((row, at) => ({ row, at }));
   let state = sorted ?? [-1, ""];
   draw();
@@ -38,10 +39,56 @@ function fillTable(table, caption, columns, rows, sorted) {
     );
     table.dataset.sorted = String(at >= 0);
     body.replaceChildren(
-      ...order.map(({ row }) =>
+      ...order.filter(({ row }) => isFound(table, columns, row)).map(({ row }) =>
         make("tr", { class: row.isSum ? "sum" : "" }, ...columns.map((column) => column.cell(row, at >= 0))),
       ),
     );
+  }
+}
+
+// Of whole configs, and kernels, which are found by their whole names before.
+const UNFILTERED = new Set(["configs-table", "totals-table", "kernels-table"]);
+
+/** Whether a row has all words of the filter, in its name as it is where rows are sorted. */
+function isFound(table, columns, row) {
+  if (!query.length || UNFILTERED.has(table.id)) return true;
+  const words = columns.filter((column) => column.text || column.name === "layer")
+    .map((column) => `${column.text ? "" : "layer "}${column.cell(row, true).textContent}`);
+  return matches(words.join(" "));
+}
+
+/** A button above a table that copies it as it stands. */
+function addCopy(table) {
+  if (table.dataset.copied) return;
+  table.dataset.copied = "no";
+  const button = make("button", { type: "button" }, "Copy as CSV");
+  button.addEventListener("click", async () => {
+    const done = await copy(csvOf(table));
+    button.textContent = done ? "Copied" : "Cannot copy here";
+    setTimeout(() => { button.textContent = "Copy as CSV"; }, 1500);
+  });
+  table.parentElement.before(make("div", { class: "copy" }, button));
+}
+
+function csvOf(table) {
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const whole = (cell) => cell.querySelector("button[title]")?.title || cell.textContent;
+  const line = (row) => [...row.cells].map((cell) => quoted(row.parentElement.tagName === "THEAD" ? cell.textContent : whole(cell))).join(",");
+  return [...table.rows].map(line).join("\n") + "\n";
+}
+
+/** Puts text on the clipboard, also in a frame that may not ask for it. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const place = make("textarea", { value: text, readOnly: true });
+    document.body.append(place);
+    place.select();
+    const done = document.execCommand("copy");
+    place.remove();
+    return done;
   }
 }
 
@@ -52,8 +99,9 @@ function compare(a, b) {
 
 function head(column, sort) {
   const kind = column.text ? "text" : "";
-  if (!column.value) return make("th", { class: kind, scope: "col" }, column.name);
-  const button = make("button", { type: "button", title: column.title }, column.name);
+  const name = column.name.replace(/\bms\b/, unitName());
+  if (!column.value) return make("th", { class: kind, scope: "col" }, name);
+  const button = make("button", { type: "button", title: column.title }, name);
   button.addEventListener("click", sort);
   return make("th", { class: kind, scope: "col", "aria-sort": "none" }, button);
 }
@@ -99,21 +147,21 @@ function pathOf(config, at) {
 function configsTable(current) {
   const device = DATA.configs.some((config) => config.on_device);
   byId("configs-scroll").hidden = DATA.configs.length < 2;
-  const bare = (config, read) => (bareTimes(config).length ? read(bareTimes(config)) : null);
-  const time = (name, read) => ({
-    name, value: (config) => bare(config, read), cell: (config) => cell(ms(bare(config, read)), bare(config, read)),
+  const bare = (config, key) => config.bare?.[key] ?? null;
+  const time = (name, key) => ({
+    name, value: (config) => bare(config, key), cell: (config) => cell(ms(bare(config, key)), bare(config, key)),
   });
-  const disturbance = (config) => (known(config.disturbance).length ? median(known(config.disturbance)) : null);
-  const iqr = (times) => (quantile(times, 0.75) - quantile(times, 0.25)) / median(times);
+  const overhead = (config) => config.overhead?.ratio ?? null;
+  const iqr = (config) => (bare(config, "count") > 1 ? bare(config, "iqr") / bare(config, "median") : null);
   const columns = [
     { name: "config", text: true, cell: (config) => textCell(config.label) },
-    time("bare ms", median),
-    time("min", (times) => Math.min(...times)),
-    time("max", (times) => Math.max(...times)),
-    { name: "IQR", value: (config) => bare(config, iqr), cell: (config) => cell(bareTimes(config).length > 1 ? percent(bare(config, iqr)) : "-") },
+    time("bare ms", "median"),
+    time("min", "min"),
+    time("max", "max"),
+    { name: "IQR", value: iqr, cell: (config) => cell(iqr(config) === null ? "-" : percent(iqr(config))) },
     {
-      name: "overhead", value: disturbance,
-      cell: (config) => cell(disturbance(config) === null ? "-" : `${disturbance(config).toFixed(2)}x`, disturbance(config)),
+      name: "overhead", value: overhead, title: "traced passes over bare ones",
+      cell: (config) => cell(config.overhead?.text ?? "-", overhead(config)),
     },
   ];
   if (device) {
@@ -247,7 +295,7 @@ function kernelsTable(config, part) {
   byId("kernels-note").textContent = [
     `share: of all ${config.on_device ? "device events" : "operators"} ${part === "all" ? "of the pass" : "of this part"}.`,
     config.on_device ? "launched by: the innermost operator around the launch." : "An operator's time includes the operators it calls.",
-    rest.length ? `${many(rest.length, "more row")} of ${ms(sum(rest.map((row) => row.total)))} ms in total; choose a part to see its rows.` : "",
+    rest.length ? `${many(rest.length, "more row")} of ${withUnit(sum(rest.map((row) => row.total)))} in total; choose a part to see its rows.` : "",
     config.on_device ? "Click a kernel for its full name." : "",
   ].filter(Boolean).join(" ");
 }
@@ -258,8 +306,8 @@ const MOST_KERNEL_ROWS = 30;
 function kernelRows(config, part) {
   const { rows, rest, noun } = config.kernels;
   const named = (row) => (row < 0 ? "unattributed" : fullName(config, config.rows[row]));
-  const wanted = (row) => part === "all" || Number(part) === row;
-  const single = rows.filter(([row]) => wanted(row)).map(([row, name, op, calls, total]) => ({
+  const wanted = (row, name = "") => (part === "all" || Number(part) === row) && matches(`${named(row)} ${name}`);
+  const single = rows.filter(([row, name]) => wanted(row, DATA.names[name])).map(([row, name, op, calls, total]) => ({
     row, part: named(row), name: DATA.names[name], op: DATA.names[op], calls, total,
   }));
   const others = rest.filter(([row]) => wanted(row)).map(([row, kinds, calls, total]) => ({

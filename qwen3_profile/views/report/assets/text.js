@@ -33,8 +33,28 @@ function quantile(values, q) {
 
 const median = (values) => quantile(values, 0.5);
 
-/** Milliseconds to the microsecond; `0` only where there is nothing at all. */
-const ms = (ns) => (ns === null || ns === undefined ? "-" : ns ? (ns / 1e6).toFixed(3) : "0");
+// In which unit times are shown: "ms", "us", or "share", of the bare pass of the config shown.
+let unit = "ms";
+let bareNs = null;
+
+const unitName = () => ({ ms: "ms", us: "\u00b5s", share: "% of bare" })[unit];
+
+const scaled = (ns) => (unit === "share" ? (100 * ns) / bareNs : ns / (unit === "ms" ? 1e6 : 1e3));
+
+/** A time without its unit, milliseconds to the microsecond; `0` only where there is nothing at all. */
+const ms = (ns) => (ns === null || ns === undefined ? "-" : ns ? scaled(ns).toFixed({ ms: 3, us: 1, share: 2 }[unit]) : "0");
+
+/** A time in ms whatever the unit is: of bare passes, which a share would be one of itself. */
+const inMs = (ns) => `${(ns / 1e6).toFixed(3)} ms`;
+
+const withUnit = (ns) => `${ms(ns)} ${unitName()}`;
+
+// What the rows of tables, and bars of parts and kernels, have to contain, word by word.
+let query = [];
+
+/** Whether a text has all words of the filter; a number has to stand alone, as that of a layer. */
+const matches = (text) => query.every((word) => (
+  /^\d+$/.test(word) ? text.split(/\D+/).includes(word) : text.toLowerCase().includes(word)));
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 

@@ -162,7 +162,7 @@ function showWindow(from, to, more = {}) {
   drawn.get("timeline-chart").setOption({ ...more, series }, { lazyUpdate: true });
   byId("timeline-chart").dataset.from = String(Math.round(from));
   byId("timeline-chart").dataset.to = String(Math.round(to));
-  byId("timeline-window").textContent = `Shown: ${ms(from)} to ${ms(to)} ms.`;
+  byId("timeline-window").textContent = `Shown: ${withUnit(from)} to ${ms(to)}.`;
 }
 
 /** [lane, start, end, first bar, last bar, family, share at work] of each shape to draw. */
@@ -265,7 +265,7 @@ function barTip([at, start, end, first, last]) {
       count += lane.count[i];
     }
     return tip(`${many(count, lane.kind === "labels" ? "label" : "device event")}; zoom in to separate them`, [
-      ["from", `${ms(start)} ms`], ["to", `${ms(end)} ms`], ["total", `${ms(work)} ms`],
+      ["from", `${withUnit(start)}`], ["to", `${withUnit(end)}`], ["total", `${withUnit(work)}`],
     ]);
   }
   const i = first;
@@ -275,9 +275,9 @@ function barTip([at, start, end, first, last]) {
     : lane.kind === "labels" ? barName(lane, i) : cut(DATA.names[lane.name[i]] ?? "", 220);
   return tip(title, [
     ["part", row ? `${lane.layer[i] >= 0 ? `layer ${lane.layer[i]}, ` : ""}${fullName(view.config, row)}` : "unattributed"],
-    ["takes", lane.dur[i] >= 1e5 ? `${ms(lane.dur[i])} ms` : `${(lane.dur[i] / 1e3).toFixed(3)} \u00b5s`],
-    ["total", lane.count[i] > 1 ? `${ms(lane.work[i])} ms` : null],
-    ["starts at", `${ms(lane.start[i])} ms`],
+    ["takes", lane.dur[i] >= 1e5 ? `${withUnit(lane.dur[i])}` : `${(lane.dur[i] / 1e3).toFixed(3)} \u00b5s`],
+    ["total", lane.count[i] > 1 ? `${withUnit(lane.work[i])}` : null],
+    ["starts at", `${withUnit(lane.start[i])}`],
     ["after its launch", launch === null ? null : `${(launch / 1e3).toFixed(3)} \u00b5s`],
     ["launched by", lane.op[i] >= 0 ? DATA.names[lane.op[i]] : null],
   ]);

@@ -13,8 +13,8 @@ function configsChart(current) {
     .filter((row) => row.times.length);
   byId("configs-figure").hidden = !rows.length;
   if (!rows.length) return;
-  const shown = rows.map(({ config, at, times }) => ({
-    at, config, median: median(times), min: Math.min(...times), max: Math.max(...times), count: times.length,
+  const shown = rows.map(({ config, at }) => ({
+    at, config, ...config.bare,
   }));
   const left = isNarrow() ? 128 : 260;
   const option = {
@@ -22,7 +22,7 @@ function configsChart(current) {
     tooltip: tooltip((about) => {
       const row = shown[about.dataIndex];
       return tip(row.config.full, [
-        ["median", `${ms(row.median)} ms`], ["min", `${ms(row.min)} ms`], ["max", `${ms(row.max)} ms`],
+        ["median", `${withUnit(row.median)}`], ["min", `${withUnit(row.min)}`], ["max", `${withUnit(row.max)}`],
         ["bare passes", String(row.count)],
       ]);
     }),
@@ -34,17 +34,17 @@ function configsChart(current) {
       {
         type: "bar", barMaxWidth: 18, cursor: "pointer",
         data: shown.map((row) => ({
-          value: inMs(row.median),
+          value: scaled(row.median),
           itemStyle: { color: color("accent"), opacity: row.config === current ? 1 : 0.45 },
         })),
       },
       {
         type: "custom", silent: true, z: 5, renderItem: (_, api) => whisker(api), encode: { x: [1, 2], y: 0 },
-        data: shown.map((row, at) => [at, inMs(row.min), inMs(row.max), row.median]),
+        data: shown.map((row, at) => [at, scaled(row.min), scaled(row.max), row.median]),
       },
     ],
   };
-  const words = shown.map((row) => `${row.config.label}: ${ms(row.median)} ms`).join("; ");
+  const words = shown.map((row) => `${row.config.label}: ${withUnit(row.median)}`).join("; ");
   const chart = draw("configs-chart", 36 + 30 * shown.length, `Bare time of each config: ${words}`, option);
   chart.off("click");
   chart.on("click", (about) => choose(shown[about.dataIndex].at));
@@ -82,16 +82,16 @@ function scalingChart() {
     color: palette,
     grid: { left: 62, right: 24, top: 10, bottom: 40 },
     tooltip: tooltip((about) => tip(about.seriesName, [
-      [SCALING[key], String(about.value[0])], ["median bare time", `${ms(about.value[2])} ms`],
+      [SCALING[key], String(about.value[0])], ["median bare time", `${withUnit(about.value[2])}`],
     ])),
     xAxis: valueAxis(SCALING[key], { type: "log", logBase: 2, nameLocation: "middle", nameGap: 26, minorSplitLine: { show: false } }),
-    yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ms` } }),
+    yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ${unitName()}` } }),
     series: [...lines].map(([name, points]) => ({
       type: "line", name, symbol: "circle", symbolSize: 8, lineStyle: { width: 2 }, data: points,
     })),
   };
   legend(byId("scaling-legend"), [...lines].map(([name], at) => [name, palette[at % palette.length]]));
-  const words = [...lines].map(([name, points]) => `${name}: ${points.map((p) => `${p[0]}: ${ms(p[2])} ms`).join(", ")}`);
+  const words = [...lines].map(([name, points]) => `${name}: ${points.map((p) => `${p[0]}: ${withUnit(p[2])}`).join(", ")}`);
   draw("scaling-chart", 280, `Bare time against ${SCALING[key]}. ${words.join("; ")}`, option);
 }
 
@@ -104,7 +104,7 @@ function scalingLines(key) {
     if (!times.length || config[key] === null) continue;
     const name = config.label.replace(`${config.batch_size} x ${config.input_len}`, `with ${SCALING[other]} ${config[other]}`);
     if (!lines.has(name)) lines.set(name, []);
-    lines.get(name).push([config[key], inMs(median(times)), median(times)]);
+    lines.get(name).push([config[key], scaled(median(times)), median(times)]);
   }
   for (const [name, points] of lines) {
     points.sort((a, b) => a[0] - b[0]);
@@ -123,15 +123,15 @@ function stepsChart(config) {
   const option = {
     color: palette,
     grid: { left: 62, right: 20, top: 10, bottom: 40 },
-    tooltip: tooltip((about) => tip(`${about.seriesName}, step ${about.value[0]}`, [["bare time", `${ms(about.value[2])} ms`]])),
+    tooltip: tooltip((about) => tip(`${about.seriesName}, step ${about.value[0]}`, [["bare time", `${withUnit(about.value[2])}`]])),
     xAxis: valueAxis("step", { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
-    yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ms` } }),
+    yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
     series: runs.map((steps, at) => ({
       type: "line", name: `run ${config.run_index[at]}`, symbol: steps.length > 60 ? "none" : "circle", symbolSize: 5,
-      triggerLineEvent: true, lineStyle: { width: 1.5 }, data: steps.map((ns, step) => [step, inMs(ns), ns]),
+      triggerLineEvent: true, lineStyle: { width: 1.5 }, data: steps.map((ns, step) => [step, scaled(ns), ns]),
     })),
   };
-  draw("steps-chart", 260, `${many(all.length, "decode step")}: median ${ms(median(all))} ms, 90 % of them at most ${ms(quantile(all, 0.9))} ms, 99 % at most ${ms(quantile(all, 0.99))} ms`, option);
+  draw("steps-chart", 260, `${many(all.length, "decode step")}: median ${withUnit(median(all))}, 90 % of them at most ${withUnit(quantile(all, 0.9))}, 99 % at most ${withUnit(quantile(all, 0.99))}`, option);
 }
 
 function contextsChart(config) {
@@ -146,13 +146,13 @@ function contextsChart(config) {
   const option = {
     grid: { left: 62, right: 24, top: 30, bottom: 40 },
     legend: { top: 0, left: 0, icon: "path://M0,4 L14,4 L14,6 L0,6 Z", textStyle: { color: color("quiet") } },
-    tooltip: tooltip((about) => tip(about.seriesName, [["context", String(about.value[0])], ["median over the runs", `${ms(about.value[2])} ms`]])),
+    tooltip: tooltip((about) => tip(about.seriesName, [["context", String(about.value[0])], ["median over the runs", `${withUnit(about.value[2])}`]])),
     xAxis: valueAxis("tokens that attention saw", { nameLocation: "middle", nameGap: 26, scale: true, splitLine: { show: false } }),
-    yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ms` } }),
+    yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
     series: lines.map(([key, kind, family]) => ({
       type: "line", name: `${family === "ffn" ? "FFN" : "attention"}, ${kind}`, symbol: "circle", symbolSize: 7,
       itemStyle: { color: color(family) }, lineStyle: { width: 2, color: color(family), type: kind === "CPU" ? "dashed" : "solid" },
-      data: at.map((context) => [context, inMs(middle(key, context)), middle(key, context)]),
+      data: at.map((context) => [context, scaled(middle(key, context)), middle(key, context)]),
     })),
   };
   draw("contexts-chart", 280, `Time of attention and FFN of all layers at contexts from ${at[0]} to ${at[at.length - 1]} tokens`, option);

@@ -1,0 +1,70 @@
+"use strict";
+// What is shown in, the address of it out, and back: config, part, layer, unit, filter and theme.
+
+// The key of each in the address, the element that has it, and its usual value.
+const LINKED = {
+  config: ["config", "0"], part: ["layers-part", "all"], kernels: ["kernels-part", "all"],
+  layer: ["timeline-layer", ""], unit: ["unit", "ms"], filter: ["filter", ""], theme: ["theme", "auto"],
+};
+
+let section = "";
+
+/** Keeps the address of what is shown; a frame without an address of its own has none. */
+function saveLink() {
+  const chosen = Object.entries(LINKED).filter(([, [id, usual]]) => byId(id).value !== usual);
+  const words = [section, ...chosen.map(([key, [id]]) => `${key}=${encodeURIComponent(byId(id).value)}`)];
+  try {
+    history.replaceState(null, "", `#${words.filter(Boolean).join("&")}`);
+  } catch {
+    // The page is in a frame that may not.
+  }
+}
+
+/** Shows what the address says. */
+function openLink() {
+  const [place, ...words] = location.hash.slice(1).split("&");
+  const given = new URLSearchParams((place.includes("=") ? [place, ...words] : words).join("&"));
+  const value = (key) => given.get(key) ?? LINKED[key][1];
+  for (const key of ["config", "unit", "filter", "theme"]) setIfKnown(byId(LINKED[key][0]), value(key));
+  current = Number(byId("config").value);
+  unit = byId("unit").value;
+  setFilter(byId("filter").value);
+  applyTheme();
+  fillChoices(DATA.configs[current]);
+  for (const key of ["part", "kernels"]) setIfKnown(byId(LINKED[key][0]), value(key));
+  show();
+  if (DATA.configs[current].timeline && given.has("layer")) {
+    setIfKnown(byId("timeline-layer"), value("layer"));
+    showLayer(byId("timeline-layer").value);
+  }
+  if (!place.includes("=") && byId(place)) goTo(place);
+}
+
+function setIfKnown(element, value) {
+  if (!element.options || [...element.options].some((option) => option.value === value)) element.value = value;
+}
+
+/** Scrolls to a place of the page, and puts the keyboard there. */
+function goTo(id) {
+  section = id;
+  const place = byId(id);
+  if (!place.hasAttribute("tabindex")) place.tabIndex = -1;
+  place.scrollIntoView();
+  place.focus({ preventScroll: true });
+}
+
+function setFilter(text) {
+  query = text.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+function wireLinks() {
+  for (const link of document.querySelectorAll(".skip, #nav a")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      goTo(link.hash.slice(1));
+      saveLink();
+    });
+  }
+  byId("timeline-layer").addEventListener("change", saveLink);
+  addEventListener("hashchange", openLink);
+}
