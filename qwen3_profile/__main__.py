@@ -19,6 +19,7 @@ from qwen3_profile.analysis.layer_times import layer_blocks
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
 from qwen3_profile.cli.run_options import parse_arguments
+from qwen3_profile.cli.sweeps import tell_sweeps
 from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,
@@ -126,9 +127,10 @@ def _run(
         if result.error:
             failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
         yield code
-    for compared in (render_attention(groups), render_executions(groups), render_configs(groups)):
-        if compared:
-            show_table(f"{compared}\n")
+    compared = (render_attention(groups), render_executions(groups), render_configs(groups))
+    sweeps = tell_sweeps(groups, invocation.records_path)
+    for text in filter(None, (*compared, *sweeps)):
+        show_table(f"{text}\n")
 
 
 def _save(

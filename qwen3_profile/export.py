@@ -65,6 +65,11 @@ def _export(options: ExportRequest) -> int:
     if not groups:
         return EXIT_OK
     save(path, [record for records in groups for record in records])
+    if len(groups) > 2:
+        from qwen3_profile.cli.sweeps import tell_sweeps
+
+        for text in tell_sweeps(groups, path):
+            show_table(f"{text}\n")
     show(f"records  {path}")
     if options.report is not None:
         _write_report(options, loaded)

@@ -56,8 +56,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     prompts = () if options.prompt is None else read_prompts(options.prompt)
     try:
         one = RunConfig(
-            batch_size=options.batch_size,
-            input_len=options.input_len,
+            batch_size=options.batch_size[0],
+            input_len=options.input_len[0],
             dtype=options.dtype or RunConfig().dtype,
             num_runs=options.num_runs,
             warmup_runs=options.warmup_runs,
@@ -68,13 +68,16 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             backward=options.backward,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
+        sizes = _sizes(options, one, file)
         asked = _asked_executions(
             one, options.executions, options.compile, options.compile_scope, options.cuda_graph
         )
     except ConfigError as error:
         flag = "--" + error.where.replace("_", "-")
         raise ConfigError(flag, error.what, error.do) from error
-    numbered = _each_execution(options, file, asked, prompts)
+    numbered = _each_execution(options, asked, lambda each: _configs(file, each, prompts, sizes))
+    if len(sizes) > 1:  # what does not fit is told first, and not after hours
+        numbered = tuple(sorted(numbered, key=lambda pair: -_tokens(pair[1])))
     return Invocation(
         model=ModelRequest(
             name=options.model_name,
@@ -206,27 +209,58 @@ def _named(text: str, asked: Sequence[Execution]) -> list[Execution]:
 
 def _each_execution(
     options: argparse.Namespace,
-    file: ConfigFile | None,
     asked: Sequence[RunConfig],
-    prompts: tuple[str, ...],
+    configs_of: Callable[[RunConfig], tuple[RunConfig, ...]],
 ) -> tuple[tuple[int, RunConfig], ...]:
     """Every config once with each execution, in their order; see `_each_attention`."""
     found: dict[tuple[int, RunConfig], None] = {}
     for one in asked:
-        found |= dict.fromkeys(
-            _each_attention(
-                options.attn_implementation,
-                one,
-                lambda each: _configs(file, each, prompts),
-            )
-        )
+        found |= dict.fromkeys(_each_attention(options.attn_implementation, one, configs_of))
     return tuple(found)
 
 
 def _configs(
-    file: ConfigFile | None, one: RunConfig, prompts: tuple[str, ...]
+    file: ConfigFile | None,
+    one: RunConfig,
+    prompts: tuple[str, ...],
+    sizes: Sequence[tuple[int, int]],
 ) -> tuple[RunConfig, ...]:
-    return (one,) if file is None else file.configs(one, prompts=bool(prompts))
+    if file is not None:
+        return file.configs(one, prompts=bool(prompts))
+    return tuple(replace(one, batch_size=batch, input_len=length) for batch, length in sizes)
+
+
+def _sizes(
+    options: argparse.Namespace, one: RunConfig, file: ConfigFile | None
+) -> list[tuple[int, int]]:
+    """Every batch size with every input length.
+
+    Raises:
+        ConfigError: one is out of range or given twice, or a file gives the configs.
+    """
+    found = [(batch, length) for batch in options.batch_size for length in options.input_len]
+    for flag in ("batch_size", "input_len"):
+        values = getattr(options, flag)
+        if len(values) > 1 and file is not None:
+            raise ConfigError(flag, f"is a list, and {file.path} gives the configs", "give one")
+        if len(set(values)) < len(values):
+            raise ConfigError(flag, "names a value twice", "leave one out")
+    for batch, length in found:
+        replace(one, batch_size=batch, input_len=length)
+    return found
+
+
+def _tokens(config: RunConfig) -> int:
+    return config.batch_size * config.input_len
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """The numbers of a flag that takes several, with commas between them."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        what = f"{text!r} is not a number, nor several with commas between them"
+        raise argparse.ArgumentTypeError(what) from None
 
 
 def _each_attention(
@@ -295,10 +329,11 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     default = RunConfig()
     add = group.add_argument
     # fmt: off
-    add("--batch-size", type=int, default=default.batch_size, metavar="N",
-        help="sequences per forward pass (default: %(default)s)")
-    add("--input-len", type=int, default=default.input_len, metavar="N",
-        help="tokens per sequence (default: %(default)s)")
+    add("--batch-size", type=counts, default=str(default.batch_size), metavar="N,N",
+        help="sequences per forward pass; several, as in 1,2,4, are measured with every "
+        "--input-len, the largest first, and their scaling is told (default: %(default)s)")
+    add("--input-len", type=counts, default=str(default.input_len), metavar="N,N",
+        help="tokens per sequence; several as with --batch-size (default: %(default)s)")
     add("--dtype", type=_dtype, choices=DTYPES,
         help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
         "a CPU that only emulates it)")

@@ -14,7 +14,7 @@ from qwen3_profile.errors import OutputError, warn
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.records.summary import Summary, config_id
-from qwen3_profile.run_folder.layout import SUMMARY_FILE
+from qwen3_profile.run_folder.layout import SCALING_FILE, SUMMARY_FILE
 from qwen3_profile.system.files import is_special, only_writer, refuse_read_only, write_atomic
 
 Entry = Mapping[str, Any]
@@ -30,8 +30,9 @@ def check_json(path: Path) -> None:
     Raises:
         OutputError: a file is there that is not ours, or not readable.
     """
-    if path.name == SUMMARY_FILE:
-        raise OutputError(str(path), "is the summary's own name", "take another --output-file")
+    if path.name in (SUMMARY_FILE, SCALING_FILE):
+        what = "is the name of a file beside the records"
+        raise OutputError(str(path), what, "take another --output-file")
     for file in (path, path.with_name(SUMMARY_FILE)):
         _read_entries(file)
         refuse_read_only(file)
@@ -52,13 +53,23 @@ def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
         write(_entries(known, {name: each.to_json for name, each in summaries.items()}, {}))
 
 
+def save_entries(path: Path, entries: Mapping[str, Callable[[], Entry]]) -> None:
+    """Merges other entries of a run into the list at `path`, by their ids.
+
+    Raises:
+        OutputError: the file is not ours, or cannot be written; it is then as it was.
+    """
+    with _merging(path) as (known, write):
+        write(_entries(known, entries, {}))
+
+
 def drop_run(path: Path, run_id: str) -> None:
-    """Takes the records of a run out of `path`, and their summaries out of the file next to it.
+    """Takes the records of a run out of `path`, and what else is told of it out of files beside it.
 
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.
     """
-    for file in (path, path.with_name(SUMMARY_FILE)):
+    for file in (path, path.with_name(SUMMARY_FILE), path.with_name(SCALING_FILE)):
         if any(_is_of(name, run_id) for name in _read_entries(file)):
             with _merging(file) as (known, write):
                 write(bytes(text) for name, text in known.items() if not _is_of(name, run_id))

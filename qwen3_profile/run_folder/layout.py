@@ -17,6 +17,7 @@ RAW_FOLDER = "raw"
 REPORT_FILE = "report.html"
 # Of a run below its --output-dir; of an export beside what it read.
 RECORDS_FILE = "timing_records.json"
+SCALING_FILE = "timing_scaling.json"
 SUMMARY_FILE = "timing_summary.json"
 # How files of traces end; some downloads pack them twice.
 _PACKED = r"(\.(gz|zst|xz|bz2))*"

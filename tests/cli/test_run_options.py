@@ -160,7 +160,7 @@ def test_what_a_file_says_wrongly(tmp_path: Path, text: str, argv: str, told: st
                      id="what there is not"),
         pytest.param(["prefill"], "prefill: is not a known argument", id="a stray word"),
         pytest.param(["--batch-size"], "--batch-size: expected one argument", id="no value"),
-        pytest.param(["--batch-size", "two"], "--batch-size: invalid int value: 'two'", id="word"),
+        pytest.param(["--batch-size", "two"], "--batch-size: 'two' is not a number", id="word"),
         pytest.param(["--batch-size", "0"], "--batch-size: 0 is out of range", id="out of range"),
         pytest.param(["--input-len", "-3"], "--input-len: -3 is out of range", id="negative"),
         pytest.param(["--warmup-runs", "-1"], "--warmup-runs: -1 is out of", id="two words"),
@@ -312,3 +312,39 @@ def test_a_place_that_a_trace_cannot_name_is_refused(flag: str, name: str) -> No
 def test_too_long_a_file_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="too long a name"):
         parse_arguments(["--output-file", "x" * 250])
+
+
+def test_lists_of_sizes_are_every_combination_the_largest_first() -> None:
+    found = parse_arguments(["--batch-size", "1,4,2", "--input-len", "128,256"]).configs
+    sizes = [(each.batch_size, each.input_len) for each in found]
+    assert sizes == [(4, 256), (4, 128), (2, 256), (1, 256), (2, 128), (1, 128)]
+
+
+def test_a_sweep_of_several_executions_begins_with_the_largest_of_each() -> None:
+    argv = ["--batch-size", "1,2", "--attn-implementation", "sdpa,eager"]
+    found = parse_arguments(argv).configs
+    assert [(each.batch_size, each.attn_implementation) for each in found] == [
+        (2, "sdpa"), (2, "eager"), (1, "sdpa"), (1, "eager"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--batch-size", "1,0"], "--batch-size: 0 is out of range"),
+        (["--batch-size", "1,1"], "--batch-size: names a value twice"),
+        (["--input-len", "128,"], "--input-len: '128,' is not a number"),
+        (["--input-len", "a"], "--input-len: 'a' is not a number"),
+    ],
+)
+def test_mistakes_in_lists_of_sizes(argv: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_arguments(argv)
+    assert str(caught.value).startswith(told)
+
+
+def test_a_list_of_sizes_does_not_go_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text('{"configs": [{"input_len": 8}]}')
+    with pytest.raises(ConfigError, match=r"--batch-size: is a list, and .*c.json gives"):
+        parse_arguments(["--batch-size", "1,2", "--configs", str(file)])

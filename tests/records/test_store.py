@@ -198,7 +198,7 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(
 
 
 def test_the_name_of_the_summary_is_taken(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="summary's own name"):
+    with pytest.raises(OutputError, match="the name of a file beside the records"):
         check_json(tmp_path / SUMMARY_FILE)
 
 

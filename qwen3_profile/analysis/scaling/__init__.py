@@ -1,0 +1,1 @@
+"""How times grow with batch and length: laws that are fitted to a sweep, and how far they hold."""

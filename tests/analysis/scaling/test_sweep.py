@@ -1,0 +1,93 @@
+"""A sweep of records whose times are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from make.samples import record
+from make.sides import scaled
+
+from qwen3_profile.analysis.scaling.sweep import Sweep, sweeps_of
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.scaling_json import sweep_json
+from qwen3_profile.views.terminal.scaling import render_sweep
+
+
+def sized(batch: int, length: int, factor: float) -> tuple[TimingRecord, ...]:
+    whole = scaled(record(), factor, 0)
+    assert whole.config is not None
+    config = replace(whole.config, batch_size=batch, input_len=length)
+    times = replace(whole.times, busy_ns=round(5e5 * factor))
+    return (replace(whole, config=config, times=times),)
+
+
+SIZES = [(1, 128), (2, 128), (4, 128), (1, 256), (2, 256), (4, 256)]
+
+
+def sweep() -> Sweep:
+    """A pass takes 1 ms and as many ms as it has thousands of tokens."""
+    groups = [sized(b, n, 1 + b * n / 1000) for b, n in SIZES]
+    (found,) = sweeps_of(groups)
+    return found
+
+
+def test_sizes_with_their_rates() -> None:
+    found = sweep()
+    assert [(size.batch, size.length) for size in found.sizes] == SIZES
+    one, two = found.sizes[0], found.sizes[1]
+    assert one.bare_ns == pytest.approx(1.128e6)
+    assert one.rate == pytest.approx(128 / 1.128e-3)
+    assert one.efficiency is None
+    assert two.efficiency == pytest.approx((256 / 1.256e-3) / (2 * 128 / 1.128e-3))
+    assert one.busy == pytest.approx(0.5)
+
+
+def test_every_row_has_the_law_of_its_times() -> None:
+    for row in sweep().rows:
+        assert row.law is not None
+        assert row.law.form == "linear"
+        ratio = row.law.terms["per_token"].value / row.law.terms["constant"].value
+        assert ratio == pytest.approx(1 / 1000, rel=1e-3)
+        assert row.left_out is not None
+        assert row.left_out.foretold.value == pytest.approx(row.left_out.measured_ns, rel=1e-3)
+
+
+def test_what_comes_next() -> None:
+    total = sweep().rows[0]
+    assert total.batch_ahead is not None
+    assert total.batch_ahead.value == pytest.approx((1 + 2048 / 1000) * 1e6, rel=1e-3)
+    text = render_sweep(sweep())
+    assert "8 x 256 takes 3.048 ms" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_file_has_what_the_table_says() -> None:
+    found = sweep_json(sweep())
+    assert found["id"] == "A-c0-prefill-scaling"
+    assert found["sizes"][1]["total_time"] == pytest.approx(1.256e-3)
+    total = found["rows"][0]
+    assert (total["path"], total["law"]["form"]) == (("total_time",), "linear")
+    assert total["law"]["terms"]["per_token"]["value"] == pytest.approx(1e-6, rel=1e-3)
+    assert total["twice_the_length"]["value"] == pytest.approx(3.048e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pytest.param([sized(1, 128, 1.0), sized(2, 128, 1.0)], id="two sizes"),
+        pytest.param(
+            [
+                (replace(each[0], config=replace(each[0].config, dtype=dtype)),)
+                for each, dtype in zip(
+                    (sized(1, 128, 1.0), sized(2, 128, 1.0), sized(4, 128, 1.0)),
+                    ("float32", "float16", "bfloat16"),
+                    strict=True,
+                )
+            ],
+            id="three dtypes",
+        ),
+    ],
+)
+def test_no_sweep(groups: list) -> None:
+    assert list(sweeps_of(groups)) == []
