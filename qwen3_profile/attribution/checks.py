@@ -21,13 +21,12 @@ from qwen3_profile.attribution.contradictions import (
     check_no_duration,
     check_outside_window,
 )
+from qwen3_profile.attribution.file_checks import check_file
 from qwen3_profile.attribution.findings import (
     DAMAGE,
     NOTE,
     WARNING,
     Finding,
-    check_log,
-    counted,
     microseconds,
 )
 from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT
@@ -35,7 +34,6 @@ from qwen3_profile.attribution.lost_events import check_lost, is_kernel_launch
 from qwen3_profile.attribution.order import check_stream_order, check_synchronised
 from qwen3_profile.attribution.places import check_places
 from qwen3_profile.trace.columns import NO_CORRELATION, Bool, Int64, around, which
-from qwen3_profile.trace.losses import LossCounts
 
 _CLOCK_JUMP_NS = 1_000_000
 # No session lasts for a hundred days; what lies so far apart was not timed by one clock.
@@ -49,19 +47,13 @@ _SMALL_SHARE = 0.001
 def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
     """Everything that is odd in a trace, the gravest first."""
     checks = (
-        _cut_off,
+        check_file,
         _without_timestamps,
         _outlasts_the_trace,
         _impossible,
         _lies_apart,
         _duplicate_launches,
         _shared_launches,
-        _log,
-        _unread,
-        _odd_header,
-        _unpaired,
-        _lost,
-        _needless,
         _starts_before_launch,
         check_lost,
         _events_without_launch,
@@ -82,13 +74,6 @@ def check_trace(attribution: Attribution) -> tuple[Finding, ...]:
     found = [finding for check in checks for finding in check(attribution)]
     order = (DAMAGE, WARNING, NOTE)
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
-
-
-def _cut_off(attribution: Attribution) -> Iterator[Finding]:
-    damage = attribution.trace.info.damage
-    if damage:
-        path = attribution.trace.info.path
-        yield Finding(DAMAGE, "cut-off", f"the file {damage}", 1, 0, path)
 
 
 def _without_timestamps(attribution: Attribution) -> Iterator[Finding]:
@@ -206,65 +191,6 @@ def _shared_launches(attribution: Attribution) -> Iterator[Finding]:
             attribution, DAMAGE, "shared-launch", shared,
             "device events share the id of a call that launches one kernel",
         )  # fmt: skip
-
-
-def _log(attribution: Attribution) -> Iterator[Finding]:
-    yield from check_log(attribution.trace.info.messages)
-
-
-def _unread(attribution: Attribution) -> Iterator[Finding]:
-    unread = attribution.trace.info.unread
-    if unread:
-        count = sum(events for _, events in unread)
-        name = unread[0][0]
-        message = f"{count} events are of unknown categories and were not read, such as {name!r}"
-        yield Finding(WARNING, "unknown-category", message, count, 0, name)
-
-
-def _odd_header(attribution: Attribution) -> Iterator[Finding]:
-    ignored = attribution.trace.info.ignored
-    if ignored:
-        first = ignored[0]
-        what = (
-            "field of the header is not of its type"
-            if len(ignored) == 1
-            else ("fields of the header are not of their types")
-        )
-        message = f"{len(ignored)} {what}; left out"
-        yield Finding(WARNING, "odd-header", f"{message}: {first}", len(ignored), 0, first)
-
-
-def _lost(attribution: Attribution) -> Iterator[Finding]:
-    losses = attribution.trace.info.losses or LossCounts()
-    lost, mended = losses.lost, losses.mended
-    if not lost.count + mended.count:
-        return
-    told = [
-        f"{counted(loss.count, 'event')} {what}"
-        for loss, what in ((lost, "left out, of no use"), (mended, "with a name mended"))
-        if loss.count
-    ]
-    first = (*lost.first, *mended.first)
-    message = f"{', '.join(told)}: {'; '.join(first)}"
-    yield Finding(DAMAGE, "events-lost", message, lost.count + mended.count, 0, first[0])
-
-
-def _needless(attribution: Attribution) -> Iterator[Finding]:
-    odd = (attribution.trace.info.losses or LossCounts()).needless
-    if odd.count:
-        message = f"{counted(odd.count, 'event')} odd where nobody needs it: {'; '.join(odd.first)}"
-        yield Finding(NOTE, "odd-text", message, odd.count, 0, odd.first[0])
-
-
-def _unpaired(attribution: Attribution) -> Iterator[Finding]:
-    count = attribution.trace.info.unpaired
-    if count:
-        one = count == 1
-        message = (
-            f"{count} {'event begins' if one else 'events begin'} a range that never ends, or "
-            f"{'ends' if one else 'end'} one that never began (B and E); left out"
-        )
-        yield Finding(WARNING, "unpaired-events", message, count, 0, attribution.trace.info.path)
 
 
 def _starts_before_launch(attribution: Attribution) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from qwen3_profile.measure.executions.model_call import Call
 from qwen3_profile.measure.executions.user_model import UserModelExecution
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model import other_decoders, transformers_compat
-from qwen3_profile.measure.model.load import weight_facts
+from qwen3_profile.measure.model.loaded_facts import weight_facts
 from qwen3_profile.measure.model.structure import find_decoder
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
 from qwen3_profile.measure.ranges import CallPhase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,43 +21,15 @@ from qwen3_profile.measure.model import (
     random_weights,
     transformers_compat,
 )
-from qwen3_profile.measure.model.adapters import adapters_of, add_adapters, check_adapters
+from qwen3_profile.measure.model.adapters import add_adapters, check_adapters
 from qwen3_profile.measure.model.hub import Source
+from qwen3_profile.measure.model.loaded_facts import LoadedFacts, facts_of
 from qwen3_profile.measure.model.memory import WeightSize, check_weights, is_out_of_memory, size_of
 from qwen3_profile.measure.model.quantise import quantise
-from qwen3_profile.measure.model.quantised import quantised_linears, stored_bytes
+from qwen3_profile.measure.model.quantised import quantised_linears
 from qwen3_profile.run_folder.model_shape import Shape
-from qwen3_profile.run_folder.model_weights import OutputDifference, WeightFacts
 
 _UNBUILDABLE = "has a config that no model can be built from"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedFacts:
-    """What is known about a loaded model; plain values only.
-
-    shape: as it ran, so `shape.num_hidden_layers` is the number of layers used.
-    published_layers: the number of layers of the whole model.
-    moe_layers: indices of the layers with a mixture of experts, ascending.
-    parameter_count, active_parameter_count: of the layers used; all, and those one token uses.
-    weight_bytes: the memory that the weights take; None where some of them do not tell.
-    kv_bytes_per_token: what each token of each sequence adds to the KV cache.
-    state_bytes: what each sequence takes besides, however long it is.
-    is_qwen3: whether the arithmetic of `published_shapes` holds; else parameters are counted, and
-        the KV cache may be smaller than told.
-    weights: of a model with quantised weights or with adapters.
-    """
-
-    shape: Shape
-    published_layers: int
-    moe_layers: tuple[int, ...]
-    parameter_count: int
-    active_parameter_count: int
-    weight_bytes: int | None
-    kv_bytes_per_token: int
-    state_bytes: int = 0
-    is_qwen3: bool = True
-    weights: WeightFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +103,7 @@ def load_model(
             raise
         what = f"does not fit into the memory of {device}: {str(error).splitlines()[0]}"
         raise ModelError(plan.name, what, "lower --num-layers") from error
-    facts = _facts_of(model, layers, torch_dtype, difference)
+    facts = facts_of(model, layers, torch_dtype, difference)
     cut = hybrid_shapes.cut_inside_period(facts.shape)
     loaded = LoadedModel(
         model=model,
@@ -315,55 +286,12 @@ def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.devi
     check_weights(name, size, dtype, device)
 
 
-def _facts_of(
-    model: Any, published_layers: int, dtype: torch.dtype, difference: OutputDifference | None
-) -> LoadedFacts:
-    """The facts of a loaded model; those of another than a plain Qwen3 are counted in it."""
-    facts = _facts(transformers_compat.shape_of(model.config), published_layers, dtype)
-    is_qwen3, weights = transformers_compat.is_qwen3(model.config), weight_facts(model, difference)
-    if is_qwen3 and weights is None:
-        return facts
-    counted = other_decoders.count(model, model.config)
-    plain_bytes = counted.parameters * dtype.itemsize
-    return dataclasses.replace(
-        facts,
-        moe_layers=counted.moe_layers,
-        parameter_count=counted.parameters,
-        active_parameter_count=counted.active,
-        weight_bytes=plain_bytes if weights is None else weights.bytes,
-        is_qwen3=is_qwen3,
-        weights=weights,
-    )
-
-
-def weight_facts(model: Any, difference: OutputDifference | None = None) -> WeightFacts | None:
-    """What is known of packed weights and of adapters; None where there are neither."""
-    quantised, adapters = quantised_linears(model), adapters_of(model)
-    if not quantised and not adapters:
-        return None
-    return WeightFacts(quantised, stored_bytes(model), difference, adapters)
-
-
 def _dequantised(name: str, model: Any, is_packed: bool) -> tuple[str, ...]:
     """A line where a quantised checkpoint was not kept so."""
     if not is_packed or quantised_linears(model):
         return ()
     return (
         f"{name}: a quantised checkpoint, of which transformers has made unpacked weights here",
-    )
-
-
-def _facts(shape: Shape, published_layers: int, dtype: torch.dtype) -> LoadedFacts:
-    count = published_shapes.parameter_count(shape)
-    return LoadedFacts(
-        shape=shape,
-        published_layers=published_layers,
-        moe_layers=tuple(sorted(shape.moe_layers)),
-        parameter_count=count,
-        active_parameter_count=published_shapes.active_parameter_count(shape),
-        weight_bytes=count * dtype.itemsize,
-        kv_bytes_per_token=published_shapes.kv_bytes_per_token(shape, dtype.itemsize),
-        state_bytes=hybrid_shapes.state_bytes(shape, dtype.itemsize),
     )
 
 
