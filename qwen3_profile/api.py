@@ -133,6 +133,8 @@ def trace_forward(
     num_runs: int = 3,
     warmup_runs: int = 1,
     inference_mode: bool = True,
+    memory: bool = False,
+    ceilings: bool = False,
     **kwargs: Any,
 ) -> Profile:
     """Times and traces `model(*args, **kwargs)`, layer by layer and part by part.
@@ -149,6 +151,8 @@ def trace_forward(
         phase: what the pass is called; None for "decode" where one token per sequence comes with
             a cache, else "prefill".
         inference_mode: run under torch.inference_mode; with False in the caller's own grad mode.
+        memory: record in one more call what each part allocates.
+        ceilings: measure first what the device does at most, unless that was done today.
 
     Returns:
         The records, with the table and the trace. A decode record has one step.
@@ -166,7 +170,9 @@ def trace_forward(
     call = Call(model, args, kwargs, inference_mode)
     folder = tempfile.TemporaryDirectory(prefix="qwen3_profile.")
     place = Path(folder.name)
-    run = record_call(call, phase or call.phase, num_runs, warmup_runs, place)
+    run = record_call(
+        call, phase or call.phase, num_runs, warmup_runs, place, memory=memory, ceilings=ceilings
+    )
     write_run(place, run)
     return Profile(collect_config(place, run, run.configs[0]), run, folder)
 

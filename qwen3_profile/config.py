@@ -64,6 +64,7 @@ class RunConfig:
         that it is asked for, on the same weights and inputs.
     compile_mode, compile_scope: of a compiled execution one of `COMPILE_MODES`, and whether the
         model is compiled as a whole or layer by layer, one of `COMPILE_SCOPES`.
+    memory: record what a pass allocates, part by part, in one more pass.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -84,6 +85,7 @@ class RunConfig:
     execution: Execution = EAGER
     compile_mode: CompileMode = COMPILE_MODES[0]
     compile_scope: CompileScope = COMPILE_SCOPES[0]
+    memory: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)

@@ -18,7 +18,9 @@ from qwen3_profile.cli import export_options
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.records.collective_sums import CollectiveTimes
 from qwen3_profile.records.load import load
+from qwen3_profile.records.part_memory import pass_memory
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.memory_events import MemoryPass
 from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,7 +170,9 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     ranked = replace(
         sample[0], collectives=(CollectiveTimes("", "all_reduce", 1, 8, 2, 5, 0, 3, 2, 3.0),)
     )
-    prefill = replace(prefill, facts=replace(prefill.facts, ceilings=CEILINGS))
+    memory = pass_memory(MemoryPass(0, (), (), (), (), 0, 0))
+    facts = replace(prefill.facts, ceilings=CEILINGS)
+    prefill = replace(prefill, facts=facts, memory=memory)
     every = (
         sample[0], prefill, decode, training_record(), graph_record(), compiled_record(), ranked,
     )  # fmt: skip

@@ -122,6 +122,22 @@ def check_uncounted(reason: str) -> tuple[Finding, ...]:
     return (Finding(WARNING, "traffic-uncounted", message, 1, 0, reason),)
 
 
+def check_memory(reason: str, seen: int = 0, allocator: int | None = None) -> tuple[Finding, ...]:
+    """Tells why no memory was recorded, or that not all of it was.
+
+    Args:
+        reason: why it was not; empty where it was, or nobody asked for it.
+        seen, allocator: the peak by what was recorded, and the allocator's own, in bytes.
+    """
+    if reason:
+        message = f"no memory was recorded: {reason}"
+        return (Finding(WARNING, "memory-not-recorded", message, 1, 0, reason),)
+    if allocator in (None, seen):
+        return ()
+    message = f"the peak of what was recorded is {seen} bytes, the allocator's own {allocator}"
+    return (Finding(WARNING, "memory-incomplete", message, 1, 0, ""),)
+
+
 def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
     """Tells what the profiler complained of while it recorded; lost events show nowhere else."""
     if not messages:

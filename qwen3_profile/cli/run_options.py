@@ -66,6 +66,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             cache=options.cache,
             trace_steps=options.trace_steps,
             backward=options.backward,
+            memory=options.memory,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
         sizes = _sizes(options, one, file)
@@ -370,6 +371,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     add("--backward", action="store_true",
         help="measure training steps without their optimizer: forward, loss of the next tokens and "
         "backward (default: off, prefills)")
+    add("--memory", action="store_true",
+        help="record in one more pass what each part allocates: peak, retained, transient, largest "
+        "block (default: off)")
     add("--cuda-graph", action="store_true",
         help="capture each forward pass as a CUDA graph and measure its replays, split by the "
         "eager pass that is traced beside them; decode steps need --cache static (default: off)")
@@ -390,7 +394,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}, or of '
         "the list alone, in JSON, YAML or TOML; an entry may set batch_size, input_len, dtype, "
         "num_runs, warmup_runs, attn_implementation, experts_implementation, decode_steps, cache, "
-        "trace_steps, inputs (random or ragged), backward, execution, compile_mode and "
+        "trace_steps, inputs (random or ragged), backward, memory, execution, compile_mode and "
         "compile_scope, and the flags above give what it leaves out; beside the list stands what "
         "holds for the whole run, such as model_name (default: one config, of the flags)")
 

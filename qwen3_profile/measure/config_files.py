@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_profile.run_folder.bytes_moved import Traffic, write_traffic
 from qwen3_profile.run_folder.clocked import ClockedPass, write_clocked
 from qwen3_profile.run_folder.layout import RAW_FOLDER
+from qwen3_profile.run_folder.memory_events import MemoryPass, write_memory
 from qwen3_profile.run_folder.run_json import write_nodes
 
 
@@ -64,6 +65,12 @@ class ConfigFiles:
         """Keeps what each position of a phase moves; gives the file."""
         name = f"{self.worker}_{phase}.traffic.json"
         write_traffic(self._folder / name, passes)
+        return name
+
+    def write_memory(self, phase: str, passes: Sequence[MemoryPass]) -> str:
+        """Keeps what passes of a phase allocated; gives the file."""
+        name = f"{self.worker}_{phase}.memory.json.gz"
+        write_memory(self._folder / name, passes)
         return name
 
     def provenance(self) -> tuple[str, Path]:

@@ -11,9 +11,9 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from qwen3_profile.config import RunConfig
+from qwen3_profile.config import CUDA_GRAPH, RunConfig
 from qwen3_profile.errors import in_words
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
@@ -21,6 +21,7 @@ from qwen3_profile.measure.count_bytes import count_pass
 from qwen3_profile.measure.executions import Execution, UncountedError
 from qwen3_profile.measure.implementations import is_fallback
 from qwen3_profile.measure.instrument import Instrumentation
+from qwen3_profile.measure.memory_pass import take_memory
 from qwen3_profile.measure.pass_kinds import (
     BARE,
     CLOCK,
@@ -65,6 +66,7 @@ class MeasurementLoop:
 
     Args:
         advance: called after each warm-up, and after each kind of pass of each run.
+        model: whose weights are told apart where memory is recorded.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class MeasurementLoop:
         recorder: Recorder,
         files: ConfigFiles,
         advance: Callable[[], None],
+        model: Any = None,
     ) -> None:
         self.runs: list[MeasuredRun] = []
         self._execution = execution
@@ -84,6 +87,9 @@ class MeasurementLoop:
         self._traffic: dict[str, str] = {}
         self._called: dict[Phase, dict[str, None]] = {}
         self._uncounted = ""
+        self._model = model
+        self._memory: dict[str, str] = {}
+        self._no_memory = ""
         # Whether nothing but passes ran since the last one that nobody looks at.
         self._settled = False
 
@@ -98,6 +104,8 @@ class MeasurementLoop:
             for run_index in range(config.num_runs):
                 self.runs.append(self._run(run_index))
             self._count()
+            if config.memory:
+                self._watch_memory()
 
     def results(self, result: ConfigResult) -> tuple[ConfigResult, ...]:
         """One for each phase, of what `result` says of the config; an error is told once."""
@@ -112,6 +120,7 @@ class MeasurementLoop:
             quantised=fold_layers(labels.quantised, labels.num_layers),
             compiled=self._compiled,
             uncounted=self._uncounted,
+            no_memory=self._no_memory,
         )
         first, *others = self._execution.phases
         told_before = replace(result, error="")
@@ -130,6 +139,7 @@ class MeasurementLoop:
             measurements=tuple(each for run in taken for each in run.measurements),
             step_times_ns=tuple(run.bare_ns for run in taken) if phase == "decode" else (),
             traffic=self._traffic.get(phase, ""),
+            memory=self._memory.get(phase, ""),
             replaced=(*result.replaced, *(line for line in called if not is_fallback(line))),
             fallbacks=tuple(line for line in called if is_fallback(line)),
         )
@@ -187,6 +197,20 @@ class MeasurementLoop:
             self._uncounted = str(error)
         except Exception as error:  # the model's code is not ours, and may raise anything
             self._traffic, self._uncounted = {}, in_words(error)
+        signals.obey()
+
+    def _watch_memory(self) -> None:
+        """Records what the last traced pass of each phase allocates."""
+        if self._execution.config.execution == CUDA_GRAPH:
+            self._no_memory = "a CUDA graph allocates when it is captured, and never again"
+            return
+        with self._execution.labelled(), closing(self._execution.passes(TRACED)) as passes:
+            for each in passes:
+                slot = self._files.slot(each.phase, "memory")
+                take = partial(take_memory, self._recorder, self._model, each, slot)
+                taken = _each(each, each.chosen[-1:], take)
+                found = [memory for _, memory in taken]
+                self._memory[each.phase] = self._files.write_memory(each.phase, found)
         signals.obey()
 
 

@@ -128,6 +128,7 @@ class Recorder:
         step: int,
         path: Path,
         keep: Callable[[profile], object] | None = None,
+        memory: bool = False,
     ) -> Traced:
         """The same under profiler and, where they are installed, labels; the trace goes to `path`.
 
@@ -136,12 +137,15 @@ class Recorder:
             lead_in: on a device runs before `forward`, and is not recorded.
             phase, step: the forward pass's label, and k of its `ProfilerStep#k`.
             keep: is given the session after its end, for figures of its own.
+            memory: record each block of memory, too.
 
         Raises:
             OutputError: the trace cannot be written.
         """
         messages: list[str] = []
-        profiler = profile(activities=self._activities, experimental_config=_cheaper())
+        profiler = profile(
+            activities=self._activities, experimental_config=_cheaper(), profile_memory=memory
+        )
         with self._session(profiler, lead_in, messages), no_collections():
             self.synchronize()
             start = time.perf_counter_ns()

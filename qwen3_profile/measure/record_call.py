@@ -13,6 +13,7 @@ from torch.autograd import profiler as autograd_profiler
 
 from qwen3_profile.config import DTYPES, DType, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError, RunError
+from qwen3_profile.measure.ceilings import ceilings_of
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.environment import read_environment
 from qwen3_profile.measure.executions.model_call import Call
@@ -30,7 +31,16 @@ from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, Mode
 _GIVEN = "given"
 
 
-def record_call(call: Call, phase: CallPhase, num_runs: int, warmup_runs: int, folder: Path) -> Run:
+def record_call(
+    call: Call,
+    phase: CallPhase,
+    num_runs: int,
+    warmup_runs: int,
+    folder: Path,
+    *,
+    memory: bool = False,
+    ceilings: bool = False,
+) -> Run:
     """Measures a call; traces go into `folder`.
 
     Raises:
@@ -41,7 +51,8 @@ def record_call(call: Call, phase: CallPhase, num_runs: int, warmup_runs: int, f
         raise RunError("trace_forward", "another profiler is at work", "end its session first")
     find_decoder(call.model)
     device = _device_of(call.model)
-    config = _config(call, phase, num_runs, warmup_runs)
+    config = replace(_config(call, phase, num_runs, warmup_runs), memory=memory)
+    found = ceilings_of(device, [config.dtype]) if ceilings else ()
     started = datetime.now(timezone.utc)
     execution = UserModelExecution(call, config, phase)
     with frozen_heap():
@@ -63,6 +74,7 @@ def record_call(call: Call, phase: CallPhase, num_runs: int, warmup_runs: int, f
         inference_mode=call.inference_mode,
         warnings=(),
         configs=results,
+        ceilings=found,
     )
 
 
@@ -73,7 +85,7 @@ def _measured(
     files = ConfigFiles(folder, config.worker)
     recorder = Recorder(device)
     recorder.detach_others(execution.warm_up)
-    loop = MeasurementLoop(execution, recorder, files, advance=lambda: None)
+    loop = MeasurementLoop(execution, recorder, files, lambda: None, execution.model)
     loop.measure()
     result = unmeasured(0, config, config.worker)
     attn = _attention_of(execution.model)

@@ -91,7 +91,7 @@ class _ConfigRun:
         recorder = Recorder(context.device)
         execution = execution_of(loaded.model, inputs, config, recorder)
         files = ConfigFiles(context.folder, self._worker)
-        self._loop = MeasurementLoop(execution, recorder, files, advance)
+        self._loop = MeasurementLoop(execution, recorder, files, advance, loaded.model)
         self._loop.measure()
         self._routing = count_routing(loaded.model, inputs, config)
 

@@ -27,6 +27,7 @@ from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.flops import Flops
+from qwen3_profile.records.part_memory import config_memory
 from qwen3_profile.records.record import (
     EagerStep,
     PassWalls,
@@ -108,8 +109,12 @@ def collect_config(
     for measurement, (step, found) in zip(result.measurements, measured, strict=True):
         runs.setdefault(measurement.run_index, []).append(step)
         findings.setdefault(measurement.run_index, []).extend(found)
+    memory, told = config_memory(folder, result)
     return tuple(
-        _record(run, result, facts, index, steps, tuple(dict.fromkeys(findings[index])))
+        replace(
+            _record(run, result, facts, index, steps, (*dict.fromkeys(findings[index]), *told)),
+            memory=memory,
+        )
         for index, steps in runs.items()
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
     from qwen3_profile.records.collective_sums import CollectiveTimes
     from qwen3_profile.records.flops import Flops
+    from qwen3_profile.records.part_memory import PassMemory
     from qwen3_profile.run_folder.ceilings import Ceilings
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
@@ -134,6 +135,7 @@ class TimingRecord:
     eager: of replays of a graph, the eager passes next to the traced ones.
     walls: of each traced pass, how long it took, however it was watched.
     flops: what the traced passes compute together; None where the model's sizes are not known.
+    memory: what one pass like them allocates; None where that was not recorded.
     collectives: of a run of several ranks, what this one exchanged with the others.
     """
 
@@ -155,6 +157,7 @@ class TimingRecord:
     eager: EagerStep | None = None
     walls: tuple[PassWalls, ...] = ()
     flops: Flops | None = None
+    memory: PassMemory | None = None
     collectives: tuple[CollectiveTimes, ...] = ()
 
     @property

@@ -64,6 +64,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_compiled_json(record),
         **_traffic_json(record),
         **_flops_json(record),
+        **_memory_json(record),
         **_collectives_json(record),
         "attn_kernel": asdict(attention) if (attention := record.times.attention) else None,
         "routing": [_routing_json(layer, record.facts.model) for layer in record.routing],
@@ -148,6 +149,15 @@ def _collectives_json(record: TimingRecord) -> dict[str, Any]:
 
 def _gigabytes(rate: float | None) -> float | None:
     return None if rate is None else rate / _BYTES_PER_GB
+
+
+def _memory_json(record: TimingRecord) -> dict[str, Any]:
+    """What a pass allocates, where that was recorded."""
+    if record.memory is None:
+        return {}
+    from qwen3_profile.records.part_memory import memory_json
+
+    return {"memory": memory_json(record.memory)}
 
 
 def _eager_json(record: TimingRecord) -> dict[str, Any]:

@@ -177,6 +177,8 @@ class ConfigResult:
     traffic: what each traced position moves, a file relative to the run's folder; empty where it
         was not counted, for the reason `uncounted`, and in older runs.
     quantised: the labels of Linears of packed weights, folded as `labels` are.
+    memory: what the last traced position allocated, a file relative to the run's folder; empty
+        where nobody asked for it, or for the reason `no_memory`.
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
         dtype; empty where the config's own ran.
     """
@@ -203,6 +205,8 @@ class ConfigResult:
     fallbacks: tuple[str, ...] = ()
     quantised: tuple[str, ...] = ()
     dtype_in_place_of: str = ""
+    memory: str = ""
+    no_memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)

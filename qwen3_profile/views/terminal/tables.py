@@ -36,6 +36,7 @@ from qwen3_profile.views.names import attention_name, place_in_trace, place_name
 from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
+from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.part_table import part_table
 from qwen3_profile.views.terminal.summary_lines import (
     ceilings_line,
@@ -69,6 +70,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         ceilings_line(facts.ceilings),
         compiled_table(shown, on_device),
         *_backward_tables(forward, on_device, roofs),
+        memory_table(shown),
         graph_table(totals, shown),
         total_lines(totals),
         wrap(source_sentence(totals)),
