@@ -31,6 +31,7 @@ class Totals:
     bare_ns, profiled_ns: of these, without and with profiler and labels.
     eager_ns: of replays of a graph, the bare eager passes next to them.
     steps_ns: of a decode every bare step, traced or not.
+    runs_ns: of each run its bare passes, in order: the steps of a decode, else one.
     tokens_per_second: of each record.
     overhead: how many times as long as bare the passes took however they were watched; the medians
         over all pairs of such a pass and the bare one that goes with it.
@@ -42,6 +43,7 @@ class Totals:
     profiled_ns: tuple[float, ...]
     eager_ns: tuple[float, ...]
     steps_ns: tuple[int, ...]
+    runs_ns: tuple[tuple[float, ...], ...]
     tokens_per_second: tuple[float, ...]
     overhead: Overhead | None
 
@@ -71,6 +73,11 @@ def totals_of(records: Sequence[TimingRecord]) -> Totals:
         profiled_ns=tuple(ns for ns in profiled if ns is not None),
         eager_ns=tuple(each.eager.bare_ns for each in passes if each.eager is not None),
         steps_ns=tuple(ns for record in records for ns in record.step_times_ns),
+        runs_ns=tuple(_bare_passes(record) for record in records if record.total_ns is not None),
         tokens_per_second=tuple(rate for rate in rates if rate is not None),
         overhead=overhead_of([walls for record in records for walls in record.walls]),
     )
+
+
+def _bare_passes(record: TimingRecord) -> tuple[float, ...]:
+    return record.step_times_ns or (record.total_ns or 0.0,)

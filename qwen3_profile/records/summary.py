@@ -48,9 +48,9 @@ _KEPT = (
 class Summary:
     """The summary of one config's records, which it is told one by one.
 
-    Each time of the records becomes {median, mean, std, min, max, iqr, runs}, in seconds; std is
-    the sample's (n - 1). `warnings` names the headline times with an IQR of over 10 % of the
-    median, and counts the others.
+    Each time of the records becomes {median, mean, std, min, max, iqr, p50, p90, p99, runs}, in
+    seconds; runs is how many it rests on, std the sample's (n - 1). `warnings` names the headline
+    times with an IQR of over 10 % of the median, and counts the others.
     """
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ def config_id(record_id: str) -> str:
     return f"{head.rpartition('-')[0]}-{phase}"
 
 
-_STATISTICS = ("median", "mean", "std", "min", "max", "iqr")
+_STATISTICS = ("median", "mean", "std", "min", "max", "iqr", "p50", "p90", "p99")
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, mean, std, min, max, IQR (linear between ranks) and number of `values`."""
+    """Median, mean, std, min, max, IQR, percentiles (linear between ranks), number of `values`."""
     (found,) = _spreads(np.array(values, np.float64)[:, None])
     return found
 
@@ -116,6 +116,7 @@ def _spreads(rows: Float64) -> list[dict[str, Any]]:
         data[0],
         data[-1],
         quantile(ranked, 0.75) - quantile(ranked, 0.25),
+        *(quantile(ranked, share) for share in (0.5, 0.9, 0.99)),
     ))  # fmt: skip
     return [dict(zip(_STATISTICS, row, strict=True), runs=count) for row in found.T.tolist()]
 

@@ -18,22 +18,62 @@ from qwen3_profile.records.summary import Summary, config_id, is_noisy, spread
     [
         pytest.param(
             [4, 1, 3, 2],
-            {"median": 2.5, "mean": 2.5, "std": (5 / 3) ** 0.5, "min": 1, "max": 4, "iqr": 1.5},
+            {
+                "median": 2.5,
+                "mean": 2.5,
+                "std": (5 / 3) ** 0.5,
+                "min": 1,
+                "max": 4,
+                "iqr": 1.5,
+                "p50": 2.5,
+                "p90": 3.7,
+                "p99": 3.97,
+            },
             id="four in any order, ranks between them linear",
         ),
         pytest.param(
             [1, 2, 4, 8, 100],
-            {"median": 4, "mean": 23, "std": 1860**0.5, "min": 1, "max": 100, "iqr": 6},
+            {
+                "median": 4,
+                "mean": 23,
+                "std": 1860**0.5,
+                "min": 1,
+                "max": 100,
+                "iqr": 6,
+                "p50": 4,
+                "p90": 63.2,
+                "p99": 96.32,
+            },
             id="an outlier moves the mean, not the median",
         ),
         pytest.param(
             [2, 4],
-            {"median": 3, "mean": 3, "std": 2**0.5, "min": 2, "max": 4, "iqr": 1},
+            {
+                "median": 3,
+                "mean": 3,
+                "std": 2**0.5,
+                "min": 2,
+                "max": 4,
+                "iqr": 1,
+                "p50": 3,
+                "p90": 3.8,
+                "p99": 3.98,
+            },
             id="two: the sample's deviation",
         ),
         pytest.param(
             [7],
-            {"median": 7, "mean": 7, "std": 0, "min": 7, "max": 7, "iqr": 0},
+            {
+                "median": 7,
+                "mean": 7,
+                "std": 0,
+                "min": 7,
+                "max": 7,
+                "iqr": 0,
+                "p50": 7,
+                "p90": 7,
+                "p99": 7,
+            },
             id="one has no deviation",
         ),
     ],
@@ -100,7 +140,7 @@ def test_every_time_of_a_record_has_its_statistics() -> None:
     assert found["model"]["name"] == "Qwen/Qwen3-0.6B"
     assert found["total_time"] == pytest.approx(
         {"median": 2e-6, "mean": 3e-6, "std": 7e-12**0.5, "min": 1e-6, "max": 6e-6,
-         "iqr": 2.5e-6, "runs": 3}
+         "iqr": 2.5e-6, "p50": 2e-6, "p90": 5.2e-6, "p99": 5.92e-6, "runs": 3}
     )  # fmt: skip
     assert found["disturbance"]["median"] == 2.0
     (layer,) = found["layer_details"]

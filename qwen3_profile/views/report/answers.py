@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
@@ -219,6 +220,7 @@ def _bare(config: Config) -> Iterable[str]:
         )
     if noisy := noise(bare):
         yield f"That is noisy: {noisy}."
+    yield from shape_sentences(totals.runs_ns)
     if rates := totals.tokens_per_second:
         of = "generated" if steps else "of input"
         yield f"{median(rates):,.1f} tokens per second {of}, whole batch."

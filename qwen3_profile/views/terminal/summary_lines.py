@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.analysis.verdict import (
@@ -50,6 +51,7 @@ def warning_lines(totals: Totals) -> str:
     noisy = noise(totals.all_bare_ns)
     if noisy:
         lines.append(f"warning: total_time is noisy: {noisy}")
+    lines += (f"warning: total_time: {text}" for text in shape_sentences(totals.runs_ns))
     if totals.incomplete:
         passes = totals.incomplete + len(totals.passes)
         lines.append(

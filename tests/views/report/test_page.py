@@ -469,6 +469,8 @@ def test_choosing_a_config_shows_its_numbers(browser: Any, pages: dict[str, str]
         for at, group in enumerate(groups[:-1]):
             found.page.select_option("#config", str(at))
             assert f"takes {bare[at] / 1e6:.3f} ms" in found.page.inner_text("#time-answer")
+            said = found.page.get_attribute("#passes-chart", "aria-label")
+            assert said.startswith(f"3 bare passes: p50 {bare[at] / 1e6:.3f}")
             rows = part_tree(median_record(group).times.forward)
             assert values(found, "parts-table", 2) == [row.times.cpu_ns for row in rows]
         found.page.select_option("#config", str(len(groups) - 1))
@@ -555,6 +557,7 @@ def test_every_control_and_picture_has_a_name(page: Page) -> None:
     )
     hidden = {
         "configs-chart", "scaling-chart", "steps-chart", "contexts-chart", "experts-chart",
+        "passes-chart",
     }  # fmt: skip
     assert set(unnamed) <= hidden
     assert page.page.evaluate("document.documentElement.lang") == "en"

@@ -113,6 +113,54 @@ function scalingLines(key) {
   return lines;
 }
 
+/** Every bare pass as a point, those of a run in one column; beside it the empirical distribution. */
+function passesChart(config) {
+  const runs = config.steps_ns.some((steps) => steps.length)
+    ? config.steps_ns.map((steps, at) => steps.map((ns) => ({ ns, run: config.run_index[at] })))
+    : [config.bare_ns.map((ns, at) => ({ ns, run: config.run_index[at] })).filter((pass) => pass.ns !== null)];
+  const passes = runs.flat();
+  byId("passes-figure").hidden = passes.length < 3;
+  if (passes.length < 3) return;
+  const ranked = passes.map((pass) => pass.ns).sort((a, b) => a - b);
+  const shares = [0.5, 0.9, 0.99].map((share) => [share, quantile(ranked, share)]);
+  const axis = { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } };
+  const ecdf = ranked.map((ns, at) => [scaled(ns), (at + 1) / ranked.length, ns]);
+  const narrow = isNarrow();
+  const option = {
+    grid: narrow
+      ? [{ left: 62, right: 20, top: 10, height: 150 }, { left: 62, right: 20, top: 220, height: 140 }]
+      : [{ left: 62, right: "52%", top: 10, bottom: 40 }, { left: "56%", right: 24, top: 10, bottom: 40 }],
+    tooltip: tooltip((about) => (about.seriesIndex
+      ? tip(`${Math.round(100 * about.value[1])} % of the passes`, [["take at most", withUnit(about.value[2])]])
+      : tip(`run ${about.value[3]}, pass ${about.value[0] + 1}`, [["bare time", withUnit(about.value[2])]]))),
+    xAxis: [
+      valueAxis("pass, in order", { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
+      msAxis("", { ...axis, gridIndex: 1 }),
+    ],
+    yAxis: [
+      msAxis("", axis),
+      valueAxis("", { gridIndex: 1, min: 0, max: 1, axisLabel: { color: color("quiet"), formatter: (v) => `${Math.round(100 * v)} %` } }),
+    ],
+    series: [
+      {
+        type: "scatter", symbolSize: passes.length > 200 ? 4 : 7, itemStyle: { color: color("accent"), opacity: 0.7 },
+        data: passes.map((pass, at) => [at, scaled(pass.ns), pass.ns, pass.run]),
+        markLine: {
+          silent: true, symbol: "none", lineStyle: { color: color("quiet"), type: "dashed", width: 1 },
+          label: { position: "insideEndTop", color: color("quiet"), formatter: (line) => line.name },
+          data: shares.slice(0, ranked.length >= 20 ? 3 : 1).map(([share, ns]) => ({ name: `p${100 * share}`, yAxis: scaled(ns) })),
+        },
+      },
+      {
+        type: "line", step: "end", symbol: ranked.length > 60 ? "none" : "circle", symbolSize: 4, xAxisIndex: 1, yAxisIndex: 1,
+        lineStyle: { color: color("accent"), width: 1.5 }, itemStyle: { color: color("accent") }, triggerLineEvent: true, data: ecdf,
+      },
+    ],
+  };
+  const words = shares.map(([share, ns]) => `p${100 * share} ${withUnit(ns)}`).join(", ");
+  draw("passes-chart", narrow ? 410 : 260, `${passes.length.toLocaleString("en-US")} bare passes: ${words}`, option);
+}
+
 function stepsChart(config) {
   const runs = config.steps_ns.filter((steps) => steps.length);
   byId("steps-figure").hidden = !runs.length;

@@ -1,0 +1,118 @@
+"""What a median hides: drift over the run, slow first steps, and two speeds instead of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from qwen3_profile.records.quantiles import median
+
+Float64 = npt.NDArray[np.float64]
+
+# Of fewer passes nothing is said.
+_FEWEST = 10
+# A trend as strong is seen in one of a hundred series without any.
+_TREND_SCORE = 2.58
+# What is smaller than this share of a time is not worth a sentence.
+_SMALL = 0.05
+_SLOW_FIRST = 1.2
+# Two speeds lie so many standard deviations apart; halves of one bell 2.7, of a plateau 3.5.
+_APART = 5.0
+_LEAST_MODE = 0.15
+# Pairs of more passes than this would take long to compare.
+_MOST_PAIRED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """Two speeds, in ns, and the share of the passes that run at the first, faster one."""
+
+    fast_ns: float
+    slow_ns: float
+    fast_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is odd in the times of passes, in their order; None of what is not.
+
+    drift: how much longer the last third took than the first, as a share.
+    first: how many times as long the first step of a run takes as the others.
+    """
+
+    drift: float | None
+    first: float | None
+    modes: Modes | None
+
+
+def shape_of(runs: Sequence[Sequence[float]]) -> Shape:
+    """The shape of bare times.
+
+    Args:
+        runs: of each run its passes, in order, in ns: of a decode the steps, else one pass.
+    """
+    rest = [ns for run in runs for ns in (run[1:] if len(run) > 1 else run)]
+    times = np.array(rest, np.float64)
+    if len(times) < _FEWEST:
+        return Shape(None, _slow_first(runs), None)
+    return Shape(_drift(times), _slow_first(runs), _modes(times))
+
+
+def shape_sentences(runs: Sequence[Sequence[float]]) -> Iterator[str]:
+    """What is odd, in words."""
+    shape = shape_of(runs)
+    if shape.first is not None:
+        yield f"The first step of a run takes {shape.first:.2f} times as long as the others."
+    if shape.drift is not None:
+        longer = "longer" if shape.drift > 0 else "shorter"
+        yield f"It drifts: the last third takes {abs(shape.drift):.1%} {longer} than the first."
+    if shape.modes is not None:
+        modes = shape.modes
+        yield (
+            f"It has two speeds: {modes.fast_share:.0%} of the passes near "
+            f"{modes.fast_ns / 1e6:.3f} ms, the others near {modes.slow_ns / 1e6:.3f} ms; a median "
+            "of both is neither."
+        )
+
+
+def _slow_first(runs: Sequence[Sequence[float]]) -> float | None:
+    firsts = [run[0] for run in runs if len(run) > 2]
+    others = [ns for run in runs if len(run) > 2 for ns in run[1:]]
+    if not firsts:
+        return None
+    ratio = median(firsts) / median(others)
+    return ratio if ratio > _SLOW_FIRST else None
+
+
+def _drift(times: Float64) -> float | None:
+    """By the test of Mann and Kendall: later passes are longer than earlier ones, or shorter."""
+    third = len(times) // 3
+    change = float(np.median(times[-third:]) / np.median(times[:third]) - 1)
+    some = times[:: -(-len(times) // _MOST_PAIRED)]
+    count = len(some)
+    pairs = np.sign(some[None, :] - some[:, None])
+    score = float(np.triu(pairs).sum()) / sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    return change if abs(score) > _TREND_SCORE and abs(change) > _SMALL else None
+
+
+def _modes(times: Float64) -> Modes | None:
+    """The two groups that are tightest, if they are far apart and neither is small."""
+    ranked = np.sort(times)
+    least = max(2, round(_LEAST_MODE * len(ranked)))
+    splits = range(least, len(ranked) - least + 1)
+    within = [_squares(ranked[:at]) + _squares(ranked[at:]) for at in splits]
+    at = least + int(np.argmin(within))
+    fast, slow = ranked[:at], ranked[at:]
+    spread = sqrt((fast.var(ddof=1) + slow.var(ddof=1)) / 2)
+    distance = float(slow.mean() - fast.mean())
+    if distance < _APART * spread or distance < _SMALL * fast.mean():
+        return None
+    return Modes(float(np.median(fast)), float(np.median(slow)), at / len(ranked))
+
+
+def _squares(values: Float64) -> float:
+    return float(((values - values.mean()) ** 2).sum())

@@ -1,0 +1,58 @@
+"""Drift, slow first steps and two speeds, in times that have them and in times that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen3_profile.analysis.distribution import Shape, shape_of, shape_sentences
+
+NOISE = np.random.default_rng(1).normal(1e6, 2e4, 60)
+NOTHING = Shape(None, None, None)
+
+
+def one_run_each(times: np.ndarray) -> list[list[float]]:
+    return [[each] for each in times.tolist()]
+
+
+def test_noise_alone_is_nothing() -> None:
+    found = [
+        shape_of(one_run_each(np.random.default_rng(seed).normal(1e6, 1e5, 40)))
+        for seed in range(60)
+    ]
+    assert sum(each == NOTHING for each in found) >= 57
+
+
+def test_drift() -> None:
+    found = shape_of(one_run_each(NOISE * np.linspace(1, 1.3, 60)))
+    # A third of the way is a tenth: from 1.05 in the middle of the first to 1.25 in the last.
+    assert found.drift == pytest.approx(1.25 / 1.05 - 1, abs=0.02)
+    back = shape_of(one_run_each(NOISE * np.linspace(1.3, 1, 60)))
+    assert back.drift == pytest.approx(1.05 / 1.25 - 1, abs=0.02)
+
+
+def test_a_slow_first_step_is_no_drift_and_no_mode() -> None:
+    runs = [[3e6, *NOISE[at : at + 5].tolist()] for at in range(0, 60, 5)]
+    found = shape_of(runs)
+    assert found.first == pytest.approx(3.0, abs=0.05)
+    assert (found.drift, found.modes) == (None, None)
+
+
+def test_two_speeds() -> None:
+    times = NOISE.copy()
+    times[::3] += 5e5
+    found = shape_of(one_run_each(times)).modes
+    assert found is not None
+    assert found.fast_share == pytest.approx(2 / 3)
+    assert (found.fast_ns, found.slow_ns) == pytest.approx((1e6, 1.5e6), rel=0.01)
+    (sentence,) = shape_sentences(one_run_each(times))
+    assert sentence.startswith("It has two speeds: 67% of the passes near ")
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_few_passes_say_nothing(count: int) -> None:
+    assert shape_of(one_run_each(np.linspace(1e6, 2e6, count))) == NOTHING
+
+
+def test_equal_times_say_nothing() -> None:
+    assert shape_of([[1e6] * 30]) == NOTHING
