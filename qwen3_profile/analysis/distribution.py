@@ -9,12 +9,13 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_profile.records.quantiles import median
+from qwen3_profile.records.quantiles import median, quantile
 
 Float64 = npt.NDArray[np.float64]
 
 # Of fewer passes nothing is said.
 _FEWEST = 10
+_FEWEST_RUNS = 3
 # A trend as strong is seen in one of a hundred series without any.
 _TREND_SCORE = 2.58
 # What is smaller than this share of a time is not worth a sentence.
@@ -80,9 +81,10 @@ def shape_sentences(runs: Sequence[Sequence[float]]) -> Iterator[str]:
 
 
 def _slow_first(runs: Sequence[Sequence[float]]) -> float | None:
+    """Of several runs, for of one run any step may be slow; and slower than most others."""
     firsts = [run[0] for run in runs if len(run) > 2]
-    others = [ns for run in runs if len(run) > 2 for ns in run[1:]]
-    if not firsts:
+    others = sorted(ns for run in runs if len(run) > 2 for ns in run[1:])
+    if len(firsts) < _FEWEST_RUNS or median(firsts) < quantile(others, 0.9):
         return None
     ratio = median(firsts) / median(others)
     return ratio if ratio > _SLOW_FIRST else None

@@ -38,6 +38,10 @@ def test_a_slow_first_step_is_no_drift_and_no_mode() -> None:
     assert (found.drift, found.modes) == (None, None)
 
 
+def test_one_slow_step_of_one_run_is_chance() -> None:
+    assert shape_of([[3e6, *NOISE.tolist()]]) == NOTHING
+
+
 def test_two_speeds() -> None:
     times = NOISE.copy()
     times[::3] += 5e5
