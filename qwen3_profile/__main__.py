@@ -24,13 +24,16 @@ from qwen3_profile.config import Invocation
 from qwen3_profile.errors import (
     EXIT_FAILED,
     EXIT_OK,
+    ConfigError,
     DamagedTraceError,
+    OutputError,
     ProfileError,
     report_error,
     tell,
     warn,
 )
 from qwen3_profile.records.from_run import collect_config
+from qwen3_profile.records.load import collect_ranks_of
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import check_json, drop_run, save_json
 from qwen3_profile.run_folder.claim import Claim, claim_folder, has_results, has_traces
@@ -38,24 +41,34 @@ from qwen3_profile.run_folder.layout import REPORT_FILE, SUMMARY_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, write_atomic
+from qwen3_profile.system.launched import Launched, launched
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
 from qwen3_profile.views.terminal.configs import render_configs
+from qwen3_profile.views.terminal.ranks import render_ranks
 from qwen3_profile.views.terminal.tables import render
+
+# Under which rank 0 tells the others where the run is.
+_FOLDER = "folder"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Profiles what argv asks for and returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _profile_asked_for(parse_arguments(given), given))
+    process = launched()
+    if process is not None and process.rank:
+        return run_command(lambda: _follow(given, process))
+    return run_command(lambda: _profile_asked_for(parse_arguments(given), given, process))
 
 
-def _profile_asked_for(invocation: Invocation, argv: Sequence[str]) -> int:
+def _profile_asked_for(
+    invocation: Invocation, argv: Sequence[str], process: Launched | None
+) -> int:
     if invocation.num_processes > 1:
         return _profile_in_processes(invocation, argv)
-    return _profile(invocation, argv)
+    return _profile(invocation, argv, process)
 
 
 def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
@@ -76,7 +89,34 @@ def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
+def _follow(argv: Sequence[str], process: Launched) -> int:
+    """What the other ranks do: they measure beside rank 0, which keeps and shows all of it."""
+    try:
+        invocation = parse_arguments(argv)
+    except ConfigError as error:
+        return error.exit_code  # rank 0 tells the same
+    code = EXIT_OK
+    try:
+        with keep_all_objects():
+            from qwen3_profile.measure.session import prepare, run_configs
+
+            prepared = prepare(invocation, process)
+        ranks = prepared.ranks
+        assert ranks is not None
+        folder = Path(ranks.share(_FOLDER))
+        if not folder.is_dir():
+            raise OutputError(str(folder), "is not seen here", "ranks need a file system in common")
+        for result in run_configs(invocation, prepared, folder, _no_progress):
+            if result.error:
+                tell(f"error: rank {process.rank}: {result.error}")
+            code = max(code, _exit_code(result))
+        ranks.leave()
+    except ProfileError as error:
+        raise type(error)(f"rank {process.rank}: {error.where}", error.what, error.do) from error
+    return code
+
+
+def _profile(invocation: Invocation, argv: Sequence[str], process: Launched | None = None) -> int:
     make_folder(invocation.output_dir)
     check_json(invocation.records_path)
     claim = claim_folder(
@@ -88,7 +128,7 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
     codes: list[int] = []
     failed: list[str] = []
     try:
-        codes.extend(_run(invocation, claim, argv, failed))
+        codes.extend(_run(invocation, claim, argv, failed, process))
     finally:
         # A run that replaces another has to be of more use than it.
         kept = (has_results if claim.replaces else has_traces)(claim.folder)
@@ -103,7 +143,11 @@ def _profile(invocation: Invocation, argv: Sequence[str]) -> int:
 
 
 def _run(
-    invocation: Invocation, claim: Claim, argv: Sequence[str], failed: list[str]
+    invocation: Invocation,
+    claim: Claim,
+    argv: Sequence[str],
+    failed: list[str],
+    process: Launched | None,
 ) -> Iterator[int]:
     """Runs, saves and shows each config; yields its exit code. What is told of failures joins
     `failed`.
@@ -113,7 +157,9 @@ def _run(
     with keep_all_objects():
         from qwen3_profile.measure.session import add_result, prepare, run_configs, start_run
 
-        prepared = prepare(invocation)
+        prepared = prepare(invocation, process)
+    if prepared.ranks is not None:
+        prepared.ranks.share(_FOLDER, str(claim.folder.absolute()))
     for line in prepared.warnings:
         warn(line)
     run = start_run(invocation, prepared, claim.place, argv)
@@ -127,6 +173,8 @@ def _run(
         if result.error:
             failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
         yield code
+    if prepared.ranks is not None:
+        prepared.ranks.leave()
     compared = (render_attention(groups), render_executions(groups), render_configs(groups))
     sweeps = tell_sweeps(groups, invocation.records_path)
     for text in filter(None, (*compared, *sweeps)):
@@ -154,11 +202,15 @@ def _save(
     if not result.measurements:
         return run, max(codes)
     with _told(codes):
-        records = collect_config(folder, run, result)
+        ranks = collect_ranks_of(folder, run, result)
+        records = ranks[0].records if ranks else collect_config(folder, run, result)
         groups.append(records)
+        everyone = [each for rank in ranks for each in rank.records] or records
         with _told(codes):
-            save_json(invocation.records_path, records)
+            save_json(invocation.records_path, everyone)
         show_table(f"{render(records)}\n")
+        if ranks:
+            show_table(f"{render_ranks(ranks)}\n")
         with _told(codes):
             _write_curves(invocation, folder, result, records)
         with _told(codes):
@@ -212,6 +264,11 @@ def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
     run = replace(run, configs=tuple(shown if r is result else r for r in run.configs))
     write_run(folder, run)
     return run
+
+
+@contextlib.contextmanager
+def _no_progress(total: int, what: str) -> Iterator[Callable[[], None]]:
+    yield lambda: None
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ from qwen3_profile.errors import OutputError
 from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.from_trace import records_of
-from qwen3_profile.records.load import by_config, read_saved
+from qwen3_profile.records.load import by_config, load_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
@@ -237,8 +237,7 @@ def to_records(
     if isinstance(source, Trace):
         path = Path(source.info.path)
         return records_of(read_loaded(path, source, accept_damaged=accept_damaged))
-    groups = read_saved(Path(source), accept=accept_damaged)
-    return tuple(record for group in groups for record in group)
+    return tuple(load_saved(Path(source), accept=accept_damaged).records)
 
 
 def to_table(records: Sequence[TimingRecord]) -> str:

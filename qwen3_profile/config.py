@@ -19,6 +19,8 @@ Weights = Literal["auto", "pretrained", "random"]
 Cache = Literal["dynamic", "static"]
 # In memory, by torchao.
 Quantize = Literal["int8", "int4", "fp8"]
+# Over several ranks: one model split by transformers' own plan, or a whole one on each.
+Parallel = Literal["tp", "dp"]
 Inputs = Literal["random", "ragged", "prompt"]
 # How a forward pass gets to the device: op by op, compiled by torch, or as one CUDA graph.
 Execution = Literal["eager", "compiled", "cuda_graph"]
@@ -28,15 +30,20 @@ CompileScope = Literal["model", "layer"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 WEIGHTS, CACHES = get_args(Weights), get_args(Cache)
+PARALLELS: tuple[Parallel, ...] = get_args(Parallel)
+TENSOR_PARALLEL, REPLICAS = PARALLELS
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 EAGER, COMPILED, CUDA_GRAPH = EXECUTIONS
 COMPILE_MODES, COMPILE_SCOPES = get_args(CompileMode), get_args(CompileScope)
 
+# Of several ranks, for one warm-up or pass.
+RANK_TIMEOUT_S = 600
 # Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
 _MAX_COUNT = 1 << 20
 Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 Positive = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
 Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_ONE_EACH = "give --parallel dp, or leave it out"
 # One name, and no list of them.
 Name = Annotated[str, Meta(min_length=1, pattern="^[^,]*$")]
 
@@ -172,6 +179,7 @@ class ModelRequest:
     adapters: folders that peft has saved adapters in; all are put round it, and are active.
     lora_rank: of one more adapter, of random weights, round every Linear; None for none.
     merge_adapters: whether they are added to the weights.
+    parallel: how several ranks share the work; None for a process that is alone.
     """
 
     name: str = DEFAULT_MODEL
@@ -183,6 +191,7 @@ class ModelRequest:
     adapters: tuple[str, ...] = ()
     lora_rank: Positive | None = None
     merge_adapters: bool = False
+    parallel: Parallel | None = None
 
     @property
     def has_adapters(self) -> bool:
@@ -194,6 +203,9 @@ class ModelRequest:
         if self.merge_adapters and not self.has_adapters:
             do = "give --adapter or --lora-rank"
             raise ConfigError("--merge-adapters", "has no adapters to merge", do)
+        if self.parallel == TENSOR_PARALLEL and (self.quantize or self.has_adapters):
+            flag = "--quantize" if self.quantize else "--adapter, --lora-rank"
+            raise ConfigError(flag, "does not go with a model that ranks share", _ONE_EACH)
         try:
             _check_types(self)
         except ConfigError as error:
@@ -211,6 +223,7 @@ class Invocation:
         asked for.
     ceilings: whether it is measured what the device does at most.
     num_processes: in how many fresh processes it all runs, one after the other.
+    rank_timeout_s: of several ranks, how long one waits for another.
     """
 
     model: ModelRequest
@@ -225,6 +238,16 @@ class Invocation:
     free_dtypes: tuple[bool, ...] = ()
     ceilings: bool = True
     num_processes: int = 1
+    rank_timeout_s: int = RANK_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        if self.model.parallel and self.num_processes > 1:
+            raise ConfigError("--num-processes", "does not go with several ranks", "leave it out")
+        for config in self.configs if self.model.parallel == TENSOR_PARALLEL else ():
+            if config.backward or config.execution != EAGER:
+                flag = {CUDA_GRAPH: "--cuda-graph", COMPILED: "--compile"}.get(config.execution)
+                what = "is not measured of a model that ranks share"
+                raise ConfigError(flag or "--backward", what, _ONE_EACH)
 
     @property
     def records_path(self) -> Path:

@@ -55,16 +55,17 @@ def _export(options: ExportRequest) -> int:
     path = options.records_path
     _make_place(path.parent)
     check(path)
-    if loaded.ranks:
-        from qwen3_profile.views.terminal.ranks import render_ranks
-
-        show_table(f"{render_ranks(loaded.ranks)}\n")
-    else:
+    if not loaded.ranks:
         for text in (*_tables(groups), *_comparisons(groups), *_warnings(groups)):
             show_table(f"{text}\n")
+    ranks = loaded.ranks or loaded.run_ranks
+    if ranks:
+        from qwen3_profile.views.terminal.ranks import render_ranks
+
+        show_table(f"{render_ranks(ranks)}\n")
     if not groups:
         return EXIT_OK
-    save(path, [record for records in groups for record in records])
+    save(path, loaded.records)
     if len(groups) > 2:
         from qwen3_profile.cli.sweeps import tell_sweeps
 

@@ -168,7 +168,10 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     decode = decode_record(leaves_ns={0: 1000}, step_times_ns=(5000, 6000))
     prefill = replace(record(), config=decode.config)
     ranked = replace(
-        sample[0], collectives=(CollectiveTimes("", "all_reduce", 1, 8, 2, 5, 0, 3, 2, 3.0),)
+        sample[0],
+        collectives=(CollectiveTimes("", "all_reduce", 1, 8, 2, 5, 0, 3, 2, 3.0),),
+        own_total_ns=5.0,
+        facts=replace(sample[0].facts, parallel="tp"),
     )
     memory = pass_memory(MemoryPass(0, (), (), (), (), 0, 0))
     facts = replace(prefill.facts, ceilings=CEILINGS)

@@ -20,17 +20,22 @@ from qwen3_profile.config import (
     DTYPES,
     EAGER,
     EXECUTIONS,
+    PARALLELS,
     QUANTIZE,
+    RANK_TIMEOUT_S,
+    TENSOR_PARALLEL,
     WEIGHTS,
     CompileMode,
     CompileScope,
     Execution,
     Invocation,
     ModelRequest,
+    Parallel,
     RunConfig,
     json_type,
 )
 from qwen3_profile.errors import ConfigError, closest
+from qwen3_profile.system.launched import launched
 
 _DESCRIPTION = """\
 Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
@@ -90,6 +95,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             adapters=tuple(options.adapter or ()),
             lora_rank=options.lora_rank,
             merge_adapters=options.merge_adapters,
+            parallel=_asked_parallel(options.parallel),
         ),
         configs=tuple(config for _, config in numbered),
         output_dir=options.output_dir,
@@ -104,7 +110,18 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         free_dtypes=_free_dtypes(options, file, [index for index, _ in numbered]),
         ceilings=not options.no_ceilings,
         num_processes=processes_asked_for(options.num_processes),
+        rank_timeout_s=options.rank_timeout,
     )
+
+
+def _asked_parallel(name: Parallel | None) -> Parallel | None:
+    """How the ranks share the work; None where there is one process."""
+    if launched() is not None:
+        return name or TENSOR_PARALLEL
+    if name is not None:
+        do = "start it as torchrun --nproc-per-node N -m qwen3_profile ..."
+        raise ConfigError("--parallel", "goes with several ranks", do)
+    return None
 
 
 def processes_asked_for(count: int) -> int:
@@ -428,6 +445,20 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "(default: none)")
     add("--merge-adapters", action="store_true",
         help="add the adapters to the weights (default: off, they run beside them)")
+    add("--parallel", choices=PARALLELS,
+        help="under torchrun: tp splits one model over the ranks by transformers' own plan, dp "
+        "runs a whole one on each (default: tp)")
+    add("--rank-timeout", type=_seconds, default=RANK_TIMEOUT_S, metavar="SECONDS",
+        help="of several ranks: how long a warm-up or a pass of one may take before all of them "
+        "end (default: %(default)s)")
+
+
+def _seconds(text: str) -> int:
+    """At least one of them."""
+    seconds = int(text)
+    if seconds < 1:
+        raise ValueError
+    return seconds
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:

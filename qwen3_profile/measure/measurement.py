@@ -67,6 +67,7 @@ class MeasurementLoop:
     Args:
         advance: called after each warm-up, and after each kind of pass of each run.
         model: whose weights are told apart where memory is recorded.
+        keep: called after each run.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class MeasurementLoop:
         files: ConfigFiles,
         advance: Callable[[], None],
         model: Any = None,
+        keep: Callable[[], None] = lambda: None,
     ) -> None:
+        self._keep = keep
         self.runs: list[MeasuredRun] = []
         self._execution = execution
         self._recorder = recorder
@@ -103,6 +106,8 @@ class MeasurementLoop:
                 self._advance()
             for run_index in range(config.num_runs):
                 self.runs.append(self._run(run_index))
+                self._keep()
+                self._recorder.meet()
             self._count()
             if config.memory:
                 self._watch_memory()

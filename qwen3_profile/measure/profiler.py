@@ -68,17 +68,19 @@ class Recorder:
 
     Args:
         device: where they run; it is synchronised before and after each.
+        meet: called before each, for ranks to begin it together.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, meet: Callable[[], None] = lambda: None) -> None:
         self.device = device
+        self.meet = meet
         self._activities = _activities(device)
         self._teardown = os.environ.get(_TEARDOWN, _DETACH)
 
     def timed(self, forward: Callable[[], object]) -> int:
         """Wall-clock of one bare forward pass in ns, with the device idle before and after."""
         with no_collections():
-            self.synchronize()
+            self._begin()
             start = time.perf_counter_ns()
             forward()
             self.synchronize()
@@ -87,7 +89,7 @@ class Recorder:
     def clocked(self, forward: Callable[[], object], phase: Phase, clock: Clock) -> int:
         """Wall-clock in ns, as of a bare pass, of one whose labels stamp `clock`."""
         with no_collections(), redirect_ranges(clock.range):
-            self.synchronize()
+            self._begin()
             clock.clear()
             start = time.perf_counter_ns()
             with clock.range(phase):
@@ -112,12 +114,14 @@ class Recorder:
         profiler = profile(activities=self._activities[1:], experimental_config=_cheaper())
         with self._session(profiler, lead_in, messages), no_collections():
             loud = record_kernels_only()
-            self.synchronize()
+            self._begin()
             started_ns, start = time.time_ns(), time.perf_counter_ns()
             forward()
             self.synchronize()
             elapsed = time.perf_counter_ns() - start
         export_trace(profiler, path)
+        # What could not be written here is told to the other ranks, which would wait for this one.
+        self.meet()
         return DeviceTraced(elapsed, started_ns, loud, tuple(messages))
 
     def traced(
@@ -147,7 +151,7 @@ class Recorder:
             activities=self._activities, experimental_config=_cheaper(), profile_memory=memory
         )
         with self._session(profiler, lead_in, messages), no_collections():
-            self.synchronize()
+            self._begin()
             start = time.perf_counter_ns()
             with instrument.step(step):
                 with instrument.phase(phase):
@@ -155,6 +159,7 @@ class Recorder:
                 self.synchronize()
                 elapsed = time.perf_counter_ns() - start
         export_trace(profiler, path)
+        self.meet()
         if keep is not None:
             keep(profiler)
         return Traced(elapsed, tuple(messages))
@@ -163,6 +168,11 @@ class Recorder:
         """Waits until the device has done all its work."""
         if self.device.type != "cpu":
             torch.get_device_module(self.device).synchronize(self.device)
+
+    def _begin(self) -> None:
+        """An idle device, on all ranks at once."""
+        self.synchronize()
+        self.meet()
 
     def settle(self, lead_in: Callable[[], None]) -> None:
         """Lets clocks and caches recover from what ran before; nothing is timed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, RunConfig
-from qwen3_profile.errors import ProfileError, RunError, in_words
+from qwen3_profile.errors import OutputError, ProfileError, RunError, in_words
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.executions import Execution
 from qwen3_profile.measure.executions.compiled import CompiledExecution
@@ -22,6 +24,7 @@ from qwen3_profile.measure.model.inputs import Inputs, config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, set_attention, set_experts
 from qwen3_profile.measure.model.memory import check_room, is_out_of_memory, out_of_memory
 from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.rank_group import Ranks
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.run_folder.run_json import ConfigResult
 from qwen3_profile.system import signals
@@ -39,6 +42,7 @@ class RunContext:
 
     folder: the run's folder; traces go into `raw/` under it.
     prompts: token ids of each prompt, where the inputs are prompts.
+    ranks: the processes that measure together; None where this one is alone.
     """
 
     loaded: LoadedModel
@@ -46,6 +50,7 @@ class RunContext:
     seed: int
     folder: Path
     prompts: tuple[tuple[int, ...], ...] = ()
+    ranks: Ranks | None = None
 
 
 def run_config(
@@ -69,18 +74,35 @@ class _ConfigRun:
 
     def __init__(self, context: RunContext, index: int, config: RunConfig, worker: str) -> None:
         self._context, self._config, self._worker = context, config, worker
-        self._result = unmeasured(index, config, worker)
+        self._ranks = context.ranks
+        self._own_worker = worker if self._ranks is None else self._ranks.name(worker)
+        self._result = unmeasured(index, config, self._own_worker)
+        if self._ranks is not None:
+            self._know(rank=self._ranks.rank)
         self._loop: MeasurementLoop | None = None
         self._routing: dict[str, tuple[LayerRouting, ...]] = {}
 
     def results(self, advance: Callable[[], None]) -> tuple[ConfigResult, ...]:
         try:
             self._measure(advance)
+            self._keep()
+            if self._ranks is not None:
+                self._ranks.meet()
         # The model's code is the library's, and may raise anything.
         except (Exception, KeyboardInterrupt) as error:
             self._end(error)
+        if self._ranks is None or self._ranks.rank:
+            return self._results()
+        return self._ranks.gather(self._context.folder, self._worker, self._results())
+
+    def _results(self) -> tuple[ConfigResult, ...]:
         results = self._loop.results(self._result) if self._loop is not None else (self._result,)
         return tuple(replace(each, routing=self._routing.get(each.phase, ())) for each in results)
+
+    def _keep(self) -> None:
+        """Writes down what a rank has so far, which is there then whatever becomes of it."""
+        if self._ranks is not None:
+            self._ranks.keep(self._context.folder, self._worker, self._results())
 
     def _measure(self, advance: Callable[[], None]) -> None:
         context, config, loaded = self._context, self._config, self._context.loaded
@@ -88,10 +110,10 @@ class _ConfigRun:
         vocab_size = loaded.facts.shape.vocab_size
         inputs = config_inputs(config, vocab_size, context.seed, context.device, context.prompts)
         self._know(lengths=inputs.lengths)
-        recorder = Recorder(context.device)
+        recorder = Recorder(context.device, _alone if self._ranks is None else self._ranks.meet)
         execution = execution_of(loaded.model, inputs, config, recorder)
-        files = ConfigFiles(context.folder, self._worker)
-        self._loop = MeasurementLoop(execution, recorder, files, advance, loaded.model)
+        files = ConfigFiles(context.folder, self._own_worker)
+        self._loop = MeasurementLoop(execution, recorder, files, advance, loaded.model, self._keep)
         self._loop.measure()
         self._routing = count_routing(loaded.model, inputs, config)
 
@@ -110,9 +132,16 @@ class _ConfigRun:
         if stopped is not None:
             runs = len(self._loop.runs) if self._loop is not None else 0
             line = f"config {self._worker}: {stopped} after {runs} of {self._config.num_runs} runs"
+            if self._ranks is not None and stopped.number == signal.SIGTERM:
+                line += "; torchrun ends all ranks so when one of them has ended"
             self._know(status="interrupted", error=line)
         else:
-            self._know(status="failed", error=str(self._run_error(error)))
+            told = self._run_error(error)
+            if self._ranks is not None:
+                told = self._ranks.fail(f"config {self._config.worker}", told)
+            self._know(status="failed", error=str(told))
+        with contextlib.suppress(OutputError):
+            self._keep()
 
     def _know(self, **facts: Any) -> None:
         self._result = replace(self._result, **facts)
@@ -127,6 +156,10 @@ class _ConfigRun:
             attn = self._result.attn_implementation
             return out_of_memory(self._config, attn, self._context.device, error)
         return RunError(where, in_words(error))
+
+
+def _alone() -> None:
+    """Nobody has to be waited for."""
 
 
 def execution_of(model: Any, inputs: Inputs, config: RunConfig, recorder: Recorder) -> Execution:

@@ -26,9 +26,11 @@ from qwen3_profile.measure.model.prompts import encode_prompts
 from qwen3_profile.measure.model.quantise import import_quietly
 from qwen3_profile.measure.pass_kinds import kinds_on
 from qwen3_profile.measure.profiler import Recorder, frozen_heap
+from qwen3_profile.measure.rank_group import Ranks, rank_device
 from qwen3_profile.measure.run_config import RunContext, execution_class, run_config
 from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+from qwen3_profile.system.launched import Launched
 
 # What every CPU has instructions for.
 _NATIVE: DType = "float32"
@@ -53,6 +55,7 @@ class Prepared:
     replaced_dtypes: for each config the default dtype, where the CPU only emulates it and nobody
         asked for it, else "".
     ceilings: what the device does at most, in each dtype of the configs.
+    ranks: the processes that measure together; None where this one is alone.
     """
 
     loaded: LoadedModel
@@ -62,10 +65,14 @@ class Prepared:
     prompts: tuple[tuple[int, ...], ...] = ()
     replaced_dtypes: tuple[str, ...] = ()
     ceilings: tuple[Ceilings, ...] = ()
+    ranks: Ranks | None = None
 
 
-def prepare(invocation: Invocation) -> Prepared:
+def prepare(invocation: Invocation, process: Launched | None = None) -> Prepared:
     """Finds the device and loads the model of the first config.
+
+    Args:
+        process: which of several this one is; they are joined.
 
     Raises:
         ConfigError: the device is not there.
@@ -73,20 +80,25 @@ def prepare(invocation: Invocation) -> Prepared:
             there are prompts.
     """
     import_quietly()
-    device = resolve_device(invocation.model.device)
+    asked = invocation.model.device
+    device = resolve_device(asked if process is None else rank_device(process, asked))
     _check_training(invocation)
     _check_names(invocation)
     _check_device(invocation.configs, device.device)
     prompts, configs = _encoded(invocation)
     configs, replaced, line = _fitting_dtypes(configs, invocation.free_dtypes, device.device)
+    ranks = None
+    if process is not None:
+        ranks = Ranks(process, device.device, invocation.rank_timeout_s)
     loaded = load_model(invocation.model, configs[0].dtype, None, device.device)
     _check_experts(invocation.configs, loaded)
     slow = (slow_dtype(device.device, dtype) for dtype in {c.dtype: 0 for c in configs})
     warnings = (device.fallback, line, *slow, *loaded.warnings)
     told = tuple(line for line in warnings if line)
-    dtypes = [config.dtype for config in configs] if invocation.ceilings else []
+    asks = invocation.ceilings and (process is None or not process.rank)
+    dtypes = [config.dtype for config in configs] if asks else []
     ceilings = ceilings_of(device.device, dtypes)
-    return Prepared(loaded, device.device, told, configs, prompts, replaced, ceilings)
+    return Prepared(loaded, device.device, told, configs, prompts, replaced, ceilings, ranks)
 
 
 def _fitting_dtypes(
@@ -193,6 +205,8 @@ def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Se
         warnings=prepared.warnings,
         configs=(),
         ceilings=prepared.ceilings,
+        ranks=1 if prepared.ranks is None else prepared.ranks.size,
+        parallel=invocation.model.parallel or "",
     )
 
 
@@ -216,12 +230,13 @@ def run_configs(
             yield replace(failed, status="failed", error=str(told))
             continue
         seed, prompts = invocation.model.seed, prepared.prompts
-        context = RunContext(loaded, prepared.device, seed, folder, prompts)
+        context = RunContext(loaded, prepared.device, seed, folder, prompts, prepared.ranks)
         with progress(_passes(config, prepared.device), config.worker) as advance, frozen_heap():
             results = run_config(context, index, config, worker, advance)
         was = prepared.replaced_dtypes[index]
         yield from (replace(result, dtype_in_place_of=was) for result in results)
-        if results[-1].status == "interrupted":
+        is_apart = prepared.ranks is not None and prepared.ranks.is_apart
+        if results[-1].status == "interrupted" or is_apart:
             return
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -11,6 +11,7 @@ from statistics import mean
 from typing import Any
 
 from qwen3_profile import labels
+from qwen3_profile.attribution.collective_times import Collectives
 from qwen3_profile.attribution.findings import (
     Finding,
     check_fallbacks,
@@ -25,7 +26,7 @@ from qwen3_profile.label_parts import packages
 from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
-from qwen3_profile.passes.reading import Reading
+from qwen3_profile.passes.reading import DeviceTotals, Reading
 from qwen3_profile.records.flops import Flops
 from qwen3_profile.records.part_memory import config_memory
 from qwen3_profile.records.record import (
@@ -50,25 +51,6 @@ from qwen3_profile.run_folder.run_json import (
 from qwen3_profile.system.processes import map_files
 
 _NS_PER_S = 1e9
-
-
-def collect_run(
-    folder: Path, config: int | None = None, accept: bool = False
-) -> Iterator[tuple[TimingRecord, ...]]:
-    """The records of a run's finished configs, one group per config and phase.
-
-    Args:
-        config: only that of this index; None for all.
-        accept: read what is left of damaged traces.
-
-    Raises:
-        TraceError: a trace is missing, or not that of the run.
-        DamagedTraceError: a trace whose figures would be wrong.
-    """
-    run = read_run(folder)
-    for result in run.configs:
-        if result.measurements and config in (None, result.index):
-            yield collect_config(folder, run, result, accept_damaged=accept)
 
 
 def collect_raw(path: Path, accept: bool = False) -> tuple[TimingRecord, ...]:
@@ -98,6 +80,34 @@ def collect_config(
         TraceError: a trace is missing, or does not hold the step that the run recorded.
         DamagedTraceError: a trace whose figures would be wrong.
     """
+    return read_config(folder, run, result, accept_damaged=accept_damaged).records
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReading:
+    """What the traces of one config hold.
+
+    records: one per measured run. totals, collectives: of each trace, in their order.
+    """
+
+    records: tuple[TimingRecord, ...]
+    totals: tuple[DeviceTotals, ...]
+    collectives: tuple[Collectives, ...]
+
+
+def read_config(
+    folder: Path,
+    run: Run,
+    result: ConfigResult,
+    ranks: Sequence[ConfigResult] = (),
+    *,
+    accept_damaged: bool = False,
+) -> ConfigReading:
+    """As `collect_config`, with what was read besides.
+
+    Args:
+        ranks: the results of all ranks, where this is that of one.
+    """
     facts = _run_facts(run, result)
     runs: dict[int, list[TracedStep]] = {}
     findings: dict[int, list[Finding]] = {}
@@ -106,16 +116,21 @@ def collect_config(
         result.measurements,
         [folder / measurement.trace for measurement in result.measurements],
     )
-    for measurement, (step, found) in zip(result.measurements, measured, strict=True):
+    for measurement, (step, found, _, _) in zip(result.measurements, measured, strict=True):
         runs.setdefault(measurement.run_index, []).append(step)
         findings.setdefault(measurement.run_index, []).extend(found)
     memory, told = config_memory(folder, result)
-    return tuple(
+    records = tuple(
         replace(
-            _record(run, result, facts, index, steps, (*dict.fromkeys(findings[index]), *told)),
+            _record(
+                run, result, facts, index, steps, (*dict.fromkeys(findings[index]), *told), ranks
+            ),
             memory=memory,
         )
         for index, steps in runs.items()
+    )
+    return ConfigReading(
+        records, tuple(each[2] for each in measured), tuple(each[3] for each in measured)
     )
 
 
@@ -126,13 +141,19 @@ def _record(
     run_index: int,
     steps: list[TracedStep],
     findings: tuple[Finding, ...],
+    ranks: Sequence[ConfigResult],
 ) -> TimingRecord:
-    """One measured run of one phase: a prefill, or the traced steps of a decode."""
+    """One measured run of one phase: a prefill, or the traced steps of a decode.
+
+    Its totals are those of the slowest rank.
+    """
     # A mean over passes that the profiler lost device events of would be too small.
     steps = [step for step in steps if not step.times.lost_launches] or steps
     mine = [each for each in result.measurements if each.run_index == run_index]
     is_decode = bool(result.step_times_ns)
-    bare_ns = result.step_times_ns[run_index] if is_decode else (mine[0].bare_ns,)
+    own_ns = _bare_ns(result, run_index)
+    all_ns = [own_ns, *filter(None, (_bare_ns(each, run_index) for each in ranks))]
+    bare_ns = tuple(map(max, zip(*all_ns, strict=False)))
     times = merge_passes([step.times for step in steps])
     facts = replace(facts, trace=mine[0].trace)
     slow = check_fallbacks(
@@ -145,6 +166,7 @@ def _record(
     findings = (*slow, *findings)
     return replace(
         record_of(run.id, result.index, run_index, times, findings, facts),
+        id=_record_id(run, result, run_index),
         timestamp=mine[0].started,
         config=result.config,
         total_ns=mean(bare_ns),
@@ -155,7 +177,21 @@ def _record(
         routing=result.routing,
         walls=tuple(step.walls for step in steps if step.walls is not None),
         flops=_summed_flops(steps),
+        own_total_ns=mean(own_ns) if ranks else None,
     )
+
+
+def _bare_ns(result: ConfigResult, run_index: int) -> tuple[int, ...]:
+    """The bare passes of a run; of a decode all its steps. None of one that was not taken."""
+    if result.step_times_ns:
+        return result.step_times_ns[run_index] if run_index < len(result.step_times_ns) else ()
+    return tuple(m.bare_ns for m in result.measurements if m.run_index == run_index)
+
+
+def _record_id(run: Run, result: ConfigResult, run_index: int) -> str:
+    """Rank 0 has the ids of a run of one process."""
+    rank = f"-rank{result.rank}" if result.rank else ""
+    return f"{run.id}-c{result.index}{rank}-r{run_index}-{result.phase}"
 
 
 def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
@@ -172,8 +208,8 @@ def _mean_eager(steps: Sequence[TracedStep]) -> EagerStep | None:
 
 def _measured(
     known: MeasuredConfig, run: Run, accept_damaged: bool, measurement: Measurement
-) -> tuple[TracedStep, tuple[Finding, ...]]:
-    """One traced forward pass, and what is odd in its trace."""
+) -> tuple[TracedStep, tuple[Finding, ...], DeviceTotals, Collectives]:
+    """One traced forward pass, what is odd in its trace, and what is of all of that."""
     folder, result = known.folder, known.result
     reading = read(folder / measurement.trace, known, accept_damaged=accept_damaged)
     # The tokens that its attention sees: its own and those before them.
@@ -200,7 +236,7 @@ def _measured(
         *check_log(measurement.profiler_messages),
         *_of_device_pass(measurement.device),
     )
-    return traced, findings
+    return traced, findings, reading.totals, reading.collectives
 
 
 def _summed_flops(steps: Sequence[TracedStep]) -> Flops | None:
@@ -323,6 +359,9 @@ def _run_facts(run: Run, result: ConfigResult) -> RunFacts:
         execution=result.config.execution,
         dtype_in_place_of=result.dtype_in_place_of or None,
         ceilings=next((c for c in run.ceilings if c.dtype == result.config.dtype), None),
+        rank=result.rank,
+        world_size=None if result.rank is None else run.ranks,
+        parallel=run.parallel or None,
         **_compile_facts(result),
     )
 

@@ -16,9 +16,11 @@ from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, run_of_raw
+from qwen3_profile.run_folder.run_json import read_run
 
 if TYPE_CHECKING:
     from qwen3_profile.records.ranks import RankTrace
+    from qwen3_profile.run_folder.run_json import ConfigResult, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,21 @@ class Loaded:
     """What `load` found, one group of records per config and phase.
 
     ranks: of a folder with the trace of each rank, these; their records are the groups.
+    run_ranks: of a run of several ranks, these; the groups are the records of rank 0.
     pair: the trace of replays and that of their capture, where there are such.
     """
 
     groups: list[tuple[TimingRecord, ...]]
     ranks: tuple[RankTrace, ...] = ()
     pair: tuple[Path, Path] | None = None
+    run_ranks: tuple[RankTrace, ...] = ()
+
+    @property
+    def records(self) -> list[TimingRecord]:
+        """All of them, each once."""
+        ranks = (rank.records for rank in self.run_ranks)
+        found = (record for group in (*ranks, *self.groups) for record in group)
+        return list({record.id: record for record in found}.values())
 
 
 def load(
@@ -57,27 +68,77 @@ def load(
     ranks = _read_ranks(path, config, accept)
     if ranks:
         return Loaded([rank.records for rank in ranks if rank.records], ranks=ranks)
-    return Loaded(read_saved(path, config, accept))
+    return load_saved(path, config, accept)
 
 
-def read_saved(
-    path: Path, config: int | None = None, accept: bool = False
-) -> list[tuple[TimingRecord, ...]]:
+def load_saved(path: Path, config: int | None = None, accept: bool = False) -> Loaded:
     """As `load`, of a run's folder, a folder of runs, or a trace file."""
     is_raw = run_of_raw(path) is not None
     if path.is_dir() or is_raw:
-        from qwen3_profile.records.from_run import collect_raw, collect_run  # for runs alone
+        from qwen3_profile.records.from_run import collect_raw  # for runs alone
     if path.is_dir():
-        groups = [g for run in _runs_in(path) for g in collect_run(run, config, accept)]
-        if not groups:
+        found = _read_runs(_runs_in(path), config, accept)
+        if not found.groups:
             raise TraceError(str(path), f"holds no finished config{_numbered(config)}")
-        return groups
+        return found
     if config is not None:
         raise ConfigError("--config", "goes with a run's folder, not with a trace file")
     if not path.exists():
         raise TraceError(str(path), "is not there", "give a run's folder or a trace file")
     records = collect_raw(path, accept) if is_raw else ()
-    return by_config(records or collect_trace(path, accept_damaged=accept))
+    return Loaded(by_config(records or collect_trace(path, accept_damaged=accept)))
+
+
+def _read_runs(folders: Sequence[Path], config: int | None, accept: bool) -> Loaded:
+    from qwen3_profile.records.from_run import collect_config
+
+    groups: list[tuple[TimingRecord, ...]] = []
+    ranks: list[RankTrace] = []
+    for folder in folders:
+        run = read_run(folder)
+        for result in run.configs:
+            if not result.measurements or config not in (None, result.index):
+                continue
+            several = collect_ranks_of(folder, run, result, accept_damaged=accept)
+            ranks += several
+            alone = () if several else collect_config(folder, run, result, accept_damaged=accept)
+            groups.append(several[0].records if several else alone)
+    return Loaded(groups, run_ranks=tuple(ranks))
+
+
+def collect_ranks_of(
+    folder: Path, run: Run, result: ConfigResult, *, accept_damaged: bool = False
+) -> tuple[RankTrace, ...]:
+    """What the ranks of one config and phase of a run did; nothing where there was one process.
+
+    Raises:
+        TraceError: a trace is missing, or not that of the run.
+        DamagedTraceError: a trace whose figures would be wrong.
+    """
+    if result.rank is None:
+        return ()
+    from qwen3_profile.attribution.collective_times import joined
+    from qwen3_profile.passes.reading import sum_totals
+    from qwen3_profile.records.from_run import read_config
+    from qwen3_profile.records.ranks import RankTrace, with_splits
+
+    group = f"{result.config.worker} {result.phase}"
+    measured = [each for each in result.of_all_ranks if each.measurements]
+    found = []
+    for each in measured:
+        reading = read_config(folder, run, each, measured, accept_damaged=accept_damaged)
+        found.append(
+            RankTrace(
+                folder / each.measurements[0].trace,
+                each.rank or 0,
+                run.ranks,
+                sum_totals(reading.totals),
+                reading.records,
+                group,
+                joined(reading.collectives),
+            )
+        )
+    return with_splits(found)
 
 
 def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRecord, ...]:

@@ -29,6 +29,7 @@ class RunFacts:
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
     process: which one it is, of a trace that holds several.
+    parallel: how ranks share the work, "tp" or "dp".
     lengths: the tokens of each sequence of the input, without its padding.
     execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
     compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.
@@ -55,6 +56,7 @@ class RunFacts:
     rank: int | None = None
     world_size: int | None = None
     process: str | None = None
+    parallel: str | None = None
     lengths: tuple[int, ...] = ()
     execution: str | None = None
     compile_mode: str | None = None
@@ -137,6 +139,7 @@ class TimingRecord:
     flops: what the traced passes compute together; None where the model's sizes are not known.
     memory: what one pass like them allocates; None where that was not recorded.
     collectives: of a run of several ranks, what this one exchanged with the others.
+    own_total_ns: of several ranks, `total_ns` of this one, and not of the slowest.
     """
 
     id: str
@@ -159,6 +162,7 @@ class TimingRecord:
     flops: Flops | None = None
     memory: PassMemory | None = None
     collectives: tuple[CollectiveTimes, ...] = ()
+    own_total_ns: float | None = None
 
     @property
     def cpu_source(self) -> str:

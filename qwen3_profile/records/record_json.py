@@ -65,6 +65,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_traffic_json(record),
         **_flops_json(record),
         **_memory_json(record),
+        **({} if record.own_total_ns is None else {"rank_time": _seconds(record.own_total_ns)}),
         **_collectives_json(record),
         "attn_kernel": asdict(attention) if (attention := record.times.attention) else None,
         "routing": [_routing_json(layer, record.facts.model) for layer in record.routing],
@@ -279,7 +280,7 @@ def _facts_json(facts: RunFacts) -> dict[str, Any]:
     found = asdict(facts)
     found.pop("run")
     found.pop("lengths")
-    for key in ("dtype_in_place_of", "ceilings"):
+    for key in ("dtype_in_place_of", "ceilings", "parallel"):
         if found[key] is None:
             found.pop(key)
     if facts.model is not None and facts.model.packed is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +181,8 @@ class ConfigResult:
         where nobody asked for it, or for the reason `no_memory`.
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
         dtype; empty where the config's own ran.
+    rank: of several ranks, which one's result this is; None of a process that was alone.
+    others: beside the result of rank 0, those of the other ranks.
     """
 
     index: int
@@ -207,6 +209,13 @@ class ConfigResult:
     dtype_in_place_of: str = ""
     memory: str = ""
     no_memory: str = ""
+    rank: int | None = None
+    others: tuple[ConfigResult, ...] = ()
+
+    @property
+    def of_all_ranks(self) -> tuple[ConfigResult, ...]:
+        """This one, and those of the other ranks."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +227,8 @@ class Run:
     seed: of token ids and random weights; None where both were given.
     ceilings: what the device does at most, in each dtype of the configs; none where it was not
         measured.
+    ranks: how many processes measured together. parallel: how they shared the work, "tp" or "dp";
+        empty of one process.
     """
 
     schema_version: int
@@ -236,6 +247,21 @@ class Run:
     warnings: tuple[str, ...]
     configs: tuple[ConfigResult, ...]
     ceilings: tuple[Ceilings, ...] = ()
+    ranks: int = 1
+    parallel: str = ""
+
+
+def write_results(path: Path, results: Sequence[ConfigResult]) -> None:
+    """Writes what one rank has of a config so far, for rank 0 to read."""
+    write_atomic(path, msgspec.json.encode(results))
+
+
+def read_results(path: Path) -> tuple[ConfigResult, ...]:
+    """What `write_results` wrote; nothing where that rank came to write nothing."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[ConfigResult, ...])
+    except (OSError, msgspec.DecodeError):
+        return ()
 
 
 def write_nodes(path: Path, labels: Mapping[int, str]) -> None:

@@ -133,7 +133,7 @@ def test_work_that_takes_longer_is_told_from_a_late_host(tmp_path: Path) -> None
     found = waiting_of(tmp_path, one_layer(), slow)
     assert found.straggler is not None
     assert found.straggler.lost == (LostTime("ffn.up_proj", 2 * MS, 0),)
-    assert "longer work: ffn.up_proj 2.000" in " ".join(
+    assert "lost 2.000 to longer work: ffn.up_proj 2.000" in " ".join(
         render_ranks(collect_ranks(trace_files(tmp_path))).split()
     )
 

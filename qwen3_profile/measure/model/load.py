@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile.config import ModelRequest
+from qwen3_profile.config import TENSOR_PARALLEL, ModelRequest
 from qwen3_profile.errors import ModelError
 from qwen3_profile.measure.model import (
     attention,
@@ -19,6 +19,7 @@ from qwen3_profile.measure.model import (
     other_decoders,
     published_shapes,
     random_weights,
+    tensor_parallel,
     transformers_compat,
 )
 from qwen3_profile.measure.model.adapters import add_adapters, check_adapters
@@ -91,7 +92,9 @@ def load_model(
     difference, is_packed = None, False
     check_adapters(request)
     try:
-        if plan.random:
+        if plan.random and request.parallel == TENSOR_PARALLEL:
+            model, layers = _random_share(plan, request, torch_dtype, device)
+        elif plan.random:
             model, layers = _random_model(plan, request, torch_dtype, device)
         else:
             model, layers, is_packed = _pretrained_model(plan, request, torch_dtype, device)
@@ -237,16 +240,33 @@ def _random_model(
             layers = plan.shape.num_hidden_layers
         else:
             config, layers = _config_of(plan, request, dtype)
-            if transformers_compat.is_quantised(config):
-                what = "is a quantised checkpoint, and random weights are none"
-                do = "give the model that it was made from, with --quantize"
-                raise ModelError(plan.name, what, do)
+            _refuse_quantised(plan.name, config)
             _check_config(plan.name, config, dtype, device)
             with transformers_compat.explained(plan.name, _UNBUILDABLE):
                 model = transformers_compat.empty_model(config)
             filling = start_filling(random_weights.values_needed(model))
         random_weights.fill(model, filling.result())
     return model, layers
+
+
+def _random_share(
+    plan: _Plan, request: ModelRequest, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, int]:
+    """The same of a model that ranks share: what this one has of it."""
+    config, layers = _config_of(plan, request, dtype)
+    _refuse_quantised(plan.name, config)
+    _check_config(plan.name, config, dtype, device, ranks=tensor_parallel.ranks())
+    with transformers_compat.explained(plan.name, _UNBUILDABLE):
+        empty = transformers_compat.empty_model(config)
+    model = tensor_parallel.split_empty(plan.name, empty)
+    tensor_parallel.fill_shares(model, random_weights.RandomValues(dtype, device, request.seed))
+    return model, layers
+
+
+def _refuse_quantised(name: str, config: Any) -> None:
+    if transformers_compat.is_quantised(config):
+        what = "is a quantised checkpoint, and random weights are none"
+        raise ModelError(name, what, "give the model that it was made from, with --quantize")
 
 
 def _config_of(plan: _Plan, request: ModelRequest, dtype: torch.dtype) -> tuple[Any, int]:
@@ -266,6 +286,9 @@ def _pretrained_model(
     """
     config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
     load = functools.partial(transformers_compat.pretrained_model, plan.source, config, dtype)
+    if request.parallel == TENSOR_PARALLEL:
+        _check_config(plan.name, config, dtype, device, ranks=tensor_parallel.ranks())
+        return load(more=tensor_parallel.parallel_arguments(plan.name)), layers, False
     if not transformers_compat.is_quantised(config):
         _check_config(plan.name, config, dtype, device)
         return load().to(device), layers, False
@@ -275,15 +298,21 @@ def _pretrained_model(
     return load(device), layers, True
 
 
-def _check_config(name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuses weights that do not fit; those of others than Qwen3 are counted in an empty model."""
+def _check_config(
+    name: str, config: Any, dtype: torch.dtype, device: torch.device, *, ranks: int = 1
+) -> None:
+    """Refuses weights that do not fit; those of others than Qwen3 are counted in an empty model.
+
+    Args:
+        ranks: how many share them.
+    """
     if transformers_compat.is_qwen3(config):
         size = size_of(transformers_compat.shape_of(config))
     else:
         with transformers_compat.explained(name, _UNBUILDABLE):
             counted = other_decoders.count(transformers_compat.empty_model(config), config)
         size = WeightSize(counted.parameters, counted.outside, config.num_hidden_layers)
-    check_weights(name, size, dtype, device)
+    check_weights(name, size.shared_by(ranks), dtype, device)
 
 
 def _dequantised(name: str, model: Any, is_packed: bool) -> tuple[str, ...]:

@@ -36,6 +36,10 @@ class WeightSize:
     outside: int
     layers: int
 
+    def shared_by(self, ranks: int) -> WeightSize:
+        """What each of so many ranks has of them, but for the few that all have."""
+        return WeightSize(self.parameters // ranks, self.outside // ranks, self.layers)
+
 
 def size_of(shape: Shape) -> WeightSize:
     outside = published_shapes.parameter_count(replace(shape, num_hidden_layers=0))

@@ -8,6 +8,7 @@ device is as busy with these values as with trained ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,16 +49,41 @@ def random_values(count: int, dtype: torch.dtype, device: torch.device, seed: in
     May run in a thread: it uses no state but its own, and hardly ever asks for the interpreter's
     lock, for which it would wait, and hold up whoever else runs, once for each tile.
     """
-    generator = torch.Generator().manual_seed(seed)
-    tile = (torch.randn(_TILE, generator=generator) * _STD).to(dtype)
-    # A copy that starts anywhere in the first tile ends before the third does, and so do those
-    # that are made with it.
-    ring = tile.repeat(3).to(device)
-    tiles = torch.empty(-(-count // _TILE), _TILE, dtype=dtype, device=device)
-    for first in range(0, len(tiles), _TILES_AT_ONCE):
-        together = tiles[first : first + _TILES_AT_ONCE]
-        together.copy_(ring.as_strided(together.shape, (_STRIDE, 1), first * _STRIDE % _TILE))
-    return tiles.view(-1)[:count]
+    return RandomValues(dtype, device, seed).between(0, count)
+
+
+class RandomValues:
+    """Values in a row without an end, of which any stretch can be made.
+
+    Args:
+        dtype, device: of the values.
+        seed: decides them, on every device.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        tile = (torch.randn(_TILE, generator=generator) * _STD).to(dtype)
+        # A copy that starts anywhere in the first tile ends before the third does, and so do those
+        # that are made with it.
+        self._ring = tile.repeat(3).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return self._ring.device
+
+    def between(self, begin: int, end: int) -> torch.Tensor:
+        """Those from one place up to, and without, another."""
+        first, last = begin // _TILE, -(-end // _TILE)
+        tiles = torch.empty(last - first, _TILE, dtype=self._ring.dtype, device=self.device)
+        at = first
+        while at < last:
+            base = at - at % _TILES_AT_ONCE
+            stop = min(base + _TILES_AT_ONCE, last)
+            together = tiles[at - first : stop - first]
+            start = base * _STRIDE % _TILE + (at - base) * _STRIDE
+            together.copy_(self._ring.as_strided(together.shape, (_STRIDE, 1), start))
+            at = stop
+        return tiles.view(-1)[begin - first * _TILE : end - first * _TILE]
 
 
 def fill(model: Any, values: torch.Tensor) -> None:
@@ -71,21 +97,41 @@ def fill(model: Any, values: torch.Tensor) -> None:
             there too, or real and hold their values.
         values: at least `values_needed(model)`, on the device and in the dtype to be.
     """
+    _fill(model, lambda begin, end: values[begin:end], lambda full, _: full, values.device)
+
+
+def fill_one_by_one(
+    model: Any, values: RandomValues, share: Callable[[torch.Tensor, nn.Parameter], torch.Tensor]
+) -> None:
+    """The same, with what `share` makes of each whole parameter and of the empty one.
+
+    No more than one whole parameter is in memory at a time.
+    """
+    _fill(model, values.between, share, values.device)
+
+
+def _fill(
+    model: Any,
+    between: Callable[[int, int], torch.Tensor],
+    share: Callable[[torch.Tensor, nn.Parameter], torch.Tensor],
+    device: torch.device,
+) -> None:
     start = 0
     for name, empty in list(model.named_parameters()):
-        view = values[start : start + empty.numel()].view(empty.shape)
+        view = between(start, start + empty.numel()).view(empty.shape)
         start += _aligned(empty.numel())
         if name.endswith("norm.weight"):
             view.fill_(1.0)
         owner, _, key = name.rpartition(".")
         # Each with a version of its own: autograd takes what is done to one view for done to all.
-        setattr(model.get_submodule(owner), key, nn.Parameter(view.data, requires_grad=False))
+        given = nn.Parameter(share(view, empty).data, requires_grad=False)
+        setattr(model.get_submodule(owner), key, given)
     model.tie_weights()
     if not any(buffer.is_meta for buffer in model.buffers()):
-        model.to(values.device)
+        model.to(device)
         return
     rotary = model.model.rotary_emb
-    with values.device:
+    with device:
         model.model.rotary_emb = type(rotary)(config=rotary.config)
 
 

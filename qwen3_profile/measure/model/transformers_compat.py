@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -179,12 +179,17 @@ def empty_model(config: Any) -> Any:
 
 
 def pretrained_model(
-    source: Source, config: Any, dtype: torch.dtype, device: torch.device | None = None
+    source: Source,
+    config: Any,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Any:
     """The model with the weights of `source`; safetensors only, no remote code.
 
     Args:
         device: where they are loaded to; None for the CPU, without asking accelerate.
+        more: arguments for transformers.
 
     Raises:
         ModelError: the weights cannot be loaded, or do not fit the config.
@@ -209,6 +214,7 @@ def pretrained_model(
                 **{_dtype_keyword(): dtype},
                 **({"key_mapping": _TOWER_NAMES} if hasattr(config, _IS_TOWER) else {}),
                 **({} if device is None else {"device_map": {"": device}}),
+                **(more or {}),
             )
     finally:
         logging.set_verbosity(verbosity)

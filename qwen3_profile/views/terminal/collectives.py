@@ -84,17 +84,18 @@ def _straggler(found: RankWaiting) -> Iterator[str]:
         f"{'' if late.most_often else '; other ranks were last more often, by less'}"
     )
     if late.lost:
-        yield wrap(f"  lost to {_lost(late)}", 4)
+        yield wrap(f"  lost {_lost(late)}", 4)
 
 
 def _lost(late: Straggler) -> str:
     busy, idle = sum(e.busy_ns for e in late.lost), sum(e.idle_ns for e in late.lost)
     kind = "longer work" if busy > idle else "idle time (its host launched late)"
+    spent = milliseconds(sum(each.ns for each in late.lost))
     shown = [_lost_in(each) for each in late.lost[:_MOST_PARTS]]
     rest = len(late.lost) - len(shown)
     parts = ", ".join([*shown, *([f"{rest} other parts"] if rest else [])])
     most = f"; largest single loss {_lost_in(late.lost_at)}" if late.lost_at else ""
-    return f"{kind}: {parts}{most}"
+    return f"{spent} to {kind}: {parts}{most}"
 
 
 def _lost_in(lost: LostTime) -> str:

@@ -54,14 +54,15 @@ def _totals(found: RankImbalance, ranks: Sequence[RankTrace]) -> str:
     named = ", ".join(map(str, found.ranks))
     here = len(found.ranks)
     count = f"{here} of {found.world_size}" if found.world_size > here else str(here)
-    lines = [
-        wrap(f"{count} ranks: {named}; times in ms over the ranks"),
-        "",
-        _TABLE.line("whole trace", "min", "median", "max", "rank of max"),
-        _line("cuda, summed", found.device),
-        _line("cuda, busy", found.busy),
-        *(_line(kind, each) for kind, each in found.communication.items()),
-    ]
+    lines = [wrap(f"{count} ranks: {named}; times in ms over the ranks")]
+    if found.device.most_ns:
+        lines += [
+            "",
+            _TABLE.line("whole trace", "min", "median", "max", "rank of max"),
+            _line("cuda, summed", found.device),
+            _line("cuda, busy", found.busy),
+            *(_line(kind, each) for kind, each in found.communication.items()),
+        ]
     matched = ranks[0].matched
     late = straggler(found.collectives)
     # Where collectives are matched one by one, those tables know better.

@@ -21,7 +21,7 @@ from make.samples import counted_record, decode_record, record
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
-from qwen3_profile.records.load import collect_trace, load, read_saved
+from qwen3_profile.records.load import collect_trace, load, load_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.views.report.build import build_report, render_page
@@ -533,7 +533,7 @@ def test_a_run_without_a_device_shows_the_cpu_alone(
         assert "operators" in found.page.inner_text("#kernels-title")
         heads = found.page.locator("#parts-table th").all_inner_texts()
         assert not any("CUDA" in head for head in heads)
-        (group, _) = read_saved(finished.cwd / "traces/run1")
+        (group, _) = load_saved(finished.cwd / "traces/run1").groups
         rows = part_tree(median_record(group).times.forward)
         assert values(found, "parts-table", 2) == [row.times.cpu_ns for row in rows]
 

@@ -1,0 +1,188 @@
+"""Runs of two processes under torchrun, joined by gloo: sound ones, and those that go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from make.commands import Commands, Done, environment
+from make.paths import ROOT
+from make.rank_faults import SLEEP_S
+
+from qwen3_profile.cli.run_options import parse_arguments
+from qwen3_profile.errors import ConfigError
+from qwen3_profile.run_folder.run_json import read_run
+
+MAKE = Path(__file__).parents[1] / "make"
+TIMEOUT_S = 8
+# The bound, and what starting, saving and a loaded machine take.
+LONGEST_S = 240
+
+
+def torchrun(cwd: Path, *argv: str) -> Done:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    done = subprocess.run(
+        [sys.executable, *launcher, *argv],
+        cwd=cwd,
+        env=environment(PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}"),
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr, cwd)
+
+
+def ran(commands: Commands, cwd: Path, fault: str, *argv: str) -> Done:
+    given = ("--dtype", "float32", "--input-len", "8", "--rank-timeout", str(TIMEOUT_S), *argv)
+    return torchrun(cwd, str(MAKE / "rank_faults.py"), fault, *commands.arguments(given))
+
+
+def ours(done: Done) -> list[str]:
+    """What this program has told; torchrun tells the rest."""
+    return [line for line in done.err.splitlines() if line.startswith(("error: ", "interrupted"))]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Done:
+    """A prefill and two decode steps; on rank 1 each pass sleeps in `layer.1.ffn`."""
+    cwd = tmp_path_factory.mktemp("planted")
+    steps = ("--decode-steps", "2", "--trace-steps", "2", "--num-runs", "2")
+    return ran(commands, cwd, "sleep", *steps)
+
+
+def test_a_run_of_two_ranks_is_one_run(planted: Done) -> None:
+    assert planted.code == 0, planted.err
+    folder = planted.cwd / "traces" / "run1"
+    run = read_run(folder)
+    assert (run.ranks, run.parallel, [each.phase for each in run.configs]) == (
+        2, "tp", ["prefill", "decode"],
+    )  # fmt: skip
+    traces = [m.trace for r in run.configs for one in r.of_all_ranks for m in one.measurements]
+    assert len(traces) == len(set(traces)) == 2 * (2 + 2 * 2)
+    assert all((folder / trace).is_file() for trace in traces)
+    assert not list(folder.glob(".*"))
+    # Rank 0 prints, once.
+    assert planted.out.count("collectives of") == 2
+    assert planted.out.count("records  ") == 1
+
+
+def test_records_of_both_ranks_balance(planted: Done) -> None:
+    records = planted.records()
+    assert [(r["rank"], r["world_size"], r["parallel"]) for r in records] == (
+        [(rank, 2, "tp") for _ in range(2) for rank in (0, 0, 1, 1)]
+    )
+    assert len({record["id"] for record in records}) == len(records)
+    for record in records:
+        ledger = record["ledger_ns"]
+        assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
+        # Embedding and head, and two in each of two layers.
+        assert sum(row["count"] for row in record["collectives"]) == 6
+        for row in record["collectives"]:
+            assert row["time"] == pytest.approx(row["transfer_at_most"] + row["waiting"])
+    for at in (0, 1, 4, 5):
+        one, other = records[at], records[at + 2]
+        slowest = max(one["rank_time"], other["rank_time"])
+        assert one["total_time"] == other["total_time"]
+        if one["phase"] == "prefill":
+            assert one["total_time"] == slowest
+        else:  # step by step, that may be one rank or the other
+            assert one["total_time"] >= slowest
+            assert one["step_times"] == other["step_times"]
+
+
+def test_a_sleep_on_one_rank_is_the_others_waiting(planted: Done) -> None:
+    for record in planted.records():
+        passes = record["collectives"]
+        (late,) = [row for row in passes if row["label"] == "layer.1.ffn.down_proj"]
+        if record["rank"] == 0:
+            assert late["waiting"] > 0.8 * SLEEP_S
+    shown = " ".join(planted.out.split())
+    assert shown.count("straggler: rank 1, last to") == 2
+    assert shown.count("largest single loss layer.1.ffn ") == 2
+
+
+def test_an_export_says_the_same(planted: Done, commands: Commands, tmp_path: Path) -> None:
+    again = commands.export(tmp_path, planted.cwd / "traces" / "run1", "--report", "r.html")
+    assert again.code == 0, again.err
+    assert again.records() == planted.records()
+    for block in again.out.split("\n\n"):
+        assert block.startswith(("records", "=== ")) or block in planted.out
+
+
+def test_a_mixture_of_experts_on_two_ranks(tmp_path: Path, sparse_commands: Commands) -> None:
+    done = ran(sparse_commands, tmp_path, "none", "--decode-steps", "1", "--num-runs", "1")
+    assert done.code == 0, done.err
+    assert ours(done) == []
+    parts = [row["label"] for row in done.records()[0]["collectives"]]
+    assert parts == [
+        "embed_tokens",
+        *(f"layer.{n}.{part}" for n in (0, 1) for part in ("attn.o_proj", "ffn.experts")),
+        "lm_head",
+    ]
+
+
+def test_replicas_exchange_nothing(tmp_path: Path, commands: Commands) -> None:
+    done = ran(commands, tmp_path, "none", "--parallel", "dp", "--num-runs", "1")
+    assert done.code == 0, done.err
+    assert [r["parallel"] for r in done.records()] == ["dp", "dp"]
+    assert all("collectives" not in record for record in done.records())
+
+
+def test_ranks_together_compute_what_one_process_does(tmp_path: Path) -> None:
+    done = torchrun(tmp_path, str(MAKE / "rank_outputs.py"))
+    assert done.code == 0, done.err
+    found = json.loads(done.out.strip().splitlines()[-1])
+    assert list(found) == ["dense", "tied", "experts"]
+    for far, largest, held, of_all in found.values():
+        assert far <= 1e-5 * largest
+        # Each rank holds half of what is split, and that is nearly all.
+        assert 0.4 * of_all < held < 0.55 * of_all
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("killed", ["rank 1 is gone|torchrun ends all ranks so when one of them has ended"]),
+        ("hanging", ["rank 1 is gone, or did not come within 8 s", "rank 1: has met no other"]),
+        ("full", ["rank 1 failed: cannot be written", "error: rank 1: config"]),
+    ],
+)
+def test_what_was_measured_before_a_rank_failed_is_kept(
+    fault: str, told: Sequence[str], tmp_path: Path, commands: Commands
+) -> None:
+    """It fails in the third of three runs; both of those before are there, of both ranks."""
+    done = ran(commands, tmp_path, fault, "--num-runs", "3")
+    assert done.code == 1  # torchrun's own
+    for line in told:
+        assert any(re.search(line, each) for each in ours(done)), done.err
+    records = done.records()
+    assert [(r["rank"], r["run_index"]) for r in records if r["run_index"] < 2] == [
+        (0, 0), (0, 1), (1, 0), (1, 1),
+    ]  # fmt: skip
+    again = commands.export(tmp_path, "traces/run1", "--output-dir", "again")
+    assert again.code == 0, again.err
+    assert again.records("again/timing_records.json") == records
+
+
+def test_ranks_are_asked_for_by_torchrun_alone() -> None:
+    with pytest.raises(ConfigError, match="torchrun --nproc-per-node N -m qwen3_profile"):
+        parse_arguments(["--parallel", "tp"])
+
+
+@pytest.mark.parametrize("flags", [["--compile"], ["--backward"], ["--quantize", "int8"]])
+def test_what_is_not_measured_of_a_shared_model(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    for name, value in (told | {"MASTER_ADDR": "localhost", "MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="give --parallel dp"):
+        parse_arguments(flags)
+    assert parse_arguments([*flags, "--parallel", "dp"]).model.parallel == "dp"
