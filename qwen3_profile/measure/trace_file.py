@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import os
-import shutil
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch.profiler import profile
 
 from qwen3_profile.errors import OutputError
 from qwen3_profile.measure.profiler_log import kept_log
-from qwen3_profile.system.files import output_error
+from qwen3_profile.system.files import output_error, write_atomic
 
 _BLOCK_BYTES = 1 << 20
 # The last key that Kineto writes; a file that was cut off has none.
 _LAST_KEY = b'"traceName"'
 _TAIL_BYTES = 1 << 16
+_GZIP = 31  # zlib's largest window, with gzip's head and sum
 
 
 def export_trace(profiler: profile, path: Path) -> None:
@@ -29,13 +30,10 @@ def export_trace(profiler: profile, path: Path) -> None:
         OutputError: it could not be written; nothing is left of it.
     """
     plain = path.with_name(f".{path.name}.json")
-    packed = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
         _write_plain(profiler, plain)
-        with open(plain, "rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
-            shutil.copyfileobj(source, target, _BLOCK_BYTES)
-        packed.replace(path)
+        write_atomic(path, _packed(plain))
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -43,6 +41,15 @@ def export_trace(profiler: profile, path: Path) -> None:
         for leftover in path.parent.glob(f".{path.name}.*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _packed(plain: Path) -> Iterator[bytes]:
+    """A file as gzip has it, piece by piece."""
+    packing = zlib.compressobj(level=6, wbits=_GZIP)
+    with open(plain, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            yield packing.compress(block)
+    yield packing.flush()
 
 
 def _write_plain(profiler: profile, plain: Path) -> None:
