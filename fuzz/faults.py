@@ -185,7 +185,7 @@ class Campaign:
 
         given = ("--model-name", str(self.model), "--weights", "random", "--device", "cpu",
                  "--input-len", "4", "--num-runs", "1", "--warmup-runs", "1", "--dtype",
-                 "float32", *argv)  # fmt: skip
+                 "float32", "--no-ceilings", *argv)  # fmt: skip
         return in_fork(lambda: main(given), cwd, operations)
 
     def export(self, cwd: Path, run: str) -> Done:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_profile.errors import TraceError
+
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.read import CompiledPass
     from qwen3_profile.passes.undisturbed import Undisturbed
+    from qwen3_profile.run_folder.clocked import ClockedPass
     from qwen3_profile.run_folder.run_json import ConfigResult, EagerPass, Measurement
 
 
@@ -51,11 +54,19 @@ class MeasuredConfig:
         clock, device = None, None
         if measurement.clock:
             found = read_clocked(self.folder / measurement.clock).get(measurement.position)
+            _check_clock(self.folder / measurement.clock, found, measurement.clock_ns)
             clock = None if found is None else found.labels
         if measurement.device is not None:
             seen = measurement.device
-            device = DeviceTrace(self.folder / seen.trace, seen.started_ns)
+            device = DeviceTrace(self.folder / seen.trace, seen.started_ns, seen.wall_ns)
         return Undisturbed(self.result.phase, clock, device)
+
+
+def _check_clock(path: Path, found: ClockedPass | None, wall_ns: int | None) -> None:
+    """Refuses a clock pass that the run and its own file disagree about."""
+    if found is not None and found.wall_ns != wall_ns:
+        what = f"holds a clock pass of {found.wall_ns} ns, and run.json says {wall_ns}"
+        raise TraceError(str(path), what, "it is not the file of this run; record the run again")
 
 
 Known = Capture | MeasuredConfig

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from qwen3_profile.errors import ProfileError
+from qwen3_profile.run_folder.bounds import Share, Size
 from qwen3_profile.run_folder.side_files import read_versioned
 from qwen3_profile.system.files import make_folder, write_atomic
 
@@ -26,10 +27,10 @@ _KEPT_FOR = timedelta(days=1)
 class ProductRate:
     """How fast [rows, into] is multiplied with weights [out, into], in FLOP/s."""
 
-    rows: int
-    into: int
-    out: int
-    flops_per_s: float
+    rows: Size
+    into: Size
+    out: Size
+    flops_per_s: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class Ceilings:
     dtype: str
     measured: str
     products: tuple[ProductRate, ...]
-    copy_bytes_per_s: float
-    read_bytes_per_s: float
-    launch_ns: float
-    sm_clock_mhz: tuple[int, ...] = ()
+    copy_bytes_per_s: Share
+    read_bytes_per_s: Share
+    launch_ns: Share
+    sm_clock_mhz: tuple[Size, ...] = ()
 
     @property
     def flops_per_s(self) -> float:

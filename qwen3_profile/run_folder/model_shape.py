@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qwen3_profile.run_folder.bounds import Layers, Share, Size, Step
+
 # What a config.json calls a layer that mixes its tokens by a gated delta net.
 LINEAR = "linear_attention"
 
@@ -18,13 +20,13 @@ class Experts:
     shared_expert_intermediate_size: the width of the expert that every token visits; 0 without one.
     """
 
-    num_experts: int
-    num_experts_per_tok: int
-    moe_intermediate_size: int
+    num_experts: Size
+    num_experts_per_tok: Size
+    moe_intermediate_size: Size
     norm_topk_prob: bool = True
-    decoder_sparse_step: int = 1
-    mlp_only_layers: tuple[int, ...] = ()
-    shared_expert_intermediate_size: int = 0
+    decoder_sparse_step: Step = 1
+    mlp_only_layers: tuple[Size, ...] = ()
+    shared_expert_intermediate_size: Size = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,11 @@ class LinearLayers:
     """
 
     layer_types: tuple[str, ...]
-    linear_num_value_heads: int
-    linear_num_key_heads: int = 16
-    linear_key_head_dim: int = 128
-    linear_value_head_dim: int = 128
-    linear_conv_kernel_dim: int = 4
+    linear_num_value_heads: Size
+    linear_num_key_heads: Size = 16
+    linear_key_head_dim: Size = 128
+    linear_value_head_dim: Size = 128
+    linear_conv_kernel_dim: Size = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +56,23 @@ class Shape:
     sources: where the values were read, each independent of the others.
     """
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Layers
+    num_attention_heads: Size
+    num_key_value_heads: Size
     tie_word_embeddings: bool
-    max_position_embeddings: int = 40960
-    rope_theta: float = 1e6
-    head_dim: int = 128
-    vocab_size: int = 151936
-    rms_norm_eps: float = 1e-6
+    max_position_embeddings: Size = 40960
+    rope_theta: Share = 1e6
+    head_dim: Size = 128
+    vocab_size: Size = 151936
+    rms_norm_eps: Share = 1e-6
     attention_bias: bool = False
     experts: Experts | None = None
     model_type: str = ""
     linear: LinearLayers | None = None
     attn_output_gate: bool = False
-    partial_rotary_factor: float = 1.0
+    partial_rotary_factor: Share = 1.0
     sources: tuple[str, ...] = ()
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qwen3_profile.run_folder.bounds import Amount, Share, Size
+
 _BYTES_PER_MB = 1e6
 
 
@@ -14,8 +16,8 @@ class OutputDifference:
     max: of any of them. relative: of all, as a share of their length.
     """
 
-    max: float
-    relative: float
+    max: Share
+    relative: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Adapter:
     """
 
     name: str
-    rank: int
-    parameters: int
+    rank: Size
+    parameters: Amount
     parts: tuple[str, ...]
     active: bool
     merged: bool
@@ -43,8 +45,8 @@ class WeightFacts:
     difference: from the model before it was quantised; None where that was not at hand.
     """
 
-    quantised: dict[str, int] = field(default_factory=dict)
-    bytes: int | None = None
+    quantised: dict[str, Size] = field(default_factory=dict)
+    bytes: Amount | None = None
     difference: OutputDifference | None = None
     adapters: tuple[Adapter, ...] = ()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_profile.run_folder.bounds import Amount, Index
+
 
 @dataclass(frozen=True, slots=True)
 class LayerRouting:
@@ -15,8 +17,8 @@ class LayerRouting:
         so that their sum is tokens x top-k.
     """
 
-    layer: int
-    tokens_per_expert: tuple[int, ...]
+    layer: Index
+    tokens_per_expert: tuple[Amount, ...]
 
     @property
     def imbalance(self) -> float:

@@ -8,13 +8,28 @@ from pathlib import Path
 
 import msgspec
 
-from qwen3_profile.config import RunConfig
-from qwen3_profile.errors import ProfileError, TraceError
+from qwen3_profile.config import RunConfig, Seed
+from qwen3_profile.errors import TraceError
+from qwen3_profile.run_folder.bounds import (
+    Amount,
+    FileName,
+    Index,
+    Layers,
+    MomentNs,
+    Phase,
+    Share,
+    Size,
+    SpanNs,
+    Status,
+    WallNs,
+)
 from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.model_weights import WeightFacts
 from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.run_checks import check_run
+from qwen3_profile.run_folder.side_files import read_json, read_versioned
 from qwen3_profile.system.files import write_atomic
 
 SCHEMA_VERSION = 2
@@ -31,11 +46,11 @@ class Environment:
     cuda: str
     driver: str
     device_name: str
-    device_memory_bytes: int | None
-    sm_clock_mhz: int | None
-    memory_clock_mhz: int | None
+    device_memory_bytes: Amount | None
+    sm_clock_mhz: Size | None
+    memory_clock_mhz: Size | None
     cpu: str
-    cpu_threads: int
+    cpu_threads: Size
     system: str
     kernels_replaced: tuple[str, ...]
 
@@ -58,11 +73,11 @@ class ModelFacts:
     name: str
     weights: str
     weights_source: str
-    num_layers: int
-    model_layers: int
-    moe_layers: tuple[int, ...]
-    hidden_size: int
-    parameters: int
+    num_layers: Layers
+    model_layers: Layers
+    moe_layers: tuple[Layers, ...]
+    hidden_size: Size
+    parameters: Amount
     shape: Shape | None = None
     packed: WeightFacts | None = None
 
@@ -78,14 +93,14 @@ class EagerPass:
         does not tell.
     """
 
-    bare_ns: int
-    profiled_ns: int
-    step: int
-    trace: str
+    bare_ns: WallNs
+    profiled_ns: WallNs
+    step: Index
+    trace: FileName
     profiler_messages: tuple[str, ...]
-    captured_step: int
-    captured_trace: str
-    nodes: str = ""
+    captured_step: Index
+    captured_trace: FileName
+    nodes: FileName = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +113,9 @@ class DevicePass:
     loud: why calls of driver and runtime were recorded too; empty where they were not.
     """
 
-    wall_ns: int
-    started_ns: int
-    trace: str
+    wall_ns: WallNs
+    started_ns: MomentNs
+    trace: FileName
     profiler_messages: tuple[str, ...] = ()
     loud: str = ""
 
@@ -122,17 +137,17 @@ class Measurement:
     device: the pass of which the device's work alone was recorded.
     """
 
-    run_index: int
+    run_index: Index
     started: str
-    bare_ns: int
-    profiled_ns: int
-    step: int
-    trace: str
+    bare_ns: WallNs
+    profiled_ns: WallNs
+    step: Index
+    trace: FileName
     profiler_messages: tuple[str, ...]
-    position: int = 0
+    position: Index = 0
     eager: EagerPass | None = None
-    clock_ns: int | None = None
-    clock: str = ""
+    clock_ns: WallNs | None = None
+    clock: FileName = ""
     device: DevicePass | None = None
 
 
@@ -148,10 +163,10 @@ class Compiled:
         measured ones replay CUDA graphs; empty where they do not.
     """
 
-    provenance: str
-    first_pass_ns: dict[str, int]
-    output_error: float
-    references: dict[str, str]
+    provenance: FileName
+    first_pass_ns: dict[str, SpanNs]
+    output_error: Share
+    references: dict[str, FileName]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,24 +200,24 @@ class ConfigResult:
     others: beside the result of rank 0, those of the other ranks.
     """
 
-    index: int
+    index: Index
     config: RunConfig
     worker: str
-    phase: str
-    status: str
+    phase: Phase
+    status: Status
     error: str
     attn_implementation: str
     unlabelled: tuple[str, ...]
-    trace: str
+    trace: FileName
     measurements: tuple[Measurement, ...]
-    step_times_ns: tuple[tuple[int, ...], ...] = ()
+    step_times_ns: tuple[tuple[WallNs, ...], ...] = ()
     replaced: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Index, ...] = ()
     experts_implementation: str = ""
     routing: tuple[LayerRouting, ...] = ()
     compiled: Compiled | None = None
-    traffic: str = ""
+    traffic: FileName = ""
     uncounted: str = ""
     fallbacks: tuple[str, ...] = ()
     quantised: tuple[str, ...] = ()
@@ -240,8 +255,8 @@ class Run:
     model: ModelFacts
     requested_device: str | None
     device: str
-    seed: int | None
-    logits_to_keep: int
+    seed: Seed | None
+    logits_to_keep: Size
     use_cache: bool
     inference_mode: bool
     warnings: tuple[str, ...]
@@ -275,12 +290,10 @@ def read_nodes(path: Path) -> dict[int, str]:
     Raises:
         TraceError: it is not there, or not ours.
     """
+    found = read_json(path, dict[str, str], "file of nodes")
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
         return {int(node): text for node, text in found.items()}
-    except OSError as error:
-        raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except ValueError as error:
         raise TraceError(str(path), f"is not a file of nodes of ours: {error}") from error
 
 
@@ -294,27 +307,9 @@ def read_run(folder: Path) -> Run:
     """Reads `run.json`.
 
     Raises:
-        TraceError: it is not there, not ours, or of a newer schema.
+        TraceError: it is not there, not ours, of a newer schema, or says what cannot be.
     """
     path = folder / RUN_FILE
-    try:
-        text = path.read_bytes()
-        version = msgspec.json.decode(text, type=_Versioned).schema_version
-        if version > SCHEMA_VERSION:
-            raise TraceError(
-                str(path),
-                f"was written by a newer qwen3_profile (schema {version}, this one reads up to "
-                f"{SCHEMA_VERSION})",
-                "upgrade qwen3_profile",
-            )
-        return msgspec.json.decode(text, type=Run)
-    except OSError as error:
-        raise TraceError(str(path), f"cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, ProfileError) as error:
-        if isinstance(error, TraceError):
-            raise
-        raise TraceError(str(path), f"is not a run.json of ours: {error}") from error
-
-
-class _Versioned(msgspec.Struct):
-    schema_version: int
+    run = read_versioned(path, Run, SCHEMA_VERSION, RUN_FILE, "")
+    check_run(str(path), run)
+    return run

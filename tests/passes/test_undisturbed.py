@@ -329,13 +329,13 @@ def test_every_label_is_as_long_as_the_clock_says_and_every_sum_is_exact(
 
 BASE = 1_000_000
 # The pass began 5000 ns into the trace.
-STARTED = BASE + 5000
+STARTED, WALL = BASE + 5000, 2000
 RUNS = [("k1", 5210, 5240), ("k2", 5240, 5300), ("k3", 5400, 5420)]
 
 
 def device_pass(folder: Path, *events: str) -> DeviceTrace:
     path = write(folder / "device.json", document(*events, base_time_ns=BASE))
-    return DeviceTrace(path, STARTED)
+    return DeviceTrace(path, STARTED, WALL)
 
 
 def kernels(runs: Sequence[tuple[str, int, int]] = tuple(RUNS), stream: int = 7) -> list[str]:
@@ -449,7 +449,7 @@ def test_a_device_pass_that_cannot_be_read_leaves_the_traced_times(
     path = tmp_path / "device.json"
     if data is not None:
         path.write_bytes(data)
-    assert_left_alone(read_beside(*TRACED, device=DeviceTrace(path, STARTED)), told)
+    assert_left_alone(read_beside(*TRACED, device=DeviceTrace(path, STARTED, WALL)), told)
 
 
 def assert_left_alone(reading: Reading, told: str) -> None:

@@ -45,8 +45,8 @@ def test_what_is_written_is_read(passes: dict[int, Traffic], tmp_path_factory: o
     ("text", "what"),
     [
         (None, "cannot be read: No such file"),
-        ("", "is no file of bytes of ours"),
-        ('{"schema_version": 1}', "is no file of bytes of ours"),
+        ("", "is not a file of bytes of ours"),
+        ('{"schema_version": 1}', "is not a file of bytes of ours"),
         ('{"schema_version": 2, "passes": []}', "was written by a newer qwen3_profile (schema 2)"),
     ],
 )

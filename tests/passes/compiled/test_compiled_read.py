@@ -194,7 +194,7 @@ def test_a_reference_that_does_not_match_gives_nothing(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"{", "is no provenance of ours"),
+        (b"{", "is not a provenance of ours"),
         (b'{"schema_version": 9, "graphs": []}', "was written by a newer qwen3_profile (schema 9)"),
     ],
     ids=["missing", "no-json", "newer"],

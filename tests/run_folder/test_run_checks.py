@@ -1,0 +1,198 @@
+"""`run.json` is input like any other: what cannot be is refused, and the figures stay sane."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make.paths import DATA, ROOT
+
+sys.path.insert(0, str(ROOT / "fuzz"))
+
+import mutate_run
+
+from qwen3_profile.errors import TraceError
+from qwen3_profile.passes.undisturbed import DEVICE_REFUSED
+from qwen3_profile.records.load import load
+from qwen3_profile.run_folder.run_json import read_run
+from qwen3_profile.views.tensorboard.tab_runs import LogDir
+
+RUN = DATA / "runs/h200-2layers"
+PREFILL, DECODE = "configs.0", "configs.1"
+
+
+def changed(tmp_path: Path, place: str, value: Any) -> Path:
+    """A folder whose run.json has another value at `a.0.b`."""
+    document = json.loads((RUN / "run.json").read_text())
+    *way, last = [int(word) if word.isdecimal() else word for word in place.split(".")]
+    holder = document
+    for word in way:
+        holder = holder[word]
+    holder[last] = value
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_the_run_as_it_is() -> None:
+    assert [result.phase for result in read_run(RUN).configs] == ["prefill", "decode"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (f"{PREFILL}.measurements.0.bare_ns", -6_400_000_000, "`int` >= 1"),
+        (f"{PREFILL}.measurements.0.bare_ns", 10**18, "`int` <= "),
+        (f"{PREFILL}.measurements.0.trace", "../other/raw/x.json.gz", "matching regex"),
+        (f"{PREFILL}.measurements.0.trace", "raw/../../x.json.gz", "matching regex"),
+        (f"{PREFILL}.measurements.0.clock", "/etc/passwd", "matching regex"),
+        (f"{PREFILL}.measurements.0.device.trace", "..\\x.json.gz", "matching regex"),
+        (f"{DECODE}.traffic", "..", "matching regex"),
+        (f"{PREFILL}.measurements.0.position", 1, "position is not 0"),
+        (f"{PREFILL}.measurements.1.run_index", 0, "has 1 runs of 2"),
+        (f"{PREFILL}.measurements.1.run_index", 2, "a run that there is not"),
+        (f"{PREFILL}.phase", "decode", "does not go with"),
+        (f"{PREFILL}.phase", "pre\nfill", "Invalid enum value"),
+        (f"{PREFILL}.status", "well", "Invalid enum value"),
+        (f"{PREFILL}.lengths", [64, 64], "lengths are not"),
+        (f"{PREFILL}.lengths", [65], "lengths are not"),
+        (f"{PREFILL}.config.input_len", 65, "differ of the index 0"),
+        (f"{PREFILL}.routing", [{"layer": 2, "tokens_per_expert": [1]}], "routing has a layer"),
+        (f"{DECODE}.index", 1, ""),
+        (f"{DECODE}.step_times_ns.0.0", 1, "not the time of its step"),
+        (f"{DECODE}.step_times_ns.0", [5], "not one for each decode step"),
+        (f"{DECODE}.measurements.1.position", 0, "a pass twice"),
+        (f"{DECODE}.measurements.1.position", 9, "beyond the decode steps"),
+        ("model.num_layers", 10**18, "`int` <= 10000"),
+        ("model.num_layers", 3, "shape.num_hidden_layers is not"),
+        ("model.num_layers", 99, "num_layers is more than model_layers"),
+        ("model.moe_layers", [2], "moe_layers has a layer"),
+        ("model.shape.head_dim", -1, "`int` >= 0"),
+        ("model.hidden_size", 3, "shape.hidden_size is not"),
+        ("model.shape.experts", {"num_experts": 1, "num_experts_per_tok": 1,
+         "moe_intermediate_size": 1, "decoder_sparse_step": 0}, "`int` >= 1"),
+        ("schema_version", 99, "newer qwen3_profile"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(tmp_path: Path, place: str, value: Any, told: str) -> None:
+    folder = changed(tmp_path, place, value)
+    if not told:  # a config may be there for a phase alone
+        assert read_run(folder).configs[1].index == 1
+        return
+    with pytest.raises(TraceError) as caught:
+        read_run(folder)
+    assert told in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_config_told_twice(tmp_path: Path) -> None:
+    results = json.loads((RUN / "run.json").read_text())["configs"]
+    with pytest.raises(TraceError, match="configs has a phase of a config twice"):
+        read_run(changed(tmp_path, "configs", [*results, results[0]]))
+
+
+def nested(folder: Path) -> None:
+    (folder / "run.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+
+
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "run.json")
+
+
+def endless(folder: Path) -> None:
+    (folder / "run.json").symlink_to("/dev/zero")
+
+
+def large(folder: Path) -> None:
+    with open(folder / "run.json", "wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (nested, "nested too deep"),
+        (a_pipe, "not a plain file"),
+        (endless, "not a plain file"),
+        (large, "is larger than 256 MB"),
+    ],
+)
+def test_what_is_no_text_ends_soon_and_the_tab_goes_on(
+    tmp_path: Path, make: Any, told: str
+) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    make(bad)
+    shutil.copytree(RUN, tmp_path / "good", ignore=shutil.ignore_patterns("raw"))
+    with pytest.raises(TraceError, match=told):
+        read_run(bad)
+    found = {run.name: run.facts for run in LogDir(str(tmp_path)).runs()}
+    assert found["good"].startswith("Qwen/Qwen3-0.6B")
+    assert found.get("bad", "") == ""
+
+
+def a_run(tmp_path: Path, place: str, value: Any) -> Path:
+    shutil.copytree(RUN, tmp_path, dirs_exist_ok=True)
+    return changed(tmp_path, place, value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        pytest.param("profiled_ns", 7, "has a step", id="traced"),
+        pytest.param("profiled_ns", 10**12, "has a step", id="traced for an hour"),
+        pytest.param("clock_ns", 1, "holds a clock pass", id="clock"),
+    ],
+)
+def test_what_the_traces_contradict_is_refused(
+    tmp_path: Path, place: str, value: int, told: str
+) -> None:
+    folder = a_run(tmp_path, f"{PREFILL}.measurements.0.{place}", value)
+    with pytest.raises(TraceError, match=rf"{told}.* of \d+ ns, and run\.json says {value}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param("started_ns", 7, id="long before"),
+        pytest.param("started_ns", 10**18, id="another day"),
+    ],
+)
+def test_events_outside_of_their_pass_are_not_taken(tmp_path: Path, place: str, value: int) -> None:
+    """They would make the device idle for thirty years."""
+    folder = a_run(tmp_path, f"{PREFILL}.measurements.0.device.{place}", value)
+    (first, second), _ = load(folder).groups
+    assert [finding.code for finding in first.findings] == [DEVICE_REFUSED]
+    assert "do not lie in the time" in first.findings[0].message
+    assert not first.times.has_device
+    assert second.times.has_device
+    assert first.times.gap_ns < 10**9
+
+
+def test_a_packed_file_that_unpacks_to_too_much(tmp_path: Path) -> None:
+    clock = json.loads((RUN / "run.json").read_text())["configs"][0]["measurements"][0]["clock"]
+    folder = a_run(tmp_path, "name", "x")
+    (folder / clock).write_bytes(gzip.compress(b" " * (300 << 20), compresslevel=1))
+    with pytest.raises(TraceError, match="is larger than 256 MB"):
+        load(folder)
+
+
+def test_no_mutant_survives() -> None:
+    counts, survivors = mutate_run.campaign(RUN, 66, seed=0)
+    assert survivors == []
+    assert all(each["refused"] for kind, each in counts.items() if kind != "shuffle")
+
+
+def test_a_survivor_is_told_with_its_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("qwen3_profile.run_folder.run_json.check_run", lambda *_: None)
+    monkeypatch.setattr(mutate_run, "load", lambda _: 1 / 0)
+    assert mutate_run.main([str(RUN), "--mutants", "1", "--seed", "5"]) == 1
+    assert "--mutants 1 --seed 5: ZeroDivisionError" in capsys.readouterr().out
