@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
 from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, tell
+from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,12 @@ def _compare_asked_for(argv: Sequence[str] | None) -> int:
     rules = Rules(options.alpha, options.margin, options.by, options.times, options.accept_blocks)
     comparison = compare(*_sides(options), rules, kernels_of)
     show(_text(comparison, options.format))
+    if options.report is not None:
+        from qwen3_profile.views.comparison.page import render_page
+
+        make_folder(options.report.parent)
+        write_atomic(options.report, render_page(comparison).encode())
+        tell(f"report: {options.report}")
     failed = comparison.regressions or (options.require_power and comparison.blind)
     return EXIT_FAILED if failed else EXIT_OK
 
@@ -86,7 +93,7 @@ def _text(comparison: Comparison, form: str) -> str:
         from qwen3_profile.views.terminal.two_sides import render_comparison
 
         return render_comparison(comparison)
-    from qwen3_profile.views.comparison_json import comparison_json, comparison_markdown
+    from qwen3_profile.views.comparison.as_json import comparison_json, comparison_markdown
 
     if form == "markdown":
         return comparison_markdown(comparison)

@@ -23,6 +23,7 @@ class CompareRequest:
     runs: how each side is measured, as the user wrote it; empty where both were.
     num_processes: of each side. trace_dir: where their folder is made.
     alpha, margin: as of the comparison's rules, as shares.
+    report: the page's file; None where none is wanted.
     require_power: fail where a regression of the margin would not have been seen.
     """
 
@@ -36,6 +37,7 @@ class CompareRequest:
     by: Literal["part", "layer", "kernel"]
     times: Literal["cuda", "cpu"]
     format: Literal["table", "json", "markdown"]
+    report: Path | None
     accept_blocks: bool
     require_power: bool
     accept_damaged: bool
@@ -62,6 +64,7 @@ def parse_arguments(argv: Sequence[str] | None) -> CompareRequest:
         by=options.by,
         times=options.times,
         format=options.format,
+        report=options.report,
         accept_blocks=options.accept_blocks,
         require_power=options.require_power,
         accept_damaged=options.accept_damaged,
@@ -127,6 +130,9 @@ def build_parser() -> Parser:
         "(default: %(default)s)")
     add("--format", choices=("table", "json", "markdown"), default="table",
         help="of what is printed (default: %(default)s)")
+    add("--report", type=Path, metavar="FILE",
+        help="also write it as one HTML page that needs no network, with every pass and interval "
+        "in pictures")
     add("--accept-blocks", action="store_true",
         help="judge sides of which one ended before the other began, on a machine that does not "
         "drift (default: nothing is decided then)")

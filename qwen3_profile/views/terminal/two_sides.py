@@ -83,7 +83,7 @@ def _config(config: ConfigComparison, rules: Rules) -> str:
     base, new = config.pair.base, config.pair.new
     lines = [
         wrap(describe(base[0][1][0])),
-        f"BASE: {_processes(base)}; NEW: {_processes(new)}",
+        f"BASE: {processes(base)}; NEW: {processes(new)}",
     ]
     blocks = ["\n".join(lines), _settings(config.settings), _table(config, rules)]
     if config.undecided:
@@ -92,7 +92,8 @@ def _config(config: ConfigComparison, rules: Rules) -> str:
     return "\n\n".join(filter(None, blocks))
 
 
-def _processes(side: Sequence[object]) -> str:
+def processes(side: Sequence[object]) -> str:
+    """How many they are."""
     return f"{len(side)} process{'' if len(side) == 1 else 'es'}"
 
 
@@ -163,24 +164,32 @@ def _table(config: ConfigComparison, rules: Rules) -> str:
         lines.append(_ROWS.line("  " * depth + name, *cells(row)))
     if len(shown) < len(config.every_row):
         lines.append(f"{len(config.every_row) - len(shown)} rows of less time are left out")
-    meaning = (
+    return "\n".join([*lines, wrap(meaning(rules))])
+
+
+def meaning(rules: Rules) -> str:
+    """What the columns mean."""
+    return (
         "times: geometric means over the processes, of each the median pass; total_time of bare "
         f"passes; same: within {percent(rules.margin)}; sees: the smallest slowdown that would be "
         f"found in {POWER:.0%} of such comparisons; intervals are of each row alone, verdicts "
         "allow for the number of rows"
     )
-    return "\n".join([*lines, wrap(meaning)])
+
+
+def parts_explained(config: ConfigComparison) -> list[PartChange]:
+    """The parts that differ most; of what was decided, those that surely do."""
+    states = {row.path: row.state for row in config.rows}
+    sure = ("slower", "faster", "appeared", "vanished")
+    differ = [part for part in config.kernels if part.change_ns]
+    some = [part for part in differ if config.undecided or states[part.path] in sure]
+    return sorted(some, key=lambda part: -abs(part.change_ns))[:_MOST_PARTS]
 
 
 def _reasons(config: ConfigComparison) -> Iterator[str]:
-    """The kernels of the parts that differ most."""
-    alone = bool(config.undecided)
-    states = {row.path: row.state for row in config.rows}
-    sure = ("slower", "faster", "appeared", "vanished")
-    some = [each for each in config.kernels if alone or states[each.path] in sure]
-    largest = sorted(some, key=lambda each: -abs(each.change_ns))[:_MOST_PARTS]
-    names = readable_names((kernel.name for each in largest for kernel in each.kernels), width=48)
-    yield from (_reason(each, names) for each in largest if each.change_ns)
+    parts = parts_explained(config)
+    names = readable_names((kernel.name for each in parts for kernel in each.kernels), width=48)
+    yield from (_reason(each, names) for each in parts)
 
 
 def _reason(part: PartChange, names: dict[str, str]) -> str:
@@ -190,7 +199,7 @@ def _reason(part: PartChange, names: dict[str, str]) -> str:
         _KERNELS.line("what", "kernel", "runs", "mean us", "change"),
     ]
     shown, rest = part.kernels[:_MOST_KERNELS], part.kernels[_MOST_KERNELS:]
-    lines += [_KERNELS.line(each.what, names[each.name], *_kernel(each)) for each in shown]
+    lines += [_KERNELS.line(each.what, names[each.name], *kernel_cells(each)) for each in shown]
     others = part.explained_ns - sum(round(each.change_ns) for each in shown)
     if rest or others:
         lines.append(_KERNELS.line("", f"{len(rest)} other kernels", "", "", _signed(others)))
@@ -201,7 +210,8 @@ def _reason(part: PartChange, names: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _kernel(change: KernelChange) -> Iterator[str]:
+def kernel_cells(change: KernelChange) -> Iterator[str]:
+    """How often it ran on both sides, its means, and by how much its time differs."""
     counts = [f"{float(count):.4g}" for count in (change.base_count, change.new_count)]
     yield counts[0] if counts[0] == counts[1] else " > ".join(counts)
     means = [

@@ -1,0 +1,1 @@
+"""A comparison as JSON, as Markdown, and as a page."""

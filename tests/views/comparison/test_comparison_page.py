@@ -1,0 +1,59 @@
+"""The page of a comparison: the numbers of its rows, in a browser that may ask nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make.chromium import opened, started
+from make.sides import side
+
+from qwen3_profile.analysis.comparison.compare import Comparison, compare
+from qwen3_profile.analysis.comparison.rows import Rules
+from qwen3_profile.records.sides import kernels_of
+from qwen3_profile.views.comparison.page import render_page
+from qwen3_profile.views.comparison.pictures import ratio_picture
+
+QUIET = [[1.00, 1.01, 0.99], [1.01, 1.02, 1.00], [0.99, 1.00, 0.98]]
+
+
+def compared(factor: float) -> Comparison:
+    new = [[factor * each for each in passes] for passes in QUIET]
+    return compare(side("a", QUIET), side("b", new, first=1), Rules(), kernels_of)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with started() as found:
+        yield found
+
+
+def test_the_page_shows_what_was_compared(browser: Any, tmp_path: Path) -> None:
+    found = compared(1.2)
+    file = tmp_path / "comparison.html"
+    file.write_text(render_page(found), encoding="utf-8")
+    (config,) = found.configs
+    with opened(browser, file.as_uri()) as seen:
+        page = seen.page
+        cells = page.locator("tr td:nth-child(5)").all_inner_texts()
+        assert cells == [f"{row.ratio:.3f}" for row in config.every_row]
+        assert "1.200 times as long" in page.inner_text("main")
+        # Three processes a side of three passes each, and a dot for each row.
+        assert page.locator("circle.pass").count() == 18
+        assert page.locator("g.slower circle").count() == len(config.every_row)
+        columns = page.locator("svg >> nth=0").locator("text.quiet").all_text_contents()
+        assert [each for each in columns if each in ("BASE", "NEW")] == ["BASE", "NEW"] * 3
+        seen.shoot("comparison")
+        assert (seen.outside, seen.complaints) == ([], [])
+
+
+def test_names_of_kernels_and_files_are_text() -> None:
+    found = compared(1.0)
+    (config,) = found.configs
+    picture = ratio_picture(config.every_row, found.rules)
+    assert "<script" not in render_page(found)
+    assert picture.count("<circle") == len(config.every_row)
+    # What is the same lies in the band, near the middle of the axis.
+    assert 'class="undecided"' not in picture
