@@ -10,14 +10,16 @@ if __name__ == "__main__":
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwen3_profile.analysis.layer_times import layer_blocks
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
+from qwen3_profile.cli.progress import Progress
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.cli.sweeps import tell_sweeps
 from qwen3_profile.config import Invocation
@@ -45,10 +47,14 @@ from qwen3_profile.system.launched import Launched, launched
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
+from qwen3_profile.views.terminal.cells import wrap
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
 from qwen3_profile.views.terminal.configs import render_configs
 from qwen3_profile.views.terminal.ranks import render_ranks
 from qwen3_profile.views.terminal.tables import render
+
+if TYPE_CHECKING:
+    from qwen3_profile.measure.session import Prepared
 
 # Under which rank 0 tells the others where the run is.
 _FOLDER = "folder"
@@ -106,7 +112,7 @@ def _follow(argv: Sequence[str], process: Launched) -> int:
         folder = Path(ranks.share(_FOLDER))
         if not folder.is_dir():
             raise OutputError(str(folder), "is not seen here", "ranks need a file system in common")
-        for result in run_configs(invocation, prepared, folder, _no_progress):
+        for result in run_configs(invocation, prepared, folder, lambda _: None):
             if result.error:
                 tell(f"error: rank {process.rank}: {result.error}")
             code = max(code, _exit_code(result))
@@ -154,10 +160,21 @@ def _run(
     """
     # torch and transformers take seconds to import: only once all that can be refused is. Looking
     # for garbage among what they make and keep would take a fifth of that.
+    progress = Progress()
+    progress.step("import of torch")
     with keep_all_objects():
-        from qwen3_profile.measure.session import add_result, prepare, run_configs, start_run
+        from qwen3_profile.measure.session import (
+            add_result,
+            plan_of,
+            prepare,
+            run_configs,
+            start_run,
+            steps_of,
+        )
 
+        progress.step("model")
         prepared = prepare(invocation, process)
+    progress.pause()
     if prepared.ranks is not None:
         prepared.ranks.share(_FOLDER, str(claim.folder.absolute()))
     for line in prepared.warnings:
@@ -166,7 +183,12 @@ def _run(
     write_run(claim.folder, run)
     groups: list[tuple[TimingRecord, ...]] = []
     shown: list[Config] = []
-    for result in run_configs(invocation, prepared, claim.folder, _progress):
+    show_table(f"{_plan(prepared, *plan_of(prepared))}\n")
+    progress.total = 2 + steps_of(prepared) + len(prepared.configs)
+    for result in run_configs(invocation, prepared, claim.folder, progress.step):
+        if result.phase != "decode":  # a config's second result
+            progress.step(f"{result.worker}: tables and report")
+        progress.pause()
         with signals.held():
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, groups, shown)
@@ -179,6 +201,7 @@ def _run(
     sweeps = tell_sweeps(groups, invocation.records_path)
     for text in filter(None, (*compared, *sweeps)):
         show_table(f"{text}\n")
+    progress.close()
 
 
 def _save(
@@ -266,18 +289,18 @@ def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
     return run
 
 
-@contextlib.contextmanager
-def _no_progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    yield lambda: None
-
-
-@contextlib.contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on stderr; nothing where stderr is no terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit="pass", leave=False, disable=None) as bar:
-        yield lambda: bar.update() and None
+def _plan(prepared: Prepared, passes: int, kinds: Sequence[str]) -> str:
+    """What is about to run, before minutes of work."""
+    configs, loaded = prepared.configs, prepared.loaded
+    dtypes = ", ".join(dict.fromkeys(config.dtype for config in configs))
+    runs = ", ".join(dict.fromkeys(str(config.num_runs) for config in configs))
+    many = f"{len(configs)} configs" if len(configs) > 1 else "1 config"
+    times = "run" if runs == "1" else "runs"
+    return wrap(
+        f"plan     {loaded.name} on {prepared.device} in {dtypes}: {many}, {passes} passes; after "
+        f"the warm-up {runs} {times} of {', '.join(kinds)}",
+        indent=9,
+    )
 
 
 def _places(invocation: Invocation, folder: Path) -> str:

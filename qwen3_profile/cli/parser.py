@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         add("--version", action="version", version=__version__)
         add("-q", "--quiet", action="store_true", help="print no tables and no progress "
                   "(default: off)")  # fmt: skip
-        add("-v", "--verbose", action="store_true", help="print where an "
+        add("-v", "--verbose", action="store_true", help="print what takes how long, and where an "
             "error comes from (default: off)")  # fmt: skip
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

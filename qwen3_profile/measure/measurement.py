@@ -65,7 +65,8 @@ class MeasurementLoop:
     """Measures one config. What was taken before something went wrong stays in `runs`.
 
     Args:
-        advance: called after each warm-up, and after each kind of pass of each run.
+        step: is told what begins: the preparation, each warm-up, each kind of pass of each run,
+            and the counting of bytes.
         model: whose weights are told apart where memory is recorded.
         keep: called after each run.
     """
@@ -75,7 +76,7 @@ class MeasurementLoop:
         execution: Execution,
         recorder: Recorder,
         files: ConfigFiles,
-        advance: Callable[[], None],
+        step: Callable[[str], None],
         model: Any = None,
         keep: Callable[[], None] = lambda: None,
     ) -> None:
@@ -84,7 +85,7 @@ class MeasurementLoop:
         self._execution = execution
         self._recorder = recorder
         self._files = files
-        self._advance = advance
+        self._step = step
         self._kinds = kinds_on(execution.kinds, recorder)
         self._compiled: Compiled | None = None
         self._traffic: dict[str, str] = {}
@@ -99,11 +100,12 @@ class MeasurementLoop:
     def measure(self) -> None:
         """Takes all runs of the config."""
         config = self._execution.config
+        self._step("preparation")
         with self._execution.prepared(self._files) as self._compiled:
             for _ in range(config.warmup_runs):
+                self._step("warm-up")
                 self._execution.warm_up()
                 signals.obey()
-                self._advance()
             for run_index in range(config.num_runs):
                 self.runs.append(self._run(run_index))
                 self._keep()
@@ -152,13 +154,13 @@ class MeasurementLoop:
     def _run(self, run_index: int) -> MeasuredRun:
         run = _TakenRun(self._files, run_index)
         for kind in self._kinds:
+            self._step(f"run {run_index + 1} of {self._execution.config.num_runs}, {kind.name}")
             maker = kind.labels
             labelled = nullcontext() if maker is None else self._execution.labelled(maker)
             with labelled as labels, closing(self._execution.passes(kind)) as passes:
                 # While it waits for the next series, map holds none: two may not fit into memory.
                 run.taken.update(map(partial(self._take, run, kind, labels), passes))
             run.labels = labels or run.labels
-            self._advance()
         return run.assembled(self._execution.phases)
 
     def _take(
@@ -191,6 +193,7 @@ class MeasurementLoop:
 
         Code that cannot run under torch's dispatch modes costs the bytes, not the measurement.
         """
+        self._step("counting bytes")
         try:
             counting = closing(self._execution.counted())
             with self._execution.labelled() as labels, counting as passes:

@@ -85,7 +85,7 @@ def _measured(
     files = ConfigFiles(folder, config.worker)
     recorder = Recorder(device)
     recorder.detach_others(execution.warm_up)
-    loop = MeasurementLoop(execution, recorder, files, lambda: None, execution.model)
+    loop = MeasurementLoop(execution, recorder, files, lambda _: None, execution.model)
     loop.measure()
     result = unmeasured(0, config, config.worker)
     attn = _attention_of(execution.model)

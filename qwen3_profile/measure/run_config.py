@@ -54,19 +54,19 @@ class RunContext:
 
 
 def run_config(
-    context: RunContext, index: int, config: RunConfig, worker: str, advance: Callable[[], None]
+    context: RunContext, index: int, config: RunConfig, worker: str, step: Callable[[str], None]
 ) -> tuple[ConfigResult, ...]:
     """Measures one config.
 
     Args:
-        advance: see `MeasurementLoop`.
+        step: see `MeasurementLoop`.
 
     Returns:
         A result for the prefill or the training step and, where the config has decode steps, one
         for them; with status "failed" or "interrupted" and the measurements so far where it did
         not come to its end.
     """
-    return _ConfigRun(context, index, config, worker).results(advance)
+    return _ConfigRun(context, index, config, worker).results(step)
 
 
 class _ConfigRun:
@@ -82,9 +82,9 @@ class _ConfigRun:
         self._loop: MeasurementLoop | None = None
         self._routing: dict[str, tuple[LayerRouting, ...]] = {}
 
-    def results(self, advance: Callable[[], None]) -> tuple[ConfigResult, ...]:
+    def results(self, step: Callable[[str], None]) -> tuple[ConfigResult, ...]:
         try:
-            self._measure(advance)
+            self._measure(step)
             self._keep()
             if self._ranks is not None:
                 self._ranks.meet()
@@ -104,7 +104,7 @@ class _ConfigRun:
         if self._ranks is not None:
             self._ranks.keep(self._context.folder, self._worker, self._results())
 
-    def _measure(self, advance: Callable[[], None]) -> None:
+    def _measure(self, step: Callable[[str], None]) -> None:
         context, config, loaded = self._context, self._config, self._context.loaded
         self._set_model()
         vocab_size = loaded.facts.shape.vocab_size
@@ -113,7 +113,7 @@ class _ConfigRun:
         recorder = Recorder(context.device, _alone if self._ranks is None else self._ranks.meet)
         execution = execution_of(loaded.model, inputs, config, recorder)
         files = ConfigFiles(context.folder, self._own_worker)
-        self._loop = MeasurementLoop(execution, recorder, files, advance, loaded.model, self._keep)
+        self._loop = MeasurementLoop(execution, recorder, files, step, loaded.model, self._keep)
         self._loop.measure()
         self._routing = count_routing(loaded.model, inputs, config)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -36,14 +34,6 @@ from qwen3_profile.system.launched import Launched
 _NATIVE: DType = "float32"
 # What only transformers knows: the key of a config, and who refuses a name that is none.
 _NAMES = {"attn_implementation": check_attention_name, "experts_implementation": check_experts_name}
-
-
-class Progress(Protocol):
-    """Opens a progress display of so many forward passes; gives the function that advances it."""
-
-    def __call__(
-        self, total: int, what: str
-    ) -> AbstractContextManager[Callable[[], None]]: ...  # pragma: no cover
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +201,15 @@ def start_run(invocation: Invocation, prepared: Prepared, folder: Path, argv: Se
 
 
 def run_configs(
-    invocation: Invocation, prepared: Prepared, folder: Path, progress: Progress
+    invocation: Invocation, prepared: Prepared, folder: Path, step: Callable[[str], None]
 ) -> Iterator[ConfigResult]:
     """Runs the configs one after the other; a failed one does not stop the others.
 
     Those of one dtype run together, in their order, so that each model is loaded once.
     Ends early, after an interrupted result, where the user interrupts.
+
+    Args:
+        step: is told of each step that begins; there are `steps_of(prepared)` of them.
     """
     models = _Models(invocation.model, prepared.loaded)
     workers: set[str] = set()
@@ -231,8 +224,8 @@ def run_configs(
             continue
         seed, prompts = invocation.model.seed, prepared.prompts
         context = RunContext(loaded, prepared.device, seed, folder, prompts, prepared.ranks)
-        with progress(_passes(config, prepared.device), config.worker) as advance, frozen_heap():
-            results = run_config(context, index, config, worker, advance)
+        with frozen_heap():
+            results = run_config(context, index, config, worker, _named(worker, step))
         was = prepared.replaced_dtypes[index]
         yield from (replace(result, dtype_in_place_of=was) for result in results)
         is_apart = prepared.ranks is not None and prepared.ranks.is_apart
@@ -284,9 +277,27 @@ def _forget_weights(model: torch.nn.Module) -> None:
         module._buffers.clear()
 
 
-def _passes(config: RunConfig, device: torch.device) -> int:
-    kinds = kinds_on(execution_class(config).kinds, Recorder(device))
-    return config.warmup_runs + len(kinds) * config.num_runs
+def _named(worker: str, step: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda what: step(f"{worker}: {what}")
+
+
+def plan_of(prepared: Prepared) -> tuple[int, tuple[str, ...]]:
+    """How many forward passes the configs take, with their warm-ups; and the kinds of these."""
+    kinds = [_kinds(config, prepared.device) for config in prepared.configs]
+    passes = sum(
+        config.warmup_runs + len(each) * config.num_runs
+        for config, each in zip(prepared.configs, kinds, strict=True)
+    )
+    return passes, tuple(dict.fromkeys(name for each in kinds for name in each))
+
+
+def steps_of(prepared: Prepared) -> int:
+    """How many steps `run_configs` tells of: the passes, and two more of each config."""
+    return plan_of(prepared)[0] + 2 * len(prepared.configs)
+
+
+def _kinds(config: RunConfig, device: torch.device) -> list[str]:
+    return [kind.name for kind in kinds_on(execution_class(config).kinds, Recorder(device))]
 
 
 def _unique(worker: str, index: int, taken: set[str]) -> str:

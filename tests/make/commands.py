@@ -29,8 +29,8 @@ class Done:
 
     @property
     def errors(self) -> list[str]:
-        """The lines on stderr, without warnings."""
-        return [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+        """The lines on stderr, without warnings and progress, which a slow machine shows."""
+        return [each for each in self.err.splitlines() if not each.startswith(("warning: ", "["))]
 
     def records(self, path: str = "timing_results/timing_records.json") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((self.cwd / path).read_text())

@@ -99,16 +99,16 @@ def loop_of(execution: Execution, events: list[str], folder: Path) -> Measuremen
     (folder / RAW_FOLDER).mkdir()
     files = ConfigFiles(folder, "worker")
     return MeasurementLoop(
-        execution, NotingRecorder(events), files, lambda: events.append("advance")
+        execution, NotingRecorder(events), files, lambda what: events.append(f"step: {what}")
     )
 
 
-BARE = ["bare", "settle", "timed", "prefill", *["timed", "decode"] * 5, "bare ends", "advance"]
-CLOCK = ["clock", "clocked", "prefill", *["clocked", "decode"] * 5, "clock ends", "advance"]
+BARE = ["bare", "settle", "timed", "prefill", *["timed", "decode"] * 5, "bare ends"]
+CLOCK = ["clock", "clocked", "prefill", *["clocked", "decode"] * 5, "clock ends"]
 # Right after a pass without a session nothing has to settle; after one it has.
 TRACED = [
     "traced", "traced", "prefill", "settle", "traced", "decode", *["decode"] * 3, "settle",
-    "traced", "decode", "traced ends", "advance",
+    "traced", "decode", "traced ends",
 ]  # fmt: skip
 
 
@@ -116,9 +116,15 @@ def test_each_kind_of_pass_comes_in_its_turn(tmp_path: Path) -> None:
     played = Played()
     loop = loop_of(played, played.events, tmp_path)
     loop.measure()
-    assert played.events == [
-        "prepared", "warm up", "advance", *[*BARE, *CLOCK, *TRACED] * 2,
-        "count", *["decode"] * 5, "undone",
+    told = [event.removeprefix("step: ") for event in played.events if event[:6] == "step: "]
+    assert told == [
+        "preparation", "warm-up",
+        *(f"run {run} of 2, {kind}" for run in (1, 2) for kind in ("bare", "clock", "traced")),
+        "counting bytes",
+    ]  # fmt: skip
+    done = [event for event in played.events if event[:6] != "step: "]
+    assert done == [
+        "prepared", "warm up", *[*BARE, *CLOCK, *TRACED] * 2, "count", *["decode"] * 5, "undone",
     ]  # fmt: skip
     prefill, decode = loop.results(unmeasured(3, CONFIG, "worker"))
     assert [prefill.phase, prefill.worker] == ["prefill", "worker_prefill"]
@@ -244,11 +250,13 @@ def test_a_new_kind_of_pass_is_a_row(
     # A device pass needs a device.
     count = len(more) + len([kind for kind in execution.kinds if not kind.needs_device])
     execution.kinds = (*execution.kinds, *more)
-    steps: list[None] = []
+    steps: list[str] = []
     files = ConfigFiles(tmp_path, execution.config.worker)
-    loop = MeasurementLoop(execution, recorder, files, lambda: steps.append(None))
+    loop = MeasurementLoop(execution, recorder, files, steps.append)
     loop.measure()
-    assert len(steps) == execution.config.warmup_runs + count * execution.config.num_runs
+    # And the preparation, and the counting of bytes.
+    passes = execution.config.warmup_runs + count * execution.config.num_runs
+    assert len(steps) == passes + 2
     for name in ("one", "other"):
         assert {phase for kind, phase, variant in watched if (kind, variant) == (name, "")} == set(
             execution.phases

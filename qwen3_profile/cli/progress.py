@@ -1,0 +1,96 @@
+"""What a run is doing, over all of its work: a bar on a terminal, else a plain line now and then.
+
+Nothing is drawn between two steps, so that no thread of ours runs beside what is measured.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from qwen3_profile.errors import VERBOSITY, tell
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+# So long nothing is told where there is no bar, nor of a short run how long it may take.
+_QUIET_SECONDS = 10.0
+_LONG_SECONDS = 30.0
+WARM_UP = "warm-up"
+
+
+class Progress:
+    """The steps of a run. Each is told when it begins.
+
+    total: how many there are, once it is known.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._begun = 0
+        self._started_s = self._told_s = self._step_s = time.monotonic()
+        self._what = ""
+        self._estimated = False
+        self._bar: tqdm[None] | None = None
+        if VERBOSITY.get() == 0 and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = _new_bar()
+
+    def step(self, what: str) -> None:
+        """Ends the step before, and begins one."""
+        now_s = time.monotonic()
+        self._estimate(now_s - self._step_s)
+        self._begun += 1
+        self._what, self._step_s = what, now_s
+        if self._bar is not None:
+            self._bar.total = self.total or self._begun + 1
+            self._bar.n = self._begun
+            self._bar.set_description_str(what)
+        elif VERBOSITY.get() > 0 or self._is_silent(now_s):
+            self._tell(what, now_s)
+
+    def pause(self) -> None:
+        """Takes the bar away, for what is printed; the next step draws it again."""
+        if self._bar is not None:
+            self._bar.clear()
+
+    def close(self) -> None:
+        if VERBOSITY.get() > 0:
+            self._tell("done", time.monotonic())
+        if self._bar is not None:
+            self._bar.close()
+
+    def _is_silent(self, now_s: float) -> bool:
+        return VERBOSITY.get() == 0 and now_s - self._told_s > _QUIET_SECONDS
+
+    def _tell(self, what: str, now_s: float) -> None:
+        self._told_s = now_s
+        of = f"step {self._begun} of {self.total}: " if self.total else ""
+        tell(f"[{now_s - self._started_s:6.1f} s] {of}{what}")
+
+    def _estimate(self, seconds: float) -> None:
+        """Tells after the first warm-up how long the rest may take, if that is long."""
+        if self._estimated or not self._what.endswith(WARM_UP) or VERBOSITY.get() < 0:
+            return
+        self._estimated = True
+        rest_s = seconds * (self.total - self._begun)
+        if rest_s > _LONG_SECONDS:
+            self.pause()
+            tell(
+                f"a warm-up pass took {seconds:.1f} s, so that the rest takes about "
+                f"{_duration(rest_s)}; --num-runs 1, --num-layers 2 or a smaller --input-len make "
+                "it shorter"
+            )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _new_bar() -> tqdm[None]:
+    from tqdm import tqdm  # only where there is a terminal
+
+    form = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+    return tqdm(
+        total=1, leave=False, bar_format=form, dynamic_ncols=True, mininterval=0, file=sys.stderr
+    )
