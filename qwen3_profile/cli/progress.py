@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 # So long nothing is told where there is no bar, nor of a short run how long it may take.
-_QUIET_SECONDS = 10.0
+_QUIET_SECONDS = 20.0
 _LONG_SECONDS = 30.0
 WARM_UP = "warm-up"
 

@@ -112,6 +112,7 @@ class MeasurementLoop:
                 self._recorder.meet()
             self._count()
             if config.memory:
+                self._step("memory")
                 self._watch_memory()
 
     def results(self, result: ConfigResult) -> tuple[ConfigResult, ...]:

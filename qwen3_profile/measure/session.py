@@ -292,8 +292,9 @@ def plan_of(prepared: Prepared) -> tuple[int, tuple[str, ...]]:
 
 
 def steps_of(prepared: Prepared) -> int:
-    """How many steps `run_configs` tells of: the passes, and two more of each config."""
-    return plan_of(prepared)[0] + 2 * len(prepared.configs)
+    """How many steps `run_configs` tells of: the passes, and two or three more of each config."""
+    more = sum(3 if config.memory else 2 for config in prepared.configs)
+    return plan_of(prepared)[0] + more
 
 
 def _kinds(config: RunConfig, device: torch.device) -> list[str]:

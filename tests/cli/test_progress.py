@@ -58,9 +58,9 @@ def test_a_short_run_is_silent(clock: Clock, capsys: pytest.CaptureFixture[str])
 def test_a_long_one_tells_a_line_now_and_then(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(clock, [1.0, 11.0, 3.0, 3.0, 30.0], total=6)
+    run(clock, [1.0, 21.0, 3.0, 3.0, 30.0], total=6)
     assert capsys.readouterr().err.splitlines() == [
-        "[  12.0 s] step 3 of 6: c: step 2", "[  48.0 s] step 6 of 6: end",
+        "[  22.0 s] step 3 of 6: c: step 2", "[  58.0 s] step 6 of 6: end",
     ]  # fmt: skip
 
 

@@ -454,7 +454,7 @@ def test_export_of_a_decode(commands: Commands, decoded: Done, tmp_path: Path) -
     for name in ("timing_records.json", "timing_summary.json"):
         before = (decoded.cwd / "timing_results" / name).read_bytes()
         assert (tmp_path / "timing_results" / name).read_bytes() == before
-    assert again.out.rpartition("records  ")[0] == decoded.out.rpartition("traces   ")[0]
+    assert again.out.rpartition("records  ")[0] == decoded.tables
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -569,8 +569,7 @@ def test_export_gives_the_same_records_without_torch(finished: Done, tmp_path: P
     for name in ("timing_records.json", "timing_summary.json"):
         before = (finished.cwd / "timing_results" / name).read_bytes()
         assert (tmp_path / name).read_bytes() == before
-    # The tables too; the run's own last lines say where its files are.
-    assert done.stdout.rpartition("records  ")[0] == finished.out.rpartition("traces   ")[0]
+    assert done.stdout.rpartition("records  ")[0] == finished.tables
 
 
 def test_times_of_the_host_are_those_that_the_clock_read(finished: Done) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from typing import Any
 from unittest import mock
 
 from make.paths import ROOT
+
+
+# What a slow machine is told besides.
+_PROGRESS = re.compile(r"^\[ *\d+\.\d s\] .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,13 @@ class Done:
 
     @property
     def errors(self) -> list[str]:
-        """The lines on stderr, without warnings and progress, which a slow machine shows."""
-        return [each for each in self.err.splitlines() if not each.startswith(("warning: ", "["))]
+        """The lines on stderr, without warnings."""
+        return [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+
+    @property
+    def tables(self) -> str:
+        """What was printed between the plan and the places of the files."""
+        return self.out.rpartition("traces   ")[0].partition("\n\n")[2]
 
     def records(self, path: str = "timing_results/timing_records.json") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((self.cwd / path).read_text())
@@ -114,7 +124,7 @@ def wait(process: subprocess.Popen[str], cwd: Path, seconds: float = 120) -> Don
         out, err = process.communicate(timeout=seconds)
     finally:
         process.kill()
-    return Done(process.returncode, out, err, cwd)
+    return Done(process.returncode, out, _PROGRESS.sub("", err), cwd)
 
 
 def _call(main: Any, cwd: Path, argv: list[str]) -> Done:
@@ -126,7 +136,7 @@ def _call(main: Any, cwd: Path, argv: list[str]) -> Done:
             code = main(argv)
     finally:
         os.chdir(before)
-    return Done(code, out.getvalue(), err.getvalue(), cwd)
+    return Done(code, out.getvalue(), _PROGRESS.sub("", err.getvalue()), cwd)
 
 
 DENSE = {
