@@ -18,7 +18,6 @@ from unittest import mock
 
 from make.paths import ROOT
 
-
 # What a slow machine is told besides.
 _PROGRESS = re.compile(r"^\[ *\d+\.\d s\] .*\n", re.MULTILINE)
 
