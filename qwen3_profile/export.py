@@ -65,6 +65,12 @@ def _export(options: ExportRequest) -> int:
         show_table(f"{render_ranks(ranks)}\n")
     if not groups:
         return EXIT_OK
+    if loaded.run_ranks:
+        from qwen3_profile.views.terminal.rank_scaling import render_scaling
+
+        scaling = render_scaling(loaded.records)
+        if scaling:
+            show_table(f"{scaling}\n")
     save(path, loaded.records)
     if len(groups) > 2:
         from qwen3_profile.cli.sweeps import tell_sweeps

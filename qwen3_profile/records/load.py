@@ -122,7 +122,7 @@ def collect_ranks_of(
     from qwen3_profile.records.from_run import read_config
     from qwen3_profile.records.ranks import RankTrace, with_splits
 
-    group = f"{result.config.worker} {result.phase}"
+    group = f"{run.name} {result.config.worker} {result.phase}"
     measured = [each for each in result.of_all_ranks if each.measurements]
     found = []
     for each in measured:
