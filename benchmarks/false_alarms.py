@@ -99,7 +99,7 @@ def alarms_of(found: Comparison) -> Alarms:
 def table(
     processes: Sequence[Process], sizes: Sequence[int], draws: int, part: str, seed: int
 ) -> None:
-    print(f"{len(processes)} processes; alpha {ALPHA:.0%}; rates in %")
+    print(f"{len(processes)} processes; alpha {ALPHA:.0%}")
     random = np.random.default_rng(seed)
     for count in sizes:
         sides = list(disjoint(processes, count))
@@ -141,14 +141,14 @@ def _alarms(name: str, found: Sequence[Comparison]) -> None:
     anything = [any(one.rows) for one in each]
     print(
         f"  {name:<9}{len(each):>5} comparisons   total_time {rate(wholes)}   a row "
-        f"{100 * mean(rows):.1f}   any row {rate(anything)}   gate {rate([a.gate for a in each])}"
+        f"{100 * mean(rows):.1f}%   any row {rate(anything)}   gate {rate([a.gate for a in each])}"
     )
 
 
 def rate(found: Sequence[bool]) -> str:
     interval = binomtest(sum(found), len(found)).proportion_ci()
     low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * mean(found):.1f} [{low:.1f}..{high:.1f}]"
+    return f"{100 * mean(found):.1f}% [{low:.1f}..{high:.1f}]"
 
 
 def _planted(

@@ -14,7 +14,7 @@ from make.samples import CEILINGS, decode_record, graph_record, record, training
 
 from qwen3_profile import errors, label_parts
 from qwen3_profile.attribution.attribute import Reason
-from qwen3_profile.cli import export_options
+from qwen3_profile.cli import compare_options, export_options
 from qwen3_profile.cli.run_options import build_parser
 from qwen3_profile.records.collective_sums import CollectiveTimes
 from qwen3_profile.records.load import load
@@ -103,8 +103,9 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str | None]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_and_defaults_are_the_parsers(page: str) -> None:
+    comparing = flags_of(compare_options.build_parser())
     parsers = [build_parser(), export_options.build_parser()]
-    assert flags_said(page) == [EVERYWHERE, *map(flags_of, parsers)]
+    assert flags_said(page) == [comparing, EVERYWHERE, *map(flags_of, parsers)]
 
 
 def anchors_of(path: Path) -> set[str]:
