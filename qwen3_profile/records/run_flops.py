@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qwen3_profile import labels
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.flops import Flops, PassSize, attention_pairs, pass_flops
+from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.run_json import ConfigResult, ModelFacts, Run
+
+# What transformers' plan of tensor parallel calls it, as `Run.parallel` does.
+_TENSOR_PARALLEL = "tp"
 
 
 def flops_of(times: PassTimes, run: Run, result: ConfigResult, position: int) -> Flops | None:
-    """What a pass computes, by the sizes of its model; None where these are not known."""
+    """What a rank computes in a pass, by the sizes of its model; None where these are not known."""
     model, config = run.model, result.config
-    if model.shape is None:
+    shape = model.shape
+    if shape is not None and run.parallel == _TENSOR_PARALLEL:
+        shape = shape_of_a_rank(shape, run.ranks)
+    if shape is None:
         return None
     lengths, trains = lengths_of(result), result.phase == labels.TRAIN_STEP
     is_decode = result.phase == "decode"
@@ -29,7 +38,31 @@ def flops_of(times: PassTimes, run: Run, result: ConfigResult, position: int) ->
         keeps_scores=attention == "eager",
         adapters=tuple(each for each in adapters if each.active and not each.merged),
     )
-    return pass_flops(model.shape, size, _labels_in(times, model, result), trains=trains)
+    return pass_flops(shape, size, _labels_in(times, model, result), trains=trains)
+
+
+def shape_of_a_rank(shape: Shape, ranks: int) -> Shape | None:
+    """The sizes of what each rank of a tensor parallel run computes: its heads, its share of the
+    feed-forward's width, of every expert's and of the vocabulary; as transformers' plans cut them.
+
+    None for layers that mix by a delta net: of these plans cut some parts, and others not.
+    """
+    if shape.linear is not None:
+        return None
+    experts = shape.experts
+    return replace(
+        shape,
+        num_attention_heads=shape.num_attention_heads // ranks,
+        num_key_value_heads=shape.num_key_value_heads // ranks,
+        intermediate_size=shape.intermediate_size // ranks,
+        vocab_size=shape.vocab_size // ranks,
+        experts=experts
+        and replace(
+            experts,
+            moe_intermediate_size=experts.moe_intermediate_size // ranks,
+            shared_expert_intermediate_size=experts.shared_expert_intermediate_size // ranks,
+        ),
+    )
 
 
 def _routed(result: ConfigResult) -> dict[int, int]:
