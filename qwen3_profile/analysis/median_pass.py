@@ -6,10 +6,13 @@ A table shows one whole pass, not the medians of its parts, so that what is on a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.records.quantiles import median
-from qwen3_profile.records.record import TimingRecord
+
+if TYPE_CHECKING:
+    from qwen3_profile.records.record import TimingRecord
 
 
 def single_passes(records: Sequence[TimingRecord]) -> tuple[TimingRecord, ...]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.passes.compiled.part_names import part_name
-from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.part_bytes import known_bytes, moved_by_part, row_name, total_bytes
-from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved
+
+if TYPE_CHECKING:
+    from qwen3_profile.passes.pass_times import PassTimes
+    from qwen3_profile.records.record import TimingRecord
 
 UNATTRIBUTED = "unattributed"
 _LAST = (labels.OTHER, UNATTRIBUTED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwen3_profile.analysis.part_costs import part_costs
 from qwen3_profile.analysis.roofline import COMPUTE, Roof, part_roofs
@@ -19,8 +20,10 @@ from qwen3_profile.analysis.verdict import (
     UNDECIDED,
 )
 from qwen3_profile.records.quantiles import quantile
-from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import NOISY
+
+if TYPE_CHECKING:
+    from qwen3_profile.records.record import TimingRecord
 
 _NEAR, _FAR = 0.6, 0.3
 # Both roofs are named where the floors that they set differ by less.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import ns_of
@@ -18,8 +19,10 @@ from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, part_r
 from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.attribution.pass_parts import backward_of
 from qwen3_profile.passes.compiled.part_names import scope_names
-from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.ceilings import Ceilings
+
+if TYPE_CHECKING:
+    from qwen3_profile.records.record import TimingRecord
 
 MEMORY, COMPUTE = "memory", "compute"
 # Ceilings measured twice differ by up to so much; what is faster by more is impossible.

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make.commands import Commands
 from make.paths import ROOT
-from make.samples import CEILINGS, record
+from make.roofs import MEMORY, PRODUCT, SHORT, SLOW, US, Work, bounded
+from make.samples import record
 
 from qwen3_profile.analysis.explain import ADVICE, explain
 from qwen3_profile.analysis.part_verdicts import part_verdicts
@@ -27,64 +28,8 @@ from qwen3_profile.analysis.verdict import (
     device_share,
 )
 from qwen3_profile.attribution.idle import IdleTimes
-from qwen3_profile.attribution.parts import Part, Times, make_part
-from qwen3_profile.records.flops import Flops
-from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
+from qwen3_profile.attribution.parts import Times, make_part
 from qwen3_profile.views.terminal.explain import render_explanation
-
-US = 1000
-# A part of one layer: time in us, kernels, FLOPs, bytes. CEILINGS are 100 FLOPs and 10 bytes in a
-# ns, and 1.5 us for the shortest kernel.
-Work = tuple[int, int, int, int | None]
-MEMORY: Work = (100, 1, 0, 800_000)
-PRODUCT: Work = (100, 1, 9_000_000, 100)
-SHORT: Work = (100, 50, 0, 10_000)
-SLOW: Work = (100, 1, 0, 10_000)
-
-
-def one(name: str, work: Work) -> Part:
-    us, kernels, _, _ = work
-    times = Times(calls=1, cpu_ns=us * US, device_ns=us * US, device_events=kernels)
-    return make_part(name, times, times)
-
-
-def passed(
-    works: dict[str, Work],
-    *,
-    wall_us: int,
-    idle: IdleTimes | None = None,
-    on_device: bool = True,
-    communication_us: int = 0,
-) -> TimingRecord:
-    """A pass in which the device works on `works`, one after the other, and idles otherwise."""
-    parts = [one(name, work) for name, work in works.items()]
-    busy_ns = sum(work[0] for work in works.values()) * US
-    events = sum(work[1] for work in works.values())
-    total = Times(calls=1, cpu_ns=wall_us * US, device_ns=busy_ns, device_events=events)
-    forward = make_part("prefill", total, Times(), parts)
-    if not on_device:
-        forward = make_part("prefill", Times(calls=1, cpu_ns=wall_us * US), Times(), [
-            make_part(p.name, p.total._replace(device_ns=0, device_events=0),
-                      p.own._replace(device_ns=0, device_events=0)) for p in parts
-        ])  # fmt: skip
-    times = replace(
-        record().times,
-        forward=forward,
-        device_ns=busy_ns if on_device else 0,
-        device_events=events if on_device else 0,
-        busy_ns=busy_ns if on_device else 0,
-        idle=idle or IdleTimes(),
-        communication=(("nccl", communication_us * US),) if communication_us else (),
-        traffic=Traffic({name: Moved(work[1], work[3]) for name, work in works.items()}),
-    )
-    return replace(
-        record(),
-        times=times,
-        facts=replace(record().facts, ceilings=CEILINGS),
-        flops=Flops({name: work[2] for name, work in works.items() if work[2]}),
-        total_ns=float(wall_us * US),
-    )
 
 
 def starved(us: int) -> IdleTimes:
@@ -108,7 +53,7 @@ def starved(us: int) -> IdleTimes:
     ],
 )
 def test_a_part_is_bound_by_the_roof_that_it_is_near(work: Work, kind: str, why: str) -> None:
-    given = passed({"lm_head": work}, wall_us=110)
+    given = bounded({"lm_head": work}, wall_us=110)
     (found,) = part_verdicts([given], given, True)
     assert (found.name, found.kind) == ("lm_head", kind)
     assert why in found.why
@@ -117,17 +62,17 @@ def test_a_part_is_bound_by_the_roof_that_it_is_near(work: Work, kind: str, why:
 
 def test_passes_that_disagree_leave_a_part_undecided() -> None:
     """95 % of the roof in one pass and 55 % in another; of the quartiles the lower is 65 %."""
-    fast, slow = (passed({"lm_head": (us, 1, 0, 950_000)}, wall_us=300) for us in (100, 173))
+    fast, slow = (bounded({"lm_head": (us, 1, 0, 950_000)}, wall_us=300) for us in (100, 173))
     (found,) = part_verdicts([fast, slow], fast, True)
     assert found.kind == MEMORY_BOUND
-    slower = passed({"lm_head": (300, 1, 0, 950_000)}, wall_us=300)
+    slower = bounded({"lm_head": (300, 1, 0, 950_000)}, wall_us=300)
     (found,) = part_verdicts([fast, slower], fast, True)
     assert found.kind == UNDECIDED
     assert "and the bound between" in found.why
 
 
 def test_both_roofs_are_named_where_they_are_as_near() -> None:
-    given = passed({"lm_head": (100, 1, 8_000_000, 750_000)}, wall_us=110)
+    given = bounded({"lm_head": (100, 1, 8_000_000, 750_000)}, wall_us=110)
     (found,) = part_verdicts([given], given, True)
     assert found.is_at_the_ridge
     assert "the other roof is about as near" in explain([given]).claims[1].sentence
@@ -157,7 +102,7 @@ IN_GRAPH = IdleTimes(in_graph_ns=300 * US)
 def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
     works: dict[str, Work], wall_us: int, idle: IdleTimes, kind: str | None, best_us: int
 ) -> None:
-    found = explain([passed(works, wall_us=wall_us, idle=idle)])
+    found = explain([bounded(works, wall_us=wall_us, idle=idle)])
     assert found.whole.kind == (kind or UNDECIDED)
     head = found.claims[0]
     assert bool(head.withheld) == (kind is None)
@@ -168,7 +113,7 @@ def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
 
 
 def test_a_pass_that_exchanges_data() -> None:
-    given = passed({"lm_head": MEMORY}, wall_us=110, communication_us=70)
+    given = bounded({"lm_head": MEMORY}, wall_us=110, communication_us=70)
     found = explain([given])
     assert found.whole.kind == COMMUNICATION_BOUND
     # What ran meanwhile may have covered it: 100 us busy, and 100 of it other work.
@@ -178,21 +123,21 @@ def test_a_pass_that_exchanges_data() -> None:
 
 def test_without_a_device_python_is_what_is_in_no_part() -> None:
     tiny = {"lm_head": (5, 2, 0, 100), "norm": (5, 2, 0, 100)}
-    host = explain([passed(tiny, wall_us=100, on_device=False)])
+    host = explain([bounded(tiny, wall_us=100, on_device=False)])
     assert host.whole.kind == LAUNCH_BOUND
     assert "calling operators" in host.claims[0].sentence
-    large = explain([passed({"lm_head": PRODUCT}, wall_us=105, on_device=False)])
+    large = explain([bounded({"lm_head": PRODUCT}, wall_us=105, on_device=False)])
     assert large.whole.kind == COMPUTE_BOUND
 
 
 def test_without_ceilings_only_waiting_can_be_told() -> None:
-    given = passed({"lm_head": MEMORY}, wall_us=110, idle=starved(10))
+    given = bounded({"lm_head": MEMORY}, wall_us=110, idle=starved(10))
     without = replace(given, facts=record().facts)
     found = explain([without])
     assert found.whole.why == (
         "the device works most of the time, and its ceilings were not measured"
     )
-    waits = passed({"lm_head": MEMORY}, wall_us=1000, idle=starved(900))
+    waits = bounded({"lm_head": MEMORY}, wall_us=1000, idle=starved(900))
     assert explain([replace(waits, facts=record().facts)]).whole.kind == LAUNCH_BOUND
 
 
@@ -201,7 +146,7 @@ def test_what_the_profiler_costs_may_not_turn_the_verdict_of_a_lone_trace(
     idle_us: int, kind: str
 ) -> None:
     """A pass of 250 us under the profiler may take 119 us bare, of which 100 are work."""
-    given = passed({"lm_head": MEMORY}, wall_us=100 + idle_us, idle=starved(idle_us))
+    given = bounded({"lm_head": MEMORY}, wall_us=100 + idle_us, idle=starved(idle_us))
     total = given.times.forward.total._replace(gap_ns=idle_us * US, starved_ns=idle_us * US)
     forward = make_part("prefill", total, Times(), given.times.forward.parts)
     lone = replace(given, total_ns=None, times=replace(given.times, forward=forward))
@@ -209,7 +154,7 @@ def test_what_the_profiler_costs_may_not_turn_the_verdict_of_a_lone_trace(
 
 
 def test_the_page_says_what_the_claims_say() -> None:
-    found = explain([passed({"lm_head": MEMORY, "norm": SLOW}, wall_us=1000, idle=starved(800))])
+    found = explain([bounded({"lm_head": MEMORY, "norm": SLOW}, wall_us=1000, idle=starved(800))])
     page = render_explanation(found)
     flat = " ".join(page.split())
     for claim in found.claims:
@@ -234,7 +179,7 @@ def test_the_wall_clock_is_split_without_rest_and_no_gain_exceeds_it(
     works: dict[str, Work], idle: tuple[int, ...], slack_us: int
 ) -> None:
     wall_us = sum(work[0] for work in works.values()) + slack_us
-    given = passed(works, wall_us=wall_us, idle=IdleTimes(*idle))
+    given = bounded(works, wall_us=wall_us, idle=IdleTimes(*idle))
     found = explain([given])
     whole = found.whole
     assert sum(whole.split.values()) == pytest.approx(wall_us * US)

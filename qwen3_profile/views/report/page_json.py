@@ -33,6 +33,7 @@ from qwen3_profile.version import __version__
 from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
@@ -132,6 +133,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "environment": [(name, _cut(text)) for name, text in titles.environment(config)],
         "share": _share(config),
         "rows": _rows(config),
+        "roofline": asdict(plot) if (plot := roofline_of(config.records, config.rows)) else None,
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),

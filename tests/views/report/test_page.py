@@ -16,6 +16,7 @@ from make.commands import Done
 from make.compiled import compiled_record
 from make.paths import DECODE, EXPERTS
 from make.report import HOSTILE, SCRIPTS, config_of, one_layer
+from make.roofs import PRODUCT, bounded
 from make.samples import counted_record, decode_record, record
 
 from qwen3_profile.analysis.layer_times import layer_times
@@ -336,6 +337,37 @@ def test_tokens_of_experts_are_a_heat_map(browser: Any, folder: Path) -> None:
         found.page.locator("#experts").scroll_into_view_if_needed()
         found.shoot("report-experts")
     assert found.complaints == []
+
+
+def test_parts_are_points_below_the_roofs(browser: Any, folder: Path) -> None:
+    """80 % of the memory's roof, and 90 % of that of the products, which are 10 and 100 per ns."""
+    given = bounded({"lm_head": (100, 1, 80_000, 800_000), "layer.0.ffn.up_proj": PRODUCT})
+    with opened(browser, put(folder, "roofs", render_page([gather([given], None)]))) as found:
+        found.page.wait_for_selector(READY)
+        label = found.page.locator("#roofline-chart").get_attribute("aria-label")
+        assert label == (
+            "2 parts below roofs of 0.1 TFLOP/s and 10.0 GB/s; up_proj is nearest to its roof, "
+            "with 90 %"
+        )
+        assert "they meet at 10 FLOP/B" in found.page.inner_text("#roofline-note")
+        assert "prefill is " in found.page.inner_text("#roofline-sentence")
+        place = found.page.evaluate(
+            "drawn.get('roofline-chart').convertToPixel({seriesIndex: 1}, [0.1, 8e8])"
+        )
+        found.page.locator("#roofline-chart").scroll_into_view_if_needed()
+        box = found.page.locator("#roofline-chart").bounding_box()
+        found.page.mouse.move(box["x"] + place[0], box["y"] + place[1])
+        found.page.wait_for_selector(".tip:has-text('memory-bound')")
+        tip = found.page.inner_text(".tip")
+        assert "lm_head" in tip
+        assert "8.0 GB/s" in tip
+        assert "80 %" in tip
+        found.shoot("report-roofline")
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_without_ceilings_there_are_no_roofs(page: Page) -> None:
+    assert not page.page.is_visible("#roofline-figure")
 
 
 def test_models_without_experts_have_none(page: Page) -> None:

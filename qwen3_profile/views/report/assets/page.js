@@ -69,6 +69,7 @@ function pictures() {
   stepsChart(config);
   contextsChart(config);
   partsChart(config);
+  rooflineChart(config);
   layersChart(config);
   expertsChart(config);
   if (config.on_device) {

@@ -1,0 +1,62 @@
+"use strict";
+// Parts at the FLOPs that they compute for each byte and each second, below the roofs.
+
+const flopsText = (v) => (v >= 1e11 ? `${Number((v / 1e12).toPrecision(3))} TFLOP/s` : `${Number((v / 1e9).toPrecision(3))} GFLOP/s`);
+
+const intensityText = (v) => `${Number(v.toPrecision(3))} FLOP/B`;
+
+function rooflineChart(config) {
+  const { roofline } = config;
+  byId("roofline-figure").hidden = !roofline;
+  byId("roofline-sentence").textContent = roofline?.sentence ?? "";
+  if (!roofline) return;
+  const { points } = roofline;
+  const ridge = roofline.flops_per_s / roofline.bytes_per_s;
+  const from = 10 ** Math.floor(Math.log10(Math.min(ridge / 2, ...points.map((p) => p.intensity))));
+  const to = 10 ** Math.ceil(Math.log10(Math.max(ridge * 2, ...points.map((p) => p.intensity))));
+  const low = 10 ** Math.floor(Math.log10(Math.min(from * roofline.bytes_per_s, ...points.map((p) => p.flops_per_s))));
+  const high = 10 ** Math.ceil(Math.log10(Math.max(roofline.flops_per_s, ...points.map((p) => p.flops_per_s))));
+  const longest = Math.max(...points.map((p) => p.ns));
+  const rise = Math.max(from, low / roofline.bytes_per_s);
+  const logAxis = (name, text, more) => valueAxis(name, {
+    type: "log", nameLocation: "middle", axisLabel: { color: color("quiet"), hideOverlap: true, formatter: text }, ...more,
+  });
+  const option = {
+    grid: { left: 92, right: 24, top: 24, bottom: 44 },
+    tooltip: tooltip(({ data }) => data.point && rooflineTip(data.point)),
+    xAxis: logAxis("FLOPs for each byte", (v) => `${Number(v.toPrecision(3))}`, { nameGap: 26, min: from, max: to }),
+    yAxis: logAxis("", flopsText, { min: low, max: high }),
+    series: [
+      {
+        type: "line", symbol: "none", silent: true, z: 1, lineStyle: { color: color("mark"), width: 2 },
+        data: [[rise, rise * roofline.bytes_per_s], [ridge, roofline.flops_per_s], [to, roofline.flops_per_s]],
+      },
+      {
+        type: "scatter", z: 2, symbolSize: (_, { data }) => 7 + 17 * Math.sqrt(data.point.ns / longest),
+        label: { show: true, position: "right", formatter: ({ data }) => data.point.name, color: color("text"), fontSize: 11 },
+        labelLayout: { hideOverlap: true },
+        data: points.map((point) => ({
+          value: [point.intensity, point.flops_per_s], point, itemStyle: { color: color(DATA.families[point.family]), opacity: 0.8 },
+        })),
+      },
+    ],
+  };
+  legend(byId("roofline-legend"), [...new Set(points.map((p) => p.family))].sort((a, b) => a - b).map((f) => [DATA.families[f], color(DATA.families[f])]));
+  byId("roofline-note").textContent =
+    `Roofs: ${flopsText(roofline.flops_per_s)} in ${roofline.dtype}, ${(roofline.bytes_per_s / 1e9).toFixed(1)} GB/s, measured on this device; they meet at ${intensityText(ridge)}. ` +
+    `Larger points take longer.${roofline.others ? ` ${many(roofline.others, "part")} without matrix products ${roofline.others === 1 ? "is" : "are"} not in it.` : ""}`;
+  const nearest = points.reduce((a, b) => (b.share > a.share ? b : a));
+  draw("roofline-chart", 380, `${many(points.length, "part")} below roofs of ${flopsText(roofline.flops_per_s)} and ${(roofline.bytes_per_s / 1e9).toFixed(1)} GB/s; ${nearest.name} is nearest to its roof, with ${(100 * nearest.share).toFixed(0)} %`, option);
+}
+
+function rooflineTip(point) {
+  return tip(point.name, [
+    ["time", withUnit(point.ns)],
+    ["least time by its roof", withUnit(point.floor_ns)],
+    ["of its roof", `${(100 * point.share).toFixed(0)} %`],
+    ["computes", flopsText(point.flops_per_s)],
+    ["moves", `${(point.bytes_per_s / 1e9).toFixed(1)} GB/s`],
+    ["for each byte", intensityText(point.intensity)],
+    ["verdict", point.verdict],
+  ]);
+}
