@@ -6,8 +6,10 @@ things that this can make imports what it needs, when it is made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -53,16 +55,11 @@ def _export(options: ExportRequest) -> int:
     loaded = _load(options)
     groups = loaded.groups
     path = options.records_path
+    if path == Path("-"):
+        return _print_records(options, loaded)
     _make_place(path.parent)
     check(path)
-    if not loaded.ranks:
-        for text in (*_tables(groups), *_comparisons(groups), *_warnings(groups)):
-            show_table(f"{text}\n")
-    ranks = loaded.ranks or loaded.run_ranks
-    if ranks:
-        from qwen3_profile.views.terminal.ranks import render_ranks
-
-        show_table(f"{render_ranks(ranks)}\n")
+    _show_tables(loaded)
     if not groups:
         return EXIT_OK
     if loaded.run_ranks:
@@ -80,6 +77,32 @@ def _export(options: ExportRequest) -> int:
     show(f"records  {path}")
     if options.report is not None:
         _write_report(options, loaded)
+    return EXIT_OK
+
+
+def _show_tables(loaded: Loaded) -> None:
+    groups = loaded.groups
+    if not loaded.ranks:
+        for text in (*_tables(groups), *_comparisons(groups), *_warnings(groups)):
+            show_table(f"{text}\n")
+    ranks = loaded.ranks or loaded.run_ranks
+    if ranks:
+        from qwen3_profile.views.terminal.ranks import render_ranks
+
+        show_table(f"{render_ranks(ranks)}\n")
+
+
+def _print_records(options: ExportRequest, loaded: Loaded) -> int:
+    """The records to stdout, and all else that is printed to stderr."""
+    from qwen3_profile.records.csv_table import csv_text
+    from qwen3_profile.records.store import json_text
+
+    with contextlib.redirect_stdout(sys.stderr):
+        _show_tables(loaded)
+        if options.report is not None:
+            _write_report(options, loaded)
+    text = csv_text if options.format == "csv" else json_text
+    show(text(loaded.records).decode().rstrip("\n"))
     return EXIT_OK
 
 

@@ -13,6 +13,9 @@ from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.run_folder.layout import RECORDS_FILE, beside
 
+# Where records go that are printed.
+STDOUT = Path("-")
+
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
@@ -56,11 +59,16 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     _check(options)
     name = options.output_file or RECORDS_FILE.replace("json", options.format)
     writes_records = not (options.view or options.ledger or options.explain)
-    folder = options.output_dir or beside(options.path)
+    if name == "-":
+        records_path = STDOUT
+    elif writes_records:
+        records_path = (options.output_dir or beside(options.path)) / output_file_name(name)
+    else:
+        records_path = beside(options.path) / name
     return ExportRequest(
         path=options.path,
         config=options.config,
-        records_path=folder / (output_file_name(name) if writes_records else name),
+        records_path=records_path,
         format=options.format,
         report=options.report,
         ledger=options.ledger,
@@ -116,7 +124,8 @@ def build_parser() -> Parser:
     add("--output-dir", type=Path, metavar="DIR",
         help="folder of the records' file (default: the run's folder, or that of the trace)")
     add("--output-file", metavar="FILE",
-        help="records are merged into it by id (default: timing_records.json or .csv)")
+        help="records are merged into it by id; - prints them, and the tables to stderr (default: "
+        "timing_records.json or .csv)")
     add("--ledger", type=Path, metavar="FILE",
         help="of any Kineto trace, ours or not, write the whole account of its device time to this "
         "JSON file, and no records")

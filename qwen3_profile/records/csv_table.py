@@ -44,6 +44,11 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
         write_atomic(path, _text(kept, records))
 
 
+def csv_text(records: Sequence[TimingRecord]) -> bytes:
+    """The records as a file of their own has them."""
+    return b"".join(_text([], records))
+
+
 def _text(kept: Sequence[Sequence[str]], records: Sequence[TimingRecord]) -> Iterator[bytes]:
     """The text of the table: its head, the rows that stay, and those of each record."""
     singles = (single for record in records for single in record.one_by_one())

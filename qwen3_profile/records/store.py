@@ -63,6 +63,11 @@ def save_entries(path: Path, entries: Mapping[str, Callable[[], Entry]]) -> None
         write(_entries(known, entries, {}))
 
 
+def json_text(records: Sequence[TimingRecord]) -> bytes:
+    """The records as a file of their own has them."""
+    return b"".join(_list_text(_entries({}, {each.id: each.to_json for each in records}, {})))
+
+
 def drop_run(path: Path, run_id: str) -> None:
     """Takes the records of a run out of `path`, and what else is told of it out of files beside it.
 

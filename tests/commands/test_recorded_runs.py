@@ -145,3 +145,18 @@ def test_an_export_writes_beside_the_run_and_repeats_no_warning_as_of_now(
     assert sorted(path.name for path in tmp_path.rglob("timing_*.json")) == [
         "timing_records.json", "timing_summary.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_records_can_be_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """The same text as in a file of their own, and nothing else on stdout."""
+    run = str(ROOT / "tests/data/runs/h100-2layers")
+    assert export.main([run, "--format", form, "--output-dir", str(tmp_path)]) == 0
+    saved = (tmp_path / f"timing_records.{form}").read_text()
+    capsys.readouterr()
+    assert export.main([run, "--format", form, "--output-file", "-"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == saved
+    assert "cuda_busy" in printed.err

@@ -13,8 +13,8 @@ from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.cells import device, milliseconds
-from qwen3_profile.views.terminal.part_table import COLUMNS, HEAD, part_cells
+from qwen3_profile.views.terminal.cells import milliseconds
+from qwen3_profile.views.terminal.part_table import COLUMNS, HEAD, columns_on, part_cells
 from qwen3_profile.views.terminal.summary_lines import total_lines
 
 _PARTS = tuple(column for column in COLUMNS if column.in_markdown)
@@ -58,18 +58,21 @@ def _layer_table(forward: Part, on_device: bool) -> str:
     for layer in every:
         cells = [layer.name]
         for times in map(layer.of, blocks):
-            cells += [milliseconds(times.cpu_ns), device(times.device_ns, on_device)]
+            cells.append(milliseconds(times.cpu_ns))
+            cells += [milliseconds(times.device_ns)] if on_device else []
         rows.append(cells)
-    head = ("layer", *(f"{block}{kind}" for block in blocks for kind in ("", "_cuda")))
+    kinds = ("", "_cuda") if on_device else ("",)
+    head = ("layer", *(f"{block}{kind}" for block in blocks for kind in kinds))
     return _table(head, rows) if rows else ""
 
 
 def _part_table(forward: Part, on_device: bool) -> str:
+    columns = columns_on(on_device, _PARTS)
     rows = [
         [_INDENT * row.depth + row.name, *cells]
-        for row, cells in part_cells(forward, on_device, _PARTS)
+        for row, cells in part_cells(forward, on_device, columns)
     ]
-    return _table([HEAD, *(column.name for column in _PARTS)], rows)
+    return _table([HEAD, *(column.name for column in columns)], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

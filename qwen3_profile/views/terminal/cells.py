@@ -34,9 +34,9 @@ class Table:
             f"{cell:>{width}}" if width > 0 else f"{cell:<{-width}}" for cell, width in pairs
         ).rstrip()
 
-    def rule(self) -> str:
-        """A line across all columns."""
-        return "-" * sum(map(abs, self.widths))
+    def rule(self, columns: int | None = None) -> str:
+        """A line across so many columns, or all of them."""
+        return "-" * sum(map(abs, self.widths[:columns]))
 
 
 def milliseconds(ns: float) -> str:
@@ -92,8 +92,3 @@ def wrap(line: str, indent: int = 2) -> str:
     return textwrap.fill(
         one_line(line), WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False
     )
-
-
-def device(ns: float, on_device: bool) -> str:
-    """The cell of a device time; a dash where no device was recorded."""
-    return milliseconds(ns) if on_device else "-"

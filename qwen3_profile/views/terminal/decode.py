@@ -12,6 +12,7 @@ from qwen3_profile.analysis.layer_times import (
     layer_blocks,
     mean_layer,
 )
+from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.record import TimingRecord
@@ -62,17 +63,24 @@ def context_table(passes: Sequence[TimingRecord]) -> str:
     mixed = len(blocks) > len(_USUAL)
     of = ", over layers of that kind" if mixed else ""
     table = _CONTEXTS_OF_KINDS if mixed else _CONTEXTS
-    names = (f"{block}{kind}" for block in blocks for kind in ("", "_cuda"))
+    on_device = is_on_device(passes)
+    kinds = ("", "_cuda") if on_device else ("",)
+    names = (f"{block}{kind}" for block in blocks for kind in kinds)
     return "\n".join(
         (
             f"mean time per layer by context length{of} (medians over runs)",
             table.line("context", "step", *names),
-            *(table.line(*_cells(each, by_context[each], blocks)) for each in sorted(by_context)),
+            *(
+                table.line(*_cells(each, by_context[each], blocks, on_device))
+                for each in sorted(by_context)
+            ),
         )
     )
 
 
-def _cells(context: int, passes: Sequence[TimingRecord], blocks: Sequence[str]) -> Iterator[str]:
+def _cells(
+    context: int, passes: Sequence[TimingRecord], blocks: Sequence[str], on_device: bool
+) -> Iterator[str]:
     yield str(context)
     yield _ms(median(each.total_ns or 0.0 for each in passes))
     every = [layer_blocks(each.times.forward) for each in passes]
@@ -81,7 +89,8 @@ def _cells(context: int, passes: Sequence[TimingRecord], blocks: Sequence[str]) 
         times = [_mean(layers, block) for layers in every]
         device_ns = median(each.device_ns for each in times)
         yield _ms(median(each.cpu_ns for each in times))
-        yield _ms(device_ns) if device_ns else "-"
+        if on_device:
+            yield _ms(device_ns)
 
 
 def _mean(layers: Sequence[LayerBlocks], block: str) -> BlockTimes:

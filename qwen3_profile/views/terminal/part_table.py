@@ -11,7 +11,7 @@ from qwen3_profile.analysis.part_rows import PartPath, PartRow, part_rows
 from qwen3_profile.analysis.roofline import Roof
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.labels import OTHER, WHOLE_TRACE
-from qwen3_profile.views.terminal.cells import Table, device, fit, milliseconds, roof_share
+from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, roof_share
 
 HEAD = "part, all layers"
 _RANGES_HEAD = "range, with all in it"
@@ -28,28 +28,24 @@ class Column:
 
     cell: of the part's times, of the pass's, and of whether a device was recorded.
     in_markdown: whether TensorBoard's Text tab has it too, where there is less room.
+    of_device: whether it is left out of a run without a device.
     """
 
     name: str
     width: int
     cell: Callable[[Times, Times, bool], str]
     in_markdown: bool = True
+    of_device: bool = False
 
 
 COLUMNS = (
     Column("calls", 9, lambda part, _, __: str(part.calls or "")),
     Column("cpu", 13, lambda part, _, __: milliseconds(part.cpu_ns)),
-    Column("cuda", 13, lambda part, _, on_device: device(part.device_ns, on_device)),
-    Column(
-        "events", 9, lambda part, _, on_device: str(part.device_events) if on_device else "-", False
-    ),
-    Column("idle", 13, lambda part, _, on_device: device(part.gap_ns, on_device), False),
+    Column("cuda", 13, lambda part, _, __: milliseconds(part.device_ns), of_device=True),
+    Column("events", 9, lambda part, _, __: str(part.device_events), False, of_device=True),
+    Column("idle", 13, lambda part, _, __: milliseconds(part.gap_ns), False, of_device=True),
     Column("share", 9, lambda part, whole, on_device: _share(part, whole, on_device)),
 )
-_TABLE = Table((-29, *(column.width for column in COLUMNS)))
-_RANGES = Table((-41, 8, 11, 11, 8, 11, 9))
-# With one more column.
-_WITH_ROOFS = Table((-29, 8, 12, 12, 8, 12, 8, 10))
 ROOF = "of roof"
 
 
@@ -62,10 +58,14 @@ def part_table(
         roofs: of the rows, where the ceilings are known.
     """
     by_ranges = forward.name == WHOLE_TRACE
-    table, head = (_RANGES, _RANGES_HEAD) if by_ranges else (_TABLE, HEAD)
-    table = _WITH_ROOFS if roofs else table
-    lines = [table.line(head, *(column.name for column in COLUMNS), ROOF if roofs else "")]
-    every = list(part_cells(forward, on_device))
+    columns = columns_on(on_device)
+    # Names of ranges, and one more column, leave the others less room.
+    spare = 2 if by_ranges else 1 if roofs else 0
+    widths = (max(8, column.width - spare) for column in columns)
+    table = Table((-41 if by_ranges else -29, *widths, 10))
+    head = _RANGES_HEAD if by_ranges else HEAD
+    lines = [table.line(head, *(column.name for column in columns), ROOF if roofs else "")]
+    every = list(part_cells(forward, on_device, columns))
     shown = _largest(every, on_device) if by_ranges else every
     for row, cells in shown:
         name = fit(row.name, _WIDEST_RANGE) if by_ranges else row.name
@@ -93,6 +93,11 @@ def _largest(every: list[Cells], on_device: bool) -> list[Cells]:
     order = sorted(some, key=lambda each: -ns_of(each[0].times, on_device))
     kept = {each[0].path for each in order[:_MOST_RANGES]}
     return [each for each in some if each[0].path in kept]
+
+
+def columns_on(on_device: bool, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
+    """Those of the columns that have anything to show."""
+    return tuple(column for column in columns if on_device or not column.of_device)
 
 
 def part_cells(

@@ -33,7 +33,7 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
-from qwen3_profile.views.terminal.cells import Table, device, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import Table, milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
 from qwen3_profile.views.terminal.memory import memory_table
@@ -116,7 +116,10 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
             f"{_padding(record)}, {config.dtype}, {attention_name(record)} attention"
             f"{_settings(record)}{compiled_name(facts)}; {which_pass(record, len(records))}"
         )
-    lines.append("times in ms; cpu: host wall-clock; cuda: device events launched inside")
+    if record.times.device_events:
+        lines.append("times in ms; cpu: host wall-clock; cuda: device events launched inside")
+    else:
+        lines.append("times in ms, wall-clock on the host")
     return "\n".join(wrap(line) for line in lines)
 
 
@@ -179,18 +182,17 @@ def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
     whole_ns = ns_of(forward.total, on_device)
     blocks = block_names(every)
     table = _LAYERS if len(blocks) == 2 else _LAYERS_WITH_MIXERS
-    names = (f"{block}{suffix}{kind}" for block in blocks for kind in ("", "_cuda"))
+    kinds = ("", "_cuda") if on_device else ("",)
+    names = (f"{block}{suffix}{kind}" for block in blocks for kind in kinds)
     lines = [table.line("layer", *names, "share")]
     for mean, count in (*_groups(every), (sum_layers(every), 1)):
         if mean.name == ALL:
-            lines.append(table.rule())
+            lines.append(table.rule(2 + len(kinds) * len(blocks)))
         share = f"{count * mean.whole.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}"
         lines.append(table.line(mean.name, *_cells(mean, blocks, on_device), share))
     if len(every) > _MOST_ROWS:
-        kinds = "; each kind has rows of its own" if len(by_kind(every)) > 1 else ""
-        told = (
-            f"Rows of several layers show the mean per layer, and the sum of their shares{kinds}."
-        )
+        each = "; each kind has rows of its own" if len(by_kind(every)) > 1 else ""
+        told = f"Rows of several layers show the mean per layer, and the sum of their shares{each}."
         lines.append(wrap(told))
     return "\n".join(lines)
 
@@ -215,4 +217,5 @@ def _cells(layer: LayerBlocks, blocks: Sequence[str], on_device: bool) -> Iterat
     for block in blocks:
         times = layer.of(block)
         yield milliseconds(times.cpu_ns)
-        yield device(times.device_ns, on_device)
+        if on_device:
+            yield milliseconds(times.device_ns)
