@@ -19,6 +19,7 @@ from qwen3_profile.measure.executions.compiled import CompiledExecution
 from qwen3_profile.measure.executions.cuda_graph import CudaGraphExecution
 from qwen3_profile.measure.executions.eager import EagerExecution, count_routing
 from qwen3_profile.measure.executions.train_step import TrainStepExecution
+from qwen3_profile.measure.failed_part import failed_part
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model.inputs import Inputs, config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, set_attention, set_experts
@@ -154,7 +155,8 @@ class _ConfigRun:
             return RunError(f"{where}: {error.where}", error.what, error.do)
         if is_out_of_memory(error):
             attn = self._result.attn_implementation
-            return out_of_memory(self._config, attn, self._context.device, error)
+            part = failed_part(self._context.loaded.model, error)
+            return out_of_memory(self._config, attn, self._context.device, error, part)
         return RunError(where, in_words(error))
 
 

@@ -269,7 +269,7 @@ def test_out_of_memory_in_earnest(commands: Commands, tmp_path: Path) -> None:
     )
     done = wait(commands.start(tmp_path, "--configs", configs, script=["-c", code]), tmp_path)
     assert_one_line(
-        done, 1, "config bs64_len40000", "out of memory on cpu", "lower batch_size (64)"
+        done, 1, "config bs64_len40000", "out of memory on cpu in ", "lower batch_size (64)"
     )
     assert re.search(r"asked for [\d.]+ GB more, [\d.]+ GB were left", done.errors[0])
     assert [record["batch_size"] for record in done.records()] == [1, 2]

@@ -154,9 +154,13 @@ def check_room(
 
 
 def out_of_memory(
-    config: RunConfig, attention: str, device: torch.device, error: BaseException
+    config: RunConfig, attention: str, device: torch.device, error: BaseException, part: str = ""
 ) -> RunError:
-    """The line for an allocator's `error`: how much it asked for, how much there is."""
+    """The line for an allocator's `error`: how much it asked for, how much there is.
+
+    Args:
+        part: the label of what ran; empty where none did.
+    """
     release_unused(device)
     free = free_memory_bytes(device)
     tried = _TRIED.search(str(error))
@@ -165,7 +169,8 @@ def out_of_memory(
         figures.append(f"asked for {_gb(float(tried['count']) * _UNIT_BYTES[tried['unit']])} more")
     if free is not None:
         figures.append(f"{_gb(free)} were left beside the weights")
-    what = f"out of memory on {device}" + (f": {', '.join(figures)}" if figures else "")
+    within = f" in {part}" if part else ""
+    what = f"out of memory on {device}{within}" + (f": {', '.join(figures)}" if figures else "")
     return RunError(f"config {config.worker}", what, _what_to_lower(config, attention))
 
 
