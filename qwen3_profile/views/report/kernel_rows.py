@@ -34,6 +34,16 @@ class KernelStats:
     total_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class LayerKernel:
+    """A kernel, or a copy, as it ran in one part of one layer; layer -1 outside of the layers."""
+
+    part: PartPath
+    layer: int
+    name: str
+    total_ns: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopeRows:
     """The row of a report in which each scope of an attribution stands.
@@ -112,6 +122,21 @@ def kernel_stats(
     device = attribution.trace.device
     keys = np.stack((part, device.name[events], op))
     return _sum_stats(attribution, keys, device.dur_ns[events], rows)
+
+
+def kernels_by_layer(
+    attribution: Attribution, events: Int64, rows: ScopeRows
+) -> tuple[LayerKernel, ...]:
+    """Sums device events of the same part, layer and name, in the order of the parts."""
+    device, names = attribution.trace.device, attribution.trace.names
+    keys = np.stack((*owners(attribution, events, rows), device.name[events]))
+    kinds, inverse = np.unique(keys, axis=1, return_inverse=True)
+    total_ns = np.zeros(kinds.shape[1], np.int64)
+    np.add.at(total_ns, inverse.reshape(-1), device.dur_ns[events])
+    return tuple(
+        LayerKernel(rows.paths[part] if part >= 0 else UNATTRIBUTED, layer, names[name], ns)
+        for part, layer, name, ns in zip(*kinds.tolist(), total_ns.tolist(), strict=True)
+    )
 
 
 def operator_stats(attribution: Attribution, step: int, rows: ScopeRows) -> tuple[KernelStats, ...]:

@@ -20,7 +20,7 @@ _STYLE = "page.css"
 # In the order in which they run.
 _SCRIPTS = (
     "echarts.min.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js", "parts.js",
-    "layers.js", "experts.js", "roofline.js", "timeline.js", "links.js", "page.js",
+    "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "links.js", "page.js",
 )  # fmt: skip
 
 

@@ -141,6 +141,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
             {"layer": each.layer, "tokens": each.tokens_per_expert} for each in shown.routing
         ],
         "kernels": _kernels(config, row_of, names),
+        "launched": _launched(config, row_of, names),
         "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
     }
 
@@ -320,6 +321,16 @@ def _kernels(config: Config, row_of: dict[PartPath, int], names: Names) -> Json 
             if kernels
         ],
     }  # fmt: skip
+
+
+def _launched(config: Config, row_of: dict[PartPath, int], names: Names) -> list[list[int]]:
+    """[row, layer, name, ns] of each kernel in each part of each layer."""
+    if config.trace is None:
+        return []
+    return [
+        [row_of.get(each.part, -1), each.layer, names[each.name], each.total_ns]
+        for each in config.trace.by_layer
+    ]
 
 
 def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:

@@ -12,7 +12,7 @@ from qwen3_profile.analysis.part_rows import PartRow, part_tree
 from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.kernel_rows import KernelStats, LayerKernel
 from qwen3_profile.views.report.timeline import Timeline
 
 
@@ -22,10 +22,12 @@ class ShownPass:
 
     kernels: all kernels of the pass by part, name and launching operator, the longest first; of a
         pass without a device the operators.
+    by_layer: the same kernels by part, layer and name; empty without a device.
     """
 
     kernels: tuple[KernelStats, ...]
     timeline: Timeline
+    by_layer: tuple[LayerKernel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.kernel_rows import (
     find_rows,
     kernel_stats,
+    kernels_by_layer,
     launching_ops,
     operator_stats,
     owners,
@@ -77,7 +78,8 @@ def shown_pass(reading: Reading, record: TimingRecord) -> ShownPass:
         kernels = kernel_stats(attribution, events, part, op, rows)
     else:
         kernels = operator_stats(traced, step, rows)
-    return ShownPass(kernels=kernels, timeline=downsample(timeline, MOST_BARS))
+    by_layer = kernels_by_layer(attribution, events, rows) if len(events) else ()
+    return ShownPass(kernels, downsample(timeline, MOST_BARS), by_layer)
 
 
 def _slower(record: TimingRecord) -> float | None:

@@ -22,6 +22,7 @@ from make.samples import counted_record, decode_record, record
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
+from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.load import collect_trace, load, load_saved
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.routing import LayerRouting
@@ -323,6 +324,54 @@ def test_the_slowest_layer_is_marked(page: Page, decode: Sample) -> None:
     assert f"slowest layer {slowest} with" in page.page.inner_text("#layers-answer")
 
 
+def test_the_tree_of_a_pass_is_walked_by_keys(page: Page, decode: Sample) -> None:
+    """Each level is as long as the records have it, down to the kernels of a part of a layer."""
+    chart = page.page.locator("#icicle-chart")
+    forward = decode.shown.times.forward
+    place = page.page.locator("#icicle-place")
+    # What is in no label is a part of the pass, too.
+    assert place.inner_text().startswith(f"decode: {ms(decode.shown.times.device_ns)} ms, 100.0%")
+    slowest = max((p for p in forward.parts if p.name[:6] == "layer."), key=device_ns)
+    chart.press("ArrowDown")
+    assert chart.get_attribute("data-root") == f"decode/layer {slowest.name[6:]}"
+    assert f"{ms(device_ns(slowest))} ms" in place.inner_text()
+    chart.press("ArrowDown")
+    block = max(slowest.parts, key=device_ns)
+    assert f"{ms(device_ns(block))} ms" in place.inner_text()
+    page.shoot("report-icicle")
+    chart.press("ArrowDown")
+    chart.press("ArrowDown")
+    assert chart.get_attribute("data-root").count("/") == 4
+    layer, part = int(slowest.name[6:]), max(block.parts, key=device_ns)
+    kernels = [
+        each for each in decode.trace.by_layer
+        if each.layer == layer and each.part[-1:] == (part.name.rpartition(".")[2],)
+    ]  # fmt: skip
+    assert sum(each.total_ns for each in kernels) == device_ns(part)
+    assert f"{ms(max(each.total_ns for each in kernels))} ms" in place.inner_text()
+    chart.press("Escape")
+    before = chart.get_attribute("data-root")
+    chart.press("ArrowRight")
+    chart.press("ArrowLeft")
+    assert chart.get_attribute("data-root") == before
+    page.page.select_option("#icicle-kind", "cpu")
+    assert place.inner_text().startswith(f"decode: {ms(forward.total.cpu_ns)} ms, 100.0%")
+
+
+def test_a_click_zooms_into_the_tree(page: Page) -> None:
+    chart = page.page.locator("#icicle-chart")
+    chart.evaluate("chart => chart.scrollIntoView({ block: 'center' })")
+    box = chart.bounding_box()
+    page.page.mouse.click(box["x"] + 20, box["y"] + 45)
+    assert chart.get_attribute("data-root") == "decode/layer 0"
+    page.page.mouse.click(box["x"] + 20, box["y"] + 15)
+    assert chart.get_attribute("data-root") == "decode"
+
+
+def device_ns(part: Part) -> int:
+    return part.total.device_ns
+
+
 def test_tokens_of_experts_are_a_heat_map(browser: Any, folder: Path) -> None:
     routing = (LayerRouting(0, (4, 0, 2, 2)), LayerRouting(1, (1, 1, 1, 5)))
     config = gather([replace(record(2), routing=routing)], None)
@@ -589,6 +638,7 @@ def test_every_control_and_picture_has_a_name(page: Page) -> None:
     )
     hidden = {
         "configs-chart", "scaling-chart", "steps-chart", "contexts-chart", "experts-chart",
+        "roofline-chart",
         "passes-chart",
     }  # fmt: skip
     assert set(unnamed) <= hidden

@@ -22,7 +22,7 @@ function firstScreen(config) {
 
 /** The places of the page that have anything to show. */
 function navigation(config) {
-  const hidden = { ways: byId("ways").hidden, experts: byId("experts").hidden, waits: !config.on_device };
+  const hidden = { "roofline-figure": byId("roofline-figure").hidden, ways: byId("ways").hidden, experts: byId("experts").hidden, waits: !config.on_device };
   for (const link of byId("nav").querySelectorAll("a")) link.hidden = hidden[link.hash.slice(1)] ?? false;
 }
 
@@ -69,6 +69,7 @@ function pictures() {
   stepsChart(config);
   contextsChart(config);
   partsChart(config);
+  icicleChart(config);
   rooflineChart(config);
   layersChart(config);
   expertsChart(config);
@@ -156,6 +157,7 @@ function wire() {
   });
   addEventListener("afterprint", () => { applyTheme(); show(); });
   wireTimeline();
+  wireIcicle();
   byId("made-by").textContent = `Made by qwen3_profile ${DATA.version}. Charts: Apache ECharts ${echarts.version}. Works offline.`;
 }
 
