@@ -13,6 +13,7 @@ from make.compiled import compiled_record
 from make.samples import CEILINGS, decode_record, graph_record, record, training_record
 
 from qwen3_profile import errors, label_parts
+from qwen3_profile.analysis.explain import explain
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli import compare_options, export_options
 from qwen3_profile.cli.run_options import build_parser
@@ -21,6 +22,7 @@ from qwen3_profile.records.load import load
 from qwen3_profile.records.part_memory import pass_memory
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.memory_events import MemoryPass
+from qwen3_profile.views.terminal.explain import render_explanation
 from qwen3_profile.views.terminal.tables import render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +163,14 @@ def test_number_of_device_events_is_the_samples(
 ) -> None:
     (events,) = re.findall(r"(\d+) device events", render(sample))
     assert re.search(rf"\b{events}\b", prose_of(page))
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_what_is_explained_is_what_the_program_says_now(page: str) -> None:
+    found = [explain(records) for records in load(SAMPLE).groups]
+    decode = render_explanation(next(each for each in found if each.phase == "decode"))
+    said = re.findall(r"```text\n(decode is .*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert said == [decode.split("\n\n", 1)[1] + "\n"]
 
 
 @pytest.mark.parametrize("page", PAGES)
