@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         trace_forward,
     )
     from qwen3_profile.errors import ProfileError
+    from qwen3_profile.records.long_form import to_arrow, to_pandas
     from qwen3_profile.records.record import TimingRecord
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "attribute",
     "label",
     "load_trace",
+    "to_arrow",
+    "to_pandas",
     "to_records",
     "to_table",
     "trace_forward",
@@ -50,6 +53,8 @@ _HOME = {
     "attribute": "api",
     "label": "api",
     "load_trace": "api",
+    "to_arrow": "records.long_form",
+    "to_pandas": "records.long_form",
     "to_records": "api",
     "to_table": "api",
     "trace_forward": "api",

@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qwen3_profile.analysis.comparison.samples import bare_passes
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
@@ -47,16 +48,20 @@ from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.load import by_config, load_saved
+from qwen3_profile.records.long_form import to_arrow, to_pandas
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.tables import render
 
 if TYPE_CHECKING:
+    import pandas
+    import pyarrow
     from torch import nn
 
     from qwen3_profile.measure.instrument import Instrumentation
@@ -90,7 +95,24 @@ class Profile:
         return f"<Profile of {self.record.phase}, {runs}; table() shows it>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.table())}</pre>"
+        return f"{self.plot().svg}<pre>{html.escape(self.table())}</pre>"
+
+    def plot(self) -> Picture:
+        """Every bare pass, in its order and as a distribution; a notebook shows the picture."""
+        times = [ns for record in self.records for ns in bare_passes((record,))]
+        return passes_picture(times, f"bare {self.record.phase}, pass by pass")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The times of every pass in long form, a row for each; see `records.long_form`."""
+        return to_pandas(self.records)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The same as a table of Arrow.
+
+        Raises:
+            ConfigError: pyarrow is not installed.
+        """
+        return to_arrow(self.records)
 
     def table(self) -> str:
         """The tables that the command line prints; at most 100 columns."""

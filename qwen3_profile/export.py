@@ -46,7 +46,10 @@ def _export(options: ExportRequest) -> int:
         return _export_ledger(options, options.ledger)
     if options.explain is not None:
         return _explain(options, options.explain)
-    if options.format == "csv":
+    if options.format == "parquet":
+        from qwen3_profile.records.long_form import check_parquet as check
+        from qwen3_profile.records.long_form import save_parquet as save
+    elif options.format == "csv":
         from qwen3_profile.records.csv_table import check_csv as check
         from qwen3_profile.records.csv_table import save_csv as save
     else:

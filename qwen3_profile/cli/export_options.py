@@ -37,7 +37,7 @@ class ExportRequest:
     path: Path
     config: int | None
     records_path: Path
-    format: Literal["json", "csv"]
+    format: Literal["json", "csv", "parquet"]
     report: str | None
     ledger: Path | None
     scopes: str
@@ -119,13 +119,13 @@ def build_parser() -> Parser:
         ".bz2), or a folder of the trace files of ranks")
     add("--config", type=int, metavar="INDEX",
         help="only the config of this index, from 0 (default: all)")
-    add("--format", choices=("json", "csv"), default="json",
+    add("--format", choices=("json", "csv", "parquet"), default="json",
         help="of the records' file (default: %(default)s)")
     add("--output-dir", type=Path, metavar="DIR",
         help="folder of the records' file (default: the run's folder, or that of the trace)")
     add("--output-file", metavar="FILE",
         help="records are merged into it by id; - prints them, and the tables to stderr (default: "
-        "timing_records.json or .csv)")
+        "timing_records.json, .csv or .parquet)")
     add("--ledger", type=Path, metavar="FILE",
         help="of any Kineto trace, ours or not, write the whole account of its device time to this "
         "JSON file, and no records")
