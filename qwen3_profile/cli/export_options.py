@@ -60,6 +60,9 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     name = options.output_file or RECORDS_FILE.replace("json", options.format)
     writes_records = not (options.view or options.ledger or options.explain)
     if name == "-":
+        if options.format == "parquet":
+            what = "- prints text, and Parquet is none"
+            raise ConfigError("--output-file", what, "give a file's name")
         records_path = STDOUT
     elif writes_records:
         records_path = (options.output_dir or beside(options.path)) / output_file_name(name)

@@ -41,6 +41,7 @@ def test_where_records_go(argv: str, path: str) -> None:
         ("--view --ledger l.json", "--ledger: does not go with --view"),
         ("--scopes both", "--scopes: goes with --ledger"),
         ("--kernels", "--kernels: goes with --ledger"),
+        ("--format parquet --output-file -", "--output-file: - prints text"),
         ("--output-file a/b.json", "--output-file: 'a/b.json' is not a file's name"),
         ("--lodger l.json", "--lodger: is not a known argument; did you mean --ledger?"),
     ],
