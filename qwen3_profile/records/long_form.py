@@ -144,8 +144,8 @@ def _rows(record: TimingRecord) -> Iterator[Row]:
             yield row(at, None, "", ("profiled_time", single.profiled_ns / _NS_PER_S, "s"))
         for path, part in single.times.forward.walk():
             layer, name = _place(path)
-            for field, quantity, unit, size in _OF_PARTS:
-                yield row(at, layer, name, (quantity, getattr(part.total, field) / size, unit))
+            for field, quantity, unit, divisor in _OF_PARTS:
+                yield row(at, layer, name, (quantity, getattr(part.total, field) / divisor, unit))
 
 
 def _place(path: tuple[str, ...]) -> tuple[int | None, str]:
