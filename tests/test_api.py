@@ -243,13 +243,16 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
         found.save(folder)
 
 
-def test_a_notebook_shows_the_table() -> None:
-    found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=1)
-    assert repr(found) == "<Profile of prefill, 1 run; table() shows it>"
-    page = found._repr_html_()
-    assert page.startswith("<pre>")
-    assert "<" not in page.removeprefix("<pre>").removesuffix("</pre>")
-    assert html.unescape(page) == f"<pre>{found.table()}</pre>"
+def test_a_notebook_shows_the_picture_and_the_table() -> None:
+    found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=2)
+    assert repr(found) == "<Profile of prefill, 2 runs; table() shows it>"
+    picture, _, page = found._repr_html_().partition("<pre>")
+    assert picture == found.plot()._repr_svg_()
+    assert picture.count("<circle") == 2
+    assert "<" not in page.removesuffix("</pre>")
+    assert html.unescape(page) == f"{found.table()}</pre>"
+    bare = found.to_pandas().query("quantity == 'total_time'").value.tolist()
+    assert bare == [(each.total_ns or 0) / 1e9 for each in found.records]
 
 
 def test_the_trace_is_that_of_the_record() -> None:
