@@ -72,9 +72,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _profile_asked_for(
     invocation: Invocation, argv: Sequence[str], process: Launched | None
 ) -> int:
+    if invocation.nvtx:
+        return _run_with_nvtx(invocation)
     if invocation.num_processes > 1:
         return _profile_in_processes(invocation, argv)
     return _profile(invocation, argv, process)
+
+
+def _run_with_nvtx(invocation: Invocation) -> int:
+    """Runs with the labels as NVTX ranges, for another profiler, and prints the passes' times."""
+    with keep_all_objects():
+        from qwen3_profile.measure.nvtx import check_nvtx, nvtx_passes
+        from qwen3_profile.measure.session import prepare
+
+        check_nvtx(invocation)
+        prepared = prepare(invocation)
+    for line in prepared.warnings:
+        warn(line)
+    for each in nvtx_passes(invocation, prepared):
+        show(f"{each.worker} {each.phase} run {each.run_index}: {each.wall_ns / 1e6:.3f} ms")
+    return EXIT_OK
 
 
 def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:

@@ -222,6 +222,7 @@ class Invocation:
     free_dtypes: whether nobody asked for the dtype of a config, one for each; empty where all were
         asked for.
     ceilings: whether it is measured what the device does at most.
+    nvtx: run with the labels as NVTX ranges for another profiler, and trace and record nothing.
     num_processes: in how many fresh processes it all runs, one after the other.
     rank_timeout_s: of several ranks, how long one waits for another.
     """
@@ -237,6 +238,7 @@ class Invocation:
     entries: tuple[str, ...] = ()
     free_dtypes: tuple[bool, ...] = ()
     ceilings: bool = True
+    nvtx: bool = False
     num_processes: int = 1
     rank_timeout_s: int = RANK_TIMEOUT_S
 

@@ -108,7 +108,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
         if file is not None
         else (),
         free_dtypes=_free_dtypes(options, file, [index for index, _ in numbered]),
-        ceilings=not options.no_ceilings,
+        ceilings=not (options.no_ceilings or options.nvtx),
+        nvtx=options.nvtx,
         num_processes=processes_asked_for(options.num_processes),
         rank_timeout_s=options.rank_timeout,
     )
@@ -404,6 +405,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help=f"some of {', '.join(EXECUTIONS)}: run each on the same weights and inputs, and "
         "compare them part by part (default: what --compile and --cuda-graph ask for, with both of "
         "them eager too)")
+    add("--nvtx", action="store_true",
+        help="run eager passes with the labels as NVTX ranges, for nsys profile; print their "
+        "times, and write nothing (default: off)")
     add("--no-ceilings", action="store_true",
         help="do not measure what the device does at most, in matrix products and copies, of which "
         "the tables show shares (default: off; it takes seconds, and holds for a day)")
