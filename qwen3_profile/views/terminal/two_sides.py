@@ -23,6 +23,7 @@ _MOST_PARTS = 5
 _MOST_REGRESSIONS = 8
 _MOST_KERNELS = 6
 _NS_PER_US = 1e3
+_LONG_NS = 1e6
 
 _NO_TEST = {"appeared": "appeared", "vanished": "vanished"}
 
@@ -210,12 +211,17 @@ def _reason(part: PartChange, names: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _microseconds(ns: float) -> str:
+    """To the hundredth; of long kernels to the microsecond, for which there is room."""
+    return f"{ns / _NS_PER_US:.{2 if ns < _LONG_NS else 0}f}"
+
+
 def kernel_cells(change: KernelChange) -> Iterator[str]:
     """How often it ran on both sides, its means, and by how much its time differs."""
     counts = [f"{float(count):.4g}" for count in (change.base_count, change.new_count)]
     yield counts[0] if counts[0] == counts[1] else " > ".join(counts)
     means = [
-        f"{float(ns / count) / _NS_PER_US:.2f}" if count else "-"
+        _microseconds(float(ns / count)) if count else "-"
         for ns, count in ((change.base_ns, change.base_count), (change.new_ns, change.new_count))
     ]
     yield " > ".join(means)
