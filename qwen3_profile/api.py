@@ -33,6 +33,7 @@ import html
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,12 +48,13 @@ from qwen3_profile.errors import OutputError
 from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.from_trace import records_of
-from qwen3_profile.records.load import by_config, load_saved
+from qwen3_profile.records.load import by_config, load_ranks, load_saved
 from qwen3_profile.records.long_form import to_arrow, to_pandas
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
+from qwen3_profile.system.remote import is_remote
 from qwen3_profile.trace import Trace, read_trace
 from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.build import measured_config, render_page
@@ -240,13 +242,19 @@ def attribute(trace: Trace) -> Attribution:
 
 
 def to_records(
-    source: str | Path | Trace, *, accept_damaged: bool = False
+    source: str | Path | Trace,
+    *,
+    accept_damaged: bool = False,
+    executor: Executor | None = None,
 ) -> tuple[TimingRecord, ...]:
     """The records of a saved run, of a trace file, or of a trace that was loaded.
 
     Args:
-        source: a run's folder, a folder of runs, a trace file, or what `load_trace` gave.
+        source: a run's folder, a folder of runs, a trace file, or what `load_trace` gave; with an
+            executor a folder with the trace of each rank, or its URL.
         accept_damaged: read what is left of a damaged trace; its records say so.
+        executor: reads the traces of ranks, one by one: of concurrent.futures, Dask, mpi4py or any
+            other library.
 
     Returns:
         One record per measured run and phase; of a standalone trace one per forward pass, and none
@@ -259,6 +267,9 @@ def to_records(
     if isinstance(source, Trace):
         path = Path(source.info.path)
         return records_of(read_loaded(path, source, accept_damaged=accept_damaged))
+    if executor is not None:
+        place = str(source) if is_remote(str(source)) else Path(source)
+        return tuple(load_ranks(place, executor, accept=accept_damaged).records)
     return tuple(load_saved(Path(source), accept=accept_damaged).records)
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -36,7 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export_asked_for(argv: Sequence[str] | None) -> int:
     from qwen3_profile.cli.export_options import parse_arguments  # it imports numpy
 
-    return _export(parse_arguments(argv))
+    options = parse_arguments(argv)
+    if options.url is None or options.engine is not None:
+        return _export(options)
+    from qwen3_profile.system.remote import fetched
+
+    with fetched(options.url) as path:
+        return _export(replace(options, path=path))
 
 
 def _export(options: ExportRequest) -> int:
@@ -128,12 +135,24 @@ def _warnings(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
 def _load(options: ExportRequest) -> Loaded:
     from qwen3_profile.records.load import load
 
+    if options.engine is not None:
+        return _load_by_engine(options, options.engine)
     return load(
         options.path,
         config=options.config,
         capture=options.capture,
         accept=options.accept_damaged,
     )
+
+
+def _load_by_engine(options: ExportRequest, engine: str) -> Loaded:
+    """The traces of ranks, each read by a worker of a cluster, which opens its URL itself."""
+    from qwen3_profile.records.load import load_ranks
+    from qwen3_profile.system.engines import engine_executor
+
+    with engine_executor(engine, options.engine_address) as executor:
+        place = options.url or options.path.absolute()
+        return load_ranks(place, executor, accept=options.accept_damaged)
 
 
 def _explain(options: ExportRequest, form: str) -> int:

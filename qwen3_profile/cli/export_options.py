@@ -12,6 +12,8 @@ from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.run_folder.layout import RECORDS_FILE, beside
+from qwen3_profile.system.engines import ENGINES
+from qwen3_profile.system.remote import is_remote
 
 # Where records go that are printed.
 STDOUT = Path("-")
@@ -31,6 +33,9 @@ class ExportRequest:
     accept_damaged: export what is left of a damaged trace.
     explain: say why each pass is as slow as it is, as "text" or "json", in place of records; None
         for records.
+    engine, engine_address: what reads the traces of ranks, and where it is; None for processes of
+        this machine, and for a cluster of this machine.
+    url: where `path` is to be copied from first; None where it is a path of this machine.
     view, port: show the page in a browser, and where; None for any free port.
     """
 
@@ -47,6 +52,9 @@ class ExportRequest:
     view: bool
     port: int | None
     explain: Literal["text", "json"] | None = None
+    engine: str | None = None
+    engine_address: str | None = None
+    url: str | None = None
 
 
 def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
@@ -59,17 +67,20 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     _check(options)
     name = options.output_file or RECORDS_FILE.replace("json", options.format)
     writes_records = not (options.view or options.ledger or options.explain)
+    url, path = options.path if is_remote(options.path) else None, Path(options.path)
+    # What lies at a URL has its records here.
+    place = beside(path) if url is None else Path()
     if name == "-":
         if options.format == "parquet":
             what = "- prints text, and Parquet is none"
             raise ConfigError("--output-file", what, "give a file's name")
         records_path = STDOUT
     elif writes_records:
-        records_path = (options.output_dir or beside(options.path)) / output_file_name(name)
+        records_path = (options.output_dir or place) / output_file_name(name)
     else:
-        records_path = beside(options.path) / name
+        records_path = place / name
     return ExportRequest(
-        path=options.path,
+        path=path,
         config=options.config,
         records_path=records_path,
         format=options.format,
@@ -82,6 +93,9 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
         view=options.view,
         port=options.port,
         explain=options.explain,
+        engine=options.engine,
+        engine_address=options.engine_address,
+        url=url,
     )
 
 
@@ -97,6 +111,8 @@ def _check(options: argparse.Namespace) -> None:
         for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
             if given is not None:
                 raise ConfigError(flag, "does not go with --explain", "give one of them")
+    if options.engine_address is not None and options.engine is None:
+        raise ConfigError("--engine-address", "goes with --engine", "add it, or leave this out")
     if options.port is not None:
         raise ConfigError("--port", "goes with --view", "add it, or leave this out")
     if options.ledger is not None:
@@ -117,9 +133,10 @@ def build_parser() -> Parser:
     )
     add = parser.add_argument
     # fmt: off
-    add("path", type=Path, metavar="PATH",
+    add("path", metavar="PATH",
         help="a run's folder, a folder of runs, a trace file (.json, also packed: .gz, .zst, .xz, "
-        ".bz2), or a folder of the trace files of ranks")
+        ".bz2), or a folder of the trace files of ranks; also a URL that fsspec knows (s3://, "
+        "gs://, hf://, http://)")
     add("--config", type=int, metavar="INDEX",
         help="only the config of this index, from 0 (default: all)")
     add("--format", choices=("json", "csv", "parquet"), default="json",
@@ -150,6 +167,11 @@ def build_parser() -> Parser:
         "trace of the capture, or of an eager pass (default: the other one of a folder with both)")
     add("--accept-damaged", action="store_true",
         help="export what is left of a damaged trace; the record says so (default: refuse it)")
+    add("--engine", choices=ENGINES,
+        help="read the trace files of ranks on a cluster, by that library's own executor (default: "
+        "in processes of this machine)")
+    add("--engine-address", metavar="ADDRESS",
+        help="of the cluster, such as tcp://scheduler:8786 (default: one of this machine)")
     add("--view", action="store_true",
         help="show the report and the traces of a run's folder in a browser of this machine, until "
         "Ctrl-C; write nothing")

@@ -15,10 +15,13 @@ from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, run_of_raw
+from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, may_be_trace, run_of_raw
 from qwen3_profile.run_folder.run_json import read_run
+from qwen3_profile.system.remote import files_at
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from qwen3_profile.records.ranks import RankTrace
     from qwen3_profile.run_folder.run_json import ConfigResult, Run
 
@@ -69,6 +72,30 @@ def load(
     if ranks:
         return Loaded([rank.records for rank in ranks if rank.records], ranks=ranks)
     return load_saved(path, config, accept)
+
+
+def load_ranks(place: Path | str, executor: Executor, *, accept: bool = False) -> Loaded:
+    """The traces of ranks in a folder, read by the workers of an executor.
+
+    Args:
+        place: the folder, or its URL.
+
+    Raises:
+        ConfigError: it is no folder, or its URL cannot be read.
+        TraceError, DamagedTraceError: as `load`.
+    """
+    from qwen3_profile.records.ranks import collect_ranks, trace_files
+
+    files: Sequence[Path | str]
+    if isinstance(place, Path):
+        files = trace_files(place) if place.is_dir() and not find_runs(place) else ()
+    else:
+        files = [url for url in files_at(place) if may_be_trace(url.rpartition("/")[2])]
+    if not files:
+        what = "holds no trace of a rank, and engines read nothing else"
+        raise ConfigError(str(place), what, "give such a folder, or leave --engine out")
+    ranks = collect_ranks(files, accept_damaged=accept, executor=executor)
+    return Loaded([rank.records for rank in ranks if rank.records], ranks=ranks)
 
 
 def load_saved(path: Path, config: int | None = None, accept: bool = False) -> Loaded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -20,6 +21,7 @@ from qwen3_profile.records.matched_collectives import MatchedCollectives, match_
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import may_be_trace, trace_stem
 from qwen3_profile.system.processes import map_files
+from qwen3_profile.system.remote import fetched
 from qwen3_profile.trace import TraceInfo
 
 # What launchers and profilers write into names: rank-3, rank_3, TP-3, worker3, and `_r3`.
@@ -74,10 +76,20 @@ def trace_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in names if path.is_file()))
 
 
-def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tuple[RankTrace, ...]:
+def collect_ranks(
+    files: Sequence[Path | str],
+    *,
+    accept_damaged: bool = False,
+    executor: Executor | None = None,
+) -> tuple[RankTrace, ...]:
     """The ranks that the files hold, in order, group by group.
 
     What is no trace, or the trace of no rank, as of a server's front end, is told and left out.
+
+    Args:
+        files: paths, or URLs.
+        executor: reads them, one after the other on each of its workers; None for processes of
+            this machine.
 
     Raises:
         TraceError: there is no trace, or the ranks cannot be told from each other.
@@ -85,7 +97,12 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
     """
     found: list[RankTrace] = []
     strays: list[_Stray] = []
-    for each in map_files(partial(_read_file, accept_damaged), files, files):
+    read_one = partial(_read_any, accept_damaged)
+    if executor is None:
+        read_all = iter(map_files(read_one, files, [Path(file) for file in files]))
+    else:
+        read_all = executor.map(read_one, files)
+    for each in read_all:
         if isinstance(each, TraceError):
             raise each
         if isinstance(each, str):
@@ -97,14 +114,14 @@ def collect_ranks(files: Sequence[Path], *, accept_damaged: bool = False) -> tup
     return _in_groups(found or _merged_ranks(files, strays), strays)
 
 
-def _merged_ranks(files: Sequence[Path], strays: Sequence[_Stray]) -> list[RankTrace]:
+def _merged_ranks(files: Sequence[Path | str], strays: Sequence[_Stray]) -> list[RankTrace]:
     """Of a folder where no file is of one rank, the ranks of one that holds several."""
     merged = [stray for stray in strays if stray.ranks]
     if len(merged) == 1:
         return list(merged[0].ranks)
     if strays:
         raise strays[0].error
-    raise TraceError(str(files[0].parent), "holds no trace", "give a trace or a run's folder")
+    raise TraceError(str(Path(files[0]).parent), "holds no trace", "give a trace or a run's folder")
 
 
 def _in_groups(found: Sequence[RankTrace], strays: Sequence[_Stray]) -> tuple[RankTrace, ...]:
@@ -177,6 +194,14 @@ def _name_without_rank(path: Path) -> str:
             name = pattern.sub("", name, count=1)
             break
     return re.sub(r"[-_. ]{2,}", "-", _CHANGING.sub("", name)).strip("-_. ")
+
+
+def _read_any(accept_damaged: bool, file: Path | str) -> RankTrace | _Stray | TraceError | str:
+    """As `_read_file`, of a URL, too: whoever reads it fetches it."""
+    if isinstance(file, Path):
+        return _read_file(accept_damaged, file)
+    with fetched(file) as path:
+        return _read_file(accept_damaged, path)
 
 
 def _read_file(accept_damaged: bool, path: Path) -> RankTrace | _Stray | TraceError | str:
