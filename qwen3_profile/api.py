@@ -7,6 +7,7 @@ record gives seconds.
 
     profile = trace_forward(model, input_ids)    # any decoder of transformers, called as itself
     print(profile.table())
+    profile.report("kernels")                    # in a notebook, the report
     profile.record.to_json()["layer_details"][0]["attn"]
     profile.save("traces/mine")                  # for `python -m qwen3_profile.export traces/mine`
 
@@ -29,7 +30,6 @@ What was saved is read without torch:
 
 from __future__ import annotations
 
-import html
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,8 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
-from qwen3_profile.errors import OutputError
+from qwen3_profile.config import suggest
+from qwen3_profile.errors import ConfigError, OutputError
 from qwen3_profile.passes.read import read_loaded
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.from_trace import records_of
@@ -56,8 +57,10 @@ from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.system.remote import is_remote
 from qwen3_profile.trace import Trace, read_trace
+from qwen3_profile.views.notebook import framed, html_table
 from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.build import measured_config, render_page
+from qwen3_profile.views.report.page import SECTIONS
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
 from qwen3_profile.views.terminal.tables import render
 
@@ -68,6 +71,17 @@ if TYPE_CHECKING:
 
     from qwen3_profile.measure.instrument import Instrumentation
     from qwen3_profile.measure.ranges import CallPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that a notebook shows where it stands. page: the whole of it, as a file has it."""
+
+    page: str
+    height_px: int
+
+    def _repr_html_(self) -> str:
+        return framed(self.page, self.height_px)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,7 +111,7 @@ class Profile:
         return f"<Profile of {self.record.phase}, {runs}; table() shows it>"
 
     def _repr_html_(self) -> str:
-        return f"{self.plot().svg}<pre>{html.escape(self.table())}</pre>"
+        return f"{self.plot().svg}{html_table(self.records)}"
 
     def plot(self) -> Picture:
         """Every bare pass, in its order and as a distribution; a notebook shows the picture."""
@@ -115,6 +129,20 @@ class Profile:
             ConfigError: pyarrow is not installed.
         """
         return to_arrow(self.records)
+
+    def report(self, section: str = "", *, height_px: int = 640) -> Report:
+        """The report in the notebook: charts, tables, time line.
+
+        Args:
+            section: where it begins: one of `SECTIONS`; by default at its verdict.
+
+        Raises:
+            ConfigError: there is no such section.
+        """
+        if section and section not in SECTIONS:
+            raise ConfigError("section", f"{section!r} is none", suggest(section, SECTIONS))
+        config = measured_config(Path(self._folder.name), self._run, self.records)
+        return Report(render_page([config], start=section), height_px)
 
     def table(self) -> str:
         """The tables that the command line prints; at most 100 columns."""

@@ -85,17 +85,18 @@ def measured_config(folder: Path, run: Run, records: Group) -> Config:
     return gather(records, read_shown_pass(folder / measurement.trace, shown, known))
 
 
-def render_page(configs: Sequence[Config]) -> str:
+def render_page(configs: Sequence[Config], start: str = "") -> str:
     """The whole page.
 
     Args:
         configs: in the order in which they can be chosen, at least one.
+        start: the section that is shown first.
 
     Raises:
         OutputError: they are too many for one page.
     """
     for bars in _BARS:
-        page = fill_page(document(configs, bars))
+        page = fill_page(document(configs, bars), start)
         if len(page.encode()) < MOST_BYTES:
             return page
     raise OutputError(

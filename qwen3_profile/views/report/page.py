@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+SECTIONS = ("time", "parts", "icicle", "layers", "experts", "waits", "kernels", "timeline")
 _ASSETS = "assets"
 _STYLE = "page.css"
 # In the order in which they run.
@@ -33,11 +34,16 @@ def content_policy() -> str:
     )
 
 
-def fill_page(data: dict[str, Any]) -> str:
-    """The page that shows `data`, as `page_json.document` makes it."""
+def fill_page(data: dict[str, Any], start: str = "") -> str:
+    """The page that shows `data`, as `page_json.document` makes it.
+
+    Args:
+        start: the section that is shown first, where the address says nothing.
+    """
     scripts = "\n".join(f"<script>{_asset(name)}</script>" for name in _SCRIPTS)
     filled = {
         "POLICY": escape(content_policy(), quote=False).replace('"', "&quot;"),
+        "START": escape(start),
         "TITLE": escape(data["title"]),
         "STYLE": _asset(_STYLE),
         "DATA": _json(data),

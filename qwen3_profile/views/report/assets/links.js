@@ -22,7 +22,8 @@ function saveLink() {
 
 /** Shows what the address says. */
 function openLink() {
-  const [place, ...words] = location.hash.slice(1).split("&");
+  const address = location.hash.slice(1) || document.documentElement.dataset.start;
+  const [place, ...words] = address.split("&");
   const given = new URLSearchParams((place.includes("=") ? [place, ...words] : words).join("&"));
   const value = (key) => given.get(key) ?? LINKED[key][1];
   for (const key of ["config", "unit", "filter", "theme"]) setIfKnown(byId(LINKED[key][0]), value(key));
