@@ -24,6 +24,7 @@ from qwen3_profile.analysis.odd_layers import (
 from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
 from qwen3_profile.analysis.row_bytes import row_bytes
+from qwen3_profile.analysis.scaling.sweep import sweeps_of
 from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings, overhead_words
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
@@ -37,6 +38,7 @@ from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
+from qwen3_profile.views.terminal.scaling import render_sweep
 
 Json = dict[str, Any]
 
@@ -94,6 +96,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         "comparisons": [
             _comparison(each) for each in compare_executions([config.records for config in configs])
         ],
+        "sweeps": [render_sweep(each) for each in sweeps_of([c.records for c in configs])],
         "names": names.texts,
         "short": names.short,
     }

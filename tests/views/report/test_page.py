@@ -22,6 +22,7 @@ from make.samples import counted_record, decode_record, record
 from qwen3_profile.analysis.layer_times import layer_times
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.part_rows import part_tree
+from qwen3_profile.analysis.scaling.sweep import sweeps_of
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.load import collect_trace, load, load_saved
 from qwen3_profile.records.record import TimingRecord
@@ -29,6 +30,7 @@ from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.views.report.build import build_report, render_page
 from qwen3_profile.views.report.section_data import ShownPass, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass
+from qwen3_profile.views.terminal.scaling import render_sweep
 
 READY = "html[data-ready]"
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
@@ -547,6 +549,9 @@ def test_choosing_a_config_shows_its_numbers(browser: Any, pages: dict[str, str]
         found.page.wait_for_selector(READY)
         bare = [sorted(each.total_ns or 0 for each in group)[1] for group in groups[:-1]]
         assert values(found, "configs-table", 1)[:-1] == bare
+        (told,) = sweeps_of(groups[:-1])
+        assert found.page.inner_text("#sweeps-details summary").startswith("How each part grows")
+        assert found.page.text_content("#sweeps") == render_sweep(told)
         for at, group in enumerate(groups[:-1]):
             found.page.select_option("#config", str(at))
             assert f"takes {bare[at] / 1e6:.3f} ms" in found.page.inner_text("#time-answer")

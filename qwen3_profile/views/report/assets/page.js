@@ -65,6 +65,7 @@ function pictures() {
   const config = DATA.configs[current];
   configsChart(config);
   scalingChart();
+  sweeps();
   passesChart(config);
   stepsChart(config);
   contextsChart(config);

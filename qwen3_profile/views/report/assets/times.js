@@ -95,6 +95,12 @@ function scalingChart() {
   draw("scaling-chart", 280, `Bare time against ${SCALING[key]}. ${words.join("; ")}`, option);
 }
 
+/** The tables of all sweeps, as the terminal has them. */
+function sweeps() {
+  byId("sweeps-details").hidden = !DATA.sweeps.length;
+  byId("sweeps").textContent = DATA.sweeps.join("\n\n\n");
+}
+
 /** The configs that are alike but for `key`, as lines of [its value, ms, ns]; two points at least. */
 function scalingLines(key) {
   const other = key === "batch_size" ? "input_len" : "batch_size";
