@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.load import collect_ranks_of
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import check_json, drop_run, save_json
-from qwen3_profile.run_folder.claim import Claim, claim_folder, has_results, has_traces
+from qwen3_profile.run_folder.claim import Claim, claim_folder, has_traces
 from qwen3_profile.run_folder.layout import REPORT_FILE, SUMMARY_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system import signals
@@ -58,6 +58,21 @@ if TYPE_CHECKING:
 
 # Under which rank 0 tells the others where the run is.
 _FOLDER = "folder"
+
+
+@dataclass
+class _Outcome:
+    """What a run has come to so far.
+
+    is_measured: its folder tells of a measured run, of which there are records.
+    groups: the records of each config and phase; shown: what the report shows of each.
+    failed: a line for each config that failed.
+    """
+
+    is_measured: bool = False
+    groups: list[tuple[TimingRecord, ...]] = field(default_factory=list)
+    shown: list[Config] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,18 +164,18 @@ def _profile(invocation: Invocation, argv: Sequence[str], process: Launched | No
         forget=partial(drop_run, invocation.records_path),
     )
     codes: list[int] = []
-    failed: list[str] = []
+    outcome = _Outcome()
     try:
-        codes.extend(_run(invocation, claim, argv, failed, process))
+        codes.extend(_run(invocation, claim, argv, outcome, process))
     finally:
         # A run that replaces another has to be of more use than it.
-        kept = (has_results if claim.replaces else has_traces)(claim.folder)
+        kept = outcome.is_measured or (not claim.replaces and has_traces(claim.folder))
         with _told(codes), signals.held():
             (claim.commit if kept else claim.roll_back)()
     if kept:
         show(_places(invocation, claim.place))
     if len(invocation.configs) > 1:  # what was told before it stands far above
-        for line in failed:
+        for line in outcome.failed:
             tell(line)
     return max(codes)
 
@@ -169,12 +184,10 @@ def _run(
     invocation: Invocation,
     claim: Claim,
     argv: Sequence[str],
-    failed: list[str],
+    outcome: _Outcome,
     process: Launched | None,
 ) -> Iterator[int]:
-    """Runs, saves and shows each config; yields its exit code. What is told of failures joins
-    `failed`.
-    """
+    """Runs, saves and shows each config; yields its exit code."""
     # torch and transformers take seconds to import: only once all that can be refused is. Looking
     # for garbage among what they make and keep would take a fifth of that.
     progress = Progress()
@@ -198,8 +211,7 @@ def _run(
         warn(line)
     run = start_run(invocation, prepared, claim.place, argv)
     write_run(claim.folder, run)
-    groups: list[tuple[TimingRecord, ...]] = []
-    shown: list[Config] = []
+    groups = outcome.groups
     show_table(f"{_plan(prepared, *plan_of(prepared))}\n")
     progress.total = 2 + steps_of(prepared) + len(prepared.configs)
     for result in run_configs(invocation, prepared, claim.folder, progress.step):
@@ -208,9 +220,9 @@ def _run(
         progress.pause()
         with signals.held():
             run = add_result(run, result)
-            run, code = _save(invocation, claim.folder, run, result, groups, shown)
-        if result.error:
-            failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
+            run, code = _save(invocation, claim.folder, run, result, outcome)
+        if result.status == "failed":
+            outcome.failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
         yield code
     if prepared.ranks is not None:
         prepared.ranks.leave()
@@ -226,25 +238,26 @@ def _save(
     folder: Path,
     run: Run,
     result: ConfigResult,
-    groups: list[tuple[TimingRecord, ...]],
-    shown: list[Config],
+    outcome: _Outcome,
 ) -> tuple[Run, int]:
     """Keeps what one config gave: run.json, records, tables, the report, the trace for viewers.
 
-    Its records join `groups`, and what the report shows of it `shown`. What cannot be kept is told,
-    and does not stop the rest. Returns the run with the trace for viewers in it, and the exit code.
+    `outcome` is told of it. What cannot be kept is told, and does not stop the rest. Returns the
+    run with the trace for viewers in it, and the exit code.
     """
     codes = [_exit_code(result)]
     if result.error:
         tell(f"error: {result.error}")
+        signals.told()
     with _told(codes):
         write_run(folder, run)
+        outcome.is_measured |= bool(result.measurements)
     if not result.measurements:
         return run, max(codes)
     with _told(codes):
         ranks = collect_ranks_of(folder, run, result)
         records = ranks[0].records if ranks else collect_config(folder, run, result)
-        groups.append(records)
+        outcome.groups.append(records)
         everyone = [each for rank in ranks for each in rank.records] or records
         with _told(codes):
             save_json(invocation.records_path, everyone)
@@ -254,8 +267,8 @@ def _save(
         with _told(codes):
             _write_curves(invocation, folder, result, records)
         with _told(codes):
-            shown.append(measured_config(folder, run, records))
-            write_atomic(folder / REPORT_FILE, render_page(shown).encode())
+            outcome.shown.append(measured_config(folder, run, records))
+            write_atomic(folder / REPORT_FILE, render_page(outcome.shown).encode())
     with _told(codes):
         run = _write_viewer_trace(folder, run, result)
     return run, max(codes)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_profile.errors import VERBOSITY, ProfileError, report_error, tell
+from qwen3_profile.errors import VERBOSITY, ProfileError, report_error
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
 
@@ -55,7 +55,7 @@ def _told(work: Callable[[], int]) -> int:
     except (ProfileError, OSError, KeyboardInterrupt) as error:
         stopped = signals.take(error)
         if stopped is not None:
-            tell(str(stopped))
+            signals.tell_once(stopped)
             return stopped.exit_code
         if isinstance(error, OSError):
             where = str(error.filename or type(error).__name__)

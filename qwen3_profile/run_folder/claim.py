@@ -29,7 +29,7 @@ class Claim:
     folder: where the run is made; hidden next to `place` while an older run is there.
     place: where it belongs.
     locks: of the folder, and of the older run.
-    forget: drops what is known of the older run elsewhere.
+    forget: drops what is known elsewhere of the run that is dropped.
     """
 
     folder: Path
@@ -64,9 +64,15 @@ class Claim:
             ) from error
 
     def roll_back(self) -> None:
-        """Drops the new run; an older one never left its place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._release()
+        """Drops the new run; an older one never left its place.
+
+        Raises:
+            OutputError: what is known of it elsewhere is still there, and so is it.
+        """
+        try:
+            _delete(self.folder, self.forget)
+        finally:
+            self._release()
 
     def _release(self) -> None:
         while self.locks:
@@ -93,7 +99,7 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool, forget: Forg
         folder = trace_dir / name
         if not _try_make(folder):
             return replace(_beside(folder, force=force), forget=forget)
-    return Claim(folder, folder, _locked(folder))
+    return Claim(folder, folder, _locked(folder), forget)
 
 
 def remove_run(folder: Path, forget: Forget) -> None:
@@ -115,14 +121,6 @@ def remove_run(folder: Path, forget: Forget) -> None:
 def has_traces(folder: Path) -> bool:
     """Whether a run has come as far as a whole raw trace."""
     return any((folder / RAW_FOLDER).glob("[!.]*"))
-
-
-def has_results(folder: Path) -> bool:
-    """Whether a run has come as far as a whole measured run, of which there are records."""
-    try:
-        return any(result.measurements for result in read_run(folder).configs)
-    except TraceError:
-        return False
 
 
 def _numbered(trace_dir: Path) -> Iterator[Path]:
@@ -213,8 +211,13 @@ def _drop(old: Path, place: Path, forget: Forget) -> None:
 
 def _delete(old: Path, forget: Forget) -> None:
     """What is known of a run goes first: while its folder is there, a later start can repeat it."""
-    with contextlib.suppress(TraceError):  # what cannot be read is known nowhere
+    try:
         forget(read_run(old).id)
+    except TraceError as error:
+        # Of what is no run nothing is known; what cannot be read now a later start may read.
+        why = error.__cause__
+        if isinstance(why, OSError) and not isinstance(why, FileNotFoundError):
+            raise OutputError(error.where, error.what, "the next start tries it again") from error
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -54,11 +54,16 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class _Watch:
-    """What has come. first: the first signal. due: one that nobody has obeyed. held: how deep."""
+    """What has come.
+
+    first: the first signal. due: one that nobody has obeyed. held: how deep.
+    is_told: the user knows.
+    """
 
     first: int | None = None
     due: int | None = None
     held: int = 0
+    is_told: bool = False
 
     def note(self, number: int, _: FrameType | None) -> None:
         """The handler. Whoever presses Ctrl-C twice does not want to wait."""
@@ -129,6 +134,18 @@ def take(error: BaseException) -> Stopped | None:
     if number is None and isinstance(error, KeyboardInterrupt):
         return error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
     return Stopped(number) if number is not None else None
+
+
+def told() -> None:
+    """That a signal has come was told; it is not told twice."""
+    if _watch is not None:
+        _watch.is_told = _watch.first is not None
+
+
+def tell_once(stopped: Stopped) -> None:
+    """Tells it in one line, unless the user knows."""
+    if _watch is None or not _watch.is_told:
+        tell(str(stopped))
 
 
 def exit_code() -> int:
