@@ -212,7 +212,10 @@ def _run(
     run = start_run(invocation, prepared, claim.place, argv)
     write_run(claim.folder, run)
     groups = outcome.groups
-    show_table(f"{_plan(prepared, *plan_of(prepared))}\n")
+    untold: list[int] = []
+    with _told(untold):
+        show_table(f"{_plan(prepared, *plan_of(prepared))}\n")
+    yield from untold
     progress.total = 2 + steps_of(prepared) + len(prepared.configs)
     for result in run_configs(invocation, prepared, claim.folder, progress.step):
         if result.phase != "decode":  # a config's second result
