@@ -7,6 +7,7 @@ import errno
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import NoReturn
 from qwen3_profile.errors import VERBOSITY, ProfileError, report_error
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
+
+# What a terminal obeys, be it in the name of a file, a device or a kernel; and what turns the text
+# around it, or breaks its line.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def run_command(work: Callable[[], int]) -> int:
@@ -100,10 +105,14 @@ def show(text: str) -> None:
     """
     try:
         with _reader_may_leave():
-            print(text, flush=True)
+            print(_OBEYED.sub(_escaped, text), flush=True)
     except OSError as error:
         _silence_stdout()
         raise output_error(Path("stdout"), error) from error
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"  # as in JSON, which may be what is shown
 
 
 def show_table(text: str) -> None:

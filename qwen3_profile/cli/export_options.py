@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from qwen3_profile.attribution.selection import SCOPES
-from qwen3_profile.cli.parser import Parser, output_file_name
+from qwen3_profile.cli.parser import Parser, check_file_name, output_file_name
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.run_folder.layout import RECORDS_FILE, beside
 from qwen3_profile.system.engines import ENGINES
@@ -65,6 +65,9 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     """
     options = build_parser().parse_args(argv)
     _check(options)
+    for flag, given in (("--ledger", options.ledger), ("--report", options.report)):
+        if given is not None and given != "":
+            check_file_name(flag, str(given))
     name = options.output_file or RECORDS_FILE.replace("json", options.format)
     writes_records = not (options.view or options.ledger or options.explain)
     url, path = options.path if is_remote(options.path) else None, Path(options.path)

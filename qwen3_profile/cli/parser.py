@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from qwen3_profile.version import __version__
 
 # A file that is being written has a longer name for a while, and systems allow 255 bytes.
 _LONGEST_NAME_BYTES = 240
+_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _ONE_DEVICE = "one process runs one device; export reads the traces of ranks"
 # What other programs call it: the flag that says it here, or why there is none.
 _ELSEWHERE = {
@@ -81,13 +83,21 @@ def output_file_name(text: str) -> str:
         raise ConfigError(
             "--output-file", f"{text!r} is not a file's name", "give its folder as --output-dir"
         )
-    if len(os.fsencode(text)) > _LONGEST_NAME_BYTES:
-        raise ConfigError("--output-file", "is too long a name", "take a shorter one")
+    check_file_name("--output-file", text)
     return text
+
+
+def check_file_name(flag: str, path: str) -> None:
+    """Refuses now what could not be written once all the work is done."""
+    if len(os.fsencode(Path(path).name)) > _LONGEST_NAME_BYTES:
+        raise ConfigError(flag, "is too long a name", "take a shorter one")
+    if os.path.isdir(path or "."):
+        raise ConfigError(flag, f"{path!r} is a folder", "give a file in it")
 
 
 def check_trace_place(flag: str, text: str) -> None:
     """Refuses what the profiler would write into its trace as it is, and so make it no JSON."""
-    if not text.isprintable() or '"' in text or "\\" in text:
+    # Spaces that are no plain ones, which some keyboards write, do no harm.
+    if not "".join(_SPACES.split(text)).isprintable() or '"' in text or "\\" in text:
         what = f"{text!a} has a quote, a backslash or a character that cannot be printed"
         raise ConfigError(flag, what, "the profiler's traces cannot name it; take another")

@@ -20,6 +20,7 @@ _COLUMNS = (
     "calls", "cpu_s", "cpu_self_s", "cuda_s", "cuda_self_s", "device_events",
     "launch_s", "gap_s", "queue_s", "bytes_self",
 )  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def check_csv(path: Path) -> None:
@@ -38,7 +39,7 @@ def save_csv(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: the file is not ours, or cannot be written; it is then as it was.
     """
-    ids = {record.id for record in records}
+    ids = {_text_cell(record.id) for record in records}
     with only_writer(path):
         kept = [row for row in _read(path) if row[0] not in ids]
         write_atomic(path, _text(kept, records))
@@ -67,8 +68,8 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
     config = record.config
     step = record.traced[0] if record.traced else None
     head = (
-        record.id,
-        record.facts.run,
+        _text_cell(record.id),
+        _text_cell(record.facts.run),
         record.facts.model.name if record.facts.model else record.facts.model_class or "",
         record.facts.device or "",
         record.phase,
@@ -83,9 +84,10 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
     for path, part in record.times.forward.walk():
         total, own = part.total, part.own
         yield (
-            *head, "/".join(path), total.calls, _seconds(total.cpu_ns), _seconds(own.cpu_ns),
-            _seconds(total.device_ns), _seconds(own.device_ns), total.device_events,
-            _seconds(total.launch_ns), _seconds(total.gap_ns), _seconds(total.queue_ns),
+            *head, _text_cell("/".join(path)), total.calls, _seconds(total.cpu_ns),
+            _seconds(own.cpu_ns), _seconds(total.device_ns), _seconds(own.device_ns),
+            total.device_events, _seconds(total.launch_ns), _seconds(total.gap_ns),
+            _seconds(total.queue_ns),
             _own_bytes(record.times, part),
         )  # fmt: skip
 
@@ -104,6 +106,11 @@ def _own_bytes(times: PassTimes, part: Part) -> int | str:
     if found is None:
         return "" if part.own.device_events else 0
     return "" if found.bytes is None else found.bytes
+
+
+def _text_cell(text: str) -> str:
+    """A text as a spreadsheet shows it, which computes what begins like a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _read(path: Path) -> list[list[str]]:

@@ -9,6 +9,7 @@ from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.record import RunFacts, TimingRecord, record_of
 from qwen3_profile.run_folder.layout import trace_stem
+from qwen3_profile.system.files import path_text
 
 
 def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord, ...]:
@@ -21,17 +22,17 @@ def records_of(reading: Reading, rank: int | None = None) -> tuple[TimingRecord,
     """
     if not reading.passes:
         return ()
-    path, info = reading.path, reading.info
+    name, info = path_text(reading.path.name), reading.info
     facts = RunFacts(
-        run=trace_stem(path.name),
-        trace=path.name,
+        run=trace_stem(name),
+        trace=name,
         device=reading.device,
         rank=info.rank if rank is None else rank,
         world_size=info.world_size,
         execution=CUDA_GRAPH if reading.source == "replay" else None,
     )
     # Traces of the same name are common; the time of the first pass tells them apart.
-    unique = f"{path.name}@{info.base_time_ns + reading.passes[0].start_ns}"
+    unique = f"{name}@{info.base_time_ns + reading.passes[0].start_ns}"
     runs: Counter[int] = Counter()
     found = []
     for times, origin in zip(reading.passes, reading.origins, strict=True):

@@ -37,6 +37,7 @@ from qwen3_profile.attribution.selection import select, select_framework
 from qwen3_profile.passes.pass_times import PassTimes, enclosing, merge_passes, whole_times
 from qwen3_profile.passes.windows import Outline, is_long, map_windows, outline, stand_apart
 from qwen3_profile.records.whole_calls import WholeCalls, whole_calls
+from qwen3_profile.system.files import path_text
 from qwen3_profile.trace import CompactTrace, TraceInfo
 from qwen3_profile.trace.columns import Span, Trace, occurring
 
@@ -334,7 +335,7 @@ def _rows(tracks: Part) -> tuple[Row, ...]:
 
 def _trace_json(info: TraceInfo) -> dict[str, Any]:
     return {
-        "name": info.path,
+        "name": path_text(info.path),
         "base_time_ns": info.base_time_ns,
         "devices": info.devices,
         "rank": info.rank,

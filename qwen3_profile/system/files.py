@@ -73,6 +73,24 @@ def is_special(path: Path) -> bool:
     return not stat.S_ISDIR(mode)
 
 
+def path_text(path: Path | str) -> str:
+    """A path as UTF-8 can hold it: its bytes may be none, or the locale another."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def read_no_link(path: Path) -> bytes:
+    """The bytes of a plain file; of none that a link leads to, not even one made a moment ago.
+
+    Raises:
+        OSError: it is not there, a link, or no plain file.
+    """
+    flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    with open(os.open(path, sum(flags, os.O_RDONLY)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        return file.read()
+
+
 def refuse_read_only(path: Path) -> None:
     """Refuses a file that its owner has made read-only; renaming would replace it all the same.
 

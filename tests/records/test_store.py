@@ -8,6 +8,7 @@ import multiprocessing
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,23 @@ def test_a_lone_trace_leaves_its_config_empty(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     save_csv(path, [lone_record()])
     assert {(row["batch_size"], row["dtype"]) for row in load_csv(path)} == {("", "")}
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
+    """Names are of whoever wrote the trace; numbers may be less than none."""
+    path = tmp_path / "r.csv"
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "fine"]
+    records = [
+        replace(record(1, run=name), facts=replace(record(1).facts, run=name)) for name in names
+    ]
+    save_csv(path, records)
+    save_csv(path, records)
+    rows = load_csv(path)
+    shown = {row["run"] for row in rows}
+    assert shown == {*(f"'{name}" for name in names[:-1]), "fine"}
+    assert len(rows) == len(names) * len({row["path"] for row in rows})
+    for row in rows:
+        assert not any(cell.startswith(("=", "+", "@")) for cell in row.values())
 
 
 def test_a_csv_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

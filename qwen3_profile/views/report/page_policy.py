@@ -25,8 +25,13 @@ def page_policy(page: bytes) -> str:
     return (
         f"default-src 'none'; script-src {_sources(_SCRIPT, page)}; "
         f"style-src {_sources(_STYLE, page)}; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'self'"
+        f"form-action 'none'; frame-ancestors 'self'"
     )
+
+
+def sandboxed_policy(page: bytes) -> str:
+    """The same for a page that is not known to lie in a frame with a sandbox of ours."""
+    return f"{page_policy(page)}; sandbox {SANDBOX}"
 
 
 def script_sources(page: bytes) -> str:

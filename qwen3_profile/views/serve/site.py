@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from qwen3_profile.errors import TraceError
 from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE, missing_report
-from qwen3_profile.views.report.page_policy import SANDBOX, page_policy, script_sources
+from qwen3_profile.system.files import read_no_link
+from qwen3_profile.views.report.page_policy import sandboxed_policy, script_sources
 
 _TRACE_SUFFIX = ".pt.trace.json.gz"
 _TEXT = "text/plain; charset=utf-8"
@@ -79,7 +80,7 @@ class Site:
         if not slash:
             return line(HTTPStatus.NOT_FOUND, "there is nothing here")
         if kind == "trace" and name in self.traces:
-            return Answer(HTTPStatus.OK, "application/gzip", self.traces[name].read_bytes())
+            return Answer(HTTPStatus.OK, "application/gzip", read_no_link(self.traces[name]))
         if kind == "timeline" and name in self.traces and self.perfetto:
             return _timeline(f"http://{host}/trace/{name}")
         if kind == "perfetto" and name in self.perfetto:
@@ -89,9 +90,9 @@ class Site:
     def _report(self) -> Answer:
         if not is_file_in(self.report, self.report.parent):
             return line(HTTPStatus.NOT_FOUND, missing_report(self.report.parent))
-        page = self.report.read_bytes()
-        policy = f"{page_policy(page)}; sandbox {SANDBOX}"
-        return Answer(HTTPStatus.OK, _HTML, page, (("Content-Security-Policy", policy),))
+        page = read_no_link(self.report)
+        policy = (("Content-Security-Policy", sandboxed_policy(page)),)
+        return Answer(HTTPStatus.OK, _HTML, page, policy)
 
 
 def site_of(folder: Path) -> Site:

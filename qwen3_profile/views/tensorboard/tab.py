@@ -16,7 +16,7 @@ import msgspec
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
 from werkzeug.wrappers import Request, Response
 
-from qwen3_profile.views.report.page_policy import page_policy
+from qwen3_profile.views.report.page_policy import page_policy, sandboxed_policy
 from qwen3_profile.views.tensorboard.tab_runs import LogDir
 
 _Route = Callable[..., Any]
@@ -60,14 +60,17 @@ class Qwen3ProfileTab(TBPlugin):  # type: ignore[misc]
         return _response(request, msgspec.json.encode(rows), "application/json")
 
     def _report(self, request: Request) -> Response:
-        # A browser that shows it as a page of its own would give it TensorBoard's origin.
-        if request.headers.get("Sec-Fetch-Dest", "iframe") != "iframe":
+        # A browser that shows it as a page of its own would give it TensorBoard's origin. Over http
+        # to another machine it does not say, and TensorBoard warns of any sandbox.
+        place = request.headers.get("Sec-Fetch-Dest", "")
+        if place not in ("", "iframe"):
             return _response(request, b"the tab shows this", "text/plain", status=403)
         run = self._logdir.find(request.args.get("run", ""))
         page = run.read_report() if run is not None else None
         if page is None:
             return _response(request, b"there is no such report", "text/plain", status=404)
-        return _response(request, page, "text/html", policy=page_policy(page))
+        policy = page_policy(page) if place else sandboxed_policy(page)
+        return _response(request, page, "text/html", policy=policy)
 
 
 def _asset(name: str, kind: str) -> _Route:

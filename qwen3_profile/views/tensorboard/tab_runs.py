@@ -16,6 +16,7 @@ from pathlib import Path
 from qwen3_profile.errors import ProfileError
 from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE, missing_report
 from qwen3_profile.run_folder.run_json import read_run
+from qwen3_profile.system.files import read_no_link
 
 _REMOTE = re.compile(r"[a-zA-Z][0-9a-zA-Z.]*://")
 # A search of a large folder is not made again before so many times as long as it took.
@@ -42,7 +43,7 @@ class SavedRun:
         """The report's page, or None where it is not there, or is a link."""
         path = self.folder / REPORT_FILE
         try:
-            return path.read_bytes() if _version(path) else None
+            return read_no_link(path) if _version(path) else None
         except OSError:
             return None
 

@@ -76,7 +76,7 @@ def test_report_may_run_what_it_holds_and_reach_nobody(
     logdir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        answer = ask(logdir, "/report", run="run1")
+        answer = ask(logdir, "/report", {"Sec-Fetch-Dest": "iframe"}, run="run1")
     assert (answer.status_code, answer.data) == (200, REPORT.encode())
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -131,6 +131,23 @@ def test_no_name_leads_out(tmp_path: Path, logdir: Path, name: str, encoded: boo
     assert answer.status_code == 404
     assert answer.data == b"there is no such report"
     assert answer.content_type.startswith("text/plain")
+
+
+def test_a_report_has_no_origin_where_a_browser_does_not_say_what_it_asks_for(logdir: Path) -> None:
+    """Over http to another host than this one browsers send no Sec-Fetch-Dest."""
+    policy = ask(logdir, "/report", run="run1").headers["Content-Security-Policy"]
+    assert policy.endswith("; sandbox allow-scripts allow-downloads allow-modals")
+
+
+def test_a_report_swapped_for_a_link_after_it_was_found(
+    tmp_path: Path, logdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    report = logdir / "run1/report.html"
+    monkeypatch.setattr("qwen3_profile.views.tensorboard.tab_runs._version", lambda _: "1-there")
+    report.unlink()
+    report.symlink_to(tmp_path / "secret")
+    assert ask(logdir, "/report", run="run1").status_code == 404
 
 
 def test_report_is_no_page_of_its_own(logdir: Path) -> None:
