@@ -234,13 +234,19 @@ def _put_right(trace_dir: Path, forget: Forget) -> None:
         try:
             if kind == "dropped":
                 _delete(left, forget)
-            else:
+            elif _is_a_run(left):
                 _show_again(left, trace_dir / name, kind)
         except OSError as error:
             raise output_error(left, error) from error
         finally:
             if lock is not None:
                 unlock(lock)
+
+
+def _is_a_run(left: Path) -> bool:
+    """Whether a folder of such a name can be of ours: one that was just made is empty."""
+    names = os.listdir(left)
+    return not names or RUN_FILE in names or RAW_FOLDER in names
 
 
 def _show_again(left: Path, place: Path, kind: str) -> None:

@@ -176,6 +176,16 @@ def test_what_a_kill_left_is_put_right(
     assert [read_run(tmp_path / name).name for name in shown] == shown
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """Its name could be one of ours."""
+    (tmp_path / ".thesis.new.7").mkdir()
+    (tmp_path / ".thesis.new.7/chapter").touch()
+    claim_folder(tmp_path, "next", force=False).roll_back()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        ".thesis.new.7", ".thesis.new.7/chapter",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("succeeded", "left"),
     [pytest.param(True, ["run1"], id="results"), pytest.param(False, [], id="none")],
