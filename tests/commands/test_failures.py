@@ -268,9 +268,10 @@ def test_out_of_memory_in_earnest(commands: Commands, tmp_path: Path) -> None:
         "sys.exit(main(sys.argv[1:]))\n"
     )
     done = wait(commands.start(tmp_path, "--configs", configs, script=["-c", code]), tmp_path)
-    assert_one_line(
-        done, 1, "config bs64_len40000", "out of memory on cpu in ", "lower batch_size (64)"
-    )
+    error, again = done.errors
+    assert again.startswith("failed: ")
+    words = ("config bs64_len40000", "out of memory on cpu in ", "lower batch_size (64)")
+    assert_one_line(replace(done, err=error), 1, *words)
     assert re.search(r"asked for [\d.]+ GB more, [\d.]+ GB were left", done.errors[0])
     assert [record["batch_size"] for record in done.records()] == [1, 2]
 

@@ -18,8 +18,7 @@ from unittest import mock
 
 from make.paths import ROOT
 
-# What tells how far a run has come, and at its end again which configs failed.
-_NO_ERROR = re.compile(r"warning: |failed: |\[ *\d+\.\d s\] |a warm-up pass took ")
+_NO_ERROR = re.compile(r"warning: |\[ *\d+\.\d s\] |a warm-up pass took ")
 
 # What a slow machine is told besides.
 _PROGRESS = re.compile(r"^\[ *\d+\.\d s\] .*\n", re.MULTILINE)
@@ -36,7 +35,7 @@ class Done:
 
     @property
     def errors(self) -> list[str]:
-        """The lines on stderr that tell an error, each once."""
+        """The lines on stderr, without warnings and what tells how far a run has come."""
         return [line for line in self.err.splitlines() if not _NO_ERROR.match(line)]
 
     @property
