@@ -69,6 +69,15 @@ def straggler(collectives: Spread) -> int | None:
     return collectives.fastest if uneven else None
 
 
+def chosen_ranks(ranks: Sequence[RankTrace], most: int) -> tuple[RankTrace, ...]:
+    """At most so many ranks, from the least to the most time in collectives, in their own order."""
+    if len(ranks) <= most:
+        return tuple(ranks)
+    ranked = sorted(range(len(ranks)), key=lambda at: _carried_ns(ranks[at]))
+    kept = {ranked[round(at * (len(ranks) - 1) / (most - 1))] for at in range(most)}
+    return tuple(each for at, each in enumerate(ranks) if at in kept)
+
+
 def rank_imbalance(ranks: Sequence[RankTrace]) -> RankImbalance:
     """Of a rank with several passes of a phase the median one counts."""
     phases = dict.fromkeys(_phase_of(record) for rank in ranks for record in rank.records)

@@ -76,6 +76,8 @@ def leave(code: int) -> NoReturn:
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
+    if "mpi4py" in sys.modules:  # its processes end together, or mpiexec takes it for a crash
+        raise SystemExit(code)
     os._exit(code)
 
 

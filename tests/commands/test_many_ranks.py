@@ -81,6 +81,18 @@ def test_sixty_four_ranks_are_told_apart(plain: tuple[bytes, str]) -> None:
     assert "straggler: rank 63, last to 1 of 1" in plain[1]
 
 
+def test_a_page_of_many_ranks_says_what_it_shows(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    _, shown = exported(tmp_path, str(folder), "--report", str(page))
+    assert shown.startswith("64 ranks: 0 to 63; ")
+    text = page.read_text()
+    assert "this page shows 8 of 64 traces of ranks" in text
+    # The first and the last to come are among them.
+    assert '"rank0.json.gz"' in text
+    assert '"rank63.json.gz"' in text
+    assert '"rank1.json.gz"' not in text
+
+
 @pytest.fixture(scope="module")
 def dask() -> Iterator[str]:
     """The address of a cluster of two worker processes on this machine."""

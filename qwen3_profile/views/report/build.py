@@ -11,9 +11,11 @@ A run that is being measured adds its configs one by one, and asks for the page 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from qwen3_profile.analysis.median_pass import shown_record
+from qwen3_profile.analysis.rank_imbalance import chosen_ranks
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.known import Capture, MeasuredConfig
 from qwen3_profile.passes.read import Needs, read
@@ -35,12 +37,13 @@ from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 Group = Sequence[TimingRecord]
 
 MOST_BYTES = 6_000_000
+_MOST_RANKS = 8
 # Tried one after the other until the page is small enough.
 _BARS = (60_000, 24_000, 8_000, 2_000)
 
 
 def build_report(path: Path, loaded: Loaded) -> str:
-    """The page on what `load(path)` gave; ranks can be chosen one by one.
+    """The page on what `load(path)` gave; ranks can be chosen one by one, of many some.
 
     Raises:
         TraceError: a raw trace is no longer what it was when the records were made.
@@ -64,10 +67,25 @@ def _config(path: Path, runs: Sequence[tuple[Path, Run]], group: Group) -> Confi
 
 
 def _rank_configs(ranks: Sequence[RankTrace]) -> list[Config]:
+    shown = chosen_ranks(ranks, _MOST_RANKS)
+    told: tuple[str, ...] = ()
+    if len(shown) < len(ranks):
+        told = (
+            f"this page shows {len(shown)} of {len(ranks)} traces of ranks, from the least to the "
+            "most time in collectives; the tables in the terminal and the records are of all",
+        )
     return [
-        gather(group, read_shown_pass(rank.path, shown_record(group)))
-        for rank in ranks
+        gather(_told(group, told), read_shown_pass(rank.path, shown_record(group)))
+        for rank in shown
         for group in by_config(rank.records)
+    ]
+
+
+def _told(group: Group, lines: tuple[str, ...]) -> Group:
+    """The records with more warnings."""
+    return [
+        replace(each, facts=replace(each.facts, warnings=(*lines, *each.facts.warnings)))
+        for each in group
     ]
 
 

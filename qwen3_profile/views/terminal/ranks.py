@@ -18,6 +18,7 @@ from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
 from qwen3_profile.views.terminal.collectives import render_collectives
 
 _NAME = 40
+_MOST_NAMED = 16
 _TABLE = Table((-_NAME, 15, 15, 15, 15))
 
 
@@ -51,7 +52,7 @@ def _collectives(ranks: Sequence[RankTrace], shown: PassImbalance | None = None)
 
 
 def _totals(found: RankImbalance, ranks: Sequence[RankTrace]) -> str:
-    named = ", ".join(map(str, found.ranks))
+    named = _numbers(found.ranks)
     here = len(found.ranks)
     count = f"{here} of {found.world_size}" if found.world_size > here else str(here)
     lines = [wrap(f"{count} ranks: {named}; times in ms over the ranks")]
@@ -94,6 +95,13 @@ def _parts(found: PassImbalance) -> str:
     if found.unattributed is not None:
         lines.append(_line("unattributed", found.unattributed))
     return "\n".join(lines)
+
+
+def _numbers(ranks: Sequence[int]) -> str:
+    """Each of a few; of many that follow each other the first and the last."""
+    if len(ranks) > _MOST_NAMED and ranks == tuple(range(ranks[0], ranks[-1] + 1)):
+        return f"{ranks[0]} to {ranks[-1]}"
+    return ", ".join(map(str, ranks))
 
 
 def _title(found: PassImbalance) -> str:
