@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
-from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, tell
+from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, NoRangesError, tell
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -48,11 +48,14 @@ def _compare_asked_for(argv: Sequence[str] | None) -> int:
 
 
 def _sides(options: CompareRequest) -> tuple[tuple[Process, ...], tuple[Process, ...]]:
-    """Both sides; where one is a ledger, the other is made one."""
+    """Both sides; where one is a ledger, or a trace without a range, both are made ledgers."""
     from qwen3_profile.records.sides import as_ledgers, is_of_ledgers, load_side
 
     paths, accept = _paths(options), options.accept_damaged
-    base, new = (load_side(path, accept=accept) for path in paths)
+    try:
+        base, new = (load_side(path, accept=accept) for path in paths)
+    except NoRangesError:
+        base, new = (as_ledgers(path, accept=accept) for path in paths)
     if is_of_ledgers(base) != is_of_ledgers(new):
         base, new = (as_ledgers(path, accept=accept) for path in paths)
     return base, new

@@ -6,6 +6,7 @@ ProfileError              exit code 2: bad input; nothing was started
 |- OutputError            a place that cannot be written, or holds something else
 |- TraceError             a file that is not a trace, or a folder that holds none
 |  |- OtherFormatError    what another program wrote
+|  |- NoRangesError       a trace that no range splits
 |  `- DamagedTraceError   exit code 3: a trace whose figures would be wrong
 |     `- BrokenTextError  exit code 2: an event of it is not JSON
 `- RunError               exit code 1: a config that failed while it ran
@@ -73,6 +74,10 @@ class TraceError(ProfileError):
 
 class OtherFormatError(TraceError):
     """A file that another program wrote, or a whole archive of files."""
+
+
+class NoRangesError(TraceError):
+    """A trace that no range splits; its device time can be accounted for all the same."""
 
 
 class DamagedTraceError(TraceError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_profile.errors import ConfigError, TraceError
+from qwen3_profile.errors import ConfigError, NoRangesError, TraceError
 from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
@@ -177,7 +177,7 @@ def collect_trace(path: Path, *, accept_damaged: bool = False) -> tuple[TimingRe
     """
     found = records_of(read(path, accept_damaged=accept_damaged))
     if not found:
-        raise TraceError(
+        raise NoRangesError(
             str(path),
             "holds no labels of qwen3_profile, no nn.Module ranges and no other ranges",
             "--ledger FILE accounts for its device time",

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from make.commands import Commands, Done
+from make.kineto import cpu_op, document, kernel, launch, write
 from make.paths import ROOT
 from make.sides import side
 
@@ -156,3 +157,17 @@ def test_a_run_in_several_processes_tells_how_much_they_differ(
     # Of two values the standard deviation is their distance over the root of 2.
     distance = abs(math.log(middle[0] / middle[1])) / math.sqrt(2)
     assert float(between.rstrip("%")) == pytest.approx(100 * distance, abs=0.6)
+
+
+def test_traces_without_a_range_are_held_against_each_other_by_kernels(
+    commands: Commands, tmp_path: Path
+) -> None:
+    for name, end in (("a", 20), ("b", 25)):
+        work = [launch(1, 5, 6), kernel(1, 10, end), launch(2, 25, 26), kernel(2, 30, 45)]
+        write(tmp_path / f"{name}.json", document(cpu_op("aten::mm", 0, 40), *work))
+    found = json.loads(commands.compare(tmp_path, "a.json", "b.json", "--format", "json").out)
+    (config,) = found["configs"]
+    (row,) = (row for row in config["rows"] if row["path"] == ["unattributed"])
+    assert (row["base_ns"], row["new_ns"], row["verdict"]) == (25, 30, "undecided")
+    (part,) = config["kernels"]
+    assert (part["change_ns"], part["explained_ns"], part["unexplained_ns"]) == (5, 5, 0)
