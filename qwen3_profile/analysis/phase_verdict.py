@@ -177,7 +177,7 @@ def _why_undecided(
     kind: str, split: dict[str, float], splits: Sequence[dict[str, float]], has_roofs: bool
 ) -> str:
     if kind == UNDECIDED and not has_roofs:
-        return "the device works most of the time, and its ceilings were not measured"
+        return "most of the time goes to work, and what the device does at most was not measured"
     if kind == UNDECIDED:
         return "most of the time goes to parts that are undecided"
     if kind == QUEUED:

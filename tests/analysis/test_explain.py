@@ -30,6 +30,7 @@ from qwen3_profile.analysis.verdict import (
 from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.attribution.parts import Times, make_part
 from qwen3_profile.views.terminal.explain import render_explanation
+from qwen3_profile.views.terminal.tables import render
 
 
 def starved(us: int) -> IdleTimes:
@@ -112,6 +113,15 @@ def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
         assert head.gain_ns == pytest.approx((wall_us - best_us) * US)
 
 
+def test_the_table_names_what_is_faster_than_it_can_be() -> None:
+    fast = bounded({"lm_head": MEMORY, "norm": (100, 1, 0, 1_200_000)}, wall_us=210)
+    page = " ".join(render([fast]).split())
+    assert "80% m" in page
+    assert "over m" in page
+    assert re.search(r"over: faster than the ceiling[^:]*: norm ", page)
+    assert "over: " not in render([bounded({"lm_head": MEMORY}, wall_us=110)])
+
+
 def test_a_pass_that_exchanges_data() -> None:
     given = bounded({"lm_head": MEMORY}, wall_us=110, communication_us=70)
     found = explain([given])
@@ -135,7 +145,7 @@ def test_without_ceilings_only_waiting_can_be_told() -> None:
     without = replace(given, facts=record().facts)
     found = explain([without])
     assert found.whole.why == (
-        "the device works most of the time, and its ceilings were not measured"
+        "most of the time goes to work, and what the device does at most was not measured"
     )
     waits = bounded({"lm_head": MEMORY}, wall_us=1000, idle=starved(900))
     assert explain([replace(waits, facts=record().facts)]).whole.kind == LAUNCH_BOUND
