@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,16 @@ class PassMemory:
 
     whole: of all of it. parts: each label, in the order in which they begin.
     at_peak: what the pass had taken at its peak: KV cache, workspace of operators, activations.
+    lasting_bytes, workspace_bytes: the most of its own at once, of blocks that outlive the operator
+        that took them, and of those that do not.
     start_bytes, weights_bytes, allocator_peak_bytes, capacity_bytes: as of a `MemoryPass`.
     """
 
     whole: LabelMemory
     parts: tuple[LabelMemory, ...]
     at_peak: dict[str, int]
+    lasting_bytes: int
+    workspace_bytes: int
     start_bytes: int
     weights_bytes: int
     allocator_peak_bytes: int | None
@@ -139,6 +144,8 @@ def pass_memory(events: MemoryPass) -> PassMemory:
         whole=whole,
         parts=tuple(parts),
         at_peak=_at_peak(events, whole.peak_bytes),
+        lasting_bytes=_most(events, BLOCK),
+        workspace_bytes=_most(events, WORKSPACE),
         start_bytes=events.start_bytes,
         weights_bytes=events.weights_bytes,
         allocator_peak_bytes=events.allocator_peak_bytes,
@@ -183,6 +190,12 @@ def _at_peak(events: MemoryPass, peak_bytes: int) -> dict[str, int]:
     for kind, size in live.values():
         found[kind] += size
     return dict(found)
+
+
+def _most(events: MemoryPass, kind: int) -> int:
+    """The most that was there at once of blocks of one kind, beside what was there before."""
+    sizes = (size for what, size in zip(events.what, events.bytes, strict=True) if what == kind)
+    return max(accumulate(sizes, initial=0))
 
 
 def _kind(what: int, label: str) -> str:

@@ -1,0 +1,81 @@
+"""Holds what is foretold to fit into a device's memory against real runs near the limit.
+
+    python benchmarks/memory_limit.py [--device cpu] [--num-layers N] [--most N]
+
+A prefill of 2 x 512 tokens with --memory says how much a sequence takes, and how many would fit.
+Then 95 % and 110 % of as many are run: the first has to fit, with about the peak that was foretold,
+and the second has to fail, in one line that names the part. --most bounds how many are tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qwen3_profile.analysis.memory_fit import memory_fit
+from qwen3_profile.records.load import load
+from qwen3_profile.records.record import TimingRecord
+
+_BATCH, _LENGTH = 2, 512
+_FITS, _FAILS = 0.95, 1.10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model-name", default="Qwen/Qwen3-0.6B")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--num-layers", type=int)
+    parser.add_argument("--most", type=int, default=1 << 20)
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        first, _ = _run(place / "first", _BATCH, options)
+        if first is None or first.memory is None or (fit := memory_fit(first)) is None:
+            print("no memory was recorded")
+            return 1
+        memory = first.memory
+        print(f"{options.model_name} on {options.device}: {_LENGTH} tokens, start and peak in MB")
+        print(f"batch {_BATCH}: {_mb(memory.start_bytes)} and {_mb(memory.whole.peak_bytes)}; the")
+        print(f"allocator's own peak: {_mb(memory.allocator_peak_bytes or 0)}")
+        print(f"a sequence takes {_mb(fit.each_bytes)}; {fit.sequences} would fit")
+        for share in (_FITS, _FAILS):
+            batch = min(options.most, round(share * fit.sequences))
+            fixed = memory.start_bytes + memory.workspace_bytes
+            foretold = fixed + batch * fit.each_bytes
+            found, line = _run(place / f"{share}", batch, options)
+            peak = found.memory.whole.peak_bytes if found and found.memory else None
+            told = line if peak is None else f"{_mb(peak)}, {peak / foretold:.4f} of it"
+            print(f"batch {batch} ({share:.0%}): foretold {_mb(foretold)}; {told}")
+    return 0
+
+
+def _run(place: Path, batch: int, options: Any) -> tuple[TimingRecord | None, str]:
+    """One prefill with its memory; its record, or the line that says why there is none."""
+    argv = ["--weights", "random", "--model-name", options.model_name, "--device", options.device]
+    argv += ["--batch-size", str(batch), "--input-len", str(_LENGTH), "--num-runs", "1", "--memory"]
+    argv += ["--no-ceilings", "--trace-dir", str(place), "--run-name", "run"]
+    argv += ["--output-dir", str(place)]
+    if options.num_layers:
+        argv += ["--num-layers", str(options.num_layers)]
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen3_profile", *argv], capture_output=True, text=True, check=False
+    )
+    errors = [each for each in done.stderr.splitlines() if each.startswith("error")]
+    file = place / "run" / "run.json"
+    if not file.is_file() or not json.loads(file.read_text())["configs"][0]["measurements"]:
+        return None, (errors or ["no run"])[0]
+    return load(place / "run").groups[0][0], ""
+
+
+def _mb(count: float) -> str:
+    return f"{count / 1e6:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
