@@ -116,6 +116,18 @@ def test_runs_are_chosen_by_mouse_and_keyboard(page: Page) -> None:
     assert tab(page).locator("iframe").get_attribute("title") == "Report of run2"
 
 
+def test_a_report_that_takes_its_time_has_a_spinner(page: Page) -> None:
+    held: list[Any] = []
+    page.page.route("**/report?run=run1*", lambda route: held.append(route))
+    tab(page).get_by_label("Run").select_option("run1")
+    spinner = tab(page).locator(".loading")
+    spinner.wait_for()
+    page.shoot("tab-loading")
+    held[0].continue_()
+    heading(page, "run1")
+    spinner.wait_for(state="detached")
+
+
 def test_the_profilers_own_tab_is_beside_it(page: Page, dashboard: Dashboard) -> None:
     listed = page.page.evaluate("() => fetch('data/plugins_listing').then((r) => r.json())")
     assert listed["qwen3_profile"]["tab_name"] == "Qwen3 profile"

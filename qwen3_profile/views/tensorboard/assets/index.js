@@ -89,7 +89,9 @@ class Tab {
     if (!run) {
       this.main.replaceChildren(element("p", { textContent: EMPTY }));
     } else if (this.shown !== wanted) {
-      this.main.replaceChildren(run.version ? frame(run) : element("p", { textContent: run.hint }));
+      this.main.replaceChildren(
+        ...(run.version ? loading(frame(run)) : [element("p", { textContent: run.hint })]),
+      );
     }
     const told = again ? `${run.name} was written again, and is shown anew.` : "";
     if (news || told || this.shown !== wanted) {
@@ -104,6 +106,13 @@ function frame(run) {
   const made = element("iframe", { src: `./report?${query}`, title: `Report of ${run.name}` });
   made.setAttribute("sandbox", SANDBOX);
   return made;
+}
+
+// What is shown until the report is there, and the report.
+function loading(report) {
+  const spinner = element("p", { className: "loading", textContent: "Loading the report" });
+  report.addEventListener("load", () => spinner.remove());
+  return [spinner, report];
 }
 
 // TensorBoard says by a class of its page whether it is dark. The report, which cannot see that,
