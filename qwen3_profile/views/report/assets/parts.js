@@ -90,7 +90,7 @@ function verdict(config) {
   const pass = share.is_bare ? "bare" : "traced";
   byId("verdict").replaceChildren(
     make("div", { class: "verdict" },
-      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${withUnit(share.busy_ns)} of ${ms(share.span_ns)}`),
+      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${ms(share.busy_ns)} of ${withUnit(share.span_ns)}`),
       bar, scale,
       make("p", { class: "quiet" },
         `GPU busy, as a share of the ${pass} pass: GPU-bound above ${Math.round(100 * marks[1])}%; ` +

@@ -162,7 +162,7 @@ function showWindow(from, to, more = {}) {
   drawn.get("timeline-chart").setOption({ ...more, series }, { lazyUpdate: true });
   byId("timeline-chart").dataset.from = String(Math.round(from));
   byId("timeline-chart").dataset.to = String(Math.round(to));
-  byId("timeline-window").textContent = `Shown: ${withUnit(from)} to ${ms(to)}.`;
+  byId("timeline-window").textContent = `Shown: ${ms(from)} to ${withUnit(to)}.`;
 }
 
 /** [lane, start, end, first bar, last bar, family, share at work] of each shape to draw. */
