@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"a sequence takes {_mb(fit.each_bytes)}; {fit.sequences} would fit")
         for share in (_FITS, _FAILS):
             batch = min(options.most, round(share * fit.sequences))
-            fixed = memory.start_bytes + memory.workspace_bytes
-            foretold = fixed + batch * fit.each_bytes
+            foretold = memory.start_bytes + batch * fit.each_bytes
             found, line = _run(place / f"{share}", batch, options)
             peak = found.memory.whole.peak_bytes if found and found.memory else None
             told = line if peak is None else f"{_mb(peak)}, {peak / foretold:.4f} of it"

@@ -1,8 +1,8 @@
 """How many sequences, and how long ones, would fit into the memory of a device.
 
 What a pass takes beside the weights grows with the number of sequences; and with their length,
-unless attention keeps its scores, which grow with its square. Only the workspace of operators does
-not: that of matrix products is of one size. So one pass foretells others.
+unless attention keeps its scores, which grow with its square. Workspaces that do not grow are kept
+from pass to pass, so they were there before. So one pass foretells others.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def memory_fit(record: TimingRecord) -> MemoryFit | None:
     memory, config = record.memory, record.config
     if memory is None or config is None or memory.capacity_bytes is None:
         return None
-    if record.phase != "prefill" or not memory.lasting_bytes:
+    if record.phase != "prefill" or not memory.whole.rise_bytes:
         return None
     # On a CPU nobody counts what was there before; what is free then is.
-    room = memory.capacity_bytes - memory.start_bytes - memory.workspace_bytes
-    each_bytes = memory.lasting_bytes / config.batch_size
+    room = memory.capacity_bytes - memory.start_bytes
+    each_bytes = memory.whole.rise_bytes / config.batch_size
     is_linear = record.facts.attn_implementation != _QUADRATIC
-    tokens = int(room / memory.lasting_bytes * config.input_len) if is_linear else None
+    tokens = int(room / memory.whole.rise_bytes * config.input_len) if is_linear else None
     shape = record.facts.model.shape if record.facts.model else None
     if tokens is not None and shape is not None and shape.max_position_embeddings:
         tokens = min(tokens, shape.max_position_embeddings)

@@ -111,10 +111,10 @@ def test_what_is_retained_and_freed_is_the_change_of_the_total(events: MemoryPas
 
 @pytest.mark.parametrize(
     ("attention", "expected"),
-    [("sdpa", MemoryFit(34, 68, 25.0)), ("eager", MemoryFit(34, None, 25.0))],
+    [("sdpa", MemoryFit(22, 45, 40.0)), ("eager", MemoryFit(22, None, 40.0))],
 )
 def test_what_would_fit(attention: str, expected: MemoryFit) -> None:
-    """50 lasting bytes for 2 sequences of 4 tokens, 40 of workspace; 900 beside what was there."""
+    """80 bytes for 2 sequences of 4 tokens, and 900 free beside the 100 that were there."""
     given_record = replace(
         record(),
         config=RunConfig(batch_size=2, input_len=4),
