@@ -11,7 +11,7 @@ takes all processes of a folder, or files of records, and lets the tool compare 
     drawn      sides drawn at random, many more of them; their rates are of dependent draws
     planted    as drawn, with one part of NEW slower by so much in every pass, and with it all
                that holds it; how often its row is called slower, against how often the spread of
-               all processes foretells, and against 80 % for a change as large as the row's own
+               all processes predicts, and against 80 % for a change as large as the row's own
                announcement, the "sees" of its table
 """
 
@@ -160,7 +160,7 @@ def _planted(
         cells = []
         for change in PLANTED:
             found = mean(_is_found(base, new, phase, part, change) for base, new in sides)
-            told = foretold(spread, change, count)
+            told = predicted(spread, change, count)
             cells.append(f"{change:.0%}: {100 * found:.0f} ({100 * told:.0f})")
         sees = [_sees(base, new, phase, part) for base, new in sides]
         own = mean(
@@ -168,12 +168,12 @@ def _planted(
             for (base, new), each in zip(sides, sees, strict=True)
         )
         print(
-            f"  planted  {phase} / {part}, processes differ by {spread:.2%}: found (foretold) "
+            f"  planted  {phase} / {part}, processes differ by {spread:.2%}: found (predicted) "
             f"{', '.join(cells)}; as announced, {median(sees):.2%} in the middle: {100 * own:.0f}"
         )
 
 
-def foretold(spread: float, change: float, count: int) -> float:
+def predicted(spread: float, change: float, count: int) -> float:
     df, shift = 2 * (count - 1), log(1 + change) / (spread * sqrt(2 / count))
     found = nct.sf(t.ppf(1 - ALPHA / 2, df), df, shift)
     return 1.0 if np.isnan(found) else float(found)

@@ -1,9 +1,9 @@
-"""Holds what is foretold to fit into a device's memory against real runs near the limit.
+"""Holds what is predicted to fit into a device's memory against real runs near the limit.
 
     python benchmarks/memory_limit.py [--device cpu] [--num-layers N] [--most N]
 
 A prefill of 2 x 512 tokens with --memory says how much a sequence takes, and how many would fit.
-Then 95 % and 110 % of as many are run: the first has to fit, with about the peak that was foretold,
+Then 95 % and 110 % of as many are run: the first has to fit, with about the predicted peak,
 and the second has to fail, in one line that names the part. --most bounds how many are tried.
 """
 
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"a sequence takes {_mb(fit.each_bytes)}; {fit.sequences} would fit")
         for share in (_FITS, _FAILS):
             batch = min(options.most, round(share * fit.sequences))
-            foretold = memory.start_bytes + batch * fit.each_bytes
+            predicted = memory.start_bytes + batch * fit.each_bytes
             found, line = _run(place / f"{share}", batch, options)
             peak = found.memory.whole.peak_bytes if found and found.memory else None
-            told = line if peak is None else f"{_mb(peak)}, {peak / foretold:.4f} of it"
-            print(f"batch {batch} ({share:.0%}): foretold {_mb(foretold)}; {told}")
+            told = line if peak is None else f"{_mb(peak)}, {peak / predicted:.4f} of it"
+            print(f"batch {batch} ({share:.0%}): predicted {_mb(predicted)}; {told}")
     return 0
 
 

@@ -5,7 +5,7 @@
 The ceilings that the tool measures, beside loops written here over the same shapes, and beside the
 data sheet of the card. Then, each in a process of its own as a user runs it:
 
-    decode of 0.6B      waits for the CPU; as a CUDA graph and compiled, against what was foretold
+    decode of 0.6B      waits for the CPU; as a CUDA graph and compiled, against what was predicted
     decode of 8B        as a CUDA graph: reads 16 GB of weights for each token
     prefill of 8B       8 x 2048 tokens: multiplies matrices
     decode of 30B-A3B   a mixture of experts, op by op and as a CUDA graph
@@ -167,11 +167,11 @@ def _told(case: Case, place: Path, device: torch.device, small: bool) -> str:
 
 
 def _taken(found: Sequence[Explanation]) -> Iterator[str]:
-    """What was foretold of an eager pass, beside what other ways of running it took."""
+    """What was predicted of an eager pass, beside what other ways of running it took."""
     if len(found) < 2:
         return
     first = found[0].whole
-    yield f"eager {first.wall_ns / 1e6:.3f} ms; foretold at best {first.best_ns / 1e6:.3f} ms"
+    yield f"eager {first.wall_ns / 1e6:.3f} ms; predicted at best {first.best_ns / 1e6:.3f} ms"
     for each in found[1:]:
         whole = each.whole
         yield (

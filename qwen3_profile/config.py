@@ -110,7 +110,7 @@ class RunConfig:
                 what = f"uses no {self.cache} cache, nor any"
                 yield ConfigError("backward", what, "leave one out")
             if self.input_len < 2:
-                yield ConfigError("backward", "needs 2 tokens, to foretell one", "raise input_len")
+                yield ConfigError("backward", "needs 2 tokens, to predict one", "raise input_len")
         if self.execution == CUDA_GRAPH:
             if self.backward:
                 yield ConfigError(CUDA_GRAPH, "captures no backward", apart)

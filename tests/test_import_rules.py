@@ -31,7 +31,7 @@ READING = [
     "analysis",
     "views",
 ]
-ENTRIES = ("cli", "api", "compare", "export", "runs", "__main__", "__init__")
+ENTRIES = ("cli", "api", "compare", "export", "__main__", "__init__")
 ABOVE = {name: READING[: at + 1] for at, name in enumerate(READING)}
 ABOVE["measure"] = [*ABOVE["run_folder"], "measure"]
 ABOVE |= {name: [*READING, "measure", "cli", "api", name] for name in ENTRIES}

@@ -16,7 +16,7 @@ from qwen3_profile import errors, label_parts
 from qwen3_profile.analysis.explain import explain
 from qwen3_profile.attribution.attribute import Reason
 from qwen3_profile.cli import compare_options, export_options
-from qwen3_profile.cli.run_options import build_parser
+from qwen3_profile.cli.run_flags import build_parser
 from qwen3_profile.records.collective_sums import CollectiveTimes
 from qwen3_profile.records.load import load
 from qwen3_profile.records.part_memory import pass_memory

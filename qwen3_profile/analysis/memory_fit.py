@@ -2,7 +2,7 @@
 
 What a pass takes beside the weights grows with the number of sequences; and with their length,
 unless attention keeps its scores, which grow with its square. Workspaces that do not grow are kept
-from pass to pass, so they were there before. So one pass foretells others.
+from pass to pass, so they were there before. So one pass predicts others.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from qwen3_profile.cli.parser import Parser
-from qwen3_profile.cli.run_options import processes_asked_for
+from qwen3_profile.cli.run_flags import processes_asked_for
 from qwen3_profile.errors import ConfigError
 
 # As many as find a tenth where processes differ by a twentieth or so.

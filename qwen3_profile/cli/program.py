@@ -50,9 +50,7 @@ def _find(place: str) -> Any:
 
 _EXPORT = ("export:main", "cli.export_options:build_parser")
 COMMANDS = {
-    "run": Command(
-        "__main__:main", "cli.run_options:build_parser", "profile a model (the default)"
-    ),
+    "run": Command("__main__:main", "cli.run_flags:build_parser", "profile a model (the default)"),
     "export": Command(*_EXPORT, "split a saved run or trace again"),
     "view": Command(*_EXPORT, "show a run in a browser of this machine", ("--view",)),
     "compare": Command(
@@ -61,10 +59,12 @@ COMMANDS = {
         "hold runs against others, with a verdict",
     ),
     "list": Command(
-        "runs:list_runs", "cli.runs_options:build_list_parser", "show the runs of a folder"
+        "cli.runs:list_runs", "cli.runs_options:build_list_parser", "show the runs of a folder"
     ),
     "rm": Command(
-        "runs:remove_runs", "cli.runs_options:build_remove_parser", "delete runs and their records"
+        "cli.runs:remove_runs",
+        "cli.runs_options:build_remove_parser",
+        "delete runs and their records",
     ),
 }
 COMMANDS_HELP = "commands: " + ", ".join(f"{name} ({each.help})" for name, each in COMMANDS.items())

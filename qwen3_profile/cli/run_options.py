@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from qwen3_profile.cli.config_file import ConfigFile, read_config_file, read_prompts
-from qwen3_profile.cli.parser import Parser, check_trace_place, output_file_name
-from qwen3_profile.cli.program import COMMANDS_HELP
+from qwen3_profile.cli.parser import check_trace_place, output_file_name
+from qwen3_profile.cli.run_flags import build_parser, processes_asked_for
 from qwen3_profile.config import (
-    CACHES,
     COMPILE_MODES,
     COMPILE_SCOPES,
     COMPILED,
     CUDA_GRAPH,
-    DEFAULT_MODEL,
-    DTYPES,
     EAGER,
     EXECUTIONS,
-    PARALLELS,
-    QUANTIZE,
-    RANK_TIMEOUT_S,
     TENSOR_PARALLEL,
-    WEIGHTS,
     CompileMode,
     CompileScope,
     Execution,
@@ -36,13 +28,6 @@ from qwen3_profile.config import (
 )
 from qwen3_profile.errors import ConfigError, closest
 from qwen3_profile.system.launched import launched
-
-_DESCRIPTION = """\
-Runs a Qwen3 forward pass under torch.profiler with labels in every layer, splits the CPU and the
-GPU time by layer and part, prints tables, and keeps the traces and the timing records.
-"""
-MOST_PROCESSES = 100
-_EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
 
 
 def parse_arguments(argv: Sequence[str]) -> Invocation:
@@ -123,13 +108,6 @@ def _asked_parallel(name: Parallel | None) -> Parallel | None:
         do = "start it as torchrun --nproc-per-node N -m qwen3_profile ..."
         raise ConfigError("--parallel", "goes with several ranks", do)
     return None
-
-
-def processes_asked_for(count: int) -> int:
-    """The value of --num-processes, if that many can be started."""
-    if not 1 <= count <= MOST_PROCESSES:
-        raise ConfigError("--num-processes", f"{count} is not from 1 to {MOST_PROCESSES}")
-    return count
 
 
 def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
@@ -273,15 +251,6 @@ def _tokens(config: RunConfig) -> int:
     return config.batch_size * config.input_len
 
 
-def counts(text: str) -> tuple[int, ...]:
-    """The numbers of a flag that takes several, with commas between them."""
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        what = f"{text!r} is not a number, nor several with commas between them"
-        raise argparse.ArgumentTypeError(what) from None
-
-
 def _each_attention(
     text: str | None, one: RunConfig, configs_of: Callable[[RunConfig], tuple[RunConfig, ...]]
 ) -> tuple[tuple[int, RunConfig], ...]:
@@ -321,161 +290,3 @@ def _check_prompt(options: argparse.Namespace, argv: Sequence[str]) -> None:
         if flag in given:
             do = f"leave out {flag}, or give it without --prompt"
             raise ConfigError(flag, "is decided by the file of --prompt", do)
-
-
-def build_parser() -> Parser:
-    """The parser of `python -m qwen3_profile`; the reference's table of flags follows its help."""
-    parser = Parser(prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG)
-    _add_measurement(parser.add_argument_group("what is measured"))
-    _add_model(parser.add_argument_group("on which model, and where"))
-    _add_output(parser.add_argument_group("what is written"))
-    return parser
-
-
-def _dtype(text: str) -> str:
-    """The dtype, which other programs also call by a short name."""
-    return {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}.get(
-        text, text
-    )
-
-
-def _weights(text: str) -> str:
-    """The source of the weights, which vLLM and SGLang call the load format."""
-    return "random" if text == "dummy" else text
-
-
-def _add_measurement(group: argparse._ArgumentGroup) -> None:
-    default = RunConfig()
-    add = group.add_argument
-    # fmt: off
-    add("--batch-size", type=counts, default=str(default.batch_size), metavar="N,N",
-        help="sequences per forward pass; several, as in 1,2,4, are measured with every "
-        "--input-len, the largest first, and their scaling is told (default: %(default)s)")
-    add("--input-len", type=counts, default=str(default.input_len), metavar="N,N",
-        help="tokens per sequence; several as with --batch-size (default: %(default)s)")
-    add("--dtype", type=_dtype, choices=DTYPES,
-        help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
-        "a CPU that only emulates it)")
-    add("--num-runs", type=int, default=default.num_runs, metavar="N",
-        help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
-    add("--num-processes", type=int, default=1, metavar="K",
-        help="run all of it in K fresh processes, one after the other, in a folder of K runs that "
-        "compare takes: what makes one process fast or slow is the same for all its passes "
-        "(default: %(default)s)")
-    add("--warmup-runs", type=int, default=default.warmup_runs, metavar="N",
-        help="prefills, with all decode steps, before the first run (default: %(default)s)")
-    add("--output-len", "--decode-steps", dest="decode_steps", type=int, metavar="N",
-        default=default.decode_steps,
-        help="tokens per sequence decoded greedily after each prefill (default: %(default)s)")
-    add("--cache", choices=CACHES, default=default.cache,
-        help="the KV cache's kind: grown by each token, or allocated at once "
-        "(default: %(default)s)")
-    add("--trace-steps", type=int, default=default.trace_steps, metavar="N",
-        help="decode steps that are traced, the first, the last and others between them; all are "
-        "timed (default: %(default)s)")
-    add("--attn-implementation", default=default.attn_implementation, metavar="NAME,NAME",
-        help="sdpa, eager, flash_attention_2, flex_attention or another that transformers offers; "
-        "several are run one after the other on the same weights and inputs, and compared "
-        "(default: its own choice)")
-    add("--experts-implementation", default=default.experts_implementation, metavar="NAME",
-        help="grouped_mm, batched_mm or eager: how a mixture of experts runs its experts, where "
-        "transformers offers a choice (default: its own)")
-    add("--prompt", type=Path, metavar="FILE",
-        help="a text file with one prompt a line, which decides batch size and input length; "
-        "shorter ones are padded on the left (default: token ids drawn from the seed)")
-    add("--ragged", action="store_true",
-        help="sequences of random lengths up to --input-len, padded on the left and masked "
-        "(default: off, all have --input-len tokens)")
-    add("--backward", action="store_true",
-        help="measure training steps without their optimizer: forward, loss of the next tokens and "
-        "backward (default: off, prefills)")
-    add("--memory", action="store_true",
-        help="record in one more pass what each part allocates: peak, retained, transient, largest "
-        "block (default: off)")
-    add("--cuda-graph", action="store_true",
-        help="capture each forward pass as a CUDA graph and measure its replays, split by the "
-        "eager pass that is traced beside them; decode steps need --cache static (default: off)")
-    add("--compile", nargs="?", choices=COMPILE_MODES, const=COMPILE_MODES[0], metavar="MODE",
-        help="compile the model with torch.compile and split its kernels by what they were "
-        f"compiled from; MODE is {', '.join(COMPILE_MODES[:-1])} or {COMPILE_MODES[-1]}; decode "
-        "steps need --cache static (default: off; without MODE: %(const)s)")
-    add("--compile-scope", choices=COMPILE_SCOPES, default=COMPILE_SCOPES[0],
-        help="compile the model as a whole, or each decoder layer by itself (default: %(default)s)")
-    add("--executions", metavar="NAME,NAME",
-        help=f"some of {', '.join(EXECUTIONS)}: run each on the same weights and inputs, and "
-        "compare them part by part (default: what --compile and --cuda-graph ask for, with both of "
-        "them eager too)")
-    add("--nvtx", action="store_true",
-        help="run eager passes with the labels as NVTX ranges, for nsys profile; print their "
-        "times, and write nothing (default: off)")
-    add("--no-ceilings", action="store_true",
-        help="do not measure what the device does at most, in matrix products and copies, of which "
-        "the tables show shares (default: off; it takes seconds, and holds for a day)")
-    add("--configs", type=Path, metavar="FILE",
-        help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}, or of '
-        "the list alone, in JSON, YAML or TOML; an entry may set batch_size, input_len, dtype, "
-        "num_runs, warmup_runs, attn_implementation, experts_implementation, decode_steps, cache, "
-        "trace_steps, inputs (random or ragged), backward, memory, execution, compile_mode and "
-        "compile_scope, and the flags above give what it leaves out; beside the list stands what "
-        "holds for the whole run, such as model_name (default: one config, of the flags)")
-
-
-def _add_model(group: argparse._ArgumentGroup) -> None:
-    default = ModelRequest()
-    add = group.add_argument
-    # fmt: off
-    add("--model", "--model-name", dest="model_name", default=default.name, metavar="NAME",
-        help=f"a hub name such as {DEFAULT_MODEL}, or a local directory (default: %(default)s)")
-    add("--load-format", "--weights", dest="weights", type=_weights, choices=WEIGHTS,
-        default=default.weights,
-        help="pretrained from the directory, the local cache or the hub; random, or dummy, in the "
-        "published shape, without network; auto is pretrained if it can be had, else random "
-        "(default: %(default)s)")
-    add("--num-layers", type=int, metavar="N",
-        help="profile the first N layers of a model too big for this machine (default: all)")
-    add("--device", metavar="DEVICE",
-        help="cuda, cuda:1, cpu or another torch device (default: cuda, and cpu with a warning "
-        "where there is none)")
-    add("--seed", type=int, default=default.seed, metavar="N",
-        help="of the token ids, of random weights and of random adapters (default: %(default)s)")
-    add("--quantize", choices=QUANTIZE,
-        help="quantise the Linears of the layers in memory, by torchao, and compare the logits "
-        "with the unquantised ones (default: the weights as they are)")
-    add("--adapter", action="append", metavar="DIR",
-        help="put an adapter that peft has saved round the model; several flags give several, all "
-        "active (default: none)")
-    add("--lora-rank", type=int, metavar="N",
-        help="put a LoRA adapter of this rank with random weights round every Linear of the layers "
-        "(default: none)")
-    add("--merge-adapters", action="store_true",
-        help="add the adapters to the weights (default: off, they run beside them)")
-    add("--parallel", choices=PARALLELS,
-        help="under torchrun: tp splits one model over the ranks by transformers' own plan, dp "
-        "runs a whole one on each (default: tp)")
-    add("--rank-timeout", type=_seconds, default=RANK_TIMEOUT_S, metavar="SECONDS",
-        help="of several ranks: how long a warm-up or a pass of one may take before all of them "
-        "end (default: %(default)s)")
-
-
-def _seconds(text: str) -> int:
-    """At least one of them."""
-    seconds = int(text)
-    if seconds < 1:
-        raise ValueError
-    return seconds
-
-
-def _add_output(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    # fmt: off
-    add("--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
-        help="folder of the timing records and their summary (default: ./%(default)s)")
-    add("--output-file", default="timing_records.json", metavar="FILE",
-        help="records are merged into it by id (default: %(default)s)")
-    add("--trace-dir", type=Path, default=Path("traces"), metavar="DIR",
-        help="folder of the runs' folders (default: %(default)s)")
-    add("--run-name", metavar="NAME",
-        help="the run's folder under the trace folder (default: the next free run1, run2, ...)")
-    add("--force", action="store_true",
-        help="replace an earlier run of the same --run-name, and its records, once the new one has "
-        "results (default: off)")

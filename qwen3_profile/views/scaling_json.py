@@ -84,6 +84,6 @@ def _left_out_json(left: LeftOut) -> dict[str, Any]:
         "batch_size": left.size.batch,
         "input_len": left.size.length,
         "measured": left.measured_ns / _NS_PER_S,
-        "foretold": _interval_json(left.foretold, _NS_PER_S),
+        "predicted": _interval_json(left.predicted, _NS_PER_S),
         "is_inside": left.is_inside,
     }

@@ -403,7 +403,7 @@ def check_layer_order(trace: Trace) -> None:
             id="decode",
         ),
         pytest.param("--cache static", "--backward: uses no static cache", id="cache"),
-        pytest.param("--input-len 1", "--backward: needs 2 tokens, to foretell one", id="length"),
+        pytest.param("--input-len 1", "--backward: needs 2 tokens, to predict one", id="length"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_a_backward(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from qwen3_profile import __version__
-from qwen3_profile.cli.run_options import build_parser, parse_arguments
+from qwen3_profile.cli.run_flags import build_parser
+from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, Invocation, ModelRequest, RunConfig
 from qwen3_profile.errors import EXIT_BAD_INPUT, ConfigError
 

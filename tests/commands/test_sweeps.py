@@ -27,7 +27,7 @@ def test_a_sweep_is_measured_and_told_again(commands: Commands, tmp_path: Path) 
     (tmp_path / SCALING).unlink()
     again = commands.export(tmp_path, "traces/run1")
     assert again.code == 0, again.err
-    table = done.out[done.out.index("scaling of") : done.out.index("foretold")]
+    table = done.out[done.out.index("scaling of") : done.out.index("predicted")]
     assert table in again.out
     assert json.loads((tmp_path / SCALING).read_text()) == [found]
 

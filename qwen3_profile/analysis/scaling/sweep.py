@@ -59,15 +59,15 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The largest size, foretold from the others, and what it took."""
+    """The largest size, predicted from the others, and what it took."""
 
     size: Size
-    foretold: Interval
+    predicted: Interval
     measured_ns: float
 
     @property
     def is_inside(self) -> bool:
-        return self.foretold.low <= self.measured_ns <= self.foretold.high
+        return self.predicted.low <= self.measured_ns <= self.predicted.high
 
 
 @dataclass(frozen=True, slots=True)

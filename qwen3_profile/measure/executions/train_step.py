@@ -59,12 +59,12 @@ class TrainStep:
 
 
 def next_tokens(inputs: Inputs) -> torch.Tensor:
-    """int64 [batch_size, input_len]: the token after each, or -100 where none is to be foretold."""
+    """int64 [batch_size, input_len]: the token after each, or -100 where none is to be learnt."""
     ids = inputs.ids
     if inputs.mask is not None:
         ids = ids.masked_fill(inputs.mask == 0, _IGNORED)
     targets = functional.pad(ids[:, 1:], (0, 1), value=_IGNORED)
-    # Padding is followed by a first token, which nothing foretells.
+    # Padding is followed by a first token, which nothing predicts.
     return targets if inputs.mask is None else targets.masked_fill(inputs.mask == 0, _IGNORED)
 
 

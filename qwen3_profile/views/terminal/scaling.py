@@ -1,4 +1,4 @@
-"""The tables of a sweep: every size, how each row grows, and whether the law foretells anything."""
+"""The tables of a sweep: every size, how each row grows, and whether the law predicts anything."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _row_table(sweep: Sweep) -> str:
         "context in a decode; as many terms as the sizes tell apart; a floor f instead of the "
         "constant: the longer of f and the rest; exponent: of time against tokens, among the "
         "smaller sizes and the larger ones; batch, length: exponents of both at once; left out: "
-        "how far the largest size lies from what the others foretell, ! where that is outside "
+        "how far the largest size lies from what the others predict, ! where that is outside "
         "of the interval of 95%"
     )
     return "\n".join([*lines, wrap(meaning)])
@@ -75,7 +75,7 @@ def _row_cells(row: Growth) -> Iterator[str]:
     if row.left_out is None:
         yield ""
         return
-    off = row.left_out.measured_ns / row.left_out.foretold.value - 1
+    off = row.left_out.measured_ns / row.left_out.predicted.value - 1
     yield f"{off:+.0%}{'' if row.left_out.is_inside else ' !'}"
 
 
@@ -111,7 +111,7 @@ def sentences(sweep: Sweep) -> Iterator[str]:
             f"{total.law.terms['floor'].value / _NS_PER_MS:.1f} ms: launch-bound; beyond, the "
             "time grows with the tokens"
         )
-    yield wrap(f"foretold: {_ahead(sweep.sizes, total)}")
+    yield wrap(f"predicted: {_ahead(sweep.sizes, total)}")
 
 
 def _ahead(sizes: Sequence[Size], total: Growth) -> str:

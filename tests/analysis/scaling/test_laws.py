@@ -84,7 +84,7 @@ def test_where_the_floor_ends() -> None:
     assert law.crossover == pytest.approx((29e6 - 3.5e6) / 9000, rel=0.15)
 
 
-def test_the_next_size_lies_within_what_is_foretold() -> None:
+def test_the_next_size_lies_within_what_is_predicted() -> None:
     """The largest size is left out, and the interval of its time has it in 95 % of trials."""
     noise = np.exp(np.random.default_rng(6).normal(0, 0.05, (150, 16)))
     inside = 0

@@ -50,7 +50,7 @@ def test_every_row_has_the_law_of_its_times() -> None:
         ratio = row.law.terms["per_token"].value / row.law.terms["constant"].value
         assert ratio == pytest.approx(1 / 1000, rel=1e-3)
         assert row.left_out is not None
-        assert row.left_out.foretold.value == pytest.approx(row.left_out.measured_ns, rel=1e-3)
+        assert row.left_out.predicted.value == pytest.approx(row.left_out.measured_ns, rel=1e-3)
 
 
 def test_what_comes_next() -> None:

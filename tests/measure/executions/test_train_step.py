@@ -32,14 +32,14 @@ def inputs(kind: str) -> Inputs:
         pytest.param([[4, 5, 6]], None, [[5, 6, -100]], id="the last token has no next one"),
         pytest.param(
             [[4, 5, 6], [0, 7, 8]], [[1, 1, 1], [0, 1, 1]], [[5, 6, -100], [-100, 8, -100]],
-            id="padding foretells nothing, and is not foretold",
+            id="padding predicts nothing, and is not predicted",
         ),
         pytest.param(
             [[4, 5], [0, 7]], [[1, 1], [0, 1]], [[5, -100], [-100, -100]], id="a lone token",
         ),
     ],
 )  # fmt: skip
-def test_what_is_to_be_foretold(
+def test_what_is_to_be_predicted(
     ids: list[list[int]], mask: list[list[int]] | None, expected: list[list[int]]
 ) -> None:
     masked = None if mask is None else torch.tensor(mask)
