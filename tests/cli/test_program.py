@@ -11,8 +11,7 @@ import pytest
 from make.commands import environment
 from make.paths import ROOT
 
-from qwen3_profile import runs
-from qwen3_profile.cli import program
+from qwen3_profile.cli import program, runs
 from qwen3_profile.cli.program import COMMANDS, main
 
 
@@ -44,8 +43,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
         ("run --batch-size 2", "__main__.main", "--batch-size 2"),
         ("export traces/run1 --report", "export.main", "traces/run1 --report"),
         ("view traces/run1", "export.main", "traces/run1 --view"),
-        ("list", "runs.list_runs", ""),
-        ("rm run1 run2", "runs.remove_runs", "run1 run2"),
+        ("list", "cli.runs.list_runs", ""),
+        ("rm run1 run2", "cli.runs.remove_runs", "run1 run2"),
     ],
 )
 def test_the_first_word_chooses(

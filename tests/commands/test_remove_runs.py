@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from make.paths import ROOT
 
-from qwen3_profile import export, runs
+from qwen3_profile import export
+from qwen3_profile.cli import runs
 
 SAMPLE = ROOT / "tests/data/runs/h100-2layers"
 
