@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from make.commands import DENSE, SPARSE, Commands, Done
 # Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
 # would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background leaves these ignored, and so does nohup: all
+# commands that the tests start would inherit that, and could not be interrupted.
+for _signal, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _usual)
 
 
 def _write_model(folder: Path, config: dict[str, Any]) -> Path:

@@ -300,8 +300,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Do
 
 def test_one_that_cannot_run_is_one_line_and_the_others_run(compared: Done) -> None:
     assert compared.code == 1
-    (line,) = compared.errors
+    line, last = compared.errors
     assert "config bs1_len8_float32_flash_attention_2: --attn-implementation: " in line
+    assert "bs1_len8_float32_flash_attention_2" in last
     records = compared.records()
     expected = [(name, phase) for name in ("sdpa", "eager") for phase in ("prefill", "decode")]
     assert [(r["attn_implementation"], r["phase"]) for r in records] == expected

@@ -344,7 +344,7 @@ def test_a_training_step_from_the_flag_to_the_export(tmp_path: Path, commands: C
     for record in records:
         check_training_record(record)
     assert "attn_bwd" in done.out
-    assert "backward, by the labels of the forward" in done.out
+    assert "backward pass, by the labels of the forward" in done.out
     again = commands.export(tmp_path, "traces/run1", "--output-dir", "again")
     assert again.records("again/timing_records.json") == records
     summary = done.records("timing_results/timing_summary.json")[0]

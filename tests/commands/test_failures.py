@@ -511,7 +511,7 @@ def test_a_model_that_raises(
     "script",
     [
         pytest.param("-m qwen3_profile", id="run"),
-        pytest.param("-m qwen3_profile.export {run}", id="export"),
+        pytest.param("-m qwen3_profile.export {run} --output-dir timing_results", id="export"),
         pytest.param("-m qwen3_profile --help", id="help"),
     ],
 )

@@ -69,7 +69,7 @@ def loop_of(
     recorder = NotingRecorder(events)
     inputs = config_inputs(CONFIG, loaded.facts.shape.vocab_size, 0, CPU)
     execution = CompiledExecution(loaded.model, inputs, CONFIG, recorder)
-    return MeasurementLoop(execution, recorder, ConfigFiles(folder, "w"), lambda: None)
+    return MeasurementLoop(execution, recorder, ConfigFiles(folder, "w"), lambda what: None)
 
 
 def test_graphs_are_captured_for_each_kind_of_pass(

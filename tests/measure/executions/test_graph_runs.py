@@ -85,7 +85,7 @@ def ran(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         cpu = torch.device("cpu")
         with played(of_eager, of_captured, of_graph):
             context = RunContext(loaded, cpu, 0, folder)
-            results = run_config(context, 0, CONFIG, CONFIG.worker, lambda: None)
+            results = run_config(context, 0, CONFIG, CONFIG.worker, lambda what: None)
         assert [each.error for each in results] == ["", ""]
         write_run(folder, replace(sample_run(), configs=results))
         written = read_run(folder)
@@ -158,7 +158,7 @@ def test_no_graph_outlives_the_kind_of_pass_that_it_was_captured_for(
     batch = config_inputs(CONFIG, loaded.facts.shape.vocab_size, 0, torch.device("cpu"))
     config = replace(CONFIG, decode_steps=0, warmup_runs=0)
     execution = CudaGraphExecution(loaded.model, batch, config, recorder)
-    MeasurementLoop(execution, recorder, ConfigFiles(tmp_path, "w"), lambda: None).measure()
+    MeasurementLoop(execution, recorder, ConfigFiles(tmp_path, "w"), lambda what: None).measure()
     assert events == [
         "settle", "timed", "capture", "timed", "release",
         "traced", "settle", "traced",  # the eager pass, and one on the code for captures
