@@ -14,7 +14,7 @@ from make.paths import ROOT
 @pytest.mark.skipif(sys.platform != "linux", reason="needs forks")
 def test_after_a_fault_at_a_file_operation_nothing_is_lost() -> None:
     done = subprocess.run(
-        [sys.executable, "fuzz/faults.py", "--every", "40", "--first", "7"],
+        [sys.executable, "fuzz/faults.py", "--every", "120", "--first", "7"],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

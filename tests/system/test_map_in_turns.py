@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from unittest.mock import Mock
 
+import psutil
 import pytest
 
 from qwen3_profile.system import processes
@@ -75,10 +76,12 @@ def test_messages_come_one_by_one_and_end() -> None:
 
 
 def test_a_fork_that_is_not_listened_to_is_ended() -> None:
+    # Other tests of this process may have left children of their own.
+    before = set(psutil.Process().children())
     with forked(lambda: [b"x" * (1 << 20)] * 100) as messages:
         assert len(next(messages)) == 1 << 20
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        assert len(set(psutil.Process().children()) - before) == 1
+    assert set(psutil.Process().children()) <= before
 
 
 def test_a_fork_that_fails_is_told_when_it_is_asked() -> None:
