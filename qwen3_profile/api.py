@@ -44,6 +44,7 @@ from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.attribution.build_scopes import build_scopes, select_labels
+from qwen3_profile.attribution.findings import counted
 from qwen3_profile.config import suggest
 from qwen3_profile.errors import ConfigError, OutputError
 from qwen3_profile.passes.read import read_loaded
@@ -107,7 +108,7 @@ class Profile:
         return read_trace(Path(self._folder.name) / self.record.facts.trace)
 
     def __repr__(self) -> str:
-        runs = f"{len(self.records)} run{'' if len(self.records) == 1 else 's'}"
+        runs = counted(len(self.records), "run")
         return f"<Profile of {self.record.phase}, {runs}; table() shows it>"
 
     def _repr_html_(self) -> str:

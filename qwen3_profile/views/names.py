@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_profile.attribution.findings import counted
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.records.record import RunFacts, TimingRecord
 
@@ -41,8 +42,7 @@ def place_name(record: TimingRecord) -> str:
         return device
     name = environment.cpu if device == "cpu" else environment.device_name
     if device == "cpu":
-        count = environment.cpu_threads
-        name += f", {count} thread{'' if count == 1 else 's'}"
+        name += f", {counted(environment.cpu_threads, 'thread')}"
     return f"{device} ({name})"
 
 

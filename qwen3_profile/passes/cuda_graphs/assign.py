@@ -19,7 +19,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.attribution.attribute import Attribution
-from qwen3_profile.attribution.findings import WARNING, Finding
+from qwen3_profile.attribution.findings import WARNING, Finding, counted
 from qwen3_profile.attribution.scopes import NO_SCOPE
 from qwen3_profile.passes.cuda_graphs.match import Work, match, short_kernel
 from qwen3_profile.passes.cuda_graphs.match_checks import contradiction, unproven
@@ -356,7 +356,7 @@ def _finding(attribution: Attribution, code: str, why: str, replays: Sequence[In
     device = attribution.trace.device
     events = np.concatenate(replays)
     ns = int(device.dur_ns[events].sum())
-    which = f"{len(events)} device event{'' if len(events) == 1 else 's'} ({ns} ns)"
+    which = f"{counted(len(events), 'device event')} ({ns} ns)"
     graphs = "a graph replay" if len(replays) == 1 else f"{len(replays)} graph replays"
     told = f"could not be given to parts and went into the row {labels.GRAPH_REPLAY}: {why}"
     if code == CUT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from qwen3_profile.attribution.findings import counted
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
@@ -23,12 +24,11 @@ def headline(config: Config) -> str:
     if config.shown.phase == WHOLE_TRACE:
         return f"{facts.trace}, by range{f', on {facts.device}' if facts.device else ''}"
     if facts.model is None:
-        count = len(config.layers.layers)
         named = facts.model_class or config.shown.phase
         on = f", on {facts.device}" if facts.device else ""
-        return f"{named}, {count} layer{'' if count == 1 else 's'}{on}"
+        return f"{named}, {counted(len(config.layers.layers), 'layer')}{on}"
     model = facts.model
-    part = f"{model.num_layers} layer{'' if model.num_layers == 1 else 's'}"
+    part = counted(model.num_layers, "layer")
     if model.num_layers != model.model_layers:
         part = f"the first {model.num_layers} of {model.model_layers} layers"
     return f"{model.name}, {part}, {model.weights} weights, on {place_name(config.shown)}"

@@ -75,9 +75,14 @@ def roof_share(roof: Roof) -> str:
     return f"{min(roof.share, 1.0):.0%} {kind}" if roof.share >= _SMALL else f"<1% {kind}"
 
 
+def printable(name: str) -> str:
+    """`name` of as many characters, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
 def fit(name: str, width: int) -> str:
     """`name` without what a terminal would obey, and without its middle where it is too long."""
-    safe = "".join(c if c.isprintable() else "?" for c in name)
+    safe = printable(name)
     if len(safe) < width:
         return safe
     kept = width - 4

@@ -10,7 +10,7 @@ from qwen3_profile.analysis.verdict import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.errors import one_line
 from qwen3_profile.records.ledger import Ledger, Row
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, printable, wrap
 
 _MOST_ROWS = 30
 _PATH = 42
@@ -160,7 +160,7 @@ def _share(ns: int, whole: int) -> str:
 
 def _fit(path: str, width: int) -> str:
     """The path's end, which tells the most, where it is too long."""
-    safe = "".join(c if c.isprintable() else "?" for c in path)
+    safe = printable(path)
     return safe if len(safe) < width else "..." + safe[-(width - 4) :]
 
 

@@ -24,7 +24,7 @@ from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.roofline import Roof, row_roofs
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences, source_sentence
-from qwen3_profile.attribution.findings import FALLBACK
+from qwen3_profile.attribution.findings import FALLBACK, counted
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
@@ -149,8 +149,7 @@ def _process(record: TimingRecord) -> str:
 
 def _foreign_model(record: TimingRecord) -> str:
     """What is known of a model whose trace another program recorded."""
-    count = len(layers(record.times.forward))
-    layers_of = f"{count} layer{'' if count == 1 else 's'}"
+    layers_of = counted(len(layers(record.times.forward)), "layer")
     rank = "" if record.facts.rank is None else f", rank {record.facts.rank}"
     source = record.phase_source.removeprefix("annotation: ")
     phase = "phase unknown" if source == "unknown" else f"{record.phase} by {source}"
