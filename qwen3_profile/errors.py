@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+
+from qwen3_profile.words import said
 
 # How much is printed: -1 with --quiet, 1 with --verbose; set for each command.
 VERBOSITY = ContextVar("VERBOSITY", default=0)
@@ -52,8 +54,17 @@ class ProfileError(Exception):
         self.do = do
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}"
-        return one_line(f"{line}; {self.do}" if self.do else line)
+        """For a person, in the language in effect."""
+        return self._line(said)
+
+    @property
+    def english(self) -> str:
+        """The same line as files keep it."""
+        return self._line(str)
+
+    def _line(self, say: Callable[[str], str]) -> str:
+        line = f"{say(self.where)}{say(': ')}{say(self.what)}"
+        return one_line(f"{line}{say('; ')}{say(self.do)}" if self.do else line)
 
 
 class ConfigError(ProfileError):
@@ -114,17 +125,22 @@ def report_error(error: ProfileError) -> int:
         import traceback  # only for who asks
 
         traceback.print_exception(error)
-    tell(f"error: {error}")
+    _print(f"{said('error: ')}{error}")
     return error.exit_code
 
 
 def warn(message: str) -> None:
     """Prints one warning line to stderr."""
-    tell(f"warning: {message}")
+    _print(f"{said('warning: ')}{said(message)}")
 
 
 def tell(line: str) -> None:
-    """Prints one line to stderr, if anybody reads it."""
+    """Prints one line to stderr, in the language in effect."""
+    _print(said(line))
+
+
+def _print(line: str) -> None:
+    """To stderr, if anybody reads it."""
     with contextlib.suppress(OSError):
         print(one_line(line), file=sys.stderr)
 

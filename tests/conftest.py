@@ -16,6 +16,9 @@ from make.commands import DENSE, SPARSE, Commands, Done
 # would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Whatever the locale of the machine, the tests read English.
+os.environ["LC_ALL"] = "C.UTF-8"
+
 # A shell that starts the tests in the background leaves these ignored, and so does nohup: all
 # commands that the tests start would inherit that, and could not be interrupted.
 for _signal, _usual in (

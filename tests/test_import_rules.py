@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "accelerate"
 # A file imports its own folder, or one further left; `measure` nothing right of `run_folder`.
 READING = [
     "version",
+    "words",
     "errors",
     "label_parts",
     "labels",
@@ -88,7 +89,8 @@ def test_torch_is_in_one_folder(module: str) -> None:
 
 
 def test_no_module_imports_itself_on_a_detour() -> None:
-    assert longest_chain() <= 14
+    # Errors, on which all else stands, stand themselves on the two modules of the words on screen.
+    assert longest_chain() <= 16
 
 
 def test_the_reader_is_flat() -> None:

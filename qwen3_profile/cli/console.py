@@ -16,6 +16,7 @@ from typing import NoReturn
 from qwen3_profile.errors import VERBOSITY, ProfileError, report_error
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
+from qwen3_profile.words import language_kept
 
 # What a terminal obeys, be it in the name of a file, a device or a kernel; and what turns the text
 # around it, or breaks its line.
@@ -34,7 +35,7 @@ def run_command(work: Callable[[], int]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     before = VERBOSITY.set(0)
     try:
-        with signals.watched():
+        with signals.watched(), language_kept():
             return _told(work)
     finally:
         VERBOSITY.reset(before)

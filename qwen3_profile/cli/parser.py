@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from qwen3_profile.errors import VERBOSITY, ConfigError, closest
 from qwen3_profile.version import __version__
+from qwen3_profile.words import ENGLISH, LANGUAGES, language, said, use_language_of
+from qwen3_profile.words.cells import wrap_cells
 
 # A file that is being written has a longer name for a while, and systems allow 255 bytes.
 _LONGEST_NAME_BYTES = 240
@@ -45,11 +48,25 @@ class Parser(argparse.ArgumentParser):
                   "(default: off)")  # fmt: skip
         add("-v", "--verbose", action="store_true", help="print what takes how long, and where an "
             "error comes from (default: off)")  # fmt: skip
+        add("--lang", choices=LANGUAGES, help="language of what is printed; files that programs "
+            "read are the same in both (default: the locale's)")  # fmt: skip
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        use_language_of(sys.argv[1:] if args is None else args)
         options = super().parse_args(args, namespace)
         VERBOSITY.set(int(options.verbose) - int(options.quiet))
         return options
+
+    def format_help(self) -> str:
+        if language() == ENGLISH:
+            return super().format_help()
+        for action in self._actions:
+            action.help = said(action.help or "")
+        for group in self._action_groups:
+            group.title = said(group.title or "")
+        self.description, self.epilog = said(self.description or ""), said(self.epilog or "")
+        self.formatter_class = _WideFormatter
+        return super().format_help().replace("usage: ", said("usage: "), 1)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
@@ -62,6 +79,17 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(self.prog, message, "see --help")
         # Of a flag with several names the last one is ours.
         raise ConfigError(flag.rpartition("/")[2], what, "see --help")
+
+
+class _WideFormatter(argparse.HelpFormatter):
+    """Fills lines by the cells that a terminal gives to Chinese characters."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap_cells(" ".join(text.split()), width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = wrap_cells(" ".join(text.split()), width - len(indent))
+        return "\n".join(f"{indent}{line}" for line in lines)
 
 
 def _meant(word: str, flags: Iterable[str]) -> str:

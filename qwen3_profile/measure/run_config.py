@@ -140,7 +140,7 @@ class _ConfigRun:
             told = self._run_error(error)
             if self._ranks is not None:
                 told = self._ranks.fail(f"config {self._config.worker}", told)
-            self._know(status="failed", error=str(told))
+            self._know(status="failed", error=told.english)
         with contextlib.suppress(OutputError):
             self._keep()
 

@@ -220,7 +220,7 @@ def run_configs(
         except ModelError as error:
             told = RunError(f"config {config.worker}: {error.where}", error.what, error.do)
             failed = unmeasured(index, config, worker)
-            yield replace(failed, status="failed", error=str(told))
+            yield replace(failed, status="failed", error=told.english)
             continue
         seed, prompts = invocation.model.seed, prepared.prompts
         context = RunContext(loaded, prepared.device, seed, folder, prompts, prepared.ranks)

@@ -261,7 +261,7 @@ def _read(seen: DeviceTrace) -> tuple[Trace | None, str]:
     try:
         trace = read_trace(seen.path)
     except TraceError as error:
-        return None, str(error)
+        return None, error.english
     nothing = np.zeros(len(trace.host), bool)
     checked = check_trace(attribute(trace, build_scopes(trace, nothing), ()))
     return trace, next((each.message for each in checked if each.severity == DAMAGE), "")

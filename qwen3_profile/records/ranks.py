@@ -211,7 +211,7 @@ def _read_file(accept_damaged: bool, path: Path) -> RankTrace | _Stray | TraceEr
     except DamagedTraceError as error:
         return error
     except TraceError as error:
-        return str(error)
+        return error.english
     if reading.is_empty:
         return f"{path}: holds no events of a trace"
     if reading.processes or _MERGED.match(path.name):

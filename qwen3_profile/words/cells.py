@@ -1,0 +1,50 @@
+"""How many cells of a terminal a text takes, and how it is padded and broken by that.
+
+A Chinese character takes two cells, and a line may break behind each; not before a closing mark,
+nor behind an opening one.
+"""
+
+from __future__ import annotations
+
+import re
+from unicodedata import combining, east_asian_width
+
+_CLOSING = "，。；：、！？）」』】》％"
+_OPENING = "（「『【《"
+_WIDE = "\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
+# What no line breaks within: words without spaces, and each Chinese character with its marks.
+_UNBROKEN = re.compile(rf"[{_OPENING}]*(?:[^\s{_WIDE}]+|[{_WIDE}])[{_CLOSING}]*|\s+", re.DOTALL)
+
+
+def cells(text: str) -> int:
+    """How wide a text is."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def to_left(text: str, width: int) -> str:
+    """Filled up with spaces behind it."""
+    return text + " " * (width - cells(text))
+
+
+def to_right(text: str, width: int) -> str:
+    """Filled up with spaces before it."""
+    return " " * (width - cells(text)) + text
+
+
+def wrap_cells(text: str, width: int, indent: int = 0) -> list[str]:
+    """The lines of a text, none wider than so many cells where its words allow that.
+
+    Args:
+        indent: of the lines behind the first.
+    """
+    lines, line = [], ""
+    for piece in _UNBROKEN.findall(text):
+        if line.strip() and cells(line) + cells(piece.rstrip()) > width:
+            lines.append(line.rstrip())
+            line = " " * indent
+            if piece.isspace():
+                continue
+        line += piece if line.strip() or not piece.isspace() else ""
+    return [*lines, line.rstrip()] if line.strip() or not lines else lines
