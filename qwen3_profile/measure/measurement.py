@@ -37,7 +37,13 @@ from qwen3_profile.measure.profiler import Recorder, no_collections
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
-from qwen3_profile.run_folder.run_json import Compiled, ConfigResult, EagerPass, Measurement
+from qwen3_profile.run_folder.run_json import (
+    Compiled,
+    ConfigResult,
+    EagerPass,
+    Measurement,
+)
+from qwen3_profile.run_folder.sm_clock import SmClock
 from qwen3_profile.system import signals
 
 # Kind of pass, phase, variant.
@@ -172,8 +178,11 @@ class MeasurementLoop:
 
         def take(position: int) -> Taken:
             self._settle(series, kind)
-            with signals.held():
-                return kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
+            clock = self._recorder.sm_clock
+            with signals.held(), clock.left_alone(kind.is_between(series, position)):
+                clock.take()  # of what nobody keeps
+                one = kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
+                return replace(one, sm_mhz=clock.take())
 
         # Collecting before each step would take longer than the step.
         with no_collections() if kind.every_step else nullcontext():
@@ -286,6 +295,12 @@ class _TakenRun:
                 clock_ns=clocked[position].wall_ns if clocked else None,
                 clock=clock,
                 device=seen[position].device if seen else None,
+                sm_clock=SmClock(
+                    bare=_all_mhz(bare),
+                    clock=_all_mhz(clocked),
+                    device=seen[position].sm_mhz if seen else (),
+                    traced=each.sm_mhz,
+                ),
             )
             for position, each in traced.items()
         )
@@ -315,6 +330,11 @@ class _TakenRun:
             captured_trace=captured.trace,
             nodes=self._nodes.get(phase, ""),
         )
+
+
+def _all_mhz(taken: Mapping[int, Taken]) -> tuple[int, ...]:
+    """Of a series whose passes follow each other: only its ends were asked for."""
+    return tuple(mhz for each in taken.values() for mhz in each.sm_mhz)
 
 
 def _count_series(

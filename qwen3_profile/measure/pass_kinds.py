@@ -51,6 +51,7 @@ class Taken:
 
     clocked: what its labels took, where they read the clock.
     device: what is known of it where the device's work alone was recorded.
+    sm_mhz: the GPU's clock before and after it; empty where nobody asked for it, or knew.
     """
 
     wall_ns: int
@@ -59,6 +60,7 @@ class Taken:
     messages: tuple[str, ...] = ()
     clocked: ClockedLabels | None = None
     device: DevicePass | None = None
+    sm_mhz: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class PassKind:
     in_session: bool = False
     every_step: bool = False
     needs_device: bool = False
+
+    def is_between(self, series: PassSeries, position: int) -> bool:
+        """Whether a step lies between others of which each begins where the last one ends."""
+        return self.every_step and 0 < position < series.steps - 1
 
     @property
     def tells_launches(self) -> bool:

@@ -30,6 +30,7 @@ from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.cupti import record_kernels_only
 from qwen3_profile.measure.profiler_log import kept_log
 from qwen3_profile.measure.ranges import Phase, redirect_ranges
+from qwen3_profile.measure.sm_clock import SmClockReader
 from qwen3_profile.measure.trace_file import export_trace
 
 # Read by Kineto when a session ends. The user's own choice stands.
@@ -74,6 +75,7 @@ class Recorder:
     def __init__(self, device: torch.device, meet: Callable[[], None] = lambda: None) -> None:
         self.device = device
         self.meet = meet
+        self.sm_clock = SmClockReader(device)
         self._activities = _activities(device)
         self._teardown = os.environ.get(_TEARDOWN, _DETACH)
 
@@ -83,8 +85,7 @@ class Recorder:
             self._begin()
             start = time.perf_counter_ns()
             forward()
-            self.synchronize()
-            return time.perf_counter_ns() - start
+            return self._end(start)
 
     def clocked(self, forward: Callable[[], object], phase: Phase, clock: Clock) -> int:
         """Wall-clock in ns, as of a bare pass, of one whose labels stamp `clock`."""
@@ -94,8 +95,7 @@ class Recorder:
             start = time.perf_counter_ns()
             with clock.range(phase):
                 forward()
-            self.synchronize()
-            return time.perf_counter_ns() - start
+            return self._end(start)
 
     @property
     def can_see_device_alone(self) -> bool:
@@ -117,8 +117,7 @@ class Recorder:
             self._begin()
             started_ns, start = time.time_ns(), time.perf_counter_ns()
             forward()
-            self.synchronize()
-            elapsed = time.perf_counter_ns() - start
+            elapsed = self._end(start)
         export_trace(profiler, path)
         # What could not be written here is told to the other ranks, which would wait for this one.
         self.meet()
@@ -158,6 +157,7 @@ class Recorder:
                     forward()
                 self.synchronize()
                 elapsed = time.perf_counter_ns() - start
+            self.sm_clock.read()
         export_trace(profiler, path)
         self.meet()
         if keep is not None:
@@ -172,7 +172,15 @@ class Recorder:
     def _begin(self) -> None:
         """An idle device, on all ranks at once."""
         self.synchronize()
+        self.sm_clock.read()
         self.meet()
+
+    def _end(self, start: int) -> int:
+        """Waits until the device has done all its work; ns since `start`."""
+        self.synchronize()
+        elapsed = time.perf_counter_ns() - start
+        self.sm_clock.read()
+        return elapsed
 
     def settle(self, lead_in: Callable[[], None]) -> None:
         """Lets clocks and caches recover from what ran before; nothing is timed."""

@@ -48,6 +48,7 @@ from qwen3_profile.run_folder.run_json import (
     Run,
     read_run,
 )
+from qwen3_profile.run_folder.sm_clock import SmClock
 from qwen3_profile.system.processes import map_files
 
 _NS_PER_S = 1e9
@@ -178,6 +179,17 @@ def _record(
         walls=tuple(step.walls for step in steps if step.walls is not None),
         flops=_summed_flops(steps),
         own_total_ns=mean(own_ns) if ranks else None,
+        sm_clock=_sm_clock(mine),
+    )
+
+
+def _sm_clock(measurements: Sequence[Measurement]) -> SmClock:
+    """Around the passes of one run; bare and clock passes are of one series, and told in each."""
+    first, each = measurements[0].sm_clock, [one.sm_clock for one in measurements]
+    return replace(
+        first,
+        device=tuple(mhz for one in each for mhz in one.device),
+        traced=tuple(mhz for one in each for mhz in one.traced),
     )
 
 

@@ -25,6 +25,7 @@ from qwen3_profile.passes.pass_times import PassTimes, Unattributed
 from qwen3_profile.records.record import PassWalls, RunFacts, TimingRecord
 from qwen3_profile.records.record_json import SCHEMA_VERSION
 from qwen3_profile.run_folder.run_json import Environment, ModelFacts
+from qwen3_profile.run_folder.sm_clock import SmClock
 
 _NS_PER_S = 1e9
 _CUDA, _BACKWARD, _DETAILS = "_cuda", "_bwd", "_details"
@@ -77,6 +78,7 @@ def _record(entry: Entry) -> TimingRecord:
         phase_source=entry["phase_source"],
         step_times_ns=tuple(round(s * _NS_PER_S) for s in entry.get("step_times", ())),
         walls=_walls(entry, total_ns),
+        sm_clock=msgspec.convert(entry.get("sm_clock_mhz", {}), SmClock),
     )
 
 

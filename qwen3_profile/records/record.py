@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.run_folder.routing import LayerRouting
+from qwen3_profile.run_folder.sm_clock import UNKNOWN, SmClock
 
 if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
@@ -140,6 +141,7 @@ class TimingRecord:
     memory: what one pass like them allocates; None where that was not recorded.
     collectives: of a run of several ranks, what this one exchanged with the others.
     own_total_ns: of several ranks, `total_ns` of this one, and not of the slowest.
+    sm_clock: of the GPU around the passes of this run.
     """
 
     id: str
@@ -163,6 +165,7 @@ class TimingRecord:
     memory: PassMemory | None = None
     collectives: tuple[CollectiveTimes, ...] = ()
     own_total_ns: float | None = None
+    sm_clock: SmClock = UNKNOWN
 
     @property
     def cpu_source(self) -> str:

@@ -50,6 +50,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         "overhead": asdict(overhead) if (overhead := record.overhead) else None,
         "cpu_source": record.cpu_source,
         "idle_source": record.idle_source,
+        **_clock_json(record),
         "tokens_per_second": record.tokens_per_second,
         **_step_json(record.times, record.steps),
         "dtype": record.config.dtype if record.config else None,
@@ -72,6 +73,12 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         "damaged": any(finding.severity == DAMAGE for finding in record.findings),
         "findings": [asdict(finding) for finding in record.findings],
     }
+
+
+def _clock_json(record: TimingRecord) -> dict[str, Any]:
+    """MHz around each kind of pass, where NVML told."""
+    found = {kind: list(mhz) for kind, mhz in asdict(record.sm_clock).items() if mhz}
+    return {"sm_clock_mhz": found} if found else {}
 
 
 def _seconds(ns: float | None) -> float | None:

@@ -30,6 +30,7 @@ from qwen3_profile.run_folder.model_weights import WeightFacts
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.run_folder.run_checks import check_run
 from qwen3_profile.run_folder.side_files import read_json, read_versioned
+from qwen3_profile.run_folder.sm_clock import UNKNOWN, SmClock
 from qwen3_profile.system.files import write_atomic
 
 SCHEMA_VERSION = 2
@@ -135,6 +136,7 @@ class Measurement:
     clock_ns: wall-clock of the pass whose labels read the host's clock; clock: the file of what
         they read, relative to the run's folder. None and empty where there was none.
     device: the pass of which the device's work alone was recorded.
+    sm_clock: of the GPU, while these passes ran.
     """
 
     run_index: Index
@@ -149,6 +151,7 @@ class Measurement:
     clock_ns: WallNs | None = None
     clock: FileName = ""
     device: DevicePass | None = None
+    sm_clock: SmClock = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

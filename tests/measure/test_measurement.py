@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from make.commands import Commands
+from make.played_execution import CONFIG, Played
 from make.played_graph import PlayedGraph
 from make.recorders import NotingRecorder
 
@@ -21,78 +18,17 @@ from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
 from qwen3_profile.measure.executions import Execution, UncountedError, cuda_graph
 from qwen3_profile.measure.executions.model_call import Call
 from qwen3_profile.measure.executions.user_model import UserModelExecution
-from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model.inputs import config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, load_model
-from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses, Taken
+from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, Taken
 from qwen3_profile.measure.profiler import Recorder
-from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase
+from qwen3_profile.measure.ranges import PROFILER_RANGES, Phase
 from qwen3_profile.measure.run_config import execution_of
 from qwen3_profile.run_folder.clocked import read_clocked
 from qwen3_profile.run_folder.layout import RAW_FOLDER
 
 CPU = torch.device("cpu")
-CONFIG = RunConfig(1, 4, "float32", num_runs=2, warmup_runs=1, decode_steps=5, trace_steps=2)
-
-
-class Tensors:
-    """What a series needs, and is to be gone before the next is made."""
-
-
-@dataclass
-class Played:
-    """An execution that notes what it is asked for."""
-
-    events: list[str] = field(default_factory=list)
-    config: RunConfig = CONFIG
-    kinds: tuple[PassKind, ...] = PASS_KINDS
-    phases: tuple[Phase, ...] = ("prefill", "decode")
-    lengths: tuple[int, ...] = (4,)
-    uncounted: Exception | None = None
-    fails_after: int = 1 << 10
-    alive: list[weakref.ref[Tensors]] = field(default_factory=list)
-
-    @contextmanager
-    def prepared(self, files: ConfigFiles) -> Iterator[None]:
-        self.events.append("prepared")
-        yield
-        self.events.append("undone")
-
-    def labelled(
-        self, labels: LabelMaker = PROFILER_RANGES
-    ) -> AbstractContextManager[Instrumentation]:
-        labels = ("norm", "layer.0.attn")
-        return nullcontext(Instrumentation(1, frozenset(), (), labels, ("missing",), ()))
-
-    def warm_up(self) -> None:
-        self.events.append("warm up")
-
-    def passes(self, kind: PassKind) -> SeriesOfPasses:
-        self.events.append(kind.name)
-        yield from self._one("prefill", 1, (0,))
-        assert [each for each in self.alive if each()] == []
-        yield from self._one("decode", 5, (0, 4))
-        self.events.append(f"{kind.name} ends")
-
-    def _one(self, phase: Phase, steps: int, chosen: tuple[int, ...]) -> SeriesOfPasses:
-        held = Tensors()
-        self.alive.append(weakref.ref(held))
-
-        def forward() -> None:
-            assert held is not None
-            assert gc.isenabled() == (self.events[-1] not in ("timed", "clocked"))
-            self.events.append(phase)
-            if self.events.count("decode") > self.fails_after:
-                raise ZeroDivisionError
-
-        yield PassSeries(phase, forward, forward, steps, chosen)
-
-    def counted(self) -> SeriesOfPasses:
-        self.events.append("count")
-        if self.uncounted is not None:
-            raise self.uncounted
-        yield from self._one("decode", 5, (0, 4))
 
 
 def loop_of(execution: Execution, events: list[str], folder: Path) -> MeasurementLoop:

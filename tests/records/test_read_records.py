@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.records.load import load
 from qwen3_profile.records.read_records import read_records
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.sm_clock import SmClock
 
 FILE = Path("timing_records.json")
 H200 = [each for group in load(ROOT / "traces" / "h200").groups for each in group]
@@ -76,3 +79,32 @@ def test_what_is_no_file_of_records_is_refused(text: bytes, told: str) -> None:
     with pytest.raises(TraceError) as caught:
         read_records(FILE, text)
     assert str(caught.value).startswith(f"timing_records.json: {told}")
+
+
+def test_the_clock_of_a_run_goes_into_its_records_and_comes_back(tmp_path: Path) -> None:
+    """Of bare and clock passes of one series once; of each session that was traced or not."""
+    folder = tmp_path / "run"
+    shutil.copytree(ROOT / "tests/data/runs/h200-2layers", folder)
+    run = json.loads((folder / "run.json").read_text())
+    for result in run["configs"]:
+        for each in result["measurements"]:
+            at = 10 * each["run_index"] + each["position"]
+            each["sm_clock"] = {
+                "bare": [1980, 1970], "clock": [1960], "device": [1900 + at], "traced": [1800 + at],
+            }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(run))
+    prefill, decode = load(folder).groups
+    assert [each.sm_clock for each in prefill] == [
+        SmClock((1980, 1970), (1960,), (1900 + at,), (1800 + at,)) for at in (0, 10)
+    ]
+    assert decode[1].sm_clock == SmClock(
+        (1980, 1970), (1960,), (1910, 1912, 1913), (1810, 1812, 1813)
+    )
+    assert decode[1].sm_clock.of("device") == 1912
+    assert read_back(decode[1]).sm_clock == decode[1].sm_clock
+    assert decode[1].to_json()["sm_clock_mhz"]["bare"] == [1980, 1970]
+    assert "sm_clock_mhz" not in record().to_json()
+    run["configs"][0]["measurements"][0]["sm_clock"]["bare"] = [-1]
+    (folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(TraceError, match="sm_clock"):
+        load(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qwen3_profile.analysis.comparison.cycles import SideClocks, Times, side_clocks
 from qwen3_profile.analysis.comparison.kernel_changes import (
     PartChange,
     kernel_changes,
@@ -12,9 +13,9 @@ from qwen3_profile.analysis.comparison.kernel_changes import (
 )
 from qwen3_profile.analysis.comparison.rows import (
     WHOLE,
+    Chances,
     Row,
     Rules,
-    Times,
     judge,
     make_rows,
     order_of,
@@ -45,6 +46,8 @@ class ConfigComparison:
     whole: of the bare passes; None where none were measured. rows: of parts, layers or kernels.
     on_device: whether the rows are times of the device.
     kernels: why parts differ; empty where kernels are not known.
+    bare_clocks, row_clocks: the SM clocks of the whole passes and of those of the rows; None where
+        they are not known of both sides, or the times do not follow them.
     """
 
     pair: Pair
@@ -54,6 +57,16 @@ class ConfigComparison:
     rows: tuple[Row, ...]
     on_device: bool
     kernels: tuple[PartChange, ...] = ()
+    bare_clocks: SideClocks | None = None
+    row_clocks: SideClocks | None = None
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether a clock of SMs has to do with its times."""
+        records = (
+            record for side in (self.pair.base, self.pair.new) for _, g in side for record in g
+        )
+        return self.on_device or any((r.facts.device or "").startswith("cuda") for r in records)
 
     @property
     def phase(self) -> str:
@@ -100,7 +113,7 @@ class Comparison:
 
 
 def _is_blind(config: ConfigComparison, row: Row, rules: Rules) -> bool:
-    return bool(config.undecided) or row.test is None or row.test.sees > rules.margin
+    return bool(config.undecided) or row.sees is None or row.sees > rules.margin
 
 
 def compare(
@@ -141,22 +154,38 @@ def _compare_pair(
         [samples_of(process, group, rules.by, on_device, kernels_of) for process, group in side]
         for side in (pair.base, pair.new)
     )
-    whole = make_rows([WHOLE], _bare(base), _bare(new), rules) if _have_bare(base, new) else ()
+    bare_clocks = side_clocks([each.bare_mhz for each in base], [each.bare_mhz for each in new])
+    row_clocks = side_clocks([each.rows_mhz for each in base], [each.rows_mhz for each in new])
+    whole = _whole(base, new, rules, bare_clocks) if _have_bare(base, new) else None
     paths = order_of([each.rows for each in (*base, *new)])
-    rows = make_rows(paths, [each.rows for each in base], [each.rows for each in new], rules)
+    times = [each.rows for each in base], [each.rows for each in new]
+    rows = make_rows(paths, *times, rules, row_clocks)
     found = ConfigComparison(
         pair=pair,
         settings=differences(pair),
         undecided="" if itself else _why_undecided(base, new, rules),
-        whole=whole[0] if whole else None,
+        whole=whole,
         rows=rows,
         on_device=on_device,
+        bare_clocks=bare_clocks,
+        row_clocks=row_clocks,
     )
     return _explained(found, rules, kernels_of)
 
 
 def _have_bare(base: Sequence[ProcessSamples], new: Sequence[ProcessSamples]) -> bool:
     return all(each.bare_ns for each in (*base, *new))
+
+
+def _whole(
+    base: Sequence[ProcessSamples],
+    new: Sequence[ProcessSamples],
+    rules: Rules,
+    clocks: SideClocks | None,
+) -> Row:
+    times = _bare(base), _bare(new)
+    (row,) = make_rows([WHOLE], *times, rules, clocks)
+    return row
 
 
 def _bare(side: Sequence[ProcessSamples]) -> list[Times]:
@@ -198,21 +227,23 @@ def _judged(
     found: Sequence[ConfigComparison], rules: Rules, itself: bool
 ) -> tuple[ConfigComparison, ...]:
     """The states, with all rows of all configs in mind; each whole pass is judged by itself."""
-    tested = [row for each in found for row in each.rows if row.test is not None]
-    p = iter(adjusted([row.p for row in tested]))
-    slower_p = iter(adjusted([row.p_slower for row in tested]))
+    tested = [row.chances for each in found for row in each.rows if row.test is not None]
+    # All chances of one kind together.
+    columns = zip(*tested, strict=True) if tested else ()
+    of_rows = map(Chances._make, zip(*(adjusted(each) for each in columns), strict=True))
 
-    def judged(config: ConfigComparison, row: Row, alone: bool) -> Row:
+    def judged(config: ConfigComparison, row: Row, clocks: SideClocks | None) -> Row:
         if row.test is None:
             return replace(row, state="same") if itself and row.state == "undecided" else row
-        chances = (row.p, row.p_slower) if alone else (next(p), next(slower_p))
-        return judge(row, chances, rules, itself=itself, can=not config.undecided)
+        chances = row.chances if row is config.whole else next(of_rows)
+        told = "" if clocks is None else clocks.words
+        return judge(row, chances, rules, itself=itself, can=not config.undecided, clocks=told)
 
     return tuple(
         replace(
             each,
-            whole=None if each.whole is None else judged(each, each.whole, True),
-            rows=tuple(judged(each, row, False) for row in each.rows),
+            whole=None if each.whole is None else judged(each, each.whole, each.bare_clocks),
+            rows=tuple(judged(each, row, each.row_clocks) for row in each.rows),
         )
         for each in found
     )

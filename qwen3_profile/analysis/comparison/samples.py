@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,12 +27,16 @@ class ProcessSamples:
 
     bare_ns: the wall-clock of every bare pass; of a decode of every step. Empty of lone traces.
     rows: of each row, its time in every traced run; in ns, per pass.
+    bare_mhz, rows_mhz: the SM clock in each of these; empty where it is not known, or the rows are
+        times of the host.
     """
 
     process: Process
     records: Group
     bare_ns: tuple[float, ...]
     rows: dict[PartPath, tuple[float, ...]]
+    bare_mhz: tuple[float, ...] = ()
+    rows_mhz: tuple[float, ...] = ()
 
     @property
     def passes(self) -> int:
@@ -57,7 +61,20 @@ def samples_of(
         every = [_row_times(each, by, on_device) for each in kept]
     paths = dict.fromkeys(path for each in every for path in each)
     rows = {path: tuple(each.get(path, 0.0) for each in every) for path in paths}
-    return ProcessSamples(process, kept, bare_passes(kept), rows)
+    bare_ns = bare_passes(kept)
+    bare_mhz = _clocks((each, "bare", len(each.step_times_ns) or 1) for each in kept)
+    # Kernels are seen in the traced passes alone.
+    kinds = ((each, "traced" if by == "kernel" else each.idle_source, 1) for each in kept)
+    rows_mhz = _clocks(kinds) if on_device and len(every) == len(kept) else ()
+    known = bare_mhz if len(bare_mhz) == len(bare_ns) else ()
+    return ProcessSamples(process, kept, bare_ns, rows, known, rows_mhz)
+
+
+def _clocks(passes: Iterable[tuple[TimingRecord, str, int]]) -> tuple[float, ...]:
+    """The SM clock in MHz of so many passes of one kind of each run; empty where one has none."""
+    found = [[record.sm_clock.of(kind)] * count for record, kind, count in passes]
+    mhz = [one for each in found for one in each]
+    return tuple(one for one in mhz if one) if all(mhz) else ()
 
 
 def bare_passes(records: Sequence[TimingRecord]) -> tuple[float, ...]:

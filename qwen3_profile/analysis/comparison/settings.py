@@ -75,7 +75,22 @@ def differences(pair: Pair) -> tuple[Setting, ...]:
     base, new = (_said(side) for side in (pair.base, pair.new))
     names = dict.fromkeys((*base, *new))
     found = (Setting(name, base.get(name, ""), new.get(name, "")) for name in names)
-    return (*(each for each in found if each.base != each.new), *_overheads(pair))
+    differ = (each for each in found if each.base != each.new)
+    return (*differ, *_clocks(pair), *_overheads(pair))
+
+
+def _clocks(pair: Pair) -> Iterator[Setting]:
+    """The SM clock of each kind of pass in the middle, where the sides differ in that."""
+    for kind in ("bare", "device", "traced"):
+        base, new = (_clock(side, kind) for side in (pair.base, pair.new))
+        if base != new:
+            yield Setting(f"SM clock, {kind} passes", base, new)
+
+
+def _clock(side: Sequence[Member], kind: str) -> str:
+    found = [record.sm_clock.of(kind) for _, group in side for record in group]
+    known = [mhz for mhz in found if mhz is not None]
+    return f"{median(known):,.0f} MHz" if known else ""
 
 
 def _overheads(pair: Pair) -> Iterator[Setting]:

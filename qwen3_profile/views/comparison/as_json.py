@@ -10,7 +10,7 @@ from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparis
 from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
 from qwen3_profile.analysis.comparison.rows import Row
 from qwen3_profile.analysis.comparison.settings import Member, describe
-from qwen3_profile.views.terminal.two_sides import cells, conclusions, head
+from qwen3_profile.views.terminal.two_sides import cells, clock_lines, conclusions, head
 
 SCHEMA_VERSION = 1
 
@@ -44,10 +44,17 @@ def _config_json(config: ConfigComparison) -> dict[str, Any]:
         "differs": [asdict(each) for each in config.settings],
         "undecided": config.undecided,
         "on_device": config.on_device,
+        "sm_clock_mhz": _clocks_json(config),
         "total_time": None if config.whole is None else _row_json(config.whole),
         "rows": [_row_json(row) for row in config.rows],
         "kernels": [_part_json(each) for each in config.kernels],
     }
+
+
+def _clocks_json(config: ConfigComparison) -> dict[str, Any]:
+    """In every pass of each process; null where they are not known of both sides."""
+    found = {"total_time": config.bare_clocks, "rows": config.row_clocks}
+    return {name: None if each is None else asdict(each) for name, each in found.items()}
 
 
 def _side_json(side: Sequence[Member]) -> list[dict[str, Any]]:
@@ -66,6 +73,9 @@ def _row_json(row: Row) -> dict[str, Any]:
         "change_ns": round(row.change_ns),
         "ratio": row.ratio,
         "test": None if row.test is None else asdict(row.test),
+        "test_of_cycles": None if row.in_cycles is None else asdict(row.in_cycles),
+        "unconfirmed": row.unconfirmed,
+        "sees": row.sees,
         "adjusted_p": row.adjusted_p,
         "adjusted_p_slower": row.slower_p,
         "is_regression": row.is_regression,
@@ -110,6 +120,7 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
             yield f"| {' / '.join(row.path)} | {' | '.join(cells(row))} |"
         if config.undecided:
             yield f"\nNothing is decided: {config.undecided}"
+        yield from (f"\n{line}" for line in clock_lines(config))
         yield ""
     for side, names in (("BASE", comparison.base_alone), ("NEW", comparison.new_alone)):
         yield from (f"- only in {side}: {name}" for name in names)

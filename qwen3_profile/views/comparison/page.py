@@ -17,6 +17,7 @@ from qwen3_profile.views.comparison.pictures import passes_picture, ratio_pictur
 from qwen3_profile.views.terminal.cells import milliseconds
 from qwen3_profile.views.terminal.two_sides import (
     cells,
+    clock_lines,
     conclusions,
     head,
     kernel_cells,
@@ -52,11 +53,12 @@ def _alone(comparison: Comparison) -> str:
 def _config(config: ConfigComparison, rules: Rules) -> str:
     pair = config.pair
     undecided = f"<p>Nothing is decided: {escape(config.undecided)}</p>" if config.undecided else ""
+    clocks = "".join(f"<p>{escape(line)}</p>" for line in clock_lines(config))
     strip = "" if config.whole is None else passes_picture(config.whole, pair)
     return (
         f"<h2>{escape(describe(pair.base[0][1][0]))}</h2>"
         f'<p class="quiet">BASE: {processes(pair.base)}; NEW: {processes(pair.new)}</p>'
-        f"{_settings(config.settings)}{undecided}"
+        f"{_settings(config.settings)}{undecided}{clocks}"
         f"{_figure('Every bare pass, process by process in the order of time', strip)}"
         f"{_figure('NEW over BASE, with intervals', ratio_picture(config.every_row, rules))}"
         f'{_rows(config, rules)}<p class="quiet">{escape(meaning(rules))}</p>'

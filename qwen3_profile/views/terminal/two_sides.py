@@ -22,6 +22,7 @@ _DEEPEST = 8
 _MOST_PARTS = 5
 _MOST_REGRESSIONS = 8
 _MOST_KERNELS = 6
+_MOST_NAMES = 5
 _NS_PER_US = 1e3
 _LONG_NS = 1e6
 
@@ -67,8 +68,8 @@ def _full_name(config: ConfigComparison, row: Row) -> str:
 
 def _blind(config: ConfigComparison, row: Row, margin: str) -> str:
     what = f"{_full_name(config, row)}: a regression of {margin} would not have been seen"
-    if row.needed is None:
-        return what
+    if row.unconfirmed or row.needed is None:
+        return f"{what}; {row.unconfirmed}" if row.unconfirmed else what
     as_what = "processes" if row.test is not None else "the passes of a process"
     return (
         f"{what}; {row.needed} processes a side would see it, if they differ as {as_what} do here"
@@ -89,8 +90,40 @@ def _config(config: ConfigComparison, rules: Rules) -> str:
     blocks = ["\n".join(lines), _settings(config.settings), _table(config, rules)]
     if config.undecided:
         blocks.append(wrap(f"nothing is decided: {config.undecided}"))
+    blocks.append("\n".join(wrap(line) for line in clock_lines(config)))
     blocks += _reasons(config)
     return "\n\n".join(filter(None, blocks))
+
+
+def clock_lines(config: ConfigComparison) -> Iterator[str]:
+    """What the clock of a GPU has to say to the verdicts; nothing on a CPU."""
+    clocks = config.row_clocks or config.bare_clocks
+    if clocks is None:
+        if config.is_on_gpu:
+            yield (
+                "SM clocks are not known of both sides, so that no verdict is confirmed in cycles: "
+                "pip install nvidia-ml-py, and measure again"
+            )
+        return
+    base, new = clocks.middles
+    only = ""
+    if config.on_device and config.row_clocks is None:
+        only = " of total_time alone; of the other passes it is not known"
+    if config.bare_clocks is None and config.whole is not None:
+        only = "; that of the bare passes is not known, and total_time is judged by time alone"
+    sides = f"BASE {base:,} MHz, NEW {new:,} MHz"
+    yield f"SM clock: {sides}; a verdict has to hold in cycles, too{only}"
+    unconfirmed: dict[str, list[str]] = {}
+    for row in config.every_row:
+        if row.unconfirmed:
+            unconfirmed.setdefault(row.unconfirmed, []).append(row.path[-1])
+    for why, names in unconfirmed.items():
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        told = ", ".join(fit(name, _NAME) for name in names[:_MOST_NAMES])
+        yield (
+            f"undecided, for it holds in time and not in cycles: {told}{more}; {why} "
+            "(nvidia-smi --lock-gpu-clocks holds them)"
+        )
 
 
 def processes(side: Sequence[object]) -> str:
@@ -133,7 +166,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _ratio(row.ratio),
         "" if test is None else f"{test.low:.3f}..{test.high:.3f}",
         verdict(row),
-        "" if test is None else percent(test.sees),
+        "" if row.sees is None else percent(row.sees),
     )
 
 
