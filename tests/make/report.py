@@ -17,8 +17,8 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.section_data import Config, ShownPass, gather
 from qwen3_profile.views.report.shown_pass import shown_pass
 
-# The page's own, and its data.
-SCRIPTS = 15
+# The page's own, its words, and its data.
+SCRIPTS = 17
 
 
 # What a trace may name its kernels: none of it may become markup, code, or the end of a block.

@@ -18,10 +18,12 @@ import msgspec
 SECTIONS = ("time", "parts", "icicle", "layers", "experts", "waits", "kernels", "timeline")
 _ASSETS = "assets"
 _STYLE = "page.css"
+_CHINESE = "zh.json"
 # In the order in which they run.
 _SCRIPTS = (
-    "echarts.min.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js", "parts.js",
-    "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "links.js", "page.js",
+    "echarts.min.js", "words.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js",
+    "parts.js", "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "links.js",
+    "page.js",
 )  # fmt: skip
 
 
@@ -34,16 +36,19 @@ def content_policy() -> str:
     )
 
 
-def fill_page(data: dict[str, Any], start: str = "") -> str:
+def fill_page(data: dict[str, Any], start: str = "", language: str = "") -> str:
     """The page that shows `data`, as `page_json.document` makes it.
 
     Args:
         start: the section that is shown first, where the address says nothing.
+        language: "en" or "zh", in which it begins; empty for that of the browser.
     """
     scripts = "\n".join(f"<script>{_asset(name)}</script>" for name in _SCRIPTS)
     filled = {
         "POLICY": escape(content_policy(), quote=False).replace('"', "&quot;"),
         "START": escape(start),
+        "LANGUAGE": language,
+        "WORDS": _json(chinese()),
         "TITLE": escape(data["title"]),
         "STYLE": _asset(_STYLE),
         "DATA": _json(data),
@@ -55,6 +60,13 @@ def fill_page(data: dict[str, Any], start: str = "") -> str:
         name, _, text = piece.partition("}}")
         pieces += [filled[name], text]
     return "".join(pieces)
+
+
+@cache
+def chinese() -> dict[str, str]:
+    """The Chinese of each text that the page and its code show."""
+    found: dict[str, str] = msgspec.json.decode(_asset(_CHINESE))
+    return found
 
 
 def _json(data: dict[str, Any]) -> str:

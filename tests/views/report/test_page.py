@@ -662,6 +662,36 @@ def test_light_and_dark_can_be_chosen(page: Page) -> None:
     assert window_of(page) == shown
 
 
+def test_the_page_switches_to_chinese_and_its_address_keeps_that(
+    browser: Any, decode: Sample
+) -> None:
+    with opened(browser, decode.address) as found:
+        found.page.wait_for_selector(READY)
+        found.page.select_option("#icicle-kind", "cpu")
+        found.page.select_option("#language", "zh")
+        address = found.page.evaluate("location.href")
+        assert found.page.evaluate("document.documentElement.lang") == "zh-CN"
+        assert found.page.inner_text("#parts-title") == "2\n时间花在哪里？"
+        assert found.page.locator("#parts button").last.inner_text() == "复制为 CSV"
+        assert found.page.input_value("#icicle-kind") == "cpu"
+        assert found.page.get_attribute("#filter", "placeholder") == "q_proj、层 3、gemm"
+        found.page.fill("#filter", "层 7")
+        assert texts(found, "layers-table", 0) == ["7"]
+        found.page.select_option("#language", "en")
+        assert found.page.inner_text("#parts-title") == "2\nWhere did the time go?"
+    with opened(browser, address) as found:
+        found.page.wait_for_selector(READY)
+        assert found.page.inner_text("#nav a[href='#parts']") == "部件"
+    assert found.complaints == []
+
+
+def test_the_page_begins_in_the_language_of_the_browser(browser: Any, decode: Sample) -> None:
+    with opened(browser, decode.address, locale="zh-CN") as found:
+        found.page.wait_for_selector(READY)
+        assert found.page.input_value("#language") == "zh"
+        assert found.page.inner_text("#time-title") == "1\n用了多久，可信吗？"
+
+
 def test_it_prints_on_white_with_all_it_has(browser: Any, decode: Sample) -> None:
     with opened(browser, decode.address, color_scheme="dark") as found:
         found.page.wait_for_selector(READY)

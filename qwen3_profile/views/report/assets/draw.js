@@ -2,7 +2,8 @@
 // What all pictures have in common: the charting library, which draws on canvas alone, in the colours
 // of the page.
 
-const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif";
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', Arial, sans-serif";
+
 
 const drawn = new Map();
 
@@ -105,5 +106,5 @@ const widthOf = (id) => byId(id).clientWidth || 800;
 
 function familyLegend(id, rows) {
   const used = [...new Set(rows.map((row) => row.family))].sort((a, b) => a - b);
-  legend(byId(id), used.map((family) => [DATA.families[family], color(DATA.families[family])]));
+  legend(byId(id), used.map((family) => [say(DATA.families[family]), color(DATA.families[family])]));
 }

@@ -11,11 +11,11 @@ const rate = ({ bytes, at_least: isMore }, ns) => (bytes && ns && !isMore ? byte
 function trafficColumns(key) {
   return [
     {
-      name: "traffic MB", title: "memory traffic: what the kernels read and write, each operand once",
+      name: say("traffic MB"), title: say("memory traffic: what the kernels read and write, each operand once"),
       value: (row) => row.bytes, cell: (row) => (row.elsewhere ? cell("") : cell((row.at_least && row.bytes !== null ? "> " : "") + mb(row.bytes), row.bytes)),
     },
     {
-      name: "GB/s", title: "memory traffic over time", value: (row) => rate(row, row[key]),
+      name: "GB/s", title: say("memory traffic over time"), value: (row) => rate(row, row[key]),
       cell: (row) => {
         const found = rate(row, row[key]);
         return cell(found === null ? "" : found.toFixed(1), found);
@@ -29,8 +29,9 @@ function waysTable(config) {
   const found = DATA.comparisons.find((each) => each.configs.includes(DATA.configs.indexOf(config)));
   byId("ways").hidden = !found;
   if (!found) return;
-  const of = (part, cells) => cells.map((cost, way) => ({ part, way: found.names[way], ...cost }));
-  const whole = of("all parts", found.whole).map((row) => ({ ...row, isSum: true }));
+  const names = found.names.map(spoken);
+  const of = (part, cells) => cells.map((cost, way) => ({ part, way: names[way], ...cost }));
+  const whole = of(say("all parts"), found.whole).map((row) => ({ ...row, isSum: true }));
   const rows = [...found.rows.flatMap((row) => of(row.part, row.cells)), ...whole];
   const number = (name, key, text) => ({
     name, value: (row) => row[key],
@@ -38,16 +39,17 @@ function waysTable(config) {
   });
   const time = found.on_device ? "CUDA ms" : "CPU ms";
   const columns = [
-    { name: "part, all layers", text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
-    { name: "execution", text: true, value: (row) => row.way, cell: (row) => textCell(row.way) },
+    { name: say("part, all layers"), text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
+    { name: say("execution"), text: true, value: (row) => row.way, cell: (row) => textCell(row.way) },
     {
       name: time, value: (row) => row.ns,
-      cell: (row) => (row.elsewhere ? cell("fused") : cell(ms(row.ns), row.ns)),
+      cell: (row) => (row.elsewhere ? cell(say("fused")) : cell(ms(row.ns), row.ns)),
     },
   ];
-  if (found.on_device) columns.push(number("idle ms", "gap_ns", ms));
-  columns.push(number(found.on_device ? "kernels" : "operations", "kernels", (count) => String(count ?? "n/a")), ...trafficColumns("ns"));
-  fillTable(byId("ways-table"), "Executions side by side", columns, rows);
-  const bare = found.names.map((name, way) => `${name} ${inMs(found.bare[way])}`).join(", ");
-  byId("ways-bare").textContent = `A bare pass takes: ${bare}.`;
+  if (found.on_device) columns.push(number(say("idle ms"), "gap_ns", ms));
+  columns.push(number(found.on_device ? say("kernels") : say("operations"), "kernels", (count) => String(count ?? "n/a")), ...trafficColumns("ns"));
+  fillTable(byId("ways-table"), say("Executions side by side"), columns, rows);
+  const bare = listed(names.map((name, way) => `${name} ${inMs(found.bare[way])}`));
+  byId("ways-bare").textContent = say("A bare pass takes: {bare}.", { bare });
+
 }

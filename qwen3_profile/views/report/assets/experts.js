@@ -14,17 +14,22 @@ function expertsChart(config) {
     grid: { left: 56, right: 16, top: 8, height },
     tooltip: tooltip((about) => {
       const [expert, y, share] = about.value;
-      return tip(`layer ${routing[y].layer}, expert ${expert}`, [["tokens", String(routing[y].tokens[expert])], ["over the mean", share.toFixed(2)]]);
+      return tip(say("layer {layer}, expert {expert}", { layer: routing[y].layer, expert }), [
+        [say("tokens"), String(routing[y].tokens[expert])], [say("over the mean"), share.toFixed(2)],
+      ]);
     }),
-    xAxis: categoryAxis([...routing[0].tokens.keys()], { name: "expert", nameLocation: "middle", nameGap: 24, nameTextStyle: { color: color("quiet") } }),
-    yAxis: categoryAxis(routing.map((layer) => String(layer.layer)), { name: "layer", inverse: true, nameTextStyle: { color: color("quiet") } }),
+    xAxis: categoryAxis([...routing[0].tokens.keys()], { name: say("expert"), nameLocation: "middle", nameGap: 24, nameTextStyle: { color: color("quiet") } }),
+    yAxis: categoryAxis(routing.map((layer) => String(layer.layer)), { name: say("layer"), inverse: true, nameTextStyle: { color: color("quiet") } }),
     visualMap: {
       min: 0, max: most, calculable: false, orient: "horizontal", left: 50, bottom: 0, itemHeight: 120, itemWidth: 10, precision: 1,
-      text: [`${most.toFixed(1)}x the mean`, "no tokens"], textStyle: { color: color("quiet") },
+      text: [say("{times}x the mean", { times: most.toFixed(1) }), say("no tokens")], textStyle: { color: color("quiet") },
       inRange: { color: [color("raised"), color("ffn"), color("mark")] },
     },
     series: [{ type: "heatmap", data: cells, progressive: 0 }],
   };
   const busiest = cells.reduce((a, b) => (b[2] > a[2] ? b : a));
-  draw("experts-chart", height + 96, `Tokens of ${count} experts in ${many(routing.length, "layer")}; the busiest is expert ${busiest[0]} of layer ${routing[busiest[1]].layer} with ${busiest[2].toFixed(2)} times the mean`, option);
+  draw("experts-chart", height + 96, say("Tokens of {count} experts in {layers}; the busiest is expert {expert} of layer {layer} with {times} times the mean", {
+    count, layers: many(routing.length, "layer"), expert: busiest[0], layer: routing[busiest[1]].layer, times: busiest[2].toFixed(2),
+  }), option);
+
 }

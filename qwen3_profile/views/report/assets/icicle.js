@@ -3,7 +3,7 @@
 
 const LEVEL_PX = 30;
 
-let icicle = { config: null, kind: "", root: null };
+let icicle = { config: null, kind: "", root: null, language: "" };
 
 /** A tree of nodes {name, value, family, parent, children} from leaves with their paths. */
 function treeOf(name, leaves) {
@@ -39,7 +39,7 @@ function leavesOf(config, kind) {
   });
   if (kind === "cuda" && config.launched.length) {
     return config.launched.map(([row, layer, name, ns]) => (row < 0
-      ? { path: ["unattributed", shortName(DATA.names[name])], value: ns, family: DATA.families.indexOf("other") }
+      ? { path: [say("unattributed"), shortName(DATA.names[name])], value: ns, family: DATA.families.indexOf("other") }
       : leaf(row, layer, ns, shortName(DATA.names[name]))));
   }
   const key = kind === "cuda" ? "device_ns" : "cpu_ns";
@@ -51,10 +51,11 @@ function leavesOf(config, kind) {
 
 function icicleChart(config) {
   const select = byId("icicle-kind");
-  const kinds = config.on_device ? [["cuda", "GPU time"], ["cpu", "CPU time"]] : [["cpu", "CPU time"]];
+  const kinds = config.on_device ? [["cuda", say("GPU time")], ["cpu", say("CPU time")]] : [["cpu", say("CPU time")]];
   if (icicle.config !== config) fill(select, kinds, kinds[0][0]);
-  if (icicle.config !== config || icicle.kind !== select.value) {
-    icicle = { config, kind: select.value, root: treeOf(config.rows[0].name, leavesOf(config, select.value)) };
+  else if (icicle.language !== language) fill(select, kinds, select.value);
+  if (icicle.config !== config || icicle.kind !== select.value || icicle.language !== language) {
+    icicle = { config, kind: select.value, language, root: treeOf(config.rows[0].name, leavesOf(config, select.value)) };
   }
   byId("icicle").hidden = !icicle.root.value;
   if (icicle.root.value) drawIcicle();
@@ -91,7 +92,9 @@ function drawIcicle() {
     grid: { left: 0, right: 0, top: 0, height: levels * LEVEL_PX },
     tooltip: tooltip((about) => {
       const { node } = boxes[about.dataIndex];
-      return tip(namesOf(node).join(" / "), [["time", withUnit(node.value)], ["of the pass", percent(node.value / whole)], ["of what is shown", percent(node.value / root.value)]]);
+      return tip(placeOf(node), [
+        [say("time"), withUnit(node.value)], [say("of the pass"), percent(node.value / whole)], [say("of what is shown"), percent(node.value / root.value)],
+      ]);
     }),
     xAxis: { type: "value", min: 0, max: root.value, show: false },
     yAxis: { type: "value", min: 0, max: levels, inverse: true, show: false },
@@ -100,12 +103,15 @@ function drawIcicle() {
       renderItem: (about, api) => boxShape(api, boxes[about.dataIndex]),
     }],
   };
-  const chart = draw("icicle-chart", levels * LEVEL_PX + 4, `Tree of ${byId("icicle-kind").selectedOptions[0].textContent}`, option);
+  const chart = draw("icicle-chart", levels * LEVEL_PX + 4, say("Tree of {kind}", { kind: byId("icicle-kind").selectedOptions[0].textContent }), option);
   chart.off("click");
   chart.on("click", (about) => showNode(boxes[about.dataIndex].node === root ? root.parent ?? root : boxes[about.dataIndex].node));
   const largest = [...root.children.values()].sort((a, b) => b.value - a.value).slice(0, 3);
-  const told = largest.map((node) => `${node.name} ${percent(node.value / root.value)}`).join(", ");
-  byId("icicle-place").textContent = `${namesOf(root).join(" / ")}: ${withUnit(root.value)}, ${percent(root.value / whole)} of the pass${told ? `. Largest: ${told}` : ""}.`;
+  const told = listed(largest.map((node) => `${titleOf(node)} ${percent(node.value / root.value)}`));
+  byId("icicle-place").textContent = sentences([
+    say("{place}: {time}, {share} of the pass.", { place: placeOf(root), time: withUnit(root.value), share: percent(root.value / whole) }),
+    told ? say("Largest: {names}.", { names: told }) : "",
+  ]);
   byId("icicle-up").disabled = !root.parent;
   byId("icicle-chart").dataset.root = namesOf(root).join("/");
   familyLegend("icicle-legend", config.rows.filter((row) => row.leaf));
@@ -116,18 +122,24 @@ function boxShape(api, { node }) {
   const width = api.coord([api.value(1), 0])[0] - x;
   const fill = node.family < 0 ? color("raised") : color(DATA.families[node.family]);
   const room = Math.max(0, width - 8);
-  const name = room < 44 ? node.name.replace(/^layer /, "") : node.name;
+  const name = room < 44 ? node.name.replace(/^layer /, "") : titleOf(node);
   return {
     type: "rect", shape: { x, y, width: Math.max(0.5, width - 0.75), height: LEVEL_PX - 1.5 },
     style: { fill, stroke: color("line"), lineWidth: node.family < 0 ? 1 : 0 },
     textContent: {
-      type: "text", style: { text: room > (name === node.name ? 26 : 12) ? name : "", fill: node.family < 0 ? color("text") : color("on-bar"), font: `11px ${FONT}`, width: room, overflow: "truncate" },
+      type: "text", style: { text: room > (name === titleOf(node) ? 26 : 12) ? name : "", fill: node.family < 0 ? color("text") : color("on-bar"), font: `11px ${FONT}`, width: room, overflow: "truncate" },
     },
     textConfig: { position: "insideLeft", distance: 4 },
   };
 }
 
 const namesOf = (node) => (node.parent ? [...namesOf(node.parent), node.name] : [node.name]);
+
+/** A node's name as it is shown: parts and kernels keep theirs. */
+const titleOf = (node) => (/^layer \d+$/.test(node.name) ? say("layer {number}", { number: node.name.slice(6) }) : node.name);
+
+const placeOf = (node) => (node.parent ? `${placeOf(node.parent)} / ${titleOf(node)}` : titleOf(node));
+
 
 const wholeOf = (node) => (node.parent ? wholeOf(node.parent) : node);
 

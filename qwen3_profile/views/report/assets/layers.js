@@ -18,7 +18,7 @@ function layersChart(config) {
     axisPointer: { link: [{ xAxisIndex: "all" }], type: "shadow" },
     tooltip: tooltip((about) => layerTip(config, (Array.isArray(about) ? about[0] : about).dataIndex, series, kinds, marked), { trigger: "axis", axisPointer: { type: "shadow" } }),
     xAxis: kinds.map((_, at) => categoryAxis(numbers.map(String), {
-      gridIndex: at, name: at === kinds.length - 1 ? "layer" : "", nameLocation: "middle", nameGap: 26,
+      gridIndex: at, name: at === kinds.length - 1 ? say("layer") : "", nameLocation: "middle", nameGap: 26,
       nameTextStyle: { color: color("quiet") },
     })),
     yAxis: kinds.map((_, at) => msAxis("", { gridIndex: at, splitNumber: 3 })),
@@ -43,11 +43,13 @@ function layersChart(config) {
   };
   legend(byId("layers-legend"), [
     ...series.map((line) => [line.name, line.color]),
-    ...(marked.cuda.size || marked.cpu.size ? [["\u25bc outlier", color("mark")]] : []),
-    ...(numbers.length > 1 ? [[`\u25cb slowest (${kinds.map(([name, kind]) => `${name}: ${numbers[slowest[kind]]}`).join(", ")})`, "transparent"]] : []),
+    ...(marked.cuda.size || marked.cpu.size ? [[`\u25bc ${say("outlier")}`, color("mark")]] : []),
+    ...(numbers.length > 1 ? [[`\u25cb ${say("slowest ({layers})", { layers: kinds.map(([name, kind]) => `${name}: ${numbers[slowest[kind]]}`).join(", ") })}`, "transparent"]] : []),
   ]);
   draw("layers-chart", top(kinds.length - 1) + 150 + 44,
-    `${many(numbers.length, "layer")} by part. Marked: ${kinds.map(([name, kind]) => `${name}: ${[...marked[kind]].join(", ") || "none"}`).join("; ")}`, option);
+    say("{layers} by part. Marked: {marked}", {
+      layers: many(numbers.length, "layer"), marked: kinds.map(([name, kind]) => `${name}: ${[...marked[kind]].join(", ") || say("none")}`).join("; "),
+    }), option);
 }
 
 /** The position of the layer of the most time in what is shown. */
@@ -66,7 +68,7 @@ function layerSeries(config, chosen) {
   }
   return DATA.families.flatMap((family, number) => {
     const wanted = columns.flatMap((row, at) => (config.rows[row].family === number ? [at] : []));
-    return wanted.length ? [{ name: family, color: color(family), at: adds(wanted) }] : [];
+    return wanted.length ? [{ name: say(family), color: color(family), at: adds(wanted) }] : [];
   });
 }
 
@@ -92,27 +94,27 @@ function layerTip(config, layer, series, kinds, marked) {
   const number = config.layers.numbers[layer];
   const pairs = series.flatMap((line) => kinds.map(([name, kind]) => [`${line.name} ${name}`, `${withUnit(line.at(kind, layer))}`]));
   if (series.length > 1) {
-    for (const [name, kind] of kinds) pairs.push([`all ${name}`, `${withUnit(sum(series.map((line) => line.at(kind, layer))))}`]);
+    for (const [name, kind] of kinds) pairs.push([say("all {kind}", { kind: name }), `${withUnit(sum(series.map((line) => line.at(kind, layer))))}`]);
   }
   const chosen = byId("layers-part").value;
   const odd = config.layers.outliers.filter((o) => o.layer === number && (chosen === "all" || Number(chosen) === o.row));
   for (const outlier of odd.slice(0, 4)) {
     pairs.push([`\u25bc ${outlierName(config, outlier)} ${outlier.kind === "cuda" ? "CUDA" : "CPU"}`, `${signed(outlier.ns - outlier.median)} ms`]);
   }
-  return tip(`layer ${number}`, pairs);
+  return tip(say("layer {number}", { number }), pairs);
 }
 
 function outliersTable(config) {
   const rows = shownOutliers(config);
   byId("outliers-table").parentElement.hidden = !rows.length;
-  fillTable(byId("outliers-table"), "Outlier layers", [
-    { name: "layer", value: (row) => -row.layer, cell: (row) => cell(String(row.layer), row.layer) },
-    { name: "part", text: true, cell: (row) => textCell(outlierName(config, row)) },
-    { name: "time", text: true, cell: (row) => textCell(row.kind === "cuda" ? "CUDA" : "CPU") },
+  fillTable(byId("outliers-table"), say("Outlier layers"), [
+    { name: say("layer"), isLayer: true, value: (row) => -row.layer, cell: (row) => cell(String(row.layer), row.layer) },
+    { name: say("part"), text: true, cell: (row) => textCell(outlierName(config, row)) },
+    { name: say("time"), text: true, cell: (row) => textCell(row.kind === "cuda" ? "CUDA" : "CPU") },
     { name: "ms", value: (row) => row.ns, cell: (row) => cell(ms(row.ns), row.ns) },
-    { name: "median of comparable layers", value: (row) => row.median, cell: (row) => cell(ms(row.median), row.median) },
+    { name: say("median of comparable layers"), value: (row) => row.median, cell: (row) => cell(ms(row.median), row.median) },
     {
-      name: "difference", value: (row) => Math.abs(row.ns - row.median),
+      name: say("difference"), value: (row) => Math.abs(row.ns - row.median),
       cell: (row) => cell(signed(row.ns - row.median), row.ns - row.median),
     },
   ], rows.slice(0, MOST_OUTLIERS));
@@ -127,7 +129,7 @@ const shownOutliers = (config) =>
 
 function outlierName(config, outlier) {
   const row = config.rows[outlier.row];
-  return row.name === "layers" ? "the whole layer" : fullName(config, row);
+  return row.name === "layers" ? say("the whole layer") : fullName(config, row);
 }
 
 function layersTable(config) {
@@ -135,14 +137,14 @@ function layersTable(config) {
   const kinds = config.on_device ? ["cuda", "cpu"] : ["cpu"];
   const blocks = layerBlocks(config);
   const columns = [
-    { name: "layer", value: (row) => -row.number, cell: (row) => cell(String(row.number), row.number) },
+    { name: say("layer"), isLayer: true, value: (row) => -row.number, cell: (row) => cell(String(row.number), row.number) },
   ];
   for (const block of blocks) {
     for (const kind of kinds) {
       columns.push({
-        name: `${block.name} ${kind === "cuda" ? "CUDA" : "CPU"} ms`,
-        value: (row) => row[kind][block.name],
-        cell: (row) => cell(ms(row[kind][block.name]), row[kind][block.name]),
+        name: `${block.title} ${kind === "cuda" ? "CUDA" : "CPU"} ms`,
+        value: (row) => row[kind][block.key],
+        cell: (row) => cell(ms(row[kind][block.key]), row[kind][block.key]),
       });
     }
   }
@@ -150,12 +152,12 @@ function layersTable(config) {
     const row = { number };
     for (const kind of kinds) {
       row[kind] = Object.fromEntries(
-        blocks.map((block) => [block.name, sum(block.columns.map((c) => config.layers[kind][at][c]))]),
+        blocks.map((block) => [block.key, sum(block.columns.map((c) => config.layers[kind][at][c]))]),
       );
     }
     return row;
   });
-  fillTable(byId("layers-table"), "Time of each layer by block", columns, rows);
+  fillTable(byId("layers-table"), say("Time of each layer by block"), columns, rows);
 }
 
 /** The blocks that layers are made of, each with its columns; and the whole layer. */
@@ -169,5 +171,6 @@ function layerBlocks(config) {
     found.get(name).push(at);
   });
   const all = config.layers.columns.map((_, at) => at);
-  return [{ name: "layer", columns: all }, ...[...found].map(([name, columns]) => ({ name, columns }))];
+  return [{ key: "layer", title: say("layer"), columns: all }, ...[...found].map(([name, columns]) => ({ key: name, title: name, columns }))];
+
 }

@@ -1,10 +1,12 @@
 "use strict";
-// What is shown in, the address of it out, and back: config, part, layer, unit, filter and theme.
+// What is shown in, the address of it out, and back: config, part, layer, unit, filter, theme and
+// language.
 
 // The key of each in the address, the element that has it, and its usual value.
 const LINKED = {
   config: ["config", "0"], part: ["layers-part", "all"], kernels: ["kernels-part", "all"],
   layer: ["timeline-layer", ""], unit: ["unit", "ms"], filter: ["filter", ""], theme: ["theme", "auto"],
+  lang: ["language", firstLanguage()],
 };
 
 let section = "";
@@ -26,7 +28,10 @@ function openLink() {
   const [place, ...words] = address.split("&");
   const given = new URLSearchParams((place.includes("=") ? [place, ...words] : words).join("&"));
   const value = (key) => given.get(key) ?? LINKED[key][1];
+  setIfKnown(byId("language"), value("lang"));
+  applyLanguage();
   for (const key of ["config", "unit", "filter", "theme"]) setIfKnown(byId(LINKED[key][0]), value(key));
+
   current = Number(byId("config").value);
   unit = byId("unit").value;
   setFilter(byId("filter").value);

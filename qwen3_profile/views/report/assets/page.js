@@ -13,11 +13,11 @@ function choose(index) {
 /** What dominates in a sentence, the numbers behind it, and what to do next. */
 function firstScreen(config) {
   const { sentence, numbers, next } = config.first;
-  byId("first-verdict").textContent = sentence;
+  byId("first-verdict").textContent = spoken(sentence);
   byId("first-numbers").replaceChildren(...numbers.map((number) => make("div", {},
-    make("dt", {}, number.label),
+    make("dt", {}, spoken(number.label)),
     make("dd", {}, number.text ?? (number.share === null ? inMs(number.ns) : percent(number.share))))));
-  byId("first-next").textContent = next;
+  byId("first-next").textContent = spoken(next);
 }
 
 /** The places of the page that have anything to show. */
@@ -32,10 +32,10 @@ function show() {
   bareNs = config.bare?.median ?? null;
   byId("unit").options[2].disabled = bareNs === null;
   if (bareNs === null && unit === "share") byId("unit").value = unit = "ms";
-  byId("headline").textContent = config.headline;
-  byId("shown").textContent = `${config.full}. Tables and pictures of parts show ${config.shown}.`;
-  for (const [section, sentences] of Object.entries(config.answers)) {
-    paragraphs(byId(`${section}-answer`), sentences);
+  byId("headline").textContent = spoken(config.headline);
+  byId("shown").textContent = say("{config}. Tables and pictures of parts show {pass}.", { config: spoken(config.full), pass: spoken(config.shown) });
+  for (const [section, answer] of Object.entries(config.answers)) {
+    paragraphs(byId(`${section}-answer`), spoken(answer));
   }
   firstScreen(config);
   findings(config);
@@ -44,9 +44,9 @@ function show() {
   byId("waits-body").hidden = !config.on_device;
   byId("kernels-body").hidden = !config.kernels;
   byId("parts-note").textContent =
-    "A part's time includes the parts below it; other: the rest of it. Shares are of the whole pass.";
+    say("A part's time includes the parts below it; other: the rest of it. Shares are of the whole pass.");
   byId("layers-note").textContent = layersNote(config);
-  byId("kernels-question").textContent = config.kernels?.noun === "operator" ? "Which operators?" : "Which kernels?";
+  byId("kernels-question").textContent = config.kernels?.noun === "operator" ? say("Which operators?") : say("Which kernels?");
   configsTable(config);
   totalsTable(config);
   partsTable(config);
@@ -93,36 +93,39 @@ function fillChoices(config) {
     const path = pathOf(config, at);
     return path.includes("layers") && row.name !== "layers" ? [[String(at), fullName(config, row)]] : [];
   });
-  refill("layers-part", [["all", "all parts, by kind"], ...layerRows]);
+  refill("layers-part", [["all", say("all parts, by kind")], ...layerRows]);
   const rows = config.kernels ? [...new Set(config.kernels.rows.map(([row]) => row))].sort((a, b) => a - b) : [];
   refill("kernels-part", [
-    ["all", "all"],
-    ...rows.map((row) => [String(row), row < 0 ? "unattributed" : fullName(config, config.rows[row])]),
+    ["all", say("all")],
+    ...rows.map((row) => [String(row), row < 0 ? say("unattributed") : fullName(config, config.rows[row])]),
   ]);
 }
 
 function findings(config) {
   const items = [
-    ...config.warnings.map((message) => ["warning", message]),
-    ...config.findings.map((finding) => [finding.severity, finding.message]),
+    ...config.warnings.map((message) => ["warning", spoken(message)]),
+    ...config.findings.map((finding) => [finding.severity, spoken(finding.message)]),
   ];
   byId("findings").replaceChildren(
-    ...(items.length ? [make("h3", {}, "Warnings and findings"), make("ul", { class: "findings" },
-      ...items.map(([severity, message]) => make("li", { class: severity }, make("b", {}, severity), make("span", {}, message))))] : []),
+    ...(items.length ? [make("h3", {}, say("Warnings and findings")), make("ul", { class: "findings" },
+      ...items.map(([severity, message]) => make("li", { class: severity }, make("b", {}, say(severity)), make("span", {}, message))))] : []),
   );
 }
 
 function environment(config) {
   byId("environment").replaceChildren(
-    ...config.environment.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
+    ...config.environment.flatMap(([name, value]) => [make("dt", {}, spoken(name)), make("dd", {}, spoken(value))]),
   );
 }
 
 function layersNote(config) {
   if (!config.layers.numbers.length) return "";
   const count = shownOutliers(config).length;
-  const more = count > MOST_OUTLIERS ? ` ${count - MOST_OUTLIERS} smaller outliers are marked in the chart only.` : "";
-  return `${DATA.rule} Compared: ${many(config.layers.compared, "pass").replace("passs", "passes")}.${more}`;
+  return sentences([
+    spoken(DATA.rule),
+    say("Compared: {passes}.", { passes: many(config.layers.compared, "pass") }),
+    count > MOST_OUTLIERS ? say("Marked in the chart only: {outliers}.", { outliers: many(count - MOST_OUTLIERS, "smaller outlier") }) : "",
+  ]);
 }
 
 const isDark = matchMedia("(prefers-color-scheme: dark)");
@@ -133,15 +136,27 @@ function applyTheme() {
   setTheme(dark ? "dark" : "light");
 }
 
+/** What stands on the page whatever config is shown, in the language that is chosen. */
+function applyLanguage() {
+  speak(byId("language").value);
+  document.title = `${spoken(DATA.title)} - qwen3_profile`;
+  fill(byId("config"), DATA.configs.map((config, at) => [String(at), spoken(config.label)]), current);
+  const axes = scalingAxes();
+  fill(byId("scaling-axis"), axes.map((key) => [key, scalingName(key)]), axes.includes(byId("scaling-axis").value) ? byId("scaling-axis").value : axes[0]);
+  byId("made-by").textContent = say("Made by qwen3_profile {version}. Charts: Apache ECharts {charts}. Works offline.", { version: DATA.version, charts: echarts.version });
+}
+
 function wire() {
-  fill(byId("config"), DATA.configs.map((config, at) => [String(at), config.label]), 0);
+  byId("language").value = language;
+
   byId("config-choice").hidden = DATA.configs.length < 2;
   byId("config").addEventListener("change", (event) => choose(Number(event.target.value)));
   byId("theme").addEventListener("change", () => { applyTheme(); show(); saveLink(); });
+  byId("language").addEventListener("change", () => { applyLanguage(); show(); saveLink(); });
   byId("unit").addEventListener("change", (event) => { unit = event.target.value; show(); saveLink(); });
   byId("filter").addEventListener("input", (event) => { setFilter(event.target.value); show(); saveLink(); });
   isDark.addEventListener("change", () => { applyTheme(); show(); });
-  fill(byId("scaling-axis"), scalingAxes().map((key) => [key, SCALING[key]]));
+
   byId("scaling-axis").addEventListener("change", scalingChart);
   byId("layers-part").addEventListener("change", () => { layersChart(DATA.configs[current]); saveLink(); });
   byId("kernels-part").addEventListener("change", (event) => {
@@ -159,7 +174,7 @@ function wire() {
   addEventListener("afterprint", () => { applyTheme(); show(); });
   wireTimeline();
   wireIcicle();
-  byId("made-by").textContent = `Made by qwen3_profile ${DATA.version}. Charts: Apache ECharts ${echarts.version}. Works offline.`;
+
 }
 
 wire();

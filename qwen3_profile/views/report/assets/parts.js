@@ -68,11 +68,13 @@ function partsChart(config) {
     const row = rows[(Array.isArray(about) ? about[0] : about).dataIndex];
     return tip(row.text, kinds.map(([name, key]) => [name, `${withUnit(row[key])}, ${whole[key] ? percent(row[key] / whole[key]) : "-"}`]));
   });
-  byId("parts-caption").textContent =
-    "Each part of the pass, all layers together; nested parts are not counted twice. " +
-    (config.on_device ? "CUDA: device events launched inside, whenever they ran; CPU: wall-clock on the host." : "CPU: wall-clock on the host.");
+  byId("parts-caption").textContent = sentences([
+    say("Each part of the pass, all layers together; nested parts are not counted twice."),
+    config.on_device ? say("CUDA: device events launched inside, whenever they ran; CPU: wall-clock on the host.") : say("CPU: wall-clock on the host."),
+  ]);
   familyLegend("parts-legend", rows);
-  draw("parts-chart", height, `Time of the parts: ${rows.map((row) => `${row.text} ${kinds.map(([name, key]) => `${name} ${withUnit(row[key])}`).join(", ")}`).join("; ")}`, option);
+  const times = rows.map((row) => `${row.text} ${kinds.map(([name, key]) => `${name} ${withUnit(row[key])}`).join(", ")}`).join("; ");
+  draw("parts-chart", height, say("Time of the parts: {times}", { times }), option);
 }
 
 function verdict(config) {
@@ -87,36 +89,37 @@ function verdict(config) {
   const bar = make("div", { class: "meter", "aria-hidden": "true" }, worked, ...marks.map((mark) => at(make("b"), mark)));
   const scale = make("div", { class: "scale", "aria-hidden": "true" },
     ...[0, ...marks, 1].map((mark) => at(make("span", {}, `${Math.round(100 * mark)}%`), mark)));
-  const pass = share.is_bare ? "bare" : "traced";
+  const bounds = { idle: Math.round(100 * marks[0]), busy: Math.round(100 * marks[1]) };
   byId("verdict").replaceChildren(
     make("div", { class: "verdict" },
-      make("p", {}, make("strong", { id: "verdict-word" }, share.verdict), `: busy ${ms(share.busy_ns)} of ${withUnit(share.span_ns)}`),
+      make("p", {}, make("strong", { id: "verdict-word" }, say(share.verdict)), say(": busy {busy} of {span}", { busy: ms(share.busy_ns), span: withUnit(share.span_ns) })),
       bar, scale,
-      make("p", { class: "quiet" },
-        `GPU busy, as a share of the ${pass} pass: GPU-bound above ${Math.round(100 * marks[1])}%; ` +
-        `below ${Math.round(100 * marks[0])}% launch-bound, if it waits for the CPU.`)),
+      make("p", { class: "quiet" }, share.is_bare
+        ? say("GPU busy, as a share of the bare pass: GPU-bound above {busy}%; below {idle}% launch-bound, if it waits for the CPU.", bounds)
+        : say("GPU busy, as a share of the traced pass: GPU-bound above {busy}%; below {idle}% launch-bound, if it waits for the CPU.", bounds))),
   );
 }
 
 function waitsChart(config) {
   const rows = longestLeaves(config, (row) => row.device_ns + row.gap_ns, ["device_ns", "gap_ns", "launch_ns"]);
   const bars = [
-    ["GPU busy", "device_ns", 0, "accent"], ["GPU idle before", "gap_ns", 0, "idle"], ["CPU in launch calls", "launch_ns", 1, "launch"],
+    [say("GPU busy"), "device_ns", 0, "accent"], [say("GPU idle before"), "gap_ns", 0, "idle"], [say("CPU in launch calls"), "launch_ns", 1, "launch"],
   ];
   legend(byId("waits-legend"), bars.map(([name, , , tone]) => [name, color(tone)]));
   const series = bars.map(([name, key, at, tone]) => ({
     type: "bar", name, stack: `panel${at}`, xAxisIndex: at, yAxisIndex: at, barWidth: "68%",
     itemStyle: { color: color(tone) }, data: rows.map((row) => scaled(row[key])),
   }));
-  const { height, option } = panels("waits-chart", rows, ["device", "CPU"], series, (about) => {
+  const { height, option } = panels("waits-chart", rows, [say("device"), "CPU"], series, (about) => {
     const row = rows[(Array.isArray(about) ? about[0] : about).dataIndex];
     const classes = ["starved", "launching", "queued", "blocked"].filter((name) => row[`${name}_ns`]);
     return tip(row.text, [
       ...bars.map(([name, key]) => [name, `${withUnit(row[key])}`]),
-      ...classes.map((name) => [`idle: ${name}`, `${withUnit(row[`${name}_ns`])}`]),
+      ...classes.map((name) => [say(`idle: ${name}`), `${withUnit(row[`${name}_ns`])}`]),
     ]);
   });
-  draw("waits-chart", height, `GPU busy and idle time by part: ${rows.map((row) => `${row.text} ${withUnit(row.device_ns)} busy, ${withUnit(row.gap_ns)} idle before`).join("; ")}`, option);
+  const times = rows.map((row) => say("{part} {busy} busy, {idle} idle before", { part: row.text, busy: withUnit(row.device_ns), idle: withUnit(row.gap_ns) })).join("; ");
+  draw("waits-chart", height, say("GPU busy and idle time by part: {times}", { times }), option);
 }
 
 function kernelsChart(config, part) {
@@ -128,8 +131,8 @@ function kernelsChart(config, part) {
     tooltip: tooltip((about) => {
       const row = rows[about.dataIndex];
       return tip(row.name === null ? row.text : cut(row.name, 220), [
-        ["part", row.part], ["calls", String(row.calls)], ["total", `${withUnit(row.total)}`],
-        ["mean", `${(row.total / row.calls / 1e3).toFixed(2)} \u00b5s`], ["launched by", row.op || null],
+        [say("part"), row.part], [say("calls"), String(row.calls)], [say("total"), `${withUnit(row.total)}`],
+        [say("mean"), `${(row.total / row.calls / 1e3).toFixed(2)} \u00b5s`], [say("launched by"), row.op || null],
       ]);
     }),
     xAxis: barAxis(),
@@ -146,8 +149,12 @@ function kernelsChart(config, part) {
     }],
   };
   const rest = Math.min(all.length, MOST_KERNEL_ROWS) - rows.length;
-  byId("kernels-caption").textContent = `The ${many(rows.length, "row")} of the most time` + (rest > 0 ? `; the table has ${many(rest, "more row")}` : "");
-  draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => `${row.text} in ${row.part}: ${withUnit(row.total)}`).join("; "), option);
+  const most = many(rows.length, "row");
+  byId("kernels-caption").textContent = rest > 0
+    ? say("The {rows} of the most time; the table has {more}", { rows: most, more: many(rest, "more row") })
+    : say("The {rows} of the most time", { rows: most });
+  draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => say("{kernel} in {part}: {time}", { kernel: row.text, part: row.part, time: withUnit(row.total) })).join("; "), option);
+
 }
 
 const familyOf = (config, row) => DATA.families[row < 0 ? DATA.families.length - 1 : config.rows[row].family];

@@ -8,7 +8,7 @@ const intensityText = (v) => `${Number(v.toPrecision(3))} FLOP/B`;
 function rooflineChart(config) {
   const { roofline } = config;
   byId("roofline-figure").hidden = !roofline;
-  byId("roofline-sentence").textContent = roofline?.sentence ?? "";
+  byId("roofline-sentence").textContent = spoken(roofline?.sentence) ?? "";
   if (!roofline) return;
   const { points } = roofline;
   const ridge = roofline.flops_per_s / roofline.bytes_per_s;
@@ -24,7 +24,7 @@ function rooflineChart(config) {
   const option = {
     grid: { left: 92, right: 24, top: 24, bottom: 44 },
     tooltip: tooltip(({ data }) => data.point && rooflineTip(data.point)),
-    xAxis: logAxis("FLOPs for each byte", (v) => `${Number(v.toPrecision(3))}`, { nameGap: 26, min: from, max: to }),
+    xAxis: logAxis(say("FLOPs for each byte"), (v) => `${Number(v.toPrecision(3))}`, { nameGap: 26, min: from, max: to }),
     yAxis: logAxis("", flopsText, { min: low, max: high }),
     series: [
       {
@@ -41,22 +41,28 @@ function rooflineChart(config) {
       },
     ],
   };
-  legend(byId("roofline-legend"), [...new Set(points.map((p) => p.family))].sort((a, b) => a - b).map((f) => [DATA.families[f], color(DATA.families[f])]));
-  byId("roofline-note").textContent =
-    `Roofs: ${flopsText(roofline.flops_per_s)} in ${roofline.dtype}, ${(roofline.bytes_per_s / 1e9).toFixed(1)} GB/s, measured on this device; they meet at ${intensityText(ridge)}. ` +
-    `Larger points take longer.${roofline.others ? ` ${many(roofline.others, "part")} without matrix products ${roofline.others === 1 ? "is" : "are"} not in it.` : ""}`;
+  legend(byId("roofline-legend"), [...new Set(points.map((p) => p.family))].sort((a, b) => a - b).map((f) => [say(DATA.families[f]), color(DATA.families[f])]));
+  const roofs = { flops: flopsText(roofline.flops_per_s), bytes: `${(roofline.bytes_per_s / 1e9).toFixed(1)} GB/s` };
+  byId("roofline-note").textContent = sentences([
+    say("Roofs: {flops} in {dtype}, {bytes}, measured on this device; they meet at {ridge}.", { ...roofs, dtype: roofline.dtype, ridge: intensityText(ridge) }),
+    say("Larger points take longer."),
+    roofline.others ? say("Not shown: {parts} without matrix products.", { parts: many(roofline.others, "part") }) : "",
+  ]);
   const nearest = points.reduce((a, b) => (b.share > a.share ? b : a));
-  draw("roofline-chart", 380, `${many(points.length, "part")} below roofs of ${flopsText(roofline.flops_per_s)} and ${(roofline.bytes_per_s / 1e9).toFixed(1)} GB/s; ${nearest.name} is nearest to its roof, with ${(100 * nearest.share).toFixed(0)} %`, option);
+  draw("roofline-chart", 380, say("{parts} below roofs of {flops} and {bytes}; {nearest} is nearest to its roof, with {share} %", {
+    ...roofs, parts: many(points.length, "part"), nearest: nearest.name, share: (100 * nearest.share).toFixed(0),
+  }), option);
 }
 
 function rooflineTip(point) {
   return tip(point.name, [
-    ["time", withUnit(point.ns)],
-    ["least time by its roof", withUnit(point.floor_ns)],
-    ["of its roof", `${(100 * point.share).toFixed(0)} %`],
-    ["computes", flopsText(point.flops_per_s)],
-    ["moves", `${(point.bytes_per_s / 1e9).toFixed(1)} GB/s`],
-    ["for each byte", intensityText(point.intensity)],
-    ["verdict", point.verdict],
+    [say("time"), withUnit(point.ns)],
+    [say("least time by its roof"), withUnit(point.floor_ns)],
+    [say("of its roof"), `${(100 * point.share).toFixed(0)} %`],
+    [say("computes"), flopsText(point.flops_per_s)],
+    [say("moves"), `${(point.bytes_per_s / 1e9).toFixed(1)} GB/s`],
+    [say("for each byte"), intensityText(point.intensity)],
+    [say("verdict"), say(point.verdict)],
+
   ]);
 }

@@ -52,22 +52,26 @@ const UNFILTERED = new Set(["configs-table", "totals-table", "kernels-table"]);
 /** Whether a row has all words of the filter, in its name as it is where rows are sorted. */
 function isFound(table, columns, row) {
   if (!query.length || UNFILTERED.has(table.id)) return true;
-  const words = columns.filter((column) => column.text || column.name === "layer")
-    .map((column) => `${column.text ? "" : "layer "}${column.cell(row, true).textContent}`);
+  const words = columns.filter((column) => column.text || column.isLayer)
+    .map((column) => `${column.text ? "" : `layer ${say("layer")} `}${column.cell(row, true).textContent}`);
   return matches(words.join(" "));
 }
 
+const copyButtons = new Map();
+
 /** A button above a table that copies it as it stands. */
 function addCopy(table) {
-  if (table.dataset.copied) return;
-  table.dataset.copied = "no";
-  const button = make("button", { type: "button" }, "Copy as CSV");
-  button.addEventListener("click", async () => {
-    const done = await copy(csvOf(table));
-    button.textContent = done ? "Copied" : "Cannot copy here";
-    setTimeout(() => { button.textContent = "Copy as CSV"; }, 1500);
-  });
-  table.parentElement.before(make("div", { class: "copy" }, button));
+  if (!copyButtons.has(table)) {
+    const button = make("button", { type: "button" });
+    copyButtons.set(table, button);
+    button.addEventListener("click", async () => {
+      const done = await copy(csvOf(table));
+      button.textContent = done ? say("Copied") : say("Cannot copy here");
+      setTimeout(() => { button.textContent = say("Copy as CSV"); }, 1500);
+    });
+    table.parentElement.before(make("div", { class: "copy" }, button));
+  }
+  copyButtons.get(table).textContent = say("Copy as CSV");
 }
 
 function csvOf(table) {
@@ -154,29 +158,29 @@ function configsTable(current) {
   const overhead = (config) => config.overhead?.ratio ?? null;
   const iqr = (config) => (bare(config, "count") > 1 ? bare(config, "iqr") / bare(config, "median") : null);
   const columns = [
-    { name: "config", text: true, cell: (config) => textCell(config.label) },
-    time("bare ms", "median"),
-    time("min", "min"),
-    time("max", "max"),
+    { name: say("config"), text: true, cell: (config) => textCell(spoken(config.label)) },
+    time(say("bare ms"), "median"),
+    time(say("min"), "min"),
+    time(say("max"), "max"),
     { name: "IQR", value: iqr, cell: (config) => cell(iqr(config) === null ? "-" : percent(iqr(config))) },
     {
-      name: "overhead", value: overhead, title: "traced passes over bare ones",
-      cell: (config) => cell(config.overhead?.text ?? "-", overhead(config)),
+      name: say("overhead"), value: overhead, title: say("traced passes over bare ones"),
+      cell: (config) => cell(spoken(config.overhead?.text) ?? "-", overhead(config)),
     },
   ];
   if (device) {
     const share = (config) => config.share?.share ?? null;
     const none = (config) => sum(config.unattributed.map((item) => item.ns));
     columns.push(
-      { name: "unattributed ms", value: none, cell: (config) => cell(ms(none(config)), none(config)) },
-      { name: "GPU busy", value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
-      { name: "verdict", text: true, cell: (config) => textCell(config.share?.verdict ?? "CPU only") },
+      { name: say("unattributed ms"), value: none, cell: (config) => cell(ms(none(config)), none(config)) },
+      { name: say("GPU busy"), value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
+      { name: say("verdict"), text: true, cell: (config) => textCell(config.share ? say(config.share.verdict) : say("CPU only")) },
     );
   }
   const found = (config) => config.findings.filter((finding) => finding.severity !== "note").length;
-  columns.push({ name: "findings", value: found, cell: (config) => cell(String(found(config)), found(config)) });
+  columns.push({ name: say("findings"), value: found, cell: (config) => cell(String(found(config)), found(config)) });
   const rows = DATA.configs.map((config) => ({ ...config, isSum: config === current }));
-  fillTable(byId("configs-table"), "Configs", columns, rows);
+  fillTable(byId("configs-table"), say("Configs"), columns, rows);
 }
 
 function totalsTable(config) {
@@ -185,21 +189,21 @@ function totalsTable(config) {
     name,
     cell: (row) => cell(ms(read(row.known)), read(row.known)),
   });
-  fillTable(byId("totals-table"), "Totals in milliseconds", [
+  fillTable(byId("totals-table"), say("Totals in milliseconds"), [
     { name: "ms", text: true, cell: (row) => textCell(row.name) },
-    statistic("median", median),
-    statistic("min", (values) => Math.min(...values)),
-    statistic("max", (values) => Math.max(...values)),
+    statistic(say("median"), median),
+    statistic(say("min"), (values) => Math.min(...values)),
+    statistic(say("max"), (values) => Math.max(...values)),
     {
-      name: "IQR / median",
+      name: say("IQR / median"),
       cell: (row) => {
         const middle = median(row.known);
         const iqr = quantile(row.known, 0.75) - quantile(row.known, 0.25);
         return cell(row.known.length > 1 && middle ? percent(iqr / middle) : "-");
       },
     },
-    { name: "passes", cell: (row) => cell(String(row.known.length), row.known.length) },
-    { name: "what it is", text: true, cell: (row) => textCell(row.meaning) },
+    { name: say("passes"), cell: (row) => cell(String(row.known.length), row.known.length) },
+    { name: say("what it is"), text: true, cell: (row) => textCell(spoken(row.meaning)) },
   ], rows);
 }
 
@@ -207,7 +211,7 @@ function partsTable(config) {
   const device = config.on_device;
   const whole = config.rows[0];
   const share = (key) => ({
-    name: "share",
+    name: say("share"),
     value: (row) => row[key],
     cell: (row) => cell(whole[key] ? percent(row[key] / whole[key]) : ""),
   });
@@ -215,24 +219,24 @@ function partsTable(config) {
     name, title, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
   });
   const columns = [
-    { name: "part, all layers", text: true, cell: (row, sorted) => partCell(config, row, sorted) },
+    { name: say("part, all layers"), text: true, cell: (row, sorted) => partCell(config, row, sorted) },
     {
-      name: "calls", value: (row) => row.calls,
+      name: say("calls"), value: (row) => row.calls,
       cell: (row) => cell(row.calls ? String(row.calls) : "", row.calls),
     },
-    time("CPU ms", "cpu_ns", "wall-clock on the host from start to end"),
+    time("CPU ms", "cpu_ns", say("wall-clock on the host from start to end")),
     share("cpu_ns"),
   ];
   if (device) {
-    columns.push(time("CUDA ms", "device_ns", "device events launched inside, whenever they ran"));
+    columns.push(time("CUDA ms", "device_ns", say("device events launched inside, whenever they ran")));
     columns.push(share("device_ns"));
     columns.push({
-      name: "events", value: (row) => row.device_events,
+      name: say("events"), value: (row) => row.device_events,
       cell: (row) => cell(String(row.device_events), row.device_events),
     });
   }
   if (config.rows[0].bytes !== undefined) columns.push(...trafficColumns(device ? "device_ns" : "cpu_ns"));
-  fillTable(byId("parts-table"), "Parts, all layers together", columns, config.rows);
+  fillTable(byId("parts-table"), say("Parts, all layers together"), columns, config.rows);
 }
 
 function waitsTable(config) {
@@ -242,18 +246,18 @@ function waitsTable(config) {
   });
   const idleShare = (row) => row.gap_ns / (row.gap_ns + row.device_ns || 1);
   const delay = (row) => (row.device_events ? row.queue_ns / row.device_events : null);
-  fillTable(byId("waits-table"), "GPU busy and idle time by part", [
-    { name: "part, all layers", text: true, cell: (row) => partCell(config, row, true) },
-    time("GPU busy ms", "device_ns"),
-    time("GPU idle ms", "gap_ns"),
+  fillTable(byId("waits-table"), say("GPU busy and idle time by part"), [
+    { name: say("part, all layers"), text: true, cell: (row) => partCell(config, row, true) },
+    time(say("GPU busy ms"), "device_ns"),
+    time(say("GPU idle ms"), "gap_ns"),
     {
-      name: "idle share", value: idleShare,
+      name: say("idle share"), value: idleShare,
       cell: (row) => cell(row.device_events ? percent(idleShare(row)) : "-"),
     },
-    time("launch ms", "launch_ns"),
-    { name: "delay \u00b5s", value: delay, cell: (row) => cell(delay(row) === null ? "-" : (delay(row) / 1e3).toFixed(1), delay(row)) },
+    time(say("launch ms"), "launch_ns"),
+    { name: say("delay \u00b5s"), value: delay, cell: (row) => cell(delay(row) === null ? "-" : (delay(row) / 1e3).toFixed(1), delay(row)) },
     {
-      name: "events", value: (row) => row.device_events,
+      name: say("events"), value: (row) => row.device_events,
       cell: (row) => cell(String(row.device_events), row.device_events),
     },
   ], rows, [2, "descending"]);
@@ -265,10 +269,10 @@ function graphTable(config) {
   const time = (name, key) => ({
     name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
   });
-  fillTable(byId("graph-table"), "What the graph saves, in milliseconds", [
-    { name: "part, all layers", text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
+  fillTable(byId("graph-table"), say("What the graph saves, in milliseconds"), [
+    { name: say("part, all layers"), text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
     time("eager GPU ms", "eager"), time("graph GPU ms", "graph"),
-    time("eager idle ms", "eager_gap"), time("graph idle ms", "graph_gap"), time("saved ms", "saved"),
+    time(say("eager idle ms"), "eager_gap"), time(say("graph idle ms"), "graph_gap"), time(say("saved ms"), "saved"),
   ], config.savings);
 }
 
@@ -277,27 +281,32 @@ function kernelsTable(config, part) {
   const rows = kernelRows(config, part);
   const whole = sum(rows.map((row) => row.total));
   const columns = [
-    { name: noun, text: true, cell: (row) => (row.name === null ? textCell(row.text) : nameCell(row.name)) },
-    { name: "part", text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
-    { name: "calls", value: (row) => row.calls, cell: (row) => cell(String(row.calls), row.calls) },
-    { name: "total ms", value: (row) => row.total, cell: (row) => cell(ms(row.total), row.total) },
+    { name: say(noun), text: true, cell: (row) => (row.name === null ? textCell(row.text) : nameCell(row.name)) },
+    { name: say("part"), text: true, value: (row) => row.part, cell: (row) => textCell(row.part) },
+    { name: say("calls"), value: (row) => row.calls, cell: (row) => cell(String(row.calls), row.calls) },
+    { name: say("total ms"), value: (row) => row.total, cell: (row) => cell(ms(row.total), row.total) },
     {
-      name: "mean \u00b5s", value: (row) => row.total / row.calls,
+      name: say("mean \u00b5s"), value: (row) => row.total / row.calls,
       cell: (row) => cell((row.total / row.calls / 1e3).toFixed(2), row.total / row.calls),
     },
-    { name: "share", value: (row) => row.total, cell: (row) => cell(whole ? percent(row.total / whole) : "") },
+    { name: say("share"), value: (row) => row.total, cell: (row) => cell(whole ? percent(row.total / whole) : "") },
   ];
   if (config.on_device) {
-    columns.push({ name: "launched by", text: true, value: (row) => row.op, cell: (row) => textCell(cut(row.op, 40) || "-", "text name") });
+    columns.push({ name: say("launched by"), text: true, value: (row) => row.op, cell: (row) => textCell(cut(row.op, 40) || "-", "text name") });
   }
-  fillTable(byId("kernels-table"), `${noun}s`, columns, rows.slice(0, MOST_KERNEL_ROWS), [3, "descending"]);
+  fillTable(byId("kernels-table"), config.on_device ? say("kernels") : say("operators"), columns, rows.slice(0, MOST_KERNEL_ROWS), [3, "descending"]);
   const rest = rows.slice(MOST_KERNEL_ROWS);
-  byId("kernels-note").textContent = [
-    `share: of all ${config.on_device ? "device events" : "operators"} ${part === "all" ? "of the pass" : "of this part"}.`,
-    config.on_device ? "launched by: the innermost operator around the launch." : "An operator's time includes the operators it calls.",
-    rest.length ? `${many(rest.length, "more row")} of ${withUnit(sum(rest.map((row) => row.total)))} in total; choose a part to see its rows.` : "",
-    config.on_device ? "Click a kernel for its full name." : "",
-  ].filter(Boolean).join(" ");
+  byId("kernels-note").textContent = sentences([
+    ...(config.on_device ? [
+      part === "all" ? say("share: of all device events of the pass.") : say("share: of all device events of this part."),
+      say("launched by: the innermost operator around the launch."),
+    ] : [
+      part === "all" ? say("share: of all operators of the pass.") : say("share: of all operators of this part."),
+      say("An operator's time includes the operators it calls."),
+    ]),
+    rest.length ? say("{rows} of {time} in total; choose a part to see its rows.", { rows: many(rest.length, "more row"), time: withUnit(sum(rest.map((row) => row.total))) }) : "",
+    config.on_device ? say("Click a kernel for its full name.") : "",
+  ]);
 }
 
 const MOST_KERNEL_ROWS = 30;
@@ -305,13 +314,14 @@ const MOST_KERNEL_ROWS = 30;
 /** The kernels of one part, or of "all"; what was summed up is one row a part. */
 function kernelRows(config, part) {
   const { rows, rest, noun } = config.kernels;
-  const named = (row) => (row < 0 ? "unattributed" : fullName(config, config.rows[row]));
+  const named = (row) => (row < 0 ? say("unattributed") : fullName(config, config.rows[row]));
   const wanted = (row, name = "") => (part === "all" || Number(part) === row) && matches(`${named(row)} ${name}`);
   const single = rows.filter(([row, name]) => wanted(row, DATA.names[name])).map(([row, name, op, calls, total]) => ({
     row, part: named(row), name: DATA.names[name], op: DATA.names[op], calls, total,
   }));
   const others = rest.filter(([row]) => wanted(row)).map(([row, kinds, calls, total]) => ({
-    row, part: named(row), name: null, text: many(kinds, `more ${noun}`), op: "", calls, total,
+    row, part: named(row), name: null, text: noun === "kernel" ? many(kinds, "more kernel") : many(kinds, "more operator"), op: "", calls, total,
+
   }));
   return [...single, ...others].sort((a, b) => b.total - a.total);
 }

@@ -37,7 +37,8 @@ const median = (values) => quantile(values, 0.5);
 let unit = "ms";
 let bareNs = null;
 
-const unitName = () => ({ ms: "ms", us: "\u00b5s", share: "% of bare" })[unit];
+const unitName = () => ({ ms: "ms", us: "\u00b5s", share: say("% of bare") })[unit];
+
 
 const scaled = (ns) => (unit === "share" ? (100 * ns) / bareNs : ns / (unit === "ms" ? 1e6 : 1e3));
 
@@ -58,8 +59,6 @@ const matches = (text) => query.every((word) => (
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
-const many = (count, noun) =>
-  `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A time on an axis, with as many digits as its step needs. */
 function axisTime(ns, step) {

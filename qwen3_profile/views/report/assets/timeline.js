@@ -5,7 +5,7 @@
 const LANE_PX = 26;
 const QUEUE_PX = 64;
 const NARROWEST_NS = 1000;
-const LEVELS = ["pass", "layer", "block", "part"];
+
 
 let view = null;
 
@@ -50,7 +50,7 @@ function timelineChart(config) {
     splitLine: { show: true, lineStyle: { color: color("line") } },
     axisPointer: { show: false },
   });
-  const chart = draw("timeline-chart", bottom + 64, "Time line of one forward pass", {
+  const chart = draw("timeline-chart", bottom + 64, say("Time line of one forward pass"), {
     grid,
     tooltip: tooltip((about) => (about.seriesId === "bars" ? barTip(about.value) : queueTip(about)), { trigger: "item" }),
     xAxis: grid.map((_, at) => timeAxis(at)),
@@ -74,7 +74,7 @@ function timelineChart(config) {
       }] : []),
     ],
     ...(hasQueue ? {
-      title: [{ text: "in flight", left: -5, top: 22 + height + 42, textStyle: { fontSize: 12, fontWeight: 400, color: color("text"), fontFamily: FONT } }],
+      title: [{ text: say("in flight"), left: -5, top: 22 + height + 42, textStyle: { fontSize: 12, fontWeight: 400, color: color("text"), fontFamily: FONT } }],
     } : {}),
   });
   chart.off("datazoom");
@@ -86,8 +86,9 @@ function timelineChart(config) {
   });
   familyLegend("timeline-legend", config.rows.filter((row) => row.leaf));
   timelineNote(config);
+  const choices = [["", say("all")], ...config.layers.numbers.map((n) => [String(n), String(n)])];
+  fill(byId("timeline-layer"), choices, before ? byId("timeline-layer").value : "");
   if (before) return zoomTo(before.from, before.to);
-  fill(byId("timeline-layer"), [["", "all"], ...config.layers.numbers.map((n) => [String(n), String(n)])], "");
   showWindow(0, config.timeline.span);
 }
 
@@ -104,10 +105,13 @@ function laneNames(lanes) {
     if (lane.kind !== "labels") return lane.title;
     const level = seen.get(lane.title) ?? 0;
     seen.set(lane.title, level + 1);
-    const name = `CPU ${LEVELS[level] ?? `level ${level}`}`;
+    const name = levelName(level);
     return threads.size > 1 ? `${name}, ${lane.title}` : name;
   });
 }
+
+const levelName = (level) =>
+  [say("CPU pass"), say("CPU layer"), say("CPU block"), say("CPU part")][level] ?? say("CPU level {level}", { level });
 
 /** When the number of events in flight changes, from which time on it is what, and its integral. */
 function unpackQueue(queue, span) {
@@ -162,7 +166,7 @@ function showWindow(from, to, more = {}) {
   drawn.get("timeline-chart").setOption({ ...more, series }, { lazyUpdate: true });
   byId("timeline-chart").dataset.from = String(Math.round(from));
   byId("timeline-chart").dataset.to = String(Math.round(to));
-  byId("timeline-window").textContent = `Shown: ${ms(from)} to ${withUnit(to)}.`;
+  byId("timeline-window").textContent = say("Shown: {from} to {to}.", { from: ms(from), to: withUnit(to) });
 }
 
 /** [lane, start, end, first bar, last bar, family, share at work] of each shape to draw. */
@@ -249,10 +253,10 @@ function fittingName(lane, i, width) {
 
 /** What a bar is called: a label by its part and layer, a device event by its kernel. */
 function barName(lane, i) {
-  if (lane.count[i] > 1) return many(lane.count[i], lane.kind === "labels" ? "label" : "event");
+  if (lane.count[i] > 1) return lane.kind === "labels" ? many(lane.count[i], "label") : many(lane.count[i], "event");
   if (lane.kind !== "labels" || lane.name[i] >= 0) return shortName(DATA.names[lane.name[i]] ?? "");
   const row = lane.rows[lane.part[i]];
-  return row.name === "layers" ? `layer ${lane.layer[i]}` : row.name;
+  return row.name === "layers" ? say("layer {number}", { number: lane.layer[i] }) : row.name;
 }
 
 function barTip([at, start, end, first, last]) {
@@ -264,8 +268,9 @@ function barTip([at, start, end, first, last]) {
       work += lane.work[i] || lane.dur[i];
       count += lane.count[i];
     }
-    return tip(`${many(count, lane.kind === "labels" ? "label" : "device event")}; zoom in to separate them`, [
-      ["from", `${withUnit(start)}`], ["to", `${withUnit(end)}`], ["total", `${withUnit(work)}`],
+    const what = lane.kind === "labels" ? many(count, "label") : many(count, "device event");
+    return tip(say("{events}; zoom in to separate them", { events: what }), [
+      [say("from"), `${withUnit(start)}`], [say("to"), `${withUnit(end)}`], [say("total"), `${withUnit(work)}`],
     ]);
   }
   const i = first;
@@ -274,39 +279,42 @@ function barTip([at, start, end, first, last]) {
   const title = lane.count[i] > 1 ? barName(lane, i)
     : lane.kind === "labels" ? barName(lane, i) : cut(DATA.names[lane.name[i]] ?? "", 220);
   return tip(title, [
-    ["part", row ? `${lane.layer[i] >= 0 ? `layer ${lane.layer[i]}, ` : ""}${fullName(view.config, row)}` : "unattributed"],
-    ["takes", lane.dur[i] >= 1e5 ? `${withUnit(lane.dur[i])}` : `${(lane.dur[i] / 1e3).toFixed(3)} \u00b5s`],
-    ["total", lane.count[i] > 1 ? `${withUnit(lane.work[i])}` : null],
-    ["starts at", `${withUnit(lane.start[i])}`],
-    ["after its launch", launch === null ? null : `${(launch / 1e3).toFixed(3)} \u00b5s`],
-    ["launched by", lane.op[i] >= 0 ? DATA.names[lane.op[i]] : null],
+    [say("part"), row ? listed([lane.layer[i] >= 0 ? say("layer {number}", { number: lane.layer[i] }) : "", fullName(view.config, row)].filter(Boolean)) : say("unattributed")],
+    [say("takes"), lane.dur[i] >= 1e5 ? `${withUnit(lane.dur[i])}` : `${(lane.dur[i] / 1e3).toFixed(3)} \u00b5s`],
+    [say("total"), lane.count[i] > 1 ? `${withUnit(lane.work[i])}` : null],
+    [say("starts at"), `${withUnit(lane.start[i])}`],
+    [say("after its launch"), launch === null ? null : `${(launch / 1e3).toFixed(3)} \u00b5s`],
+    [say("launched by"), lane.op[i] >= 0 ? DATA.names[lane.op[i]] : null],
   ]);
 }
 
-const queueTip = () => tip("launches in flight", [["at most", many(view.config.timeline.queue.deepest, "device event")]]);
+const queueTip = () => tip(say("launches in flight"), [[say("at most"), many(view.config.timeline.queue.deepest, "device event")]]);
 
 function timelineNote(config) {
   const { events, bars, queue, slower } = config.timeline;
   const device = config.on_device;
-  const number = `${events.toLocaleString("en-US")} ${device ? "labels and device events" : "labels"}`;
-  const lanes = "CPU labels above, GPU lanes below, coloured by the part that launched them";
-  byId("timeline-caption").textContent = !device
-    ? "CPU labels."
-    : slower
-      ? `${lanes}. From two passes: device events keep their durations and are aligned to the faster clock pass; where the GPU was waiting, an event starts as long after its launch as in the traced pass.`
-      : `${lanes}; below, the number of launches in flight.`;
-  byId("timeline-note").textContent = [
+  const number = device ? say("{count} labels and device events", { count: events.toLocaleString("en-US") }) : many(events, "label");
+
+  byId("timeline-caption").textContent = !device ? say("CPU labels.") : sentences([
+    say("CPU labels above, GPU lanes below, coloured by the part that launched them."),
+    slower
+      ? say("From two passes: device events keep their durations and are aligned to the faster clock pass; where the GPU was waiting, an event starts as long after its launch as in the traced pass.")
+      : say("At the bottom, the number of launches in flight."),
+  ]);
+  byId("timeline-note").textContent = sentences([
     bars < events
-      ? `${number} are ${many(bars, "bar")}: close neighbours of the same part are merged, none left out.`
-      : `${number}.`,
+      ? say("{events}, drawn as {bars}: close neighbours of the same part are merged, none left out.", { events: number, bars: many(bars, "bar") })
+      : say("{events}.", { events: number }),
     config.rows.some((row) => row.name === "backward")
-      ? "Autograd nodes carry no CPU labels; their device events have the colour of their part."
+      ? say("Autograd nodes carry no CPU labels; their device events have the colour of their part.")
       : "",
-    "Bars too close to tell apart are drawn as one, as high as the share of its length they fill.",
-    device && !slower ? `The launches in flight are drawn change by change, or as averages where there are too many${queue.joined ? " (as here)" : ""}.` : "",
-    device && !slower ? "Gaps in the GPU lanes and a line at 0: launch-bound. Full lanes and a high line: GPU-bound." : "",
-    device && slower ? "Gaps in the GPU lanes: it waits. Full lanes: GPU-bound." : "",
-  ].filter(Boolean).join(" ");
+    say("Bars too close to tell apart are drawn as one, as high as the share of its length they fill."),
+    device && !slower && !queue.joined ? say("The launches in flight are drawn change by change.") : "",
+    device && !slower && queue.joined ? say("The launches in flight change too often to be drawn one by one; averages are shown.") : "",
+    device && !slower ? say("Gaps in the GPU lanes and a line at 0: launch-bound. Full lanes and a high line: GPU-bound.") : "",
+    device && slower ? say("Gaps in the GPU lanes: it waits. Full lanes: GPU-bound.") : "",
+  ]);
+
 }
 
 /** Zooms by a factor round the middle, or moves by a share of what is shown. */

@@ -21,14 +21,14 @@ function configsChart(current) {
     grid: { left, right: 84, top: 4, bottom: 28 },
     tooltip: tooltip((about) => {
       const row = shown[about.dataIndex];
-      return tip(row.config.full, [
-        ["median", `${withUnit(row.median)}`], ["min", `${withUnit(row.min)}`], ["max", `${withUnit(row.max)}`],
-        ["bare passes", String(row.count)],
+      return tip(spoken(row.config.full), [
+        [say("median"), `${withUnit(row.median)}`], [say("min"), `${withUnit(row.min)}`], [say("max"), `${withUnit(row.max)}`],
+        [say("bare passes"), String(row.count)],
       ]);
     }),
     xAxis: barAxis(),
     yAxis: categoryAxis(shown.map((_, at) => at), {
-      inverse: true, axisLabel: nameLabel(left, (at) => shown[at].config.label),
+      inverse: true, axisLabel: nameLabel(left, (at) => spoken(shown[at].config.label)),
     }),
     series: [
       {
@@ -44,8 +44,8 @@ function configsChart(current) {
       },
     ],
   };
-  const words = shown.map((row) => `${row.config.label}: ${withUnit(row.median)}`).join("; ");
-  const chart = draw("configs-chart", 36 + 30 * shown.length, `Bare time of each config: ${words}`, option);
+  const times = shown.map((row) => `${spoken(row.config.label)}: ${withUnit(row.median)}`).join("; ");
+  const chart = draw("configs-chart", 36 + 30 * shown.length, say("Bare time of each config: {times}", { times }), option);
   chart.off("click");
   chart.on("click", (about) => choose(shown[about.dataIndex].at));
 }
@@ -67,10 +67,10 @@ function whisker(api) {
   };
 }
 
-const SCALING = { batch_size: "batch size", input_len: "input length" };
+const scalingName = (key) => (key === "batch_size" ? say("batch size") : say("input length"));
 
 /** What the configs differ in, by which they can be plotted. */
-const scalingAxes = () => Object.keys(SCALING).filter((key) => scalingLines(key).size);
+const scalingAxes = () => ["batch_size", "input_len"].filter((key) => scalingLines(key).size);
 
 function scalingChart() {
   const key = byId("scaling-axis").value;
@@ -82,23 +82,23 @@ function scalingChart() {
     color: palette,
     grid: { left: 62, right: 24, top: 10, bottom: 40 },
     tooltip: tooltip((about) => tip(about.seriesName, [
-      [SCALING[key], String(about.value[0])], ["median bare time", `${withUnit(about.value[2])}`],
+      [scalingName(key), String(about.value[0])], [say("median bare time"), `${withUnit(about.value[2])}`],
     ])),
-    xAxis: valueAxis(SCALING[key], { type: "log", logBase: 2, nameLocation: "middle", nameGap: 26, minorSplitLine: { show: false } }),
+    xAxis: valueAxis(scalingName(key), { type: "log", logBase: 2, nameLocation: "middle", nameGap: 26, minorSplitLine: { show: false } }),
     yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ${unitName()}` } }),
     series: [...lines].map(([name, points]) => ({
       type: "line", name, symbol: "circle", symbolSize: 8, lineStyle: { width: 2 }, data: points,
     })),
   };
   legend(byId("scaling-legend"), [...lines].map(([name], at) => [name, palette[at % palette.length]]));
-  const words = [...lines].map(([name, points]) => `${name}: ${points.map((p) => `${p[0]}: ${withUnit(p[2])}`).join(", ")}`);
-  draw("scaling-chart", 280, `Bare time against ${SCALING[key]}. ${words.join("; ")}`, option);
+  const times = [...lines].map(([name, points]) => `${name}: ${points.map((p) => `${p[0]}: ${withUnit(p[2])}`).join(", ")}`).join("; ");
+  draw("scaling-chart", 280, say("Bare time against {size}. {times}", { size: scalingName(key), times }), option);
 }
 
 /** The tables of all sweeps, as the terminal has them. */
 function sweeps() {
   byId("sweeps-details").hidden = !DATA.sweeps.length;
-  byId("sweeps").textContent = DATA.sweeps.join("\n\n\n");
+  byId("sweeps").textContent = DATA.sweeps.map(spoken).join("\n\n\n");
 }
 
 /** The configs that are alike but for `key`, as lines of [its value, ms, ns]; two points at least. */
@@ -108,7 +108,7 @@ function scalingLines(key) {
   for (const config of DATA.configs) {
     const times = bareTimes(config);
     if (!times.length || config[key] === null) continue;
-    const name = config.label.replace(`${config.batch_size} x ${config.input_len}`, `with ${SCALING[other]} ${config[other]}`);
+    const name = spoken(config.label).replace(`${config.batch_size} x ${config.input_len}`, say("with {size} {value}", { size: scalingName(other), value: config[other] }));
     if (!lines.has(name)) lines.set(name, []);
     lines.get(name).push([config[key], scaled(median(times)), median(times)]);
   }
@@ -137,10 +137,10 @@ function passesChart(config) {
       ? [{ left: 62, right: 20, top: 10, height: 150 }, { left: 62, right: 20, top: 220, height: 140 }]
       : [{ left: 62, right: "52%", top: 10, bottom: 40 }, { left: "56%", right: 24, top: 10, bottom: 40 }],
     tooltip: tooltip((about) => (about.seriesIndex
-      ? tip(`${Math.round(100 * about.value[1])} % of the passes`, [["take at most", withUnit(about.value[2])]])
-      : tip(`run ${about.value[3]}, pass ${about.value[0] + 1}`, [["bare time", withUnit(about.value[2])]]))),
+      ? tip(say("{share} % of the passes", { share: Math.round(100 * about.value[1]) }), [[say("take at most"), withUnit(about.value[2])]])
+      : tip(say("run {run}, pass {number}", { run: about.value[3], number: about.value[0] + 1 }), [[say("bare time"), withUnit(about.value[2])]]))),
     xAxis: [
-      valueAxis("pass, in order", { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
+      valueAxis(say("pass, in order"), { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
       msAxis("", { ...axis, gridIndex: 1 }),
     ],
     yAxis: [
@@ -163,8 +163,8 @@ function passesChart(config) {
       },
     ],
   };
-  const words = shares.map(([share, ns]) => `p${100 * share} ${withUnit(ns)}`).join(", ");
-  draw("passes-chart", narrow ? 410 : 260, `${passes.length.toLocaleString("en-US")} bare passes: ${words}`, option);
+  const times = shares.map(([share, ns]) => `p${100 * share} ${withUnit(ns)}`).join(", ");
+  draw("passes-chart", narrow ? 410 : 260, say("{passes}: {times}", { passes: many(passes.length, "bare pass"), times }), option);
 }
 
 function stepsChart(config) {
@@ -173,19 +173,22 @@ function stepsChart(config) {
   if (!runs.length) return;
   const all = runs.flat();
   const palette = DATA.families.map(color);
-  legend(byId("steps-legend"), runs.map((_, at) => [`run ${config.run_index[at]}`, palette[at % palette.length]]));
+  const name = (at) => say("run {run}", { run: config.run_index[at] });
+  legend(byId("steps-legend"), runs.map((_, at) => [name(at), palette[at % palette.length]]));
   const option = {
     color: palette,
     grid: { left: 62, right: 20, top: 10, bottom: 40 },
-    tooltip: tooltip((about) => tip(`${about.seriesName}, step ${about.value[0]}`, [["bare time", `${withUnit(about.value[2])}`]])),
-    xAxis: valueAxis("step", { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
+    tooltip: tooltip((about) => tip(say("{run}, step {step}", { run: about.seriesName, step: about.value[0] }), [[say("bare time"), `${withUnit(about.value[2])}`]])),
+    xAxis: valueAxis(say("step"), { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
     yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
     series: runs.map((steps, at) => ({
-      type: "line", name: `run ${config.run_index[at]}`, symbol: steps.length > 60 ? "none" : "circle", symbolSize: 5,
+      type: "line", name: name(at), symbol: steps.length > 60 ? "none" : "circle", symbolSize: 5,
       triggerLineEvent: true, lineStyle: { width: 1.5 }, data: steps.map((ns, step) => [step, scaled(ns), ns]),
     })),
   };
-  draw("steps-chart", 260, `${many(all.length, "decode step")}: median ${withUnit(median(all))}, 90 % of them at most ${withUnit(quantile(all, 0.9))}, 99 % at most ${withUnit(quantile(all, 0.99))}`, option);
+  draw("steps-chart", 260, say("{steps}: median {median}, 90 % of them at most {p90}, 99 % at most {p99}", {
+    steps: many(all.length, "decode step"), median: withUnit(median(all)), p90: withUnit(quantile(all, 0.9)), p99: withUnit(quantile(all, 0.99)),
+  }), option);
 }
 
 function contextsChart(config) {
@@ -200,14 +203,15 @@ function contextsChart(config) {
   const option = {
     grid: { left: 62, right: 24, top: 30, bottom: 40 },
     legend: { top: 0, left: 0, icon: "path://M0,4 L14,4 L14,6 L0,6 Z", textStyle: { color: color("quiet") } },
-    tooltip: tooltip((about) => tip(about.seriesName, [["context", String(about.value[0])], ["median over the runs", `${withUnit(about.value[2])}`]])),
-    xAxis: valueAxis("tokens that attention saw", { nameLocation: "middle", nameGap: 26, scale: true, splitLine: { show: false } }),
+    tooltip: tooltip((about) => tip(about.seriesName, [[say("context"), String(about.value[0])], [say("median over the runs"), `${withUnit(about.value[2])}`]])),
+    xAxis: valueAxis(say("tokens that attention saw"), { nameLocation: "middle", nameGap: 26, scale: true, splitLine: { show: false } }),
     yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
     series: lines.map(([key, kind, family]) => ({
-      type: "line", name: `${family === "ffn" ? "FFN" : "attention"}, ${kind}`, symbol: "circle", symbolSize: 7,
+      type: "line", name: `${family === "ffn" ? "FFN" : say("attention")}, ${kind}`, symbol: "circle", symbolSize: 7,
       itemStyle: { color: color(family) }, lineStyle: { width: 2, color: color(family), type: kind === "CPU" ? "dashed" : "solid" },
       data: at.map((context) => [context, scaled(middle(key, context)), middle(key, context)]),
     })),
   };
-  draw("contexts-chart", 280, `Time of attention and FFN of all layers at contexts from ${at[0]} to ${at[at.length - 1]} tokens`, option);
+  draw("contexts-chart", 280, say("Time of attention and FFN of all layers at contexts from {first} to {last} tokens", { first: at[0], last: at[at.length - 1] }), option);
+
 }
