@@ -84,15 +84,26 @@ class _ConfigRun:
         self._routing: dict[str, tuple[LayerRouting, ...]] = {}
 
     def results(self, step: Callable[[str], None]) -> tuple[ConfigResult, ...]:
-        try:
-            self._measure(step)
-            self._keep()
-            if self._ranks is not None:
-                self._ranks.meet()
-        # The model's code is the library's, and may raise anything.
-        except (Exception, KeyboardInterrupt) as error:
-            self._end(error)
-        if self._ranks is None or self._ranks.rank:
+        # torchrun ends the other ranks as soon as one has ended: at any time, this one too.
+        with signals.noted():
+            try:
+                with signals.allowed():
+                    self._measure(step)
+                    self._keep()
+                    if self._ranks is not None:
+                        self._ranks.meet()
+            # The model's code is the library's, and may raise anything.
+            except (Exception, KeyboardInterrupt) as error:
+                self._end(error)
+            return self._of_all()
+
+    def _of_all(self) -> tuple[ConfigResult, ...]:
+        """The results, on rank 0 with those of the other ranks."""
+        if self._ranks is None:
+            return self._results()
+        if self._ranks.is_apart:
+            signals.take()  # which would tell no more than that
+        if self._ranks.rank:
             return self._results()
         return self._ranks.gather(self._context.folder, self._worker, self._results())
 
@@ -138,11 +149,17 @@ class _ConfigRun:
             self._know(status="interrupted", error=line)
         else:
             told = self._run_error(error)
-            if self._ranks is not None:
-                told = self._ranks.fail(f"config {self._config.worker}", told)
+            # A signal meanwhile says less than what went wrong.
+            with contextlib.suppress(signals.Stopped), signals.allowed():
+                told = self._tell_others(told)
             self._know(status="failed", error=told.english)
         with contextlib.suppress(OutputError):
             self._keep()
+
+    def _tell_others(self, error: RunError) -> RunError:
+        if self._ranks is None:
+            return error
+        return self._ranks.fail(f"config {self._config.worker}", error)
 
     def _know(self, **facts: Any) -> None:
         self._result = replace(self._result, **facts)

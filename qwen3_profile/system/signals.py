@@ -117,13 +117,42 @@ def held() -> Iterator[None]:
         obey()
 
 
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Lets the block end, and what comes after it: a signal takes effect at the next `obey`."""
+    watch = _watch
+    if watch is None:
+        yield
+        return
+    watch.held += 1
+    try:
+        yield
+    finally:
+        watch.held -= 1
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """Within `held` or `noted`, a block that a signal may end."""
+    watch = _watch
+    if watch is None:
+        yield
+        return
+    depth, watch.held = watch.held, 0
+    try:
+        obey()
+        yield
+    finally:
+        watch.held = depth
+
+
 def obey() -> None:
     """Raises `Stopped` if a signal has come that nobody has obeyed."""
     if _watch is not None and _watch.due is not None:
         raise Stopped(_watch.due)
 
 
-def take(error: BaseException) -> Stopped | None:
+def take(error: BaseException | None = None) -> Stopped | None:
     """The signal that `error` comes of, which its caller obeys now; None if it comes of none.
 
     Code of others may turn what a handler raises into an error of its own.

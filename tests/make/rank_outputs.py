@@ -7,7 +7,6 @@ of its values this rank holds, of all.
 from __future__ import annotations
 
 import json
-import sys
 
 import torch
 from transformers import Qwen3Config, Qwen3MoeConfig
@@ -37,7 +36,7 @@ def logits_of(model: torch.nn.Module) -> torch.Tensor:
     return torch.stack(found)
 
 
-def main() -> None:
+def main() -> int:
     process = launched()
     assert process is not None
     cpu, found = torch.device("cpu"), {}
@@ -54,8 +53,5 @@ def main() -> None:
         found[name] = [far, float(logits_of(whole).abs().max()), held, of_all]
     ranks.leave()
     if process.rank == 0:
-        print(json.dumps(found), file=sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+        print(json.dumps(found))
+    return 0

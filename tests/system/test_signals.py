@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_profile.cli.console import run_command
 from qwen3_profile.system import signals
-from qwen3_profile.system.signals import Stopped, held, obey, take, watched
+from qwen3_profile.system.signals import Stopped, allowed, held, noted, obey, take, watched
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
@@ -59,6 +59,32 @@ def test_what_is_held_comes_to_its_end() -> None:
             done.append("outer")
         done.append("never")
     assert done == ["inner", "outer"]
+
+
+def test_what_is_noted_is_obeyed_where_something_is_held_again() -> None:
+    done = []
+    with watched(), stopped_by(TERM):
+        with noted():
+            send(TERM)
+            done.append("noted")
+        done.append("after it")
+        with held():
+            done.append("held")
+        done.append("never")
+    assert done == ["noted", "after it", "held"]
+
+
+def test_what_is_allowed_within_ends_at_once() -> None:
+    with watched(), noted():
+        with stopped_by(TERM), allowed():
+            send(TERM)
+            pytest.fail("it was noted only")
+        # It was not taken, and ends the next one before it begins.
+        with stopped_by(TERM), allowed():
+            pytest.fail("it was forgotten")
+        assert take() is not None
+        with allowed():
+            obey()
 
 
 def test_a_second_ctrl_c_is_not_held() -> None:
