@@ -2,8 +2,9 @@
 
     python fuzz/faults.py --every 1
 
-A run of a tiny model is repeated with one fault at one of its file operations: a kill, SIGTERM, a
-Ctrl-C with another one at the next operation, a disk that is full from there on, or an I/O error.
+A run of a tiny model is repeated with one fault at one of its file operations: a kill, SIGTERM, the
+same or a Ctrl-C with another one at the next operation, a disk that is full from there on, or an
+I/O error.
 It writes a run of its own, or one in place of an older one (`--force`). After each the older run is
 exported again and gives the same records, or the new one is there in its place; the next run works,
 and leaves nothing hidden and no record of a run that is gone. What does not hold is printed with
@@ -11,7 +12,8 @@ what makes it again, and the exit code is 1.
 
 A file operation is what Python tells its audit hooks of (opening, renaming, removing, making and
 listing files and folders, locks, the exchange of two folders), and each flush to the disk and each
-write through a descriptor. Each run is a fork of one process that has imported torch.
+write through a descriptor. Each run is a fork of one process that has done such a run itself: torch
+is imported, and the model is loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import importlib
+import gc
 import io
 import json
 import os
@@ -39,17 +41,22 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["OMP_NUM_THREADS"] = "1"
 
-KILL, TERM, TWICE, FULL, BROKEN = "kill", "SIGTERM", "Ctrl-C twice", "ENOSPC", "EIO"
-FAULTS = (KILL, TERM, TWICE, FULL, BROKEN)
+KILL, TERM, FULL, BROKEN = "kill", "SIGTERM", "ENOSPC", "EIO"
+TERM_TWICE, INT_TWICE = "SIGTERM twice", "Ctrl-C twice"
+FAULTS = (KILL, TERM, TERM_TWICE, INT_TWICE, FULL, BROKEN)
+# What is sent at an operation, and again at the next one.
+_SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM}
+_TWICE = {TERM_TWICE: signal.SIGTERM, INT_TWICE: signal.SIGINT}
 _ERRORS = {FULL: errno.ENOSPC, BROKEN: errno.EIO}
 _EXIT_CODES = {
     KILL: {-signal.SIGKILL},
     TERM: {143},
-    TWICE: {130},
+    TERM_TWICE: {143},
+    INT_TWICE: {130},
     FULL: {0, 1, 2},
     BROKEN: {0, 1, 2},
 }
-_MODEL = {
+MODEL = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 8, "hidden_size": 16,
     "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
     "num_key_value_heads": 1, "vocab_size": 32, "tie_word_embeddings": True,
@@ -67,13 +74,12 @@ _MAKING = ("open to write", "os.mkdir", "os.fsync", "os.write")
 class Done:
     """A command that has ended in a fork.
 
-    operations: its file operations, in order; modules: what it has imported; if it was asked for.
+    operations: its file operations, in order, if it was asked for.
     """
 
     code: int
     err: str
     operations: Sequence[str] = ()
-    modules: Sequence[str] = ()
 
 
 @dataclass
@@ -118,12 +124,10 @@ class Operations:
         number = len(self.seen)
         self.seen.append(name)
         is_here = number == self.at
-        if self.fault == KILL and is_here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == TERM and is_here:
-            os.kill(os.getpid(), signal.SIGTERM)
-        if self.fault == TWICE and (is_here or number == self.at + 1):
-            os.kill(os.getpid(), signal.SIGINT)
+        if self.fault in _SIGNALS and is_here:
+            os.kill(os.getpid(), _SIGNALS[self.fault])
+        if self.fault in _TWICE and self.at <= number <= self.at + 1:
+            os.kill(os.getpid(), _TWICE[self.fault])
         stays = self.fault == FULL and number > self.at >= 0 and name in _MAKING
         if (self.fault in _ERRORS and is_here) or stays:
             number = _ERRORS[self.fault]
@@ -138,8 +142,8 @@ def in_fork(work: Callable[[], int], cwd: Path, operations: Operations | None = 
         if child == 0:
             _be_child(work, cwd, operations, err, seen)
         _, status = os.waitpid(child, 0)
-        told = pickle.loads(seen.read_bytes()) if seen.exists() else ((), ())
-        return Done(os.waitstatus_to_exitcode(status), err.read_text(), *told)
+        told = pickle.loads(seen.read_bytes()) if seen.exists() else ()
+        return Done(os.waitstatus_to_exitcode(status), err.read_text(), told)
 
 
 def _be_child(
@@ -161,7 +165,7 @@ def _be_child(
         traceback.print_exc()
     if operations is not None:
         operations.quiet = True
-        seen.write_bytes(pickle.dumps((operations.seen, list(sys.modules))))
+        seen.write_bytes(pickle.dumps(operations.seen))
     os._exit(code)
 
 
@@ -172,21 +176,39 @@ class Campaign:
         self.folder = folder
         self.model = folder / "model"
         self.model.mkdir()
-        (self.model / "config.json").write_text(json.dumps(_MODEL))
+        (self.model / "config.json").write_text(json.dumps(MODEL))
         self.before = folder / "before"
         self.before.mkdir()
-        done = self.profile(self.before, "--run-name", "mine", operations=Operations(""))
-        assert done.code == 0, done.err
-        import_all(done.modules)
+        self._make_older_run()
         self.old_records = records_of(self.before)
 
-    def profile(self, cwd: Path, *argv: str, operations: Operations | None = None) -> Done:
+    def _make_older_run(self) -> None:
+        """In this process, so that no fork imports anything or loads the model."""
+        from qwen3_profile.measure import session
+
+        load_model, loaded = session.load_model, []
+        session.load_model = lambda *asked: loaded.append(load_model(*asked)) or loaded[0]
+        here = Path.cwd()
+        os.chdir(self.before)
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = self._run("--run-name", "mine")
+        os.chdir(here)
+        assert code == 0
+        session.load_model = lambda *_: loaded[0]
+        # A fork copies each object that it looks through for garbage; even counting takes a while.
+        gc.collect()
+        gc.freeze()
+        gc.get_freeze_count = lambda: 1
+
+    def _run(self, *argv: str) -> int:
         from qwen3_profile.__main__ import main
 
-        given = ("--model-name", str(self.model), "--weights", "random", "--device", "cpu",
-                 "--input-len", "4", "--num-runs", "1", "--warmup-runs", "1", "--dtype",
-                 "float32", "--no-ceilings", *argv)  # fmt: skip
-        return in_fork(lambda: main(given), cwd, operations)
+        return main(("--model-name", str(self.model), "--weights", "random", "--device", "cpu",
+                     "--input-len", "4", "--num-runs", "1", "--warmup-runs", "1", "--dtype",
+                     "float32", "--no-ceilings", *argv))  # fmt: skip
+
+    def profile(self, cwd: Path, *argv: str, operations: Operations | None = None) -> Done:
+        return in_fork(lambda: self._run(*argv), cwd, operations)
 
     def export(self, cwd: Path, run: str) -> Done:
         from qwen3_profile.export import main
@@ -222,7 +244,7 @@ class Campaign:
         demand("Traceback" not in done.err, "a traceback")
         demand(done.code in _EXIT_CODES[fault], f"exit code {done.code}")
         demand(done.code in (0, -signal.SIGKILL) or done.err, "nothing is told")
-        if fault in (TERM, TWICE):
+        if fault in (TERM, *_TWICE):
             demand(len(done.err.splitlines()) == 1, "not one line")
         self._check_place(cwd, replaces="--force" in argv)
         after = self.profile(cwd, "--run-name", "mine", "--force")
@@ -245,13 +267,6 @@ class Campaign:
         if is_old:
             known = [each["id"] for each in records_of(cwd)]
             demand(again[0]["id"] in known, "its records are lost")
-
-
-def import_all(modules: Sequence[str]) -> None:
-    """What every fork would import for itself."""
-    for name in modules:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
 
 
 def records_of(cwd: Path) -> list[dict[str, Any]]:

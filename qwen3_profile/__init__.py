@@ -13,12 +13,13 @@ half of them need no torch, and importing that takes seconds.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from qwen3_profile.version import __version__ as __version__
 
+# As typing has it; what is imported here comes before a command can see to an early Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qwen3_profile.api import (
         Profile,
         attribute,
@@ -65,6 +66,8 @@ def __getattr__(name: str) -> Any:
     """Loads a public name, on its first use."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_profile.cli.program import run
+from qwen3_profile.cli.start import run
 
 if __name__ == "__main__":
     run()  # it imports this module, which takes a good part of a second, where it is needed

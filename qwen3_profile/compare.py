@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from qwen3_profile.cli import start
+
+if __name__ == "__main__":
+    start.compare()  # it imports this module, once signals are seen to
+
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show
+from qwen3_profile.cli.console import keep_all_objects, run_command, show
 from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, NoRangesError, tell
 from qwen3_profile.system.files import make_folder, write_atomic
 
@@ -104,12 +109,3 @@ def _text(comparison: Comparison, form: str) -> str:
 
     text: bytes = msgspec.json.format(msgspec.json.encode(comparison_json(comparison)), indent=2)
     return text.decode()
-
-
-def run() -> NoReturn:
-    """The command itself: `main`, and the end of its process."""
-    leave(main())
-
-
-if __name__ == "__main__":
-    run()

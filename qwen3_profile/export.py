@@ -6,6 +6,11 @@ things that this can make imports what it needs, when it is made.
 
 from __future__ import annotations
 
+from qwen3_profile.cli import start
+
+if __name__ == "__main__":
+    start.export()  # it imports this module, once signals are seen to
+
 import contextlib
 import os
 import signal
@@ -13,9 +18,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from qwen3_profile.cli.console import keep_all_objects, leave, run_command, show, show_table
+from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
 from qwen3_profile.errors import EXIT_OK, ConfigError, OutputError
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
@@ -255,12 +260,3 @@ def _view(options: ExportRequest) -> int:
                 raise
             signals.take(stopped)
     return EXIT_OK
-
-
-def run() -> NoReturn:
-    """The command itself: `main`, and the end of its process."""
-    leave(main())
-
-
-if __name__ == "__main__":
-    run()

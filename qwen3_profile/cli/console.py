@@ -58,7 +58,8 @@ def _told(work: Callable[[], int]) -> int:
         code = work()
         signals.obey()
         return code
-    except (ProfileError, OSError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        # Where C++ imports a module, a signal comes out as an ImportError.
         stopped = signals.take(error)
         if stopped is not None:
             signals.tell_once(stopped)

@@ -6,20 +6,23 @@ and a machine drifts, so that sides which ran one after the other differ without
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from qwen3_profile.cli.run_options import parse_arguments
-from qwen3_profile.errors import EXIT_INTERRUPTED, ConfigError, ProfileError, RunError
+from qwen3_profile.errors import ConfigError, ProfileError, RunError
+from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, output_error
+from qwen3_profile.system.processes import end_with_parent
 
-# What a process that was interrupted may take to save what it has.
-_GRACE_SECONDS = 60.0
 # Where each process writes is ours to say.
 _OURS = ("--trace-dir", "--run-name", "--output-dir", "--force", "--num-processes")
 
@@ -87,8 +90,9 @@ def run_in_turn(sides: Sequence[Side], processes: int, tell: Callable[[str], Non
             begin = time.monotonic()
             name = f"{side.name} process {turn + 1} of {processes}".lstrip()
             code = _run(side, turn + 1)
-            if code == EXIT_INTERRUPTED:
-                raise KeyboardInterrupt
+            stopped = signals.told_by(code)
+            if stopped is not None:  # it alone was asked to end
+                raise stopped
             if code:
                 what = f"ended with exit code {code}"
                 raise RunError(name, what, f"what ran before it lies in {side.folder}")
@@ -98,13 +102,24 @@ def run_in_turn(sides: Sequence[Side], processes: int, tell: Callable[[str], Non
 def _run(side: Side, number: int) -> int:
     place = ("--trace-dir", str(side.folder), "--run-name", f"process{number}")
     command = [sys.executable, "-m", "qwen3_profile", *side.argv, *place, "--num-processes", "1"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    # It ends with this process, however that ends, and saves what it has.
+    ends = partial(end_with_parent, os.getpid(), signal.SIGTERM)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=ends
+    )
     try:
         return process.wait()
     except BaseException:
-        # Ctrl-C reaches it too, and it saves what it has.
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        # A terminal's Ctrl-C has reached it too, and this one changes nothing then.
+        process.terminate()
+        signals.told_by(_waited(process))
+        raise
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    """The exit code, when it has saved what it has; a second Ctrl-C does not wait for that."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.kill()
         raise

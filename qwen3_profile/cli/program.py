@@ -108,10 +108,14 @@ def _refuse(word: str) -> NoReturn:
     raise ConfigError(word, "is not a command", hint)
 
 
-def run() -> NoReturn:
-    """The program itself: `main`, and the end of its process."""
+def run(command: str = "") -> NoReturn:
+    """The program itself: `main`, and the end of its process.
+
+    Args:
+        command: what a program of its own does; empty where argv says it.
+    """
     signals.end_at_once()
-    code = main()
+    code = COMMANDS[command].main(sys.argv[1:]) if command else main()
     # What torch started is ended by Python; all else the system takes back at once.
     if "torch" in sys.modules:
         raise SystemExit(code)

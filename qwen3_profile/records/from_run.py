@@ -27,6 +27,7 @@ from qwen3_profile.passes.known import MeasuredConfig
 from qwen3_profile.passes.pass_times import PassTimes, merge_passes
 from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import DeviceTotals, Reading
+from qwen3_profile.records.check_wall import check_wall
 from qwen3_profile.records.flops import Flops
 from qwen3_profile.records.part_memory import config_memory
 from qwen3_profile.records.record import (
@@ -229,7 +230,7 @@ def _measured(
     if result.phase == "decode":
         context_len += measurement.position + 1
     times = _pass_of(reading, run, result, measurement.step, accept_damaged)
-    _check_wall(reading, measurement)
+    check_wall(reading, result.phase, measurement)
     times = replace(times, traffic=_traffic(folder, result, measurement))
     traced = TracedStep(
         position=measurement.position,
@@ -336,19 +337,6 @@ def _pass_of(
             str(path), f"holds no device events of a pass on {run.device}", "record the run again"
         )
     return mine[0]
-
-
-def _check_wall(reading: Reading, measurement: Measurement) -> None:
-    """Refuses a wall-clock that the step of the trace, of which it was taken, contradicts."""
-    attribution = reading.traced or reading.attribution
-    for step in attribution.steps if attribution is not None else ():
-        span_ns, wall_ns = step.end_ns - step.start_ns, measurement.profiled_ns
-        if step.number == measurement.step and not (
-            0.1 * span_ns <= wall_ns <= 2 * span_ns + 0.1 * _NS_PER_S
-        ):
-            what = f"has a step {step.number} of {span_ns} ns, and run.json says {wall_ns}"
-            do = "it is not the trace of this run; record the run again"
-            raise TraceError(str(reading.path), what, do)
 
 
 def _missing_labels(

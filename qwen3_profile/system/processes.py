@@ -147,13 +147,17 @@ def map_in_turns(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
     return [work(item) for item in items]
 
 
-def end_with_parent(parent: int) -> None:
-    """Lets this fork end with the process that made it, however that ends, and at any signal."""
+def end_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Lets this fork end with the process that made it, however that ends, and at any signal.
+
+    Args:
+        by: the signal that ends it then, also in what it turns itself into.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PARENT_DEATH, by)
     if os.getppid() != parent:  # it ended before
         os._exit(0)
 

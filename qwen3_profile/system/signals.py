@@ -171,6 +171,16 @@ def told() -> None:
         _watch.is_told = _watch.first is not None
 
 
+def told_by(code: int) -> Stopped | None:
+    """The signal that a command of ours has ended by with this exit code, in a line of its own."""
+    names = [name for name, known in _EXIT_CODES.items() if known == code]
+    if not names:
+        return None
+    if _watch is not None:
+        _watch.is_told = True
+    return Stopped(getattr(signal, names[0]))
+
+
 def tell_once(stopped: Stopped) -> None:
     """Tells it in one line, unless the user knows."""
     if _watch is None or not _watch.is_told:
@@ -191,7 +201,9 @@ def end_at_once() -> None:
 
 def _end(number: int, _: FrameType | None) -> None:
     stopped = Stopped(number)
-    tell(str(stopped))
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # print fails where it has interrupted a print
+            os.write(2, f"{stopped}\n".encode())
     os._exit(stopped.exit_code)
 
 
