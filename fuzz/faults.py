@@ -151,6 +151,7 @@ def _be_child(
 ) -> None:
     code = 99
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         os.chdir(cwd)
         for stream, file in ((1, os.devnull), (2, err)):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)

@@ -129,6 +129,7 @@ def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
 
 def _follow(argv: Sequence[str], process: Launched) -> int:
     """What the other ranks do: they measure beside rank 0, which keeps and shows all of it."""
+    signals.told_elsewhere()
     try:
         invocation = parse_arguments(argv)
     except ConfigError as error:
@@ -145,7 +146,7 @@ def _follow(argv: Sequence[str], process: Launched) -> int:
         if not folder.is_dir():
             raise OutputError(str(folder), "is not seen here", "ranks need a file system in common")
         for result in run_configs(invocation, prepared, folder, lambda _: None):
-            if result.error:
+            if result.error and result.status != "interrupted":
                 tell(f"error: rank {process.rank}: {result.error}")
             code = max(code, _exit_code(result))
         ranks.leave()

@@ -23,6 +23,7 @@ from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, output_error
 from qwen3_profile.system.processes import end_with_parent
 
+_MOMENT_S = 3.0
 # Where each process writes is ours to say.
 _OURS = ("--trace-dir", "--run-name", "--output-dir", "--force", "--num-processes")
 
@@ -117,9 +118,12 @@ def _run(side: Side, number: int) -> int:
 
 
 def _waited(process: subprocess.Popen[bytes]) -> int:
-    """The exit code, when it has saved what it has; a second Ctrl-C does not wait for that."""
+    """The exit code, when it has saved what it has; a second Ctrl-C hardly waits for that."""
     try:
         return process.wait()
     except BaseException:
-        process.kill()
-        raise
+        try:
+            return process.wait(_MOMENT_S)  # a terminal's second one has reached it too
+        except BaseException:
+            process.kill()
+            raise

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from qwen3_profile.cli.console import leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, closest
 from qwen3_profile.system import signals
+from qwen3_profile.system.launched import is_first
 
 Main = Callable[[Sequence[str]], int]
 
@@ -114,7 +115,7 @@ def run(command: str = "") -> NoReturn:
     Args:
         command: what a program of its own does; empty where argv says it.
     """
-    signals.end_at_once()
+    signals.end_at_once(tells=is_first())
     code = COMMANDS[command].main(sys.argv[1:]) if command else main()
     # What torch started is ended by Python; all else the system takes back at once.
     if "torch" in sys.modules:

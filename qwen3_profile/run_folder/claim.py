@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,7 +86,8 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool, forget: Forg
         forget: is called for each run that is replaced, now or when the claim is committed.
 
     Raises:
-        OutputError: `name` is taken and `force` is off, or the folder cannot be made.
+        OutputError: `name` is taken and `force` is off, or the folder cannot be made. One that
+            holds nothing is free.
     """
     if name is not None and (Path(name).name != name or name == ".."):
         make_folder(trace_dir)
@@ -98,7 +99,8 @@ def claim_folder(trace_dir: Path, name: str | None, *, force: bool, forget: Forg
     else:
         folder = trace_dir / name
         if not _try_make(folder):
-            return replace(_beside(folder, force=force), forget=forget)
+            claim = _emptied(folder) or _beside(folder, force=force)
+            return replace(claim, forget=forget)
     return Claim(folder, folder, _locked(folder), forget)
 
 
@@ -143,6 +145,23 @@ def _try_make(folder: Path) -> bool:
     except OSError as error:
         raise output_error(folder, error) from error
     return True
+
+
+def _emptied(folder: Path) -> Claim | None:
+    """An empty folder, or that of a run that was killed as soon as it had begun; else None."""
+    if not _holds_nothing(folder):
+        return None
+    claim = Claim(folder, folder, _locked(folder))
+    if not _holds_nothing(folder):  # until now another process had it
+        claim._release()
+        return None
+    for left in folder.iterdir():
+        left.unlink()
+    return claim
+
+
+def _holds_nothing(folder: Path) -> bool:
+    return folder.is_dir() and _is_just_made(os.listdir(folder))
 
 
 def _next_number(trace_dir: Path) -> Path:
@@ -244,9 +263,14 @@ def _put_right(trace_dir: Path, forget: Forget) -> None:
 
 
 def _is_a_run(left: Path) -> bool:
-    """Whether a folder of such a name can be of ours: one that was just made is empty."""
+    """Whether a folder of such a name can be of ours."""
     names = os.listdir(left)
-    return not names or RUN_FILE in names or RAW_FOLDER in names
+    return _is_just_made(names) or RUN_FILE in names or RAW_FOLDER in names
+
+
+def _is_just_made(names: Sequence[str]) -> bool:
+    """Whether a run has come no further: its run.json is being written, under another name yet."""
+    return all(name.startswith(f".{RUN_FILE}.") for name in names)
 
 
 def _show_again(left: Path, place: Path, kind: str) -> None:

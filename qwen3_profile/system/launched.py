@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 
 # What torchrun tells each process.
@@ -24,7 +23,15 @@ class Launched:
 
     @property
     def host(self) -> str:
+        import socket  # few ask
+
         return socket.gethostname()
+
+
+def is_first() -> bool:
+    """Whether this process tells what goes for all."""
+    process = launched()
+    return process is None or not process.rank
 
 
 def launched() -> Launched | None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -171,13 +172,18 @@ def told() -> None:
         _watch.is_told = _watch.first is not None
 
 
+def told_elsewhere() -> None:
+    """Another process tells it: one line is enough for all that a terminal or torchrun ends."""
+    if _watch is not None:
+        _watch.is_told = True
+
+
 def told_by(code: int) -> Stopped | None:
     """The signal that a command of ours has ended by with this exit code, in a line of its own."""
     names = [name for name, known in _EXIT_CODES.items() if known == code]
     if not names:
         return None
-    if _watch is not None:
-        _watch.is_told = True
+    told_elsewhere()
     return Stopped(getattr(signal, names[0]))
 
 
@@ -193,15 +199,19 @@ def exit_code() -> int:
     return Stopped(first or signal.SIGINT).exit_code
 
 
-def end_at_once() -> None:
-    """For a command whose imports take a while: until `watched` a signal ends it in one line."""
+def end_at_once(*, tells: bool = True) -> None:
+    """For a command whose imports take a while: until `watched` a signal ends it in one line.
+
+    Args:
+        tells: else another process does.
+    """
     for number in _watched_signals():
-        signal.signal(number, _end)
+        signal.signal(number, partial(_end, tells))
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _end(tells: bool, number: int, _: FrameType | None) -> None:
     stopped = Stopped(number)
-    if sys.stderr is not None:
+    if tells and sys.stderr is not None:
         with contextlib.suppress(OSError):  # print fails where it has interrupted a print
             os.write(2, f"{stopped}\n".encode())
     os._exit(stopped.exit_code)

@@ -103,6 +103,7 @@ def a_folder_as_file(folder: Path) -> None:
 
 def a_run(folder: Path) -> None:
     (folder / "place/mine").mkdir(parents=True)
+    (folder / "place/mine/theirs").touch()
 
 
 @pytest.mark.parametrize(

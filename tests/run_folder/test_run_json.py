@@ -176,6 +176,24 @@ def test_what_a_kill_left_is_put_right(
     assert [read_run(tmp_path / name).name for name in shown] == shown
 
 
+def killed_at_its_begin(folder: Path) -> None:
+    folder.mkdir()
+    (folder / f".{RUN_FILE}.k2x_9a").touch()
+
+
+def test_what_a_kill_left_at_the_begin_of_a_run_is_in_nobodys_way(tmp_path: Path) -> None:
+    killed_at_its_begin(tmp_path / ".mine.new.77")
+    killed_at_its_begin(tmp_path / "mine")
+    claim = claim_folder(tmp_path, "mine", force=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert claim.folder == claim.place == tmp_path / "mine"
+    assert list(claim.folder.iterdir()) == []
+    with pytest.raises(OutputError, match="still being made"):
+        claim_folder(tmp_path, "mine", force=False)
+    claim.roll_back()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     """Its name could be one of ours."""
     (tmp_path / ".thesis.new.7").mkdir()
