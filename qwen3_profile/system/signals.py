@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from qwen3_profile.errors import EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_TERMINATED, tell
+from qwen3_profile.words import said
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -213,8 +214,14 @@ def _end(tells: bool, number: int, _: FrameType | None) -> None:
     stopped = Stopped(number)
     if tells and sys.stderr is not None:
         with contextlib.suppress(OSError):  # print fails where it has interrupted a print
-            os.write(2, f"{stopped}\n".encode())
+            os.write(2, f"{_said(stopped)}\n".encode())
     os._exit(stopped.exit_code)
+
+
+def _said(stopped: Stopped) -> str:
+    with contextlib.suppress(Exception):  # it may interrupt the import that this needs
+        return said(str(stopped))
+    return str(stopped)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from qwen3_profile.cli import fresh_processes
 from qwen3_profile.cli.compare_options import parse_arguments
+from qwen3_profile.cli.console import run_command
 from qwen3_profile.cli.fresh_processes import Side, new_folder, run_in_turn, side_of
 from qwen3_profile.errors import ConfigError, RunError
 
@@ -47,6 +53,42 @@ def test_an_interrupted_process_interrupts(monkeypatch: pytest.MonkeyPatch) -> N
     started(monkeypatch, {("A", 1): 130})
     with pytest.raises(KeyboardInterrupt):
         run_in_turn(SIDES, 1, lambda _: None)
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that a process makes when it has begun; it ends only when it is asked to."""
+    begun, python = tmp_path / "begun", tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\ntrap 'echo interrupted by SIGTERM >&2; exit 143' TERM\n"
+        f"touch {begun}\nwhile :; do sleep 0.05; done\n"
+    )
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return begun
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_ends_with_what_asks_for_it_and_tells_for_both(
+    stubborn: Path, number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A signal to this process alone, as `kill` and a scheduler send it."""
+
+    def send_when_it_has_begun() -> None:
+        while not stubborn.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send_when_it_has_begun)
+    thread.start()
+    assert run_command(lambda: run_in_turn(SIDES, 2, print) or 0) == 128 + number
+    thread.join()
+    assert capfd.readouterr().err == "interrupted by SIGTERM\n"
+
+
+def test_a_process_that_was_asked_to_end_ends_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, {("B", 1): 143})
+    assert run_command(lambda: run_in_turn(SIDES, 2, lambda _: None) or 0) == 143
 
 
 def test_folders_are_numbered(tmp_path: Path) -> None:

@@ -18,4 +18,4 @@ def test_after_a_fault_at_a_file_operation_nothing_is_lost() -> None:
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" 0 not as they should be") == 10
+    assert done.stdout.count(" 0 not as they should be") == 12

@@ -131,3 +131,22 @@ else:
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
     return process
+
+
+def test_what_a_command_starts_saves_and_ends_when_it_is_killed(tmp_path: Path) -> None:
+    saves = f"trap 'echo saved; exit' TERM; touch {tmp_path}/begun; while :; do sleep 0.05; done"
+    code = f"""
+import os, signal, subprocess
+from functools import partial
+from qwen3_profile.system.processes import end_with_parent
+ends = partial(end_with_parent, os.getpid(), signal.SIGTERM)
+subprocess.Popen(["sh", "-c", {saves!r}], preexec_fn=ends).wait()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.communicate(timeout=60)[0] == "saved\n"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
 
 import pytest
+from make.commands import environment
 
 from qwen3_profile.cli.console import run_command
 from qwen3_profile.system import signals
@@ -119,6 +121,46 @@ def test_an_error_that_a_signal_was_made_into_is_the_signal() -> None:
         assert take(ValueError("another")) is None
         obey()
         assert signals.exit_code() == 129
+
+
+def test_an_import_that_a_signal_broke_is_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        with contextlib.suppress(Stopped):
+            send(TERM)
+        raise ImportError("initialization failed")
+
+    assert run_command(work) == 143
+    assert capsys.readouterr().err == "interrupted by SIGTERM\n"
+    with pytest.raises(ImportError, match="of its own"):
+        run_command(lambda: exec("raise ImportError('of its own')"))
+
+
+def test_what_another_process_tells_is_not_told_here(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(*codes: int) -> int:
+        told = [signals.told_by(code) for code in codes]
+        assert [each and each.number for each in told] == [TERM, None][: len(codes)]
+        return send(INT) or 0
+
+    assert run_command(lambda: work(143, 1)) == 130
+    assert capsys.readouterr().err == ""
+    assert run_command(work) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(("rank", "err"), [("0", "interrupted by SIGHUP\n"), ("1", "")])
+def test_the_first_of_several_ranks_tells_of_a_signal(rank: str, err: str) -> None:
+    code = (
+        "import os, signal\n"
+        "from qwen3_profile.cli import program\n"
+        "program.main = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "program.run()\n"
+    )
+    ranks = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "x",
+             "MASTER_PORT": "1"}  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment(**ranks), capture_output=True, text=True
+    )
+    assert (found.returncode, found.stderr) == (129, err)
 
 
 @pytest.mark.parametrize("held_then", [False, True])
