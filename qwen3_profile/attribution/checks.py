@@ -259,11 +259,11 @@ def _overlaps(attribution: Attribution) -> Iterator[Finding]:
 def _crossing(attribution: Attribution) -> Iterator[Finding]:
     found = attribution.scopes.crossing
     if found.count:
-        one = found.count == 1
+        of_one = "range begins inside another one and ends after it"
+        cross = of_one if found.count == 1 else "ranges begin inside another one and end after it"
         message = (
-            f"{found.count} {'range begins' if one else 'ranges begin'} inside another one and "
-            f"{'ends' if one else 'end'} after it: the rest counts outside of it; the "
-            "innermost range is the one that began last"
+            f"{found.count} {cross}: the rest counts outside of it; the innermost range is the one "
+            "that began last"
         )
         yield Finding(WARNING, "ranges-cross", message, found.count, found.ns, found.example)
 

@@ -69,12 +69,13 @@ def _is_outside(events: Events, window: Span) -> Bool:
 
 def _outside(trace: Trace, severity: str, what: str, events: Events, window: Span) -> Finding:
     name = trace.names[events.name[0]]
-    lie = f"{counted(len(events), what)} {'lies' if len(events) == 1 else 'lie'}"
+    told = counted(len(events), what)
     first, last = microseconds(int(events.start_ns[0])), microseconds(int(events.end_ns[0]))
     return Finding(
         severity,
         "outside-window",
-        f"{lie} outside of the time in which the profiler says that it recorded, "
+        f"{told} {'lies' if len(events) == 1 else 'lie'} outside of the time in which the profiler "
+        "says that it recorded, "
         f"{microseconds(window.first_ns)} to {microseconds(window.last_ns)}: "
         f"{name} is at {first} to {last}",
         count=len(events),

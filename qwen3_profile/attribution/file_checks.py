@@ -73,9 +73,7 @@ def _needless(attribution: Attribution) -> Iterator[Finding]:
 def _unpaired(attribution: Attribution) -> Iterator[Finding]:
     count = attribution.trace.info.unpaired
     if count:
-        one = count == 1
-        message = (
-            f"{count} {'event begins' if one else 'events begin'} a range that never ends, or "
-            f"{'ends' if one else 'end'} one that never began (B and E); left out"
-        )
+        of_one = "event begins a range that never ends, or ends one that never began (B and E)"
+        several = "events begin a range that never ends, or end one that never began (B and E)"
+        message = f"{count} {of_one if count == 1 else several}; left out"
         yield Finding(WARNING, "unpaired-events", message, count, 0, attribution.trace.info.path)

@@ -4,7 +4,8 @@ A text is looked up as a whole. What stands in place of `{0}`, `{1}` is looked u
 be words of ours, too: a reason, a count with its noun. A text that no template makes is one of
 several put together, `error: FILE: is empty; give another`: it is cut at its punctuation, and each
 of the longest pieces that are known is replaced. What is not known stays as it is: names, numbers,
-what other programs say.
+what other programs say. These may look like a template that has hardly a word of its own, `{0} of
+{1}`: it makes a text only where numbers stand in it, or at its end what is known itself.
 """
 
 from __future__ import annotations
@@ -24,16 +25,63 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"\. (?=[A-Z])")
 _BETWEEN = re.compile(r"(\. (?=[A-Z])|; |: |, | \(|\)(?=$|[ ,;:.)])|\n|\.$)")
 _EDGES = re.compile(r"^([ ,;:.]*)(.*?)([ ,;:.]*)$", re.DOTALL)
-_CHINESE_MARKS = {". ": "。", ".": "。", "; ": "；", ": ": "：", ", ": "，", ":": "：", ";": "；"}
+_CHINESE_MARKS = {
+    ". ": "。",
+    ".": "。",
+    "; ": "；",
+    ": ": "：",
+    ", ": "，",
+    ":": "：",
+    ";": "；",
+    " ": "",
+}
+# Words that say nothing alone.
+_WEAK = {
+    *(
+        "a",
+        "and",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "is",
+        "lie",
+        "lies",
+        "ms",
+        "of",
+        "on",
+        "or",
+    ),
+    *("per", "that", "the", "to", "us", "with"),
+}
+_NUMBER = re.compile(r"[+-]?\d")
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """literals: how much of it is not a hole."""
+    """literals: how many characters are its own. is_weak: whether no word of it says anything."""
 
     pattern: re.Pattern[str]
     chinese: str
     literals: int
+    is_weak: bool
+
+    def parts(self, text: str) -> Sequence[str] | None:
+        """What stands in its holes; None where it does not make this text."""
+        found = self.pattern.fullmatch(text)
+        if found is None or any(_SENTENCE.search(part) for part in found.groups()):
+            return None
+        *first, last = parts = found.groups()
+        if self.is_weak and not (first and all(map(_NUMBER.match, first))):
+            return parts if translate(last) != last else None
+        return parts
+
+
+def is_weak(template: str) -> bool:
+    """Whether none of its words says anything alone."""
+    return {*_WORD.findall(HOLE.sub(" ", template))} <= _WEAK
 
 
 def without_edges(text: str) -> tuple[str, str, str]:
@@ -68,9 +116,9 @@ def _of_template(text: str) -> str | None:
     words = {*_WORD.findall(text)}
     candidates = [each for word in words for each in table.get(word, ())]
     for template in sorted(candidates, key=lambda each: -each.literals):
-        found = template.pattern.fullmatch(text)
-        if found and not any(_SENTENCE.search(part) for part in found.groups()):
-            return _filled(template.chinese, [translate(part) for part in found.groups()])
+        parts = template.parts(text)
+        if parts is not None:
+            return _filled(template.chinese, [*map(translate, parts)])
     return None
 
 
@@ -129,5 +177,6 @@ def _templates() -> dict[str, list[_Template]]:
         if len(literals) > 1:
             word = max(_WORD.findall(" ".join(literals)), key=len)
             pattern = re.compile("(.*?)".join(map(re.escape, literals)), re.DOTALL)
-            found[word].append(_Template(pattern, chinese, sum(map(len, literals))))
+            weight = sum(map(len, literals))
+            found[word].append(_Template(pattern, chinese, weight, is_weak(english)))
     return found

@@ -11,9 +11,10 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from make.paths import ROOT
-from qwen3_profile.words.translate import HOLE, without_edges
+from qwen3_profile.words.translate import HOLE, is_weak, without_edges
 
 PACKAGE = ROOT / "qwen3_profile"
 _HOLE = "\0"
@@ -22,9 +23,11 @@ _UNITS = re.compile(r"\b(?:ms|us|ns|MB|GB|MiB|min|[KMGT]?B/s|\d+)\b")
 _LETTERS = re.compile(r"[a-z]{2,}")
 # Two words, or one beside something that is put in.
 _WORDS = re.compile(r"[A-Za-z][a-z']+[,;:]? \(?[\"A-Za-z]|[A-Za-z][a-z']+[,;:]? \(?\0|\0 [a-z]{2,}")
-_NOT_SHOWN = re.compile(
-    r"</?[a-z]+[ >/]|\\[(.d]|\(\?|^'\w+'|; charset=|-src |^[\w.]+::|^--[\w-]+ \0$|^pip install"
-)
+# Calls whose strings are patterns, not words.
+_NO_WORDS = {"compile", "filterwarnings"}
+_MARKUP = r"</?[a-z]+[ >/]|; charset=|-src |'\w+'$|^[\w.]+::"
+_COMMAND = r"^--[\w-]+ \S+$|^pip install|^python -m|^qwen3-profile \w+$"
+_NOT_SHOWN = re.compile(f"{_MARKUP}|{_COMMAND}")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Text:
         """Whether it is words, which somebody may read."""
         text = HOLE.sub(_HOLE, self.template)
         plain = _UNITS.sub("", text)
-        is_words = _WORDS.search(plain) and _LETTERS.search(plain)
-        return bool(is_words) and not _NOT_SHOWN.search(text)
+        if is_weak(self.template) or _NOT_SHOWN.search(text):
+            return False
+        return bool(_WORDS.search(plain) and _LETTERS.search(plain))
 
 
 def every_text() -> Iterator[Text]:
@@ -67,8 +71,28 @@ def strings(tree: ast.Module) -> Iterator[ast.expr]:
             # What is put in, a call or a choice, may have messages of its own.
             passed.update(_own_pieces(node))
             yield node
+        elif isinstance(node, ast.Call) and _name(node) in _NO_WORDS:
+            passed.update(ast.walk(node))
+        elif _is_count(node):
+            passed.update(ast.walk(node))
+            yield node
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node
+
+
+def _name(node: ast.Call) -> str:
+    """`compile` of a call of `re.compile`."""
+    return ast.unparse(node.func).rpartition(".")[2]
+
+
+def _is_count(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether it is `counted(count, "noun")`, which adds the s of several."""
+    return (
+        isinstance(node, ast.Call)
+        and _name(node) == "counted"
+        and len(node.args) == 2
+        and isinstance(node.args[1], ast.Constant)
+    )
 
 
 def _own_pieces(node: ast.JoinedStr) -> Iterator[ast.AST]:
@@ -90,11 +114,14 @@ def texts(node: ast.AST) -> list[str]:
     """What a string may become, each with a mark where something is put in."""
     if isinstance(node, ast.Constant):
         return [str(node.value)]
+    if _is_count(node):
+        noun = ast.literal_eval(node.args[1])
+        return [f"{_HOLE} {noun}", f"{_HOLE} {noun}s"]
     if isinstance(node, ast.IfExp) and _is_choice(node):
         return [*texts(node.body), *texts(node.orelse)]
     if isinstance(node, ast.JoinedStr):
         return ["".join(each) for each in itertools.product(*map(texts, node.values))]
-    if isinstance(node, ast.FormattedValue) and node.format_spec is None:
+    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.IfExp):
         return texts(node.value)
     return [_HOLE]
 

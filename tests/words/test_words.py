@@ -9,9 +9,11 @@ import pytest
 from make.messages import Text, every_text, texts_of
 
 from qwen3_profile import words
+from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.errors import ConfigError, report_error
+from qwen3_profile.measure.model.published_shapes import PUBLISHED
 from qwen3_profile.words import in_chinese, language_kept, said, use_language, use_language_of
-from qwen3_profile.words.translate import HOLE, TABLE, read_table, translate
+from qwen3_profile.words.translate import HOLE, TABLE, is_weak, read_table, translate
 
 EVERY = tuple(every_text())
 # What Python's argparse says, on which the commands' parser stands.
@@ -29,29 +31,53 @@ OF_ARGPARSE = {
     "show this help message and exit",
     "the following arguments are required",
 }
+# Made from the names of fields.
+MADE = {field.removesuffix("_ns").replace("_", " ") for field in IdleTimes._fields}
 # Files and folders whose messages have no Chinese yet.
 NOT_YET = (
-    "__init__",
-    "__main__",
-    "analysis/",
-    "api",
-    "attribution/",
-    "cli/",
-    "compare",
-    "config",
-    "export",
-    "measure/",
-    "passes/",
-    "records/",
-    "run_folder/",
-    "trace/",
-    "views/",
+    "views/report/",
+    "views/comparison/",
+    "views/tensorboard/",
+    "views/notebook",
+    "views/passes_picture",
+    "views/serve/",
 )
+# Strings of several words that nobody is shown: what other programs write, and internal names.
+NOT_SHOWN = {
+    '"Sequence number"',
+    "Collective name",
+    "Device Id",
+    "Device Type",
+    "Expected an id of 64 bits - at `$.correlation`",
+    "Fwd thread id",
+    "GetDeviceCount failed",
+    "Group size",
+    "In msg nelems",
+    "Memcpy DtoH",
+    "Out msg nelems",
+    "Process Group Ranks",
+    "Sequence number",
+    "Total Allocated",
+    "attn norm",
+    "attn norms",
+    "ffn norm",
+    "graph node id",
+    "model name",
+    "start norm",
+}
+# Where the shapes of models were read: names of files and commits, kept in run.json.
+NOT_SHOWN |= {source for shape in PUBLISHED.values() for source in shape.sources}
 
 
 def test_every_message_has_its_chinese() -> None:
-    done = [each for each in EVERY if each.is_message and not each.place.startswith(NOT_YET)]
-    missing = {each.template: each for each in done if each.template not in read_table()}
+    missing = {
+        each.template: each
+        for each in EVERY
+        if each.is_message
+        and each.template not in read_table()
+        and each.template not in NOT_SHOWN
+        and not each.place.startswith(NOT_YET)
+    }
     assert not missing, what_to_add(missing.values())
 
 
@@ -65,7 +91,7 @@ def what_to_add(missing: Iterable[Text]) -> str:
 
 
 def test_every_chinese_has_its_message() -> None:
-    found = {each.template for each in EVERY} | OF_ARGPARSE
+    found = {each.template for each in EVERY} | OF_ARGPARSE | MADE
     left = read_table().keys() - found
     assert not left, f"nobody says this any more: remove it from {TABLE.name}: {sorted(left)}"
 
@@ -79,13 +105,15 @@ def test_the_table_is_in_order_and_each_key_stands_once() -> None:
 def test_both_have_the_same_holes() -> None:
     for english, chinese in read_table().items():
         assert sorted(HOLE.findall(chinese)) == sorted(HOLE.findall(english)), english
-        assert not chinese.isascii(), english
+        assert chinese == english or not chinese.isascii(), english
 
 
 def test_no_template_is_taken_for_another() -> None:
     """Filled with what is no message itself, each gives its own Chinese."""
     for english, chinese in read_table().items():
-        assert translate(HOLE.sub(r"<\1>", english)) == HOLE.sub(r"<\1>", chinese)
+        filler = r"9\1" if is_weak(english) else r"<\1>"
+        if not is_weak(english) or len(HOLE.findall(english)) > 1:
+            assert translate(HOLE.sub(filler, english)) == HOLE.sub(filler, chinese)
 
 
 SOURCE = '''
@@ -103,7 +131,8 @@ def test_messages_are_found_in_source() -> None:
         "{0} pass of {1} are lost",
         "{0} passes of {1} are lost",
         "some words",
-        "lost event",
+        "{0} lost event",
+        "{0} lost events",
     ]
 
 
