@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from make.commands import DENSE, SPARSE, Commands, Done
 
 # Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
@@ -27,6 +28,16 @@ for _signal, _usual in (
 ):
     if signal.getsignal(_signal) is signal.SIG_IGN:
         signal.signal(_signal, _usual)
+
+# A loaded machine may take long over one example, which is no fault of it. Where a change is judged
+# it is the change that has to fail, not the luck of that hour: the examples are the same each time.
+settings.register_profile(
+    "here",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("here")
 
 
 def _write_model(folder: Path, config: dict[str, Any]) -> Path:

@@ -184,7 +184,7 @@ def test_the_page_says_what_the_claims_say() -> None:
     idle=st.tuples(*[st.integers(0, 10**7)] * 5),
     slack_us=st.integers(0, 9000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_wall_clock_is_split_without_rest_and_no_gain_exceeds_it(
     works: dict[str, Work], idle: tuple[int, ...], slack_us: int
 ) -> None:

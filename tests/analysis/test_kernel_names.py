@@ -66,7 +66,7 @@ def test_long_names_keep_what_tells_them_apart() -> None:
 
 
 @given(st.lists(st.text("ab<>(){}:,# _1", max_size=24)), st.integers(16, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_two_names_are_the_same_nor_too_long(names: list[str], width: int) -> None:
     found = readable_names(names, width)
     assert set(found) == set(names)

@@ -421,7 +421,7 @@ def traces(draw: st.DrawFn) -> list[str]:
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_ledger_balances(events: list[str]) -> None:
     found = split(*events)
     dur_ns = found.trace.device.dur_ns
@@ -434,7 +434,7 @@ def test_the_ledger_balances(events: list[str]) -> None:
 
 
 @given(traces())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_time_is_negative_and_no_part_is_more_than_the_whole(events: list[str]) -> None:
     found = split(*events)
     for own in (self_cpu_ns(found.scopes), *found.sums.T):
@@ -451,7 +451,7 @@ def test_no_time_is_negative_and_no_part_is_more_than_the_whole(events: list[str
 
 
 @given(traces(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_of_the_file_does_not_matter(events: list[str], chance: random.Random) -> None:
     shuffled = list(events)
     chance.shuffle(shuffled)
@@ -487,7 +487,7 @@ def tree_of(ranges: list[Range], *, name_gaps: bool) -> tuple[dict[str, int], Sc
 
 
 @given(st.tuples(nested(1, 0, 60, 4), nested(2, 0, 60, 2)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_innermost_agrees_with_looking_at_every_label(pair: tuple[list[Range], ...]) -> None:
     ranges = [r for part in pair for r in part]
     tids, tree = tree_of(ranges, name_gaps=False)
@@ -499,7 +499,7 @@ def test_innermost_agrees_with_looking_at_every_label(pair: tuple[list[Range], .
 
 
 @given(nested(1, 0, 60, 4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gaps_take_only_what_was_their_containers_own(ranges: list[Range]) -> None:
     tids, plain = tree_of(ranges, name_gaps=False)
     _, named = tree_of(ranges, name_gaps=True)

@@ -271,7 +271,7 @@ def training_steps(draw: st.DrawFn) -> list[str]:
     return events
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(training_steps())
 def test_the_ledger_balances_and_no_event_is_lost(events: list[str]) -> None:
     before = split(*events)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make.kineto import (
     cpu_op,
@@ -172,7 +172,6 @@ def _turn(trace: Trace, launch, in_graph, mine, now, waits) -> str:  # type: ign
     return "launching" if any(a <= now < b for a, b, _ in calls) else "starved"
 
 
-@settings(deadline=None)
 @given(st.lists(works(), min_size=1, max_size=5), st.lists(spans, max_size=2))
 def test_each_nanosecond_is_of_the_class_that_plain_reading_gives_it(
     work: list[Work], waits: list[tuple[int, int]]
@@ -185,7 +184,6 @@ def test_each_nanosecond_is_of_the_class_that_plain_reading_gives_it(
     assert sums == {name: by_the_nanosecond(trace, waits)[name] for name in CLASSES}
 
 
-@settings(deadline=None)
 @given(
     st.lists(works(), min_size=1, max_size=6),
     st.lists(spans, max_size=2),
@@ -228,7 +226,6 @@ def half(number: int, work: list[Work], waits: list[tuple[int, int]]) -> list[st
 some_work, some_waits = st.lists(works(), min_size=1, max_size=4), st.lists(spans, max_size=2)
 
 
-@settings(deadline=None)
 @given(some_work, some_waits, some_work, some_waits)
 def test_a_trace_split_into_two_files_at_a_step_has_the_same_idle_time(
     work: list[Work],

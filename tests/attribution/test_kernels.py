@@ -78,7 +78,7 @@ def test_a_trace_without_much(events: list[str]) -> None:
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_rows_are_all_device_time_path_by_path(events: list[str]) -> None:
     for scopes in SCOPES:
         found = make_ledger(read(*events), scopes, kernels=True)

@@ -530,7 +530,7 @@ def test_without_decode_steps_no_token_is_chosen(finished: Done) -> None:
 )
 def test_the_main_job_as_a_process(commands: Commands, tmp_path: Path, script: list[str]) -> None:
     configs = write_configs(tmp_path, {"batch_size": 1}, {"batch_size": 2})
-    done = wait(commands.start(tmp_path, "--configs", configs, script=script), tmp_path)
+    done = wait(commands.start_fresh(tmp_path, "--configs", configs, script=script), tmp_path)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("lm_head") >= 2
     assert [record["batch_size"] for record in done.records()] == [1, 2]

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from make.commands import Commands, Done, environment, wait
+from make.forking import Forked
 
 from qwen3_profile.config import RunConfig
 from qwen3_profile.measure.model.memory import least_needed
@@ -61,7 +62,7 @@ def assert_one_line(done: Done, code: int, *words: str) -> None:
         assert word in done.errors[0]
 
 
-def wait_for(path: Path, pattern: str, process: subprocess.Popen[str], count: int = 1) -> None:
+def wait_for(path: Path, pattern: str, process: Forked, count: int = 1) -> None:
     """Until so many files are there, as long as the process runs."""
     deadline = time.monotonic() + 120
     while len(list(path.glob(pattern))) < count:
@@ -212,11 +213,7 @@ def test_the_disk_of_the_records_fills_up(
 
 def test_stdout_is_a_full_disk(commands: Commands, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qwen3_profile", *commands.arguments([])],
-            cwd=tmp_path, env=environment(), text=True, stdout=full, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        done = wait(process, tmp_path)
+        done = wait(commands.start(tmp_path, stdout=full.fileno()), tmp_path)
     assert_one_line(Done(done.code, "", done.err, tmp_path), 1, "stdout", "No space left")
     assert len(done.records()) == 1
 
@@ -285,10 +282,8 @@ def test_free_memory_knows_the_limit_of_the_process(tmp_path: Path) -> None:
         f"resource.setrlimit(resource.RLIMIT_AS, (used + {GIB}, resource.RLIM_INFINITY))\n"
         "print(free_memory_bytes(torch.device('cpu')))\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
-    assert GIB * 0.9 < int(found.stdout) <= GIB
+    done = wait(Forked(["-c", code], tmp_path, environment()), tmp_path)
+    assert GIB * 0.9 < int(done.out) <= GIB
 
 
 DENSE = Shape(64, 128, 2, 4, 2, True, head_dim=32, vocab_size=256)
@@ -333,11 +328,9 @@ def test_the_estimate_is_less_than_what_a_pass_takes(commands: Commands) -> None
         "needed = memory.least_needed(loaded.facts.shape, config, 4, 'eager')\n"
         "print(peak() - before, needed.total_bytes)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(commands.model)],
-        env=environment(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    taken, estimated = map(int, found.stdout.split())
+    argv = ["-c", code, str(commands.model)]
+    done = wait(Forked(argv, commands.model, environment()), commands.model)
+    taken, estimated = map(int, done.out.split())
     assert 0.5 * taken <= estimated <= taken
 
 
@@ -524,10 +517,7 @@ def test_a_reader_that_leaves_ends_nothing(
     argv = commands.arguments(measured) if script.endswith("qwen3_profile") else []
     reader, writer = os.pipe()
     os.close(reader)
-    process = subprocess.Popen(
-        [sys.executable, *words, *argv],
-        cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Forked([*words, *argv], tmp_path, environment(), stdout=writer)
     os.close(writer)
     done = wait(process, tmp_path)
     assert (done.code, done.err) == (0, "")

@@ -115,7 +115,7 @@ def test_a_static_cache(commands: Commands, tmp_path: Path) -> None:
 
 def test_the_process_ends(commands: Commands, tmp_path: Path) -> None:
     """CUPTI has to be detached by then: it hangs in the handlers of the process's end."""
-    process = commands.start(
+    process = commands.start_fresh(
         tmp_path, "--decode-steps", 4, "--trace-steps", 2, "--dtype", "bfloat16", *_DEVICE
     )
     done = wait(process, tmp_path, seconds=100)

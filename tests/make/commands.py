@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from make.forking import Forked
 from make.paths import ROOT
 
+_MAIN = ("-m", "qwen3_profile")
 _NO_ERROR = re.compile(r"warning: |\[ *\d+\.\d s\] |a warm-up pass took ")
 
 # What a slow machine is told besides.
@@ -81,14 +83,24 @@ class Commands:
 
         return _call(main, cwd, list(map(str, argv)))
 
-    def start(self, cwd: Path, *argv: object, script: Sequence[str] = ()) -> subprocess.Popen[str]:
+    def start(
+        self, cwd: Path, *argv: object, script: Sequence[str] = _MAIN, stdout: int | None = None
+    ) -> Forked:
         """The main job as a process of its own; `script` runs instead of the module.
 
         In float32, which every CPU has instructions for, where nothing else is said.
+        stdout: a descriptor that it writes to; without one it is kept for `wait`.
         """
         given = argv if "--dtype" in argv else (*argv, "--dtype", "float32")
+        return Forked([*script, *self.arguments(given)], cwd, environment(), stdout)
+
+    def start_fresh(
+        self, cwd: Path, *argv: object, script: Sequence[str] = _MAIN
+    ) -> subprocess.Popen[str]:
+        """The same as a user starts it: Python imports all of it first."""
+        given = argv if "--dtype" in argv else (*argv, "--dtype", "float32")
         return subprocess.Popen(
-            [sys.executable, *(script or ("-m", "qwen3_profile")), *self.arguments(given)],
+            [sys.executable, *script, *self.arguments(given)],
             cwd=cwd, env=environment(), text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_interrupts,
         )  # fmt: skip
@@ -120,7 +132,7 @@ def take_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait(process: subprocess.Popen[str], cwd: Path, seconds: float = 120) -> Done:
+def wait(process: subprocess.Popen[str] | Forked, cwd: Path, seconds: float = 120) -> Done:
     try:
         out, err = process.communicate(timeout=seconds)
     finally:

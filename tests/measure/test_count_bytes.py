@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make.commands import DENSE, Commands
 
@@ -128,7 +128,6 @@ OPERATIONS: dict[str, Any] = {
 }
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(LABELS), st.lists(st.sampled_from(list(OPERATIONS)), max_size=3)),

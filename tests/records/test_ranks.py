@@ -329,7 +329,7 @@ def test_ranks_without_passes_are_compared_by_their_ranges(
 
 
 @given(traces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_whole_trace_balances_whatever_its_ranges(events: list[str]) -> None:
     mine = [text for text in events if '"name": "prefill"' not in text]
     trace = read(*mine)

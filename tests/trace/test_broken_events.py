@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make.broken import EVENTS, LAYOUTS, NUMBERS, QUOTES, TEXTS, Broken, broken, text_of
 from make.kineto_texts import assert_read_alike
@@ -108,7 +108,6 @@ def _sums_of(events: list[dict[str, object]]) -> Sums:
         path.unlink()
 
 
-@settings(deadline=None)  # a loaded machine may take long over one
 @given(st.integers(0, 2**32))
 def test_one_event_costs_itself_alone(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     case = broken(random.Random(seed))

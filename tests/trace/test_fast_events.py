@@ -86,9 +86,7 @@ def test_events_of_every_kind_are_read_alike(layout: str, tmp_path: Path) -> Non
     check_same(path)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), layout=st.sampled_from(LAYOUTS))
 def test_events_changed_at_will_are_read_alike(seed: int, layout: str, tmp_path: Path) -> None:
     changed = mutate_events(json.dumps(TRAINED).encode(), seed)
@@ -103,9 +101,7 @@ def test_events_changed_at_will_are_read_alike(seed: int, layout: str, tmp_path:
 _BYTES = st.one_of(st.sampled_from(b'"{},:. \n\\0189-eX'), st.integers(0, 255))
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(TEXTS)),
     # Some events are enough, and each of them is likelier to be hit.

@@ -119,7 +119,7 @@ STEPS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(list(STEPS)), min_size=1, max_size=6), st.integers(2, 9))
 def test_fusion_never_moves_more(names: list[str], rows: int) -> None:
     """And never less than the input and the result."""

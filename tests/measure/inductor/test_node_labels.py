@@ -102,7 +102,7 @@ def test_every_node_of_a_pass_has_its_label() -> None:
     assert label_nodes(PASS, MODULES) == LABELS
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_passes_may_move_nodes_of_other_lines_about(data: st.DataObject) -> None:
     """One line's nodes keep their order, as what reads a value stays behind what makes it."""

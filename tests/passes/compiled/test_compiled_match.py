@@ -136,7 +136,7 @@ def _insert(names: list[str], i: int, j: int) -> list[str]:
 _KERNELS = st.lists(st.sampled_from(["triton_a", "triton_b", "aten::mm", "aten::bmm"]), min_size=1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(_KERNELS, st.sampled_from([_shuffle, _drop, _insert]), st.data())
 def test_no_other_sequence_is_ever_matched(
     names: list[str], change: Callable[[list[str], int, int], list[str]], data: st.DataObject

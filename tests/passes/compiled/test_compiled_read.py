@@ -150,7 +150,7 @@ def _insert(names: list[str], i: int, j: int) -> list[str]:
     return [*names[:i], names[j], *names[i:]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from([_swap, _drop, _insert]),
     st.integers(0, len(NAMES) - 1),

@@ -136,7 +136,7 @@ _LABELS = (
 _PARTS = st.dictionaries(st.sampled_from(_LABELS), st.integers(1, 9), max_size=4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(_PARTS, min_size=1, max_size=8))
 def test_whatever_is_fused_the_ledger_balances(kernels: list[dict[str, int]]) -> None:
     names = [f"triton_{i}" for i in range(len(kernels))]

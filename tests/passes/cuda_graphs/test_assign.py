@@ -211,7 +211,7 @@ def wrong(found: Attribution, ran: Sequence[Op]) -> list[str]:
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ran=changes(OPS))
 def test_no_change_of_the_events_gives_a_wrong_label(reference: Any, ran: list[Op]) -> None:
     """Whole or refused: labels are given only where the kernels are those of the launches."""
@@ -221,7 +221,7 @@ def test_no_change_of_the_events_gives_a_wrong_label(reference: Any, ran: list[O
     assert same or findings
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(order=st.permutations(range(len(OPS))))
 def test_with_node_ids_no_order_of_starts_matters(order: list[int]) -> None:
     ran = [OPS[i] for i in order]

@@ -748,7 +748,7 @@ def random_events(draw: st.DrawFn) -> list[str]:
     return events
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(random_events())
 def test_whatever_the_modules_are_the_ledger_balances(events: list[str]) -> None:
     trace = read(*events)
