@@ -23,6 +23,9 @@ from qwen3_profile.words import said
 
 # How much is printed: -1 with --quiet, 1 with --verbose; set for each command.
 VERBOSITY = ContextVar("VERBOSITY", default=0)
+# Whether stderr shows colour; set for each command.
+COLOURED = ContextVar("COLOURED", default=False)
+_RED, _YELLOW = 31, 33
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -125,13 +128,13 @@ def report_error(error: ProfileError) -> int:
         import traceback  # only for who asks
 
         traceback.print_exception(error)
-    _print(f"{said('error: ')}{error}")
+    _print(f"{said('error: ')}{error}", _RED)
     return error.exit_code
 
 
 def warn(message: str) -> None:
     """Prints one warning line to stderr."""
-    _print(f"{said('warning: ')}{said(message)}")
+    _print(f"{said('warning: ')}{said(message)}", _YELLOW)
 
 
 def tell(line: str) -> None:
@@ -139,10 +142,13 @@ def tell(line: str) -> None:
     _print(said(line))
 
 
-def _print(line: str) -> None:
-    """To stderr, if anybody reads it."""
+def _print(line: str, colour: int = 0) -> None:
+    """To stderr, if anybody reads it; `colour` is a number of the terminal's codes, 0 for none."""
+    text = one_line(line)
+    if colour and COLOURED.get():
+        text = f"\x1b[{colour}m{text}\x1b[0m"
     with contextlib.suppress(OSError):
-        print(one_line(line), file=sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def closest(word: str, choices: Iterable[str]) -> str:

@@ -11,16 +11,20 @@ from qwen3_profile.cli import start
 if __name__ == "__main__":
     start.export()  # it imports this module, once signals are seen to
 
-import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
+from qwen3_profile.cli.console import (
+    all_to_stderr,
+    keep_all_objects,
+    run_command,
+    show,
+    show_table,
+)
 from qwen3_profile.errors import EXIT_OK, ConfigError, OutputError
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
@@ -112,7 +116,7 @@ def _print_records(options: ExportRequest, loaded: Loaded) -> int:
     from qwen3_profile.records.csv_table import csv_text
     from qwen3_profile.records.store import json_text
 
-    with contextlib.redirect_stdout(sys.stderr):
+    with all_to_stderr():
         _show_tables(loaded)
         if options.report is not None:
             _write_report(options, loaded)

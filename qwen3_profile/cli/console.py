@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_profile.errors import VERBOSITY, ProfileError, report_error
+from qwen3_profile.errors import COLOURED, VERBOSITY, ProfileError, report_error
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import output_error
+from qwen3_profile.views.terminal.screen import PAINT, SCREEN, on_screen, screen_of
 from qwen3_profile.words import language_kept
 
 # What a terminal obeys, be it in the name of a file, a device or a kernel; and what turns the text
 # around it, or breaks its line.
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_OBEYED_BUT_PAINT = re.compile(f"(?!{PAINT}){_OBEYED.pattern}")
 
 
 def run_command(work: Callable[[], int]) -> int:
@@ -34,10 +36,12 @@ def run_command(work: Callable[[], int]) -> int:
         # A model's folder may have a name that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     before = VERBOSITY.set(0)
+    coloured = COLOURED.set(screen_of(sys.stderr).colour)
     try:
-        with signals.watched(), language_kept():
+        with signals.watched(), language_kept(), on_screen(screen_of(sys.stdout)):
             return _told(work)
     finally:
+        COLOURED.reset(coloured)
         VERBOSITY.reset(before)
         with _reader_may_leave():
             if sys.stdout is not None:
@@ -109,7 +113,8 @@ def show(text: str) -> None:
     """
     try:
         with _reader_may_leave():
-            print(_OBEYED.sub(_escaped, text), flush=True)
+            obeyed = _OBEYED_BUT_PAINT if SCREEN.get().colour else _OBEYED
+            print(obeyed.sub(_escaped, text), flush=True)
     except OSError as error:
         _silence_stdout()
         raise output_error(Path("stdout"), error) from error
@@ -117,6 +122,13 @@ def show(text: str) -> None:
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"  # as in JSON, which may be what is shown
+
+
+@contextlib.contextmanager
+def all_to_stderr() -> Iterator[None]:
+    """Shows all on stderr meanwhile: stdout is kept for what a program reads."""
+    with contextlib.redirect_stdout(sys.stderr), on_screen(screen_of(sys.stderr)):
+        yield
 
 
 def show_table(text: str) -> None:

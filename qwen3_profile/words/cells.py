@@ -23,6 +23,23 @@ def cells(text: str) -> int:
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def first_cells(text: str, count: int) -> str:
+    """As much of the beginning of a text as takes at most so many cells."""
+    if text.isascii():
+        return text[: max(0, count)]
+    taken = 0
+    for at, char in enumerate(text):
+        taken += cells(char)
+        if taken > count:
+            return text[:at]
+    return text
+
+
+def last_cells(text: str, count: int) -> str:
+    """As much of the end of a text as takes at most so many cells."""
+    return first_cells(text[::-1], count)[::-1]
+
+
 def to_left(text: str, width: int) -> str:
     """Filled up with spaces behind it."""
     return text + " " * (width - cells(text))
@@ -34,7 +51,7 @@ def to_right(text: str, width: int) -> str:
 
 
 def wrap_cells(text: str, width: int, indent: int = 0) -> list[str]:
-    """The lines of a text, none wider than so many cells where its words allow that.
+    """The lines of a text, none wider than so many cells; words that are wider are broken.
 
     Args:
         indent: of the lines behind the first.
@@ -46,5 +63,9 @@ def wrap_cells(text: str, width: int, indent: int = 0) -> list[str]:
             line = " " * indent
             if piece.isspace():
                 continue
+        while cells(line) + cells(piece.rstrip()) > width:
+            part = first_cells(piece, width - cells(line))
+            lines.append(line + part)
+            line, piece = " " * indent, piece[len(part) :]
         line += piece if line.strip() or not piece.isspace() else ""
     return [*lines, line.rstrip()] if line.strip() or not lines else lines

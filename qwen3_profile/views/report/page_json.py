@@ -39,6 +39,7 @@ from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
 from qwen3_profile.views.terminal.scaling import render_sweep
+from qwen3_profile.views.terminal.screen import FILE, on_screen
 
 Json = dict[str, Any]
 
@@ -96,10 +97,15 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         "comparisons": [
             _comparison(each) for each in compare_executions([config.records for config in configs])
         ],
-        "sweeps": [render_sweep(each) for each in sweeps_of([c.records for c in configs])],
+        "sweeps": _sweeps(configs),
         "names": names.texts,
         "short": names.short,
     }
+
+
+def _sweeps(configs: Sequence[Config]) -> list[str]:
+    with on_screen(FILE):
+        return [render_sweep(each) for each in sweeps_of([c.records for c in configs])]
 
 
 def _config(config: Config, names: Names, bars: int) -> Json:

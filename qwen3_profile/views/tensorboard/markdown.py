@@ -15,6 +15,7 @@ from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import milliseconds
 from qwen3_profile.views.terminal.part_table import COLUMNS, HEAD, columns_on, part_cells
+from qwen3_profile.views.terminal.screen import FILE, on_screen
 from qwen3_profile.views.terminal.summary_lines import total_lines
 
 _PARTS = tuple(column for column in COLUMNS if column.in_markdown)
@@ -31,10 +32,12 @@ def render_markdown(records: Sequence[TimingRecord]) -> str:
     shown = median_record(totals.passes)
     forward = shown.times.forward
     on_device = is_on_device(records)
+    with on_screen(FILE):
+        lines = total_lines(totals)
     blocks = (
         f"### {_title(shown)}",
         "\n".join(f"- {line}" for line in sentences(totals.passes, shown)),
-        f"```\n{total_lines(totals)}\n```",
+        f"```\n{lines}\n```",
         _layer_table(forward, on_device),
         _part_table(forward, on_device),
     )

@@ -1,42 +1,22 @@
-"""How times, counts and names are written in the terminal, and the lines of its tables."""
+"""How times, counts and names are written in the terminal, and how its lines are broken."""
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 
 from qwen3_profile.analysis.roofline import MEMORY, Roof
+from qwen3_profile.attribution.findings import DAMAGE, WARNING
 from qwen3_profile.errors import one_line
+from qwen3_profile.views.terminal.screen import SCREEN, paint
+from qwen3_profile.words.cells import cells, first_cells, last_cells, wrap_cells
 
-WIDTH = 100
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
 _NOT_KNOWN = "n/a"
 _SMALL = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """How wide the columns of a table are. Those that are flush left have a negative width."""
-
-    widths: tuple[int, ...]
-
-    def line(self, *cells: str) -> str:
-        """A line of these cells, of which the last columns may have none.
-
-        Names of kernels that compute many parts are too long: such a one has a line of its own.
-        """
-        head, width = cells[0], abs(self.widths[0])
-        if len(head) >= width and len(cells) > 1:
-            return f"{head}\n{self.line('', *cells[1:])}"
-        pairs = zip(cells, self.widths, strict=False)
-        return "".join(
-            f"{cell:>{width}}" if width > 0 else f"{cell:<{-width}}" for cell, width in pairs
-        ).rstrip()
-
-    def rule(self, columns: int | None = None) -> str:
-        """A line across so many columns, or all of them."""
-        return "-" * sum(map(abs, self.widths[:columns]))
+_SEVERITIES = {WARNING: "yellow", DAMAGE: "red"}
+# In fewer cells no sentence is read.
+_LEAST_PROSE = 24
 
 
 def milliseconds(ns: float) -> str:
@@ -83,17 +63,37 @@ def printable(name: str) -> str:
 def fit(name: str, width: int) -> str:
     """`name` without what a terminal would obey, and without its middle where it is too long."""
     safe = printable(name)
-    if len(safe) < width:
+    if cells(safe) <= width:
         return safe
-    kept = width - 4
-    return f"{safe[: kept - kept // 2]}...{safe[len(safe) - kept // 2 :]}"
+    kept = max(0, width - 3)
+    return f"{first_cells(safe, kept - kept // 2)}...{last_cells(safe, kept // 2)}"
 
 
-def wrap(line: str, indent: int = 2) -> str:
-    """`line` in the width of the page; what follows its first line is indented.
+def fit_end(path: str, width: int) -> str:
+    """The end of a path, which tells the most, where it is too long."""
+    safe = printable(path)
+    return safe if cells(safe) <= width else "..." + last_cells(safe, width - 3)
+
+
+def wrap(line: str, indent: int = 2, style: str = "") -> str:
+    """`line` in the width of the screen; what follows its first line is indented.
 
     Control characters in names that a trace holds are shown, not obeyed.
+
+    Args:
+        style: how it is painted.
     """
-    return textwrap.fill(
-        one_line(line), WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False
-    )
+    text, width = one_line(line), SCREEN.get().prose_width
+    indent = min(indent, width - _LEAST_PROSE)
+    if text.isascii():
+        lines = textwrap.wrap(
+            text, width, subsequent_indent=" " * indent, break_on_hyphens=False
+        ) or [""]
+    else:
+        lines = wrap_cells(text, width, indent)
+    return "\n".join(paint(each, style) for each in lines)
+
+
+def wrap_finding(severity: str, message: str) -> str:
+    """The lines of a finding, painted by how much it matters."""
+    return wrap(f"{severity}: {message}", style=_SEVERITIES.get(severity, ""))

@@ -6,10 +6,21 @@ from collections.abc import Iterator
 
 from qwen3_profile.analysis.rank_waiting import LostTime, RankWaiting, Straggler, WaitingRow
 from qwen3_profile.records.matched_collectives import TOGETHER
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
-_NAME = 29
-_TABLE = Table((-_NAME, 6, 11, 9, 12, 9, 9, 5, 7, 7))
+_COLUMNS = (
+    Column("part and kind", left=True, least=26),
+    Column("count", leave_out=3),
+    Column("size", leave_out=2),
+    Column("time\nmax"),
+    Column("transfer\n<="),
+    Column("waiting\nmin", leave_out=1),
+    Column("waiting\nmax"),
+    Column("\nrank"),
+    Column("algbw\nGB/s", leave_out=4),
+    Column("busbw\nGB/s", leave_out=4),
+)
 _MOST_ROWS, _MOST_PARTS = 20, 4
 _NS_PER_US, _BYTES_PER_GB = 1e3, 1e9
 _NONE = "-"
@@ -21,32 +32,28 @@ def render_collectives(found: RankWaiting, title: str) -> str:
     passes = f"{found.passes} pass{'' if found.passes == 1 else 'es'}"
     lines = [
         wrap(f"{title}: collectives of {passes}, {what} of each rank; times in ms"),
-        _TABLE.line(
-            "part and kind", "count", "size", "time", "transfer <=", "waiting", "", "", "algbw",
-            "busbw",
-        ),
-        _TABLE.line("", "", "", "max", "", "min", "max", "rank", "GB/s", "GB/s"),
-        *_rows(found),
+        *_tables(found),
         *_straggler(found),
         *map(wrap, _notes(found)),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
-def _rows(found: RankWaiting) -> Iterator[str]:
+def _tables(found: RankWaiting) -> Iterator[str]:
     shown = sorted(found.rows, key=lambda row: -row.time.most_ns)[:_MOST_ROWS]
-    yield from (_row(row) for row in found.rows if row in shown)
+    rows = [_row(row) for row in found.rows if row in shown]
+    if found.total is not None:
+        rows.append(_row(found.total))
+    yield table(_COLUMNS, rows)
     if len(shown) < len(found.rows):
         yield f"{len(found.rows) - len(shown)} rows of less time are left out"
-    if found.total is not None:
-        yield _row(found.total)
 
 
-def _row(row: WaitingRow) -> str:
+def _row(row: WaitingRow) -> tuple[str, ...]:
     part = row.part or "(no label)"
     rates = (row.algorithm_bytes_per_s, row.bus_bytes_per_s)
-    return _TABLE.line(
-        fit(f"{part} {row.kind}".strip(), _NAME), str(row.count), _size(row.bytes),
+    return (
+        f"{part} {row.kind}".strip(), str(row.count), _size(row.bytes),
         milliseconds(row.time.most_ns), *_split(row), *map(_rate, rates),
     )  # fmt: skip
 

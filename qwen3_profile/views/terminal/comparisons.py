@@ -19,13 +19,13 @@ from qwen3_profile.records.part_bytes import total_bytes
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.names import attention_name
 from qwen3_profile.views.terminal.cells import (
-    Table,
     gigabytes_per_s,
     megabytes,
     milliseconds,
     number,
     wrap,
 )
+from qwen3_profile.views.terminal.table import RULE, Column, table
 
 _NS_PER_MS = 1e6
 _BYTES_PER_MB = 1e6
@@ -37,11 +37,6 @@ _MEANING = (
     "MB: memory traffic, what the kernels read and write, each operand once; GB/s: traffic over "
     "time; n/a: unknown; >: at least."
 )
-_ON_DEVICE = Table((-27, -14, 11, 11, 11, 11, 11))
-_ON_CPU = Table((-27, -14, 11, 11, 11, 11))
-_PASS_ON_DEVICE = Table((-14, 19, 19, 19, 19, 10))
-_PASS_ON_CPU = Table((-14, 19, 10))
-_ATTENTION = Table((-22, 14, 19, 12, 14, 12, 7))
 # What stands next to attention: the pass that it is part of, or its own backward.
 _WHOLE = ("forward", "forward_cuda")
 _OTHERS = {labels.TRAIN_STEP: ("..._bwd", "..._bwd_cuda")}
@@ -98,22 +93,27 @@ def _compilation(execution: ExecutionCosts) -> str:
 
 def _part_lines(compared: ExecutionComparison) -> Iterator[str]:
     """Of each part that anything ran in, one line for each execution; then of all parts."""
-    table = _ON_DEVICE if compared.on_device else _ON_CPU
     kind = ("cuda", "idle", "kernels") if compared.on_device else ("cpu", "operations")
-    yield table.line("part, all layers", "execution", *kind, "MB", "GB/s")
+    columns = (
+        Column("part, all layers", left=True, least=24),
+        Column("execution", left=True),
+        *map(Column, kind),
+        Column("MB"),
+        Column("GB/s", leave_out=1),
+    )
+    rows: list[Sequence[str]] = []
     for part in compared.parts:
         costs = [each.parts.get(part, Cost()) for each in compared.executions]
-        yield from _cost_lines(table, f"  {part}", compared, costs)
-    yield table.rule()
+        rows += _cost_rows(f"  {part}", compared, costs)
     whole = [each.whole for each in compared.executions]
-    yield from _cost_lines(table, "all parts", compared, whole)
+    yield table(columns, [*rows, RULE, *_cost_rows("all parts", compared, whole)])
 
 
-def _cost_lines(
-    table: Table, head: str, compared: ExecutionComparison, costs: Sequence[Cost]
-) -> Iterator[str]:
+def _cost_rows(
+    head: str, compared: ExecutionComparison, costs: Sequence[Cost]
+) -> Iterator[tuple[str, ...]]:
     for execution, cost in zip(compared.executions, costs, strict=True):
-        yield table.line(head, execution.name, *_cost_cells(cost, compared.on_device))
+        yield (head, execution.name, *_cost_cells(cost, compared.on_device))
         head = ""
 
 
@@ -130,15 +130,16 @@ def _cost_cells(cost: Cost, on_device: bool) -> list[str]:
 def _pass_lines(compared: ExecutionComparison) -> Iterator[str]:
     """What a whole pass takes next to its parts: one line for each execution."""
     first = compared.executions[0]
-    table = _PASS_ON_DEVICE if compared.on_device else _PASS_ON_CPU
     kinds = ("GPU busy", "GPU idle, traced", "launch calls") if compared.on_device else ()
     total = "TPOT, bare" if first.shown.step_times_ns else "total_time, bare"
-    yield table.line("whole pass", *kinds, total, "ratio")
+    columns = [Column("whole pass", left=True), *map(Column, (*kinds, total, "ratio"))]
+    rows = []
     for each in compared.executions:
         times = each.shown.times
         work = (times.busy_ns, times.gap_ns, times.forward.total.launch_ns)
         cells = map(milliseconds, [*(work if compared.on_device else ()), each.bare_ns])
-        yield table.line(f"  {each.name}", *cells, _ratio(each.bare_ns, first.bare_ns))
+        rows.append((f"  {each.name}", *cells, _ratio(each.bare_ns, first.bare_ns)))
+    yield table(columns, rows)
 
 
 def _removed(one: ExecutionCosts, two: ExecutionCosts, on_device: bool) -> str:
@@ -176,18 +177,38 @@ def _attention_table(compared: AttentionComparison) -> str:
         wrap(
             f"attention compared, {compared.phase}: {where}; same weights and inputs, times in ms"
         ),
-        _ATTENTION.line("attention", "attn_forward", "attn_forward_cuda", *around, total, "ratio"),
-        *(_attention_line(each, first.bare_ns) for each in compared.rows),
-        f"medians over runs; attn_forward: all layers; ratio: {total} relative to the first row",
+        table(
+            _attention_columns(around, total),
+            [_attention_row(each, first.bare_ns) for each in compared.rows],
+        ),
+        wrap(
+            f"medians over runs; attn_forward: all layers; ratio: {total} relative to the first row"
+        ),
     ]
     if compared.phase == labels.TRAIN_STEP:
         lines.append("..._bwd: attn_forward in the backward pass")
     return "\n".join(lines)
 
 
-def _attention_line(row: AttentionTimes, first_ns: float) -> str:
+def _attention_columns(around: Sequence[str], total: str) -> tuple[Column, ...]:
+    whole, whole_cuda = around
+    return (
+        Column("attention", left=True, least=20),
+        Column("attn_forward"),
+        Column("attn_forward_cuda"),
+        Column(whole, leave_out=2),
+        Column(whole_cuda, leave_out=1),
+        Column(total),
+        Column("ratio"),
+    )
+
+
+def _attention_row(row: AttentionTimes, first_ns: float) -> tuple[str, ...]:
     times = (*row.attention, *row.around)
     cells = ["-" if ns is None else milliseconds(ns) for ns in times]
-    return _ATTENTION.line(
-        attention_name(row.shown), *cells, milliseconds(row.bare_ns), _ratio(row.bare_ns, first_ns)
+    return (
+        attention_name(row.shown),
+        *cells,
+        milliseconds(row.bare_ns),
+        _ratio(row.bare_ns, first_ns),
     )

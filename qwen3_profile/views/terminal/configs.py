@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwen3_profile.analysis.median_pass import is_on_device, median_bare_ns, shown_record
+from qwen3_profile.analysis.median_pass import median_bare_ns, shown_record
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import device_share
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.names import short_labels
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds
+from qwen3_profile.views.terminal.cells import milliseconds
+from qwen3_profile.views.terminal.table import Column, table
 
-_ON_DEVICE = Table((-44, 12, 12, 12, -2, -16))
-_ON_CPU = Table((-44, 12, 12))
+_COLUMNS = (
+    Column("all configs", left=True, least=32),
+    Column("bare ms"),
+    Column("tokens/s", leave_out=1),
+    Column("GPU busy"),
+    Column("verdict", left=True),
+)
 
 
 def render_configs(groups: Sequence[Sequence[TimingRecord]]) -> str:
@@ -25,13 +31,8 @@ def render_configs(groups: Sequence[Sequence[TimingRecord]]) -> str:
     if len(groups) < 2:
         return ""
     labels = short_labels([shown_record(group) for group in groups])
-    on_device = any(map(is_on_device, groups))
-    table = _ON_DEVICE if on_device else _ON_CPU
-    names = ("GPU busy", "", "verdict") if on_device else ()
-    lines = [table.line("all configs", "bare ms", "tokens/s", *names)]
-    for label, group in zip(labels, groups, strict=True):
-        lines.append(table.line(fit(label, 44), *_cells(group)))
-    return "\n".join(lines)
+    pairs = zip(labels, groups, strict=True)
+    return table(_COLUMNS, [(label, *_cells(group)) for label, group in pairs])
 
 
 def _cells(group: Sequence[TimingRecord]) -> list[str]:
@@ -39,4 +40,4 @@ def _cells(group: Sequence[TimingRecord]) -> list[str]:
     rates, share = totals.tokens_per_second, device_share(totals.passes)
     bare = milliseconds(median_bare_ns(group)) if totals.all_bare_ns else "-"
     cells = [bare, f"{median(rates):.1f}" if rates else "-"]
-    return cells + ([f"{share.share:.0%}", "", share.verdict] if share is not None else [])
+    return cells + ([f"{share.share:.0%}", share.verdict] if share is not None else [])

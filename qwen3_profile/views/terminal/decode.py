@@ -16,12 +16,11 @@ from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.cells import Table
+from qwen3_profile.views.terminal.cells import wrap
+from qwen3_profile.views.terminal.table import Column, table
 
 _NS_PER_MS = 1e6
 _USUAL = ("attn", "ffn")
-_CONTEXTS = Table((9, 13, 13, 13, 13, 13))
-_CONTEXTS_OF_KINDS = Table((9, 11, 11, 11, 14, 18, 11, 11))
 
 
 def token_line(totals: Totals) -> str:
@@ -33,7 +32,7 @@ def token_line(totals: Totals) -> str:
     if not totals.steps_ns:
         return _first_token_line(totals)
     times = token_times(totals.steps_ns)
-    return (
+    return wrap(
         f"TPOT          {_ms(times.median):>12}  p90 {_ms(times.p90)}, p99 {_ms(times.p99)}  "
         f"over {len(totals.steps_ns)} bare steps"
     )
@@ -44,7 +43,7 @@ def _first_token_line(totals: Totals) -> str:
     if config is None or not config.decode_steps or not totals.bare_ns:
         return ""
     ttft = _ms(median(totals.bare_ns))
-    return f"TTFT          {ttft:>12}  total_time, including sampling of the first token"
+    return wrap(f"TTFT          {ttft:>12}  total_time, including sampling of the first token")
 
 
 def context_table(passes: Sequence[TimingRecord]) -> str:
@@ -62,20 +61,13 @@ def context_table(passes: Sequence[TimingRecord]) -> str:
     blocks = block_names(layer_blocks(passes[0].times.forward))
     mixed = len(blocks) > len(_USUAL)
     of = ", over layers of that kind" if mixed else ""
-    table = _CONTEXTS_OF_KINDS if mixed else _CONTEXTS
     on_device = is_on_device(passes)
     kinds = ("", "_cuda") if on_device else ("",)
     names = (f"{block}{kind}" for block in blocks for kind in kinds)
-    return "\n".join(
-        (
-            f"mean time per layer by context length{of} (medians over runs)",
-            table.line("context", "step", *names),
-            *(
-                table.line(*_cells(each, by_context[each], blocks, on_device))
-                for each in sorted(by_context)
-            ),
-        )
-    )
+    rows = [tuple(_cells(each, by_context[each], blocks, on_device)) for each in sorted(by_context)]
+    columns = [Column(name) for name in ("context", "step", *names)]
+    heading = wrap(f"mean time per layer by context length{of} (medians over runs)")
+    return f"{heading}\n{table(columns, rows)}"
 
 
 def _cells(

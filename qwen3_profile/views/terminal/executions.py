@@ -7,17 +7,30 @@ from typing import TYPE_CHECKING
 from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.records.graph_savings import Saving, savings
 from qwen3_profile.records.record import RunFacts, TimingRecord
-from qwen3_profile.views.terminal.cells import Table, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
 if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import Bounds, CompiledTimes
 
-_COMPILED = Table((-29, 14, 14, 14))
+_COMPILED = (
+    Column("part", left=True, least=29),
+    Column("alone"),
+    Column("by anchor"),
+    Column("most"),
+)
 _COMPILED_MEANING = (
     "alone: kernels of this part only; by anchor: plus fused kernels that are mostly this part; "
     "most: plus every fused kernel that includes it. Each fused kernel has a row of its own above."
 )
-_GRAPH = Table((-29, 13, 13, 13, 13, 13))
+_GRAPH = (
+    Column("part, all layers", left=True, least=29),
+    Column("eager cuda"),
+    Column("graph cuda"),
+    Column("eager idle", leave_out=1),
+    Column("graph idle", leave_out=1),
+    Column("saved"),
+)
 _GRAPH_MEANING = (
     "saved: cuda + idle, both traced; the profiler slows eager launches, so only total_time shows "
     "the real saving"
@@ -32,8 +45,10 @@ def compiled_table(record: TimingRecord, on_device: bool) -> str:
     kind = "cuda" if on_device else "cpu"
     lines = [
         wrap(_compiled_heading(compiled, record)),
-        _COMPILED.line("part", "alone", "by anchor", "most"),
-        *(_compiled_line(each, on_device) for each in sorted(compiled.bounds, key=_first)),
+        table(
+            _COMPILED,
+            [_compiled_row(each, on_device) for each in sorted(compiled.bounds, key=_first)],
+        ),
         wrap(f"{kind}, all layers; {_COMPILED_MEANING}"),
     ]
     return "\n".join(lines)
@@ -62,10 +77,7 @@ def graph_table(totals: Totals, shown: TimingRecord) -> str:
     )
     lines = [
         wrap(heading),
-        _GRAPH.line(
-            "part, all layers", "eager cuda", "graph cuda", "eager idle", "graph idle", "saved"
-        ),
-        *map(_graph_line, savings(eager.times.forward, shown.times.forward)),
+        table(_GRAPH, [*map(_graph_row, savings(eager.times.forward, shown.times.forward))]),
         wrap(_GRAPH_MEANING),
     ]
     return "\n".join(lines)
@@ -89,15 +101,15 @@ def _first(each: Bounds) -> tuple[int, str]:
     return (-max(each.anchored_device_ns, each.anchored_cpu_ns), each.part)
 
 
-def _compiled_line(each: Bounds, on_device: bool) -> str:
+def _compiled_row(each: Bounds, on_device: bool) -> tuple[str, ...]:
     if on_device:
         times = (each.least_device_ns, each.anchored_device_ns, each.most_device_ns)
     else:
         times = (each.least_cpu_ns, each.anchored_cpu_ns, each.most_cpu_ns)
-    return _COMPILED.line(each.part, *map(milliseconds, times))
+    return (each.part, *map(milliseconds, times))
 
 
-def _graph_line(each: Saving) -> str:
+def _graph_row(each: Saving) -> tuple[str, ...]:
     name = each.part.removeprefix("layer.*.")
     indent = each.part.count(".") if each.part.startswith("layer.") else 1
     times = (
@@ -105,4 +117,4 @@ def _graph_line(each: Saving) -> str:
         each.saved_ns,
     )  # fmt: skip
     head = "layers" if name == "layer.*" else name.rpartition(".")[2]
-    return _GRAPH.line("  " * indent + head, *map(milliseconds, times))
+    return ("  " * indent + head, *map(milliseconds, times))

@@ -9,24 +9,26 @@ from dataclasses import asdict
 from qwen3_profile.analysis.explain import Claim, Explanation
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
-from qwen3_profile.views.terminal.cells import Table, milliseconds, roof_share, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
 from qwen3_profile.views.terminal.summary_lines import ceilings_line
+from qwen3_profile.views.terminal.table import Column, table
 
-_TABLE = Table((-25, 10, 8, 9, 9, 8, 8, 9, 2, -14))
 _GIGA, _TERA = 1e9, 1e12
 
 
 def render_explanation(found: Explanation) -> str:
-    """The page of one config and phase, at most 100 columns wide."""
+    """The page of one config and phase."""
     head, *parts = found.claims
     blocks = [
         f"{found.phase} of {found.run}, config {found.config_index}",
-        "\n".join(filter(None, (wrap(f"{found.phase} is {head.sentence}"), _advice(head)))),
+        "\n".join(
+            filter(None, (wrap(f"{found.phase} is {head.sentence}", style="bold"), _advice(head)))
+        ),
         _table(found),
         ceilings_line(found.ceilings),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
-        "\n".join(wrap(f"warning: {line}") for line in found.warnings),
+        "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -41,6 +43,10 @@ def explanation_json(found: Sequence[Explanation]) -> str:
     return json.dumps(claims, indent=2)
 
 
+def _verdict(phase: str, claim: Claim) -> str:
+    return wrap(f"{phase} is {claim.sentence}", style="bold")
+
+
 def _advice(claim: Claim) -> str:
     return wrap(f"What usually helps: {claim.advice}.") if claim.advice else ""
 
@@ -49,15 +55,18 @@ def _table(found: Explanation) -> str:
     if not found.parts:
         return ""
     kind = "cuda" if found.on_device else "cpu"
-    head = _TABLE.line(
-        "part, all layers", f"{kind} ms", "kernels", "TFLOP/s", "GB/s", "FLOP/B", "of roof",
-        "floor ms", "", "verdict",
-    )  # fmt: skip
-    return "\n".join((head, *map(_row, found.parts)))
-
-
-def _row(part: PartVerdict) -> str:
-    return _TABLE.line(part.name, *_cells(part))
+    columns = (
+        Column("part, all layers", left=True, least=25),
+        Column(f"{kind} ms"),
+        Column("kernels", leave_out=5),
+        Column("TFLOP/s", leave_out=2),
+        Column("GB/s", leave_out=3),
+        Column("FLOP/B", leave_out=4),
+        Column("of roof"),
+        Column("floor ms", leave_out=1),
+        Column("verdict", left=True),
+    )
+    return table(columns, [(part.name, *_cells(part)) for part in found.parts])
 
 
 def _cells(part: PartVerdict) -> Iterator[str]:
@@ -69,7 +78,6 @@ def _cells(part: PartVerdict) -> Iterator[str]:
     yield _figure(roof.intensity, 1.0, 1)
     yield roof_share(roof)
     yield milliseconds(roof.floor_ns) if roof.floor_ns else ""
-    yield ""
     yield part.kind
 
 

@@ -8,17 +8,34 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.verdict import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
-from qwen3_profile.errors import one_line
 from qwen3_profile.records.ledger import Ledger, Row
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, printable, wrap
+from qwen3_profile.views.terminal.cells import fit_end, milliseconds, wrap, wrap_finding
+from qwen3_profile.views.terminal.table import Column, table
 
 _MOST_ROWS = 30
-_PATH = 42
-_ROWS = Table((-_PATH, 8, 13, 14, 9, 13))
-_ROW_HEAD = Table((-40, *_ROWS.widths[1:]))
-_IDLE = Table((-44, 12, -13, -31))
-_KERNEL_NAME = 39
-_KERNELS = Table((-40, -28, 8, 15, 9))
+_ROWS = (
+    Column("scope", left=True, least=30, cut=fit_end),
+    Column("calls", leave_out=1),
+    Column("cpu ms"),
+    Column("device ms"),
+    Column("share"),
+    Column("idle ms"),
+)
+_IDLE = (
+    Column("longest GPU idle times", left=True, least=32),
+    Column("ms"),
+    Column("mostly", left=True),
+    Column("host was in", left=True, least=20),
+)
+# A name cannot tell much in fewer.
+_KERNEL_NAME, _LEAST_PLACE = 39, 16
+_KERNELS = (
+    Column("kernel", left=True, least=_KERNEL_NAME),
+    Column("in", left=True, least=_LEAST_PLACE),
+    Column("events", leave_out=1),
+    Column("device ms"),
+    Column("share"),
+)
 
 
 def render_ledger(ledger: Ledger) -> str:
@@ -41,7 +58,7 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
     times, info = ledger.times, ledger.info
     whole = times.device_ns
     devices = ", ".join(filter(None, info.devices)) or "no device named"
-    lines = [one_line(f"{info.path} ({devices})"), ""]
+    lines = [wrap(f"{info.path} ({devices})"), ""]
     if not times.device_events:
         return "\n".join([*lines, "no device events in this trace"])
     lines.append(_total("device time", whole, times.device_events, whole))
@@ -78,12 +95,12 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     if not rows:
         return ""
     shown = by_device[:_MOST_ROWS]
-    lines = [_ROW_HEAD.line("scope", "calls", "cpu ms", "device ms", "share", "idle ms")]
+    cells = []
     for path, part in shown:
         total, own = part.total, part.own
-        lines.append(
-            _ROWS.line(
-                _fit("/".join(path), _PATH),
+        cells.append(
+            (
+                "/".join(path),
                 str(total.calls),
                 milliseconds(own.cpu_ns),
                 milliseconds(own.device_ns),
@@ -91,11 +108,13 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
                 milliseconds(own.gap_ns),
             )
         )
+    lines = [table(_ROWS, cells)]
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(part.own.device_ns for _, part in rest)
         lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
-    lines.append("self times, without the scopes inside; idle: GPU idle time before these events")
+    meaning = "self times, without the scopes inside; idle: GPU idle time before these events"
+    lines.append(wrap(meaning))
     return "\n".join(lines)
 
 
@@ -103,13 +122,12 @@ def _stretches(ledger: Ledger) -> str:
     """The longest idle times, and what the host did meanwhile."""
     if not ledger.times.stretches:
         return ""
-    lines = [_IDLE.line("longest GPU idle times", "ms", "  mostly", "host was in")]
+    rows = []
     for each in ledger.times.stretches:
         before = f"before {each.before or each.kernel}"
-        turn = longest_class(each.idle)
-        host = fit(each.host or "nothing recorded", 30)
-        lines.append(_IDLE.line(fit(before, 44), milliseconds(each.idle.ns), f"  {turn}", host))
-    return "\n".join(lines)
+        turn, host = longest_class(each.idle), each.host or "nothing recorded"
+        rows.append((before, milliseconds(each.idle.ns), turn, host))
+    return table(_IDLE, rows)
 
 
 def _whole_calls(ledger: Ledger) -> str:
@@ -118,7 +136,7 @@ def _whole_calls(ledger: Ledger) -> str:
     for path, each in list(ledger.whole_calls.items())[:_MOST_ROWS]:
         mean = "-" if each.mean_ns is None else f"{milliseconds(each.mean_ns)} ms"
         lines.append(
-            f"{_fit('/'.join(path), _PATH)}: mean device time {mean}, over the "
+            f"{fit_end('/'.join(path), 42)}: mean device time {mean}, over the "
             f"{each.calls - each.lost} of {each.calls} calls with no lost device event"
         )
     return "\n".join(map(wrap, lines))
@@ -136,17 +154,11 @@ def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
         return ""
     by_device = sorted(sums.items(), key=lambda item: -item[1][1])
     short = readable_names((name for name, _ in sums), _KERNEL_NAME)
-    lines = [_KERNELS.line("kernel", "in", "events", "device ms", "share")]
-    for (name, where), (events, ns) in by_device[:_MOST_ROWS]:
-        lines.append(
-            _KERNELS.line(
-                fit(short[name], 40),
-                fit(where, 28),
-                str(events),
-                milliseconds(ns),
-                _share(ns, whole),
-            )
-        )
+    rows = [
+        (short[name], where, str(events), milliseconds(ns), _share(ns, whole))
+        for (name, where), (events, ns) in by_device[:_MOST_ROWS]
+    ]
+    lines = [table(_KERNELS, rows)]
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(ns for _, (_, ns) in rest)
@@ -158,19 +170,13 @@ def _share(ns: int, whole: int) -> str:
     return f"{ns / whole:.1%}" if whole else "-"
 
 
-def _fit(path: str, width: int) -> str:
-    """The path's end, which tells the most, where it is too long."""
-    safe = printable(path)
-    return safe if len(safe) < width else "..." + safe[-(width - 4) :]
-
-
 def _findings(ledger: Ledger) -> str:
     lines = []
     for finding in ledger.findings:
         example = ""
         if finding.example and finding.example not in finding.message:
             name = readable_names([finding.example])[finding.example]
-            example = f" (such as {_fit(name, 62)})"
-        lines.append(wrap(f"{finding.severity}: {finding.message}{example}"))
+            example = f" (such as {fit_end(name, 62)})"
+        lines.append(wrap_finding(finding.severity, f"{finding.message}{example}"))
     lines += [wrap(f"note: {text}") for text in ledger.suggestions]
     return "\n".join(lines)

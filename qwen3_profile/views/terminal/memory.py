@@ -8,10 +8,17 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.memory_fit import memory_fit
 from qwen3_profile.records.part_memory import ACTIVATIONS, KV_CACHE, WORKSPACES, PassMemory
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.cells import Table, megabytes, wrap
+from qwen3_profile.views.terminal.cells import megabytes, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
-_TABLE = Table((-34, 13, 13, 13, 13, 13))
-_HEAD = ("memory in MB, most of any layer", "peak", "rise", "retained", "transient", "largest")
+_COLUMNS = (
+    Column("memory in MB, most of any layer", left=True, least=31),
+    Column("peak"),
+    Column("rise", leave_out=1),
+    Column("retained"),
+    Column("transient"),
+    Column("largest", leave_out=2),
+)
 _MEANING = (
     "peak: most allocated meanwhile; rise: that less what was there before; retained: allocated "
     "and still there at the end; transient: given back; largest: one block. From a pass of its own."
@@ -24,11 +31,11 @@ def memory_table(record: TimingRecord) -> str:
     memory = record.memory
     if memory is None:
         return ""
-    lines = (_TABLE.line(*_HEAD), *_rows(memory), wrap(_MEANING))
+    lines = (table(_COLUMNS, [*_rows(memory)]), wrap(_MEANING))
     return "\n".join((*lines, *map(wrap, _sentences(record, memory))))
 
 
-def _rows(memory: PassMemory) -> Iterator[str]:
+def _rows(memory: PassMemory) -> Iterator[tuple[str, ...]]:
     for name, each in memory.by_part().items():
         figures = (
             each.peak_bytes,
@@ -39,7 +46,7 @@ def _rows(memory: PassMemory) -> Iterator[str]:
         )
         shown = "any layer" if name == labels.ANY_LAYER else name.rpartition(".")[2]
         depth = labels.depth(name.replace(labels.ANY_LAYER, labels.layer_label(0)))
-        yield _TABLE.line("  " * depth + shown, *map(megabytes, figures))
+        yield ("  " * depth + shown, *map(megabytes, figures))
 
 
 def _sentences(record: TimingRecord, memory: PassMemory) -> Iterator[str]:

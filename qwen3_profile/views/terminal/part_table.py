@@ -11,40 +11,42 @@ from qwen3_profile.analysis.part_rows import PartPath, PartRow, part_rows
 from qwen3_profile.analysis.roofline import Roof, impossible_parts
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.labels import OTHER, WHOLE_TRACE
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, roof_share, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
 HEAD = "part, all layers"
 _RANGES_HEAD = "range, with all in it"
 # A trace of another program has as many ranges as its authors and its frameworks like.
 _MOST_RANGES = 40
-_WIDEST_RANGE = 60
+_LEAST_NAME = 29
 
 Cells = tuple[PartRow, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PartColumn:
     """A column of times of a part.
 
     cell: of the part's times, of the pass's, and of whether a device was recorded.
+    leave_out: as of a `Column`.
     in_markdown: whether TensorBoard's Text tab has it too, where there is less room.
     of_device: whether it is left out of a run without a device.
     """
 
     name: str
-    width: int
+    leave_out: int
     cell: Callable[[Times, Times, bool], str]
     in_markdown: bool = True
     of_device: bool = False
 
 
 COLUMNS = (
-    Column("calls", 9, lambda part, _, __: str(part.calls or "")),
-    Column("cpu", 13, lambda part, _, __: milliseconds(part.cpu_ns)),
-    Column("cuda", 13, lambda part, _, __: milliseconds(part.device_ns), of_device=True),
-    Column("events", 9, lambda part, _, __: str(part.device_events), False, of_device=True),
-    Column("idle", 13, lambda part, _, __: milliseconds(part.gap_ns), False, of_device=True),
-    Column("share", 9, lambda part, whole, on_device: _share(part, whole, on_device)),
+    PartColumn("calls", 2, lambda part, _, __: str(part.calls or "")),
+    PartColumn("cpu", 0, lambda part, _, __: milliseconds(part.cpu_ns)),
+    PartColumn("cuda", 0, lambda part, _, __: milliseconds(part.device_ns), of_device=True),
+    PartColumn("events", 3, lambda part, _, __: str(part.device_events), False, of_device=True),
+    PartColumn("idle", 1, lambda part, _, __: milliseconds(part.gap_ns), False, of_device=True),
+    PartColumn("share", 0, lambda part, whole, on_device: _share(part, whole, on_device)),
 )
 ROOF = "of roof"
 
@@ -59,30 +61,33 @@ def part_table(
     """
     by_ranges = forward.name == WHOLE_TRACE
     columns = columns_on(on_device)
-    # Names of ranges, and one more column, leave the others less room.
-    spare = 2 if by_ranges else 1 if roofs else 0
-    widths = (max(8, column.width - spare) for column in columns)
-    table = Table((-41 if by_ranges else -29, *widths, 10))
-    head = _RANGES_HEAD if by_ranges else HEAD
-    lines = [table.line(head, *(column.name for column in columns), ROOF if roofs else "")]
+    # Names of kernels that compute many parts are long, and say which.
+    name = Column(
+        _RANGES_HEAD if by_ranges else HEAD, left=True, least=_LEAST_NAME, own_line=not by_ranges
+    )
+    head = (name, *(Column(each.name, leave_out=each.leave_out) for each in columns), Column(ROOF))
     every = list(part_cells(forward, on_device, columns))
     shown = _largest(every, on_device) if by_ranges else every
+    rows = []
     for row, cells in shown:
-        name = fit(row.name, _WIDEST_RANGE) if by_ranges else row.name
         roof = roof_share(roofs[row.path]) if row.path in roofs else ""
-        lines.append(table.line("  " * row.depth + name, *cells, roof))
+        rows.append(("  " * row.depth + row.name, *cells, roof))
+    lines = [table(head, rows)]
     if by_ranges and len(shown) == _MOST_RANGES:
         lines.append(f"the {_MOST_RANGES} rows of the most time")
     of = "these ranges'" if by_ranges else "the forward pass's"
-    lines.append(
+    meaning = (
         f"share: of {of} cuda; idle: GPU idle time before these events"
         if on_device
         else f"share: of {of} cpu; no device events in this trace"
     )
+    lines.append(wrap(meaning))
     if roofs:
-        lines.append("of roof: the least time by the measured ceilings, of the time taken;")
         lines.append(
-            "  m: bytes and the memory's bandwidth set it; c: FLOPs and matrix products do"
+            wrap(
+                "of roof: the least time by the measured ceilings, of the time taken; m: bytes and "
+                "the memory's bandwidth set it; c: FLOPs and matrix products do"
+            )
         )
         lines += _impossible({row.path: roofs[row.path] for row, _ in shown if row.path in roofs})
     return "\n".join(lines)
@@ -104,13 +109,15 @@ def _largest(every: list[Cells], on_device: bool) -> list[Cells]:
     return [each for each in some if each[0].path in kept]
 
 
-def columns_on(on_device: bool, columns: tuple[Column, ...] = COLUMNS) -> tuple[Column, ...]:
+def columns_on(
+    on_device: bool, columns: tuple[PartColumn, ...] = COLUMNS
+) -> tuple[PartColumn, ...]:
     """Those of the columns that have anything to show."""
     return tuple(column for column in columns if on_device or not column.of_device)
 
 
 def part_cells(
-    forward: Part, on_device: bool, columns: tuple[Column, ...] = COLUMNS
+    forward: Part, on_device: bool, columns: tuple[PartColumn, ...] = COLUMNS
 ) -> Iterator[Cells]:
     """Each part of the table, and its cells."""
     for row in part_rows(forward):

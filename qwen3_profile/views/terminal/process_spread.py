@@ -6,18 +6,25 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from qwen3_profile.analysis.process_spread import Spread
-from qwen3_profile.views.terminal.cells import Table, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 from qwen3_profile.views.terminal.two_sides import percent
 
-_HEAD = ("", "processes", "ms", "differ by", "passes differ by", "sees")
-_TABLE = Table((-29, 12, 12, 18, 18, 10))
+_COLUMNS = (
+    Column("", left=True, least=29),
+    Column("processes", leave_out=2),
+    Column("ms"),
+    Column("differ by"),
+    Column("passes differ by", leave_out=1),
+    Column("sees"),
+)
 
 
 def render_spreads(spreads: Iterable[Spread]) -> str:
     """A table for each config, and what its columns mean."""
     blocks = []
     for config, rows in groupby(spreads, key=lambda each: each.config):
-        blocks.append("\n".join((config, _TABLE.line(*_HEAD), *map(_line, rows))))
+        blocks.append(f"{wrap(config)}\n{table(_COLUMNS, [*map(_row, rows)])}")
     meaning = (
         "ms: geometric mean over the processes, of each the median pass; differ by: standard "
         "deviation; sees: the smallest slowdown that so many processes a side would find in 80% of "
@@ -26,7 +33,7 @@ def render_spreads(spreads: Iterable[Spread]) -> str:
     return "\n\n".join((*blocks, wrap(meaning)))
 
 
-def _line(row: Spread) -> str:
+def _row(row: Spread) -> tuple[str, ...]:
     between, within = percent(row.between), percent(row.within)
     cells = (str(row.processes), milliseconds(row.mean_ns), between, within, percent(row.sees))
-    return _TABLE.line(row.path[-1], *cells)
+    return (row.path[-1], *cells)

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from qwen3_profile.analysis.rank_scaling import RankScaling, ScalingRow, rank_scaling
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.views.terminal.cells import Table, milliseconds, wrap
-
-_TABLE = Table((-8, 11, 10, 12, 10, 12, 11, 10, 9, 9))
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
 
 def render_scaling(records: Iterable[TimingRecord]) -> str:
@@ -25,26 +24,34 @@ def _block(found: RankScaling) -> str:
                 f"{found.name}, {found.phase}: batch {config.batch_size} x {config.input_len} "
                 f"tokens, {config.dtype}, on more and more ranks; times of a pass in ms"
             ),
-            _TABLE.line(
-                "ranks", "bare", "speed-up", "efficiency", "loss", "transfer <=", "waiting",
-                compute, "idle", "rest",
-            ),
-            *map(_row, found.rows),
+            table(_columns(compute), [*map(_row, found.rows)]),
             wrap(
                 "loss: what a pass takes longer than at an efficiency of 1, and where it goes: "
                 f"collectives, {compute} and idle time that did not shrink with the ranks (means "
                 "over them), and the rest, which traced passes do not show"
             ),
         )
-    )  # fmt: skip
+    )
 
 
-def _row(row: ScalingRow) -> str:
+def _columns(compute: str) -> tuple[Column, ...]:
+    return (
+        Column("ranks", left=True),
+        *map(Column, ("bare", "speed-up", "efficiency", "loss")),
+        Column("transfer <=", leave_out=1),
+        Column("waiting", leave_out=1),
+        Column(compute, leave_out=2),
+        Column("idle", leave_out=2),
+        Column("rest", leave_out=3),
+    )
+
+
+def _row(row: ScalingRow) -> tuple[str, ...]:
     lost = row.lost
     parts = (
         row.loss_ns, lost.transfer_ns, lost.waiting_ns, lost.compute_ns, lost.idle_ns, row.rest_ns
     )  # fmt: skip
-    return _TABLE.line(
+    return (
         str(row.ranks), milliseconds(row.bare_ns), f"{row.speed_up:.2f}x", f"{row.efficiency:.0%}",
         *map(milliseconds, parts),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from qwen3_profile.analysis.rank_imbalance import (
     PassImbalance,
@@ -14,12 +14,11 @@ from qwen3_profile.analysis.rank_waiting import rank_waiting
 from qwen3_profile.analysis.spread import Spread
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.ranks import RankTrace
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap, wrap_finding
 from qwen3_profile.views.terminal.collectives import render_collectives
+from qwen3_profile.views.terminal.table import Column, table
 
-_NAME = 40
 _MOST_NAMED = 16
-_TABLE = Table((-_NAME, 15, 15, 15, 15))
 
 
 def render_ranks(ranks: Sequence[RankTrace]) -> str:
@@ -59,10 +58,7 @@ def _totals(found: RankImbalance, ranks: Sequence[RankTrace]) -> str:
     if found.device.most_ns:
         lines += [
             "",
-            _TABLE.line("whole trace", "min", "median", "max", "rank of max"),
-            _line("cuda, summed", found.device),
-            _line("cuda, busy", found.busy),
-            *(_line(kind, each) for kind, each in found.communication.items()),
+            _table("whole trace", _whole_rows(found)),
         ]
     matched = ranks[0].matched
     late = straggler(found.collectives)
@@ -77,24 +73,29 @@ def _totals(found: RankImbalance, ranks: Sequence[RankTrace]) -> str:
         )
     if found.without_ranges:
         lines.append(
-            f"{found.without_ranges} of these traces have no ranges, so no parts and no record;\n"
-            "  --ledger FILE accounts for the device time of one"
+            wrap(
+                f"{found.without_ranges} of these traces have no ranges, so no parts and no "
+                "record; --ledger FILE accounts for the device time of one"
+            )
         )
     return "\n".join(lines)
+
+
+def _whole_rows(found: RankImbalance) -> Iterator[tuple[str, Spread]]:
+    yield "cuda, summed", found.device
+    yield "cuda, busy", found.busy
+    yield from found.communication.items()
 
 
 def _parts(found: PassImbalance) -> str:
     kind = "cuda" if found.on_device else "cpu"
     title, phase = _title(found), found.shown.phase
     what = "range, with all in it" if phase == WHOLE_TRACE else "part, summed over the layers"
-    lines = [
-        f"{title}: {kind} of each {what}; {found.ranks} ranks",
-        _TABLE.line("part", "min", "median", "max", "rank of max"),
-        *(_line("  " * (len(path) - 1) + path[-1], each) for path, each in found.parts.items()),
-    ]
+    rows = [("  " * (len(path) - 1) + path[-1], each) for path, each in found.parts.items()]
     if found.unattributed is not None:
-        lines.append(_line("unattributed", found.unattributed))
-    return "\n".join(lines)
+        rows.append(("unattributed", found.unattributed))
+    heading = wrap(f"{title}: {kind} of each {what}; {found.ranks} ranks")
+    return f"{heading}\n{_table('part', rows)}"
 
 
 def _numbers(ranks: Sequence[int]) -> str:
@@ -116,11 +117,21 @@ def _findings(found: RankImbalance) -> str:
         more = ""
         if others:
             more = f", and {others} more rank{'s have' if others > 1 else ' has'} such"
-        lines.append(wrap(f"{finding.severity}: rank {rank}: {finding.message}{more}"))
+        lines.append(wrap_finding(finding.severity, f"rank {rank}: {finding.message}{more}"))
     return "\n".join(lines)
 
 
-def _line(name: str, each: Spread) -> str:
-    times = map(milliseconds, (each.least_ns, each.median_ns, each.most_ns))
-    slowest = "-" if each.slowest is None else str(each.slowest)
-    return _TABLE.line(fit(name, _NAME), *times, slowest)
+def _table(name: str, rows: Iterable[tuple[str, Spread]]) -> str:
+    columns = (
+        Column(name, left=True, least=29),
+        Column("min"),
+        Column("median"),
+        Column("max"),
+        Column("rank of max"),
+    )
+    return table(columns, [(name, *_cells(each)) for name, each in rows])
+
+
+def _cells(each: Spread) -> Iterator[str]:
+    yield from map(milliseconds, (each.least_ns, each.median_ns, each.most_ns))
+    yield "-" if each.slowest is None else str(each.slowest)

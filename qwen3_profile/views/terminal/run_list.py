@@ -7,28 +7,34 @@ from collections.abc import Iterator, Sequence
 from qwen3_profile.config import EAGER
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.run_folder.run_json import ConfigResult, Run
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
-_RUNS = Table((-16, -18, -22, -12, -40, 12))
+_COLUMNS = (
+    Column("run", left=True, least=16),
+    Column("started", left=True, leave_out=2),
+    Column("model", left=True, least=16),
+    Column("device", left=True, least=11, leave_out=1),
+    Column("config", left=True, least=28),
+    Column("bare ms"),
+)
 _NO_TIME = "-"
 
 
 def render_runs(runs: Sequence[Run]) -> str:
     """Name, start, model, device, configs and bare times of each run."""
-    lines = [_RUNS.line("run", "started", "model", "device", "config", "bare ms")]
-    for run in runs:
-        lines += _rows(run)
-    lines.append("bare: median time of a pass without profiler, of a decode one step")
-    return "\n".join(lines)
+    rows = [row for run in runs for row in _rows(run)]
+    meaning = wrap("bare: median time of a pass without profiler, of a decode one step")
+    return f"{table(_COLUMNS, rows)}\n{meaning}"
 
 
-def _rows(run: Run) -> Iterator[str]:
+def _rows(run: Run) -> Iterator[tuple[str, ...]]:
     started = run.started[:16].replace("T", " ")
-    head = (fit(run.name, 16), started, fit(run.model.name, 22), fit(_device(run), 12))
+    head = (run.name, started, run.model.name, _device(run))
     if not run.configs:
-        yield _RUNS.line(*head, "no config has ended")
+        yield (*head, "no config has ended")
     for config in run.configs:
-        yield _RUNS.line(*head, fit(_config(config), 40), _bare(config))
+        yield (*head, _config(config), _bare(config))
         head = ("", "", "", "")
 
 

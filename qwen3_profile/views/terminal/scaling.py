@@ -7,11 +7,18 @@ from collections.abc import Iterator, Sequence
 from qwen3_profile.analysis.comparison.settings import describe
 from qwen3_profile.analysis.scaling.laws import Interval, Law
 from qwen3_profile.analysis.scaling.sweep import TOTAL, Growth, Size, Sweep
-from qwen3_profile.views.terminal.cells import Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.table import Column, table
 
-_SIZES = Table((7, 9, 12, 13, 9, 14, 13))
-_ROWS = Table((-29, 10, 11, 12, 10, 9, 9, 10))
-_WIDEST = 29
+_SIZES = (
+    Column("batch"),
+    Column("length"),
+    Column("total ms"),
+    Column("GPU busy ms", leave_out=1),
+    Column("busy"),
+    Column("tokens/s"),
+    Column("efficiency"),
+)
 _NS_PER_US, _NS_PER_MS = 1e3, 1e6
 
 
@@ -24,14 +31,12 @@ def render_sweep(sweep: Sweep) -> str:
 
 
 def _size_table(sweep: Sweep) -> str:
-    names = ("batch", "length", "total ms", "GPU busy ms", "busy", "tokens/s", "efficiency")
-    lines = [_SIZES.line(*names)]
-    lines += [_SIZES.line(*_size_cells(size)) for size in sweep.sizes]
+    sizes = table(_SIZES, [*map(_size_cells, sweep.sizes)])
     meaning = (
         "efficiency: tokens/s against as many times those of the smallest batch of that length; "
         "busy: of the bare pass"
     )
-    return "\n".join([*lines, wrap(meaning)])
+    return f"{sizes}\n{wrap(meaning)}"
 
 
 def _size_cells(size: Size) -> tuple[str, ...]:
@@ -48,9 +53,15 @@ def _size_cells(size: Size) -> tuple[str, ...]:
 
 def _row_table(sweep: Sweep) -> str:
     of = "cuda" if sweep.on_device else "cpu"
-    names = ("constant", "us/token", "ns/square", "exponent", "batch", "length", "left out")
-    lines = [_ROWS.line(f"part, all layers ({of})", *names)]
-    lines += [_ROWS.line(_name(row), *_row_cells(row)) for row in sweep.rows]
+    columns = (
+        Column(f"part, all layers ({of})", left=True, least=29),
+        *map(Column, ("constant", "us/token", "ns/square")),
+        Column("exponent", leave_out=1),
+        Column("batch", leave_out=2),
+        Column("length", leave_out=2),
+        Column("left out"),
+    )
+    rows = table(columns, [(_name(row), *_row_cells(row)) for row in sweep.rows])
     meaning = (
         "constant ms + us per token + ns per square, batch x length^2 in a prefill and batch x "
         "context in a decode; as many terms as the sizes tell apart; a floor f instead of the "
@@ -59,12 +70,12 @@ def _row_table(sweep: Sweep) -> str:
         "how far the largest size lies from what the others predict, ! where that is outside "
         "of the interval of 95%"
     )
-    return "\n".join([*lines, wrap(meaning)])
+    return f"{rows}\n{wrap(meaning)}"
 
 
 def _name(row: Growth) -> str:
     depth = 0 if row.path == TOTAL else len(row.path) - 1
-    return "  " * depth + fit(row.path[-1], _WIDEST - 2 * depth)
+    return "  " * depth + row.path[-1]
 
 
 def _row_cells(row: Growth) -> Iterator[str]:

@@ -22,7 +22,7 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.views.names import PASS_NAMES
-from qwen3_profile.views.terminal.cells import milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap, wrap_finding
 
 _NS_PER_US, _GIGA, _TERA = 1e3, 1e9, 1e12
 _FIGURE = re.compile(r"\d[\d.,]*")
@@ -58,15 +58,16 @@ def warning_lines(totals: Totals) -> str:
             f"warning: the profiler lost device events of {totals.incomplete} of {passes} passes; "
             "these are left out of all rows and medians"
         )
-    lines += map(_finding_line, _alike(all_findings(totals.passes)))
-    return "\n".join(map(wrap, lines))
+    told = [wrap(line, style="yellow") for line in lines]
+    told += map(_finding_line, _alike(all_findings(totals.passes)))
+    return "\n".join(told)
 
 
 def _rates(rates: Sequence[float], phase: str) -> str:
     low, high = min(rates), max(rates)
     of = "generated, bare steps" if phase == "decode" else "input tokens, bare pass"
-    span = f"[{low:.1f} .. {high:.1f}]"
-    return f"{'tokens/s':<14}{median(rates):>12.1f}  {span:<24}  {of}, whole batch"
+    head = _head("tokens/s", f"{median(rates):.1f}", f"[{low:.1f} .. {high:.1f}]")
+    return wrap(f"{head}{of}, whole batch", indent=len(head))
 
 
 def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
@@ -119,9 +120,12 @@ def _reasons(passes: Sequence[TimingRecord]) -> str:
 def _total(name: str, values: Sequence[float], meaning: str) -> str:
     stats = spread(values)
     low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
-    span = f"[{low} .. {high}]"
-    head = f"{name:<14}{milliseconds(stats['median']):>12}  {span:<24}  "
+    head = _head(name, milliseconds(stats["median"]), f"[{low} .. {high}]")
     return wrap(head + meaning, indent=len(head))
+
+
+def _head(name: str, figure: str, span: str) -> str:
+    return f"{name:<14}{figure:>12}  {span:<24}  "
 
 
 def _alike(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
@@ -137,4 +141,4 @@ def _finding_line(alike: Sequence[Finding]) -> str:
     """The worst of those that are alike, and how many others there are."""
     worst = max(alike, key=lambda finding: finding.count)
     others = f"; {len(alike) - 1} more like this" if len(alike) > 1 else ""
-    return f"{worst.severity}: {worst.message}{others}"
+    return wrap_finding(worst.severity, f"{worst.message}{others}")

@@ -1,7 +1,6 @@
 """The page of one config: its heading, its layers, its parts, and what follows from them.
 
-At most 100 columns, no colour. All times are in milliseconds with three digits, so that a column
-can be compared at a glance.
+All times are in milliseconds with three digits, so that a column can be compared at a glance.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
-from qwen3_profile.views.terminal.cells import Table, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
 from qwen3_profile.views.terminal.memory import memory_table
@@ -44,9 +43,8 @@ from qwen3_profile.views.terminal.summary_lines import (
     total_lines,
     warning_lines,
 )
+from qwen3_profile.views.terminal.table import RULE, Column, table
 
-_LAYERS = Table((9, 14, 14, 14, 14, 14))
-_LAYERS_WITH_MIXERS = Table((7, 11, 11, 16, 18, 11, 11, 8))
 # A model with more layers is shown in ranges of layers, so that its table fits a screen.
 _MOST_ROWS = 40
 _FOLDED_ROWS = 24
@@ -180,15 +178,16 @@ def _layer_table(forward: Part, on_device: bool, suffix: str = "") -> str:
         return ""
     whole_ns = ns_of(forward.total, on_device)
     blocks = block_names(every)
-    table = _LAYERS if len(blocks) == 2 else _LAYERS_WITH_MIXERS
     kinds = ("", "_cuda") if on_device else ("",)
     names = (f"{block}{suffix}{kind}" for block in blocks for kind in kinds)
-    lines = [table.line("layer", *names, "share")]
+    columns = (Column("layer"), *map(Column, names), Column("share", leave_out=1))
+    rows: list[Sequence[str]] = []
     for mean, count in (*_groups(every), (sum_layers(every), 1)):
         if mean.name == ALL:
-            lines.append(table.rule(2 + len(kinds) * len(blocks)))
+            rows.append(RULE)
         share = f"{count * mean.whole.ns(on_device) / whole_ns if whole_ns else 0.0:.1%}"
-        lines.append(table.line(mean.name, *_cells(mean, blocks, on_device), share))
+        rows.append((mean.name, *_cells(mean, blocks, on_device), share))
+    lines = [table(columns, rows)]
     if len(every) > _MOST_ROWS:
         each = "; each kind has rows of its own" if len(by_kind(every)) > 1 else ""
         told = f"Rows of several layers show the mean per layer, and the sum of their shares{each}."

@@ -10,12 +10,27 @@ from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
 from qwen3_profile.analysis.comparison.settings import Setting, describe
 from qwen3_profile.analysis.comparison.statistics import POWER
 from qwen3_profile.analysis.kernel_names import readable_names
-from qwen3_profile.views.terminal.cells import WIDTH, Table, fit, milliseconds, wrap
+from qwen3_profile.views.terminal.cells import fit, milliseconds, wrap
+from qwen3_profile.views.terminal.screen import SCREEN
+from qwen3_profile.views.terminal.table import Column, table
 
-_NAME, _SETTING = 29, 34
-_ROWS = Table((-_NAME, 9, 9, 10, 7, 15, 14, 7))
-_SETTINGS = Table((-26, -_SETTING, -_SETTING))
-_KERNELS = Table((-11, -50, 13, 16, 10))
+_SETTINGS = (
+    Column("what differs", left=True, least=20),
+    Column("BASE", left=True, least=24),
+    Column("NEW", left=True, least=24),
+)
+_KERNELS = (
+    Column("what", left=True),
+    Column("kernel", left=True, least=30),
+    Column("runs", leave_out=2),
+    Column("mean us", leave_out=1),
+    Column("change"),
+)
+# Of the columns behind the name: which may be left out.
+_LEAVE_OUT = (0, 0, 0, 0, 2, 0, 1)
+_STYLES = {
+    "slower": "red", "appeared": "red", "faster": "green", "vanished": "green",
+}  # fmt: skip
 # Of the parts that differ, and of their kernels, the largest are explained.
 _MOST_ROWS = 160
 _DEEPEST = 8
@@ -134,11 +149,7 @@ def processes(side: Sequence[object]) -> str:
 def _settings(settings: Sequence[Setting]) -> str:
     if not settings:
         return ""
-    lines = [_SETTINGS.line("what differs", "BASE", "NEW")]
-    for each in settings:
-        words = (fit(word or "-", _SETTING) for word in (each.base, each.new))
-        lines.append(_SETTINGS.line(each.name, *words))
-    return "\n".join(lines)
+    return table(_SETTINGS, [(each.name, each.base or "-", each.new or "-") for each in settings])
 
 
 def shown_rows(config: ConfigComparison) -> list[Row]:
@@ -188,14 +199,17 @@ def _signed(ns: float) -> str:
 
 
 def _table(config: ConfigComparison, rules: Rules) -> str:
-    lines = [_ROWS.line(*head(rules, config.on_device))]
+    name, *others = head(rules, config.on_device)
+    columns = [Column(name, left=True, least=24)]
+    for other, leave_out in zip(others, _LEAVE_OUT, strict=True):
+        columns.append(Column(other, leave_out=leave_out, styles=_STYLES))
     kernels = (row.path[-1] for row in config.rows if rules.by == "kernel")
     names = readable_names(kernels)
-    shown = shown_rows(config)
+    shown, rows = shown_rows(config), []
     for row in shown:
         depth = 0 if row.path == WHOLE else min(len(row.path) - 1, _DEEPEST)
-        name = names.get(row.path[-1]) or fit(row.path[-1], _NAME - 2 * depth)
-        lines.append(_ROWS.line("  " * depth + name, *cells(row)))
+        rows.append(("  " * depth + (names.get(row.path[-1]) or row.path[-1]), *cells(row)))
+    lines = [table(columns, rows)]
     if len(shown) < len(config.every_row):
         lines.append(f"{len(config.every_row) - len(shown)} rows of less time are left out")
     return "\n".join([*lines, wrap(meaning(rules))])
@@ -229,19 +243,18 @@ def _reasons(config: ConfigComparison) -> Iterator[str]:
 def _reason(part: PartChange, names: dict[str, str]) -> str:
     where = " / ".join(part.path)
     lines = [
-        fit(f"why {_signed(part.change_ns)} ms: {where}", WIDTH),
-        _KERNELS.line("what", "kernel", "runs", "mean us", "change"),
+        fit(f"why {_signed(part.change_ns)} ms: {where}", SCREEN.get().width),
     ]
     shown, rest = part.kernels[:_MOST_KERNELS], part.kernels[_MOST_KERNELS:]
-    lines += [_KERNELS.line(each.what, names[each.name], *kernel_cells(each)) for each in shown]
+    rows = [(each.what, names[each.name], *kernel_cells(each)) for each in shown]
     others = part.explained_ns - sum(round(each.change_ns) for each in shown)
     if rest or others:
-        lines.append(_KERNELS.line("", f"{len(rest)} other kernels", "", "", _signed(others)))
+        rows.append(("", f"{len(rest)} other kernels", "", "", _signed(others)))
     unexplained = part.unexplained_ns
     if unexplained:
         what = "unexplained: medians above, means here"
-        lines.append(_KERNELS.line("", what, "", "", _signed(unexplained)))
-    return "\n".join(lines)
+        rows.append(("", what, "", "", _signed(unexplained)))
+    return "\n".join((*lines, table(_KERNELS, rows)))
 
 
 def _microseconds(ns: float) -> str:
