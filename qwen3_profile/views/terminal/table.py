@@ -148,7 +148,8 @@ def _lines(row: Sequence[str], shown: Sequence[_Shown], gap: int) -> Iterator[st
 
 
 def _style(each: _Shown, text: str) -> str:
-    return (each.column.styles or {}).get(text, "dim" if text == "0" else "")
+    usual = "dim" if text == "0" and each.at else ""
+    return (each.column.styles or {}).get(text, usual)
 
 
 def _pad(each: _Shown, text: str) -> str:

@@ -34,6 +34,7 @@ _STYLES = {
 # Of the parts that differ, and of their kernels, the largest are explained.
 _MOST_ROWS = 160
 _DEEPEST = 8
+_LONGEST_NAME = 29
 _MOST_PARTS = 5
 _MOST_REGRESSIONS = 8
 _MOST_KERNELS = 6
@@ -134,7 +135,7 @@ def clock_lines(config: ConfigComparison) -> Iterator[str]:
             unconfirmed.setdefault(row.unconfirmed, []).append(row.path[-1])
     for why, names in unconfirmed.items():
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        told = ", ".join(fit(name, _NAME) for name in names[:_MOST_NAMES])
+        told = ", ".join(fit(name, _LONGEST_NAME) for name in names[:_MOST_NAMES])
         yield (
             f"undecided, for it holds in time and not in cycles: {told}{more}; {why} "
             "(nvidia-smi --lock-gpu-clocks holds them)"
