@@ -9,16 +9,18 @@ if __name__ == "__main__":
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qwen3_profile.analysis.layer_times import layer_blocks
-from qwen3_profile.analysis.median_pass import median_record
-from qwen3_profile.cli.console import keep_all_objects, run_command, show, show_table
+from qwen3_profile.cli.console import (
+    all_to_stderr,
+    keep_all_objects,
+    run_command,
+    show,
+    show_table,
+)
 from qwen3_profile.cli.progress import Progress
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.cli.sweeps import tell_sweeps
@@ -37,9 +39,9 @@ from qwen3_profile.errors import (
 from qwen3_profile.records.from_run import collect_config
 from qwen3_profile.records.load import collect_ranks_of
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.records.store import check_json, drop_run, save_json
-from qwen3_profile.run_folder.claim import Claim, claim_folder, has_traces
-from qwen3_profile.run_folder.layout import REPORT_FILE, SUMMARY_FILE
+from qwen3_profile.records.store import check_json, drop_run, json_text, save_json
+from qwen3_profile.run_folder.claim import Claim, Forget, claim_folder, has_traces
+from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, write_atomic
@@ -47,14 +49,11 @@ from qwen3_profile.system.launched import Launched, launched
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
-from qwen3_profile.views.terminal.cells import wrap
 from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
 from qwen3_profile.views.terminal.configs import render_configs
 from qwen3_profile.views.terminal.ranks import render_ranks
+from qwen3_profile.views.terminal.run_lines import place_lines, plan_lines
 from qwen3_profile.views.terminal.tables import render
-
-if TYPE_CHECKING:
-    from qwen3_profile.measure.session import Prepared
 
 # Under which rank 0 tells the others where the run is.
 _FOLDER = "folder"
@@ -65,12 +64,14 @@ class _Outcome:
     """What a run has come to so far.
 
     is_measured: its folder tells of a measured run, of which there are records.
-    groups: the records of each config and phase; shown: what the report shows of each.
+    groups: the records of each config and phase, by its name; of several ranks the first one's.
+    records: of all of them. shown: what the report shows of each config and phase.
     failed: a line for each config that failed.
     """
 
     is_measured: bool = False
-    groups: list[tuple[TimingRecord, ...]] = field(default_factory=list)
+    groups: dict[str, tuple[TimingRecord, ...]] = field(default_factory=dict)
+    records: list[TimingRecord] = field(default_factory=list)
     shown: list[Config] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -91,7 +92,9 @@ def _profile_asked_for(
         return _run_with_nvtx(invocation)
     if invocation.num_processes > 1:
         return _profile_in_processes(invocation, argv)
-    return _profile(invocation, argv, process)
+    if invocation.prints_records:
+        return _profile_and_print(invocation, argv, process)
+    return _profile(invocation, argv, _Outcome(), process)
 
 
 def _run_with_nvtx(invocation: Invocation) -> int:
@@ -155,17 +158,29 @@ def _follow(argv: Sequence[str], process: Launched) -> int:
     return code
 
 
-def _profile(invocation: Invocation, argv: Sequence[str], process: Launched | None = None) -> int:
-    make_folder(invocation.output_dir)
-    check_json(invocation.records_path)
+def _profile_and_print(
+    invocation: Invocation, argv: Sequence[str], process: Launched | None
+) -> int:
+    """Profiles, and prints the records to stdout in place of keeping them; all else to stderr."""
+    outcome = _Outcome()
+    with all_to_stderr():
+        code = _profile(invocation, argv, outcome, process)
+    show(json_text(outcome.records).decode().rstrip("\n"))
+    return code
+
+
+def _profile(
+    invocation: Invocation, argv: Sequence[str], outcome: _Outcome, process: Launched | None
+) -> int:
+    forget: Forget = str  # of records that are printed none is kept
+    if not invocation.prints_records:
+        make_folder(invocation.output_dir)
+        check_json(invocation.records_path)
+        forget = partial(drop_run, invocation.records_path)
     claim = claim_folder(
-        invocation.trace_dir,
-        invocation.run_name,
-        force=invocation.force,
-        forget=partial(drop_run, invocation.records_path),
+        invocation.trace_dir, invocation.run_name, force=invocation.force, forget=forget
     )
     codes: list[int] = []
-    outcome = _Outcome()
     try:
         codes.extend(_run(invocation, claim, argv, outcome, process))
     finally:
@@ -174,7 +189,7 @@ def _profile(invocation: Invocation, argv: Sequence[str], process: Launched | No
         with _told(codes), signals.held():
             (claim.commit if kept else claim.roll_back)()
     if kept:
-        show(_places(invocation, claim.place))
+        show(place_lines(invocation, claim.place))
     if len(invocation.configs) > 1:  # what was told before it stands far above
         for line in outcome.failed:
             tell(line)
@@ -212,10 +227,11 @@ def _run(
         warn(line)
     run = start_run(invocation, prepared, claim.place, argv)
     write_run(claim.folder, run)
-    groups = outcome.groups
     untold: list[int] = []
     with _told(untold):
-        show_table(f"{_plan(prepared, *plan_of(prepared))}\n")
+        loaded, device = prepared.loaded, str(prepared.device)
+        plan = plan_lines(loaded.name, device, prepared.configs, *plan_of(prepared))
+        show_table(f"{plan}\n")
     yield from untold
     progress.total = 2 + steps_of(prepared) + len(prepared.configs)
     for result in run_configs(invocation, prepared, claim.folder, progress.step):
@@ -230,11 +246,23 @@ def _run(
         yield code
     if prepared.ranks is not None:
         prepared.ranks.leave()
+    with _told(untold):
+        _finish(invocation, claim.folder, outcome)
+    progress.close()
+    yield from untold
+
+
+def _finish(invocation: Invocation, folder: Path, outcome: _Outcome) -> None:
+    """What is said and kept of all configs together."""
+    groups = [*outcome.groups.values()]
     compared = (render_attention(groups), render_executions(groups), render_configs(groups))
-    sweeps = tell_sweeps(groups, invocation.records_path)
+    sweeps = tell_sweeps(groups, None if invocation.prints_records else invocation.records_path)
     for text in filter(None, (*compared, *sweeps)):
         show_table(f"{text}\n")
-    progress.close()
+    if groups:
+        from qwen3_profile.views.tensorboard.own_tabs import write_settings
+
+        write_settings(folder, outcome.groups)
 
 
 def _save(
@@ -261,15 +289,20 @@ def _save(
     with _told(codes):
         ranks = collect_ranks_of(folder, run, result)
         records = ranks[0].records if ranks else collect_config(folder, run, result)
-        outcome.groups.append(records)
+        outcome.groups[result.worker] = records
         everyone = [each for rank in ranks for each in rank.records] or records
-        with _told(codes):
-            save_json(invocation.records_path, everyone)
+        outcome.records += everyone
+        if not invocation.prints_records:
+            with _told(codes):
+                save_json(invocation.records_path, everyone)
         show_table(f"{render(records)}\n")
         if ranks:
             show_table(f"{render_ranks(ranks)}\n")
         with _told(codes):
-            _write_curves(invocation, folder, result, records)
+            # Only who has measured something waits for it to be imported.
+            from qwen3_profile.views.tensorboard.own_tabs import write_curves
+
+            write_curves(folder, result.worker, records)
         with _told(codes):
             outcome.shown.append(measured_config(folder, run, records))
             write_atomic(folder / REPORT_FILE, render_page(outcome.shown).encode())
@@ -294,58 +327,9 @@ def _told(codes: list[int]) -> Iterator[None]:
         codes.append(code if isinstance(error, DamagedTraceError) else EXIT_FAILED)
 
 
-def _write_curves(
-    invocation: Invocation, folder: Path, result: ConfigResult, records: Sequence[TimingRecord]
-) -> None:
-    """Times by layer and the tables, for TensorBoard's own tabs, which need no network."""
-    # Protocol buffers take a third of a second to import, which only this needs.
-    from qwen3_profile.views.tensorboard.event_files import write_scalars
-    from qwen3_profile.views.tensorboard.hparams import session_of
-    from qwen3_profile.views.tensorboard.markdown import render_markdown
-
-    shown = median_record(records)
-    alone = len(invocation.configs) == 1 and not result.config.decode_steps
-    write_scalars(
-        folder,
-        layer_blocks(shown.times.forward, shown.steps),
-        render_markdown(records),
-        session_of(records),
-        time_ns=time.time_ns(),
-        group="" if alone else result.worker,
-    )
-
-
 def _write_viewer_trace(folder: Path, run: Run, result: ConfigResult) -> Run:
     """The trace that TensorBoard and Perfetto show; the run, with the trace's name in it."""
     shown = write_viewer_trace(folder, result)
     run = replace(run, configs=tuple(shown if r is result else r for r in run.configs))
     write_run(folder, run)
     return run
-
-
-def _plan(prepared: Prepared, passes: int, kinds: Sequence[str]) -> str:
-    """What is about to run, before minutes of work."""
-    configs, loaded = prepared.configs, prepared.loaded
-    dtypes = ", ".join(dict.fromkeys(config.dtype for config in configs))
-    runs = ", ".join(dict.fromkeys(str(config.num_runs) for config in configs))
-    many = f"{len(configs)} configs" if len(configs) > 1 else "1 config"
-    times = "run" if runs == "1" else "runs"
-    return wrap(
-        f"plan     {loaded.name} on {prepared.device} in {dtypes}: {many}, {passes} passes; after "
-        f"the warm-up {runs} {times} of {', '.join(kinds)}",
-        indent=9,
-    )
-
-
-def _places(invocation: Invocation, folder: Path) -> str:
-    records = invocation.records_path
-    return "\n".join(
-        (
-            f"traces   {folder}",
-            f"records  {records}",
-            f"summary  {records.with_name(SUMMARY_FILE)}",
-            f"report   {folder / REPORT_FILE}",
-            f"view     tensorboard --logdir {invocation.trace_dir}",
-            f"re-export  python -m qwen3_profile.export {folder}",
-        )
-    )

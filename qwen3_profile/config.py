@@ -38,6 +38,8 @@ COMPILE_MODES, COMPILE_SCOPES = get_args(CompileMode), get_args(CompileScope)
 
 # Of several ranks, for one warm-up or pass.
 RANK_TIMEOUT_S = 600
+# As the name of the records' file: they are printed to stdout.
+STDOUT = "-"
 # Far above anything that runs, so that a slip of the keyboard is told before memory runs out.
 _MAX_COUNT = 1 << 20
 Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
@@ -243,6 +245,9 @@ class Invocation:
     rank_timeout_s: int = RANK_TIMEOUT_S
 
     def __post_init__(self) -> None:
+        if self.prints_records and self.num_processes > 1:
+            what = "- does not go with --num-processes"
+            raise ConfigError("--output-file", what, "give a file's name")
         if self.model.parallel and self.num_processes > 1:
             raise ConfigError("--num-processes", "does not go with several ranks", "leave it out")
         for config in self.configs if self.model.parallel == TENSOR_PARALLEL else ():
@@ -250,6 +255,11 @@ class Invocation:
                 flag = {CUDA_GRAPH: "--cuda-graph", COMPILED: "--compile"}.get(config.execution)
                 what = "is not measured of a model that ranks share"
                 raise ConfigError(flag or "--backward", what, _ONE_EACH)
+
+    @property
+    def prints_records(self) -> bool:
+        """Whether the records go to stdout, in place of a file."""
+        return self.output_file == STDOUT
 
     @property
     def records_path(self) -> Path:

@@ -74,7 +74,7 @@ def _export(options: ExportRequest) -> int:
     loaded = _load(options)
     groups = loaded.groups
     path = options.records_path
-    if path == Path("-"):
+    if options.prints_records:
         return _print_records(options, loaded)
     _make_place(path.parent)
     check(path)
@@ -118,6 +118,11 @@ def _print_records(options: ExportRequest, loaded: Loaded) -> int:
 
     with all_to_stderr():
         _show_tables(loaded)
+        if len(loaded.groups) > 2:
+            from qwen3_profile.cli.sweeps import tell_sweeps
+
+            for sweep in tell_sweeps(loaded.groups, None):
+                show_table(f"{sweep}\n")
         if options.report is not None:
             _write_report(options, loaded)
     text = csv_text if options.format == "csv" else json_text

@@ -10,13 +10,11 @@ from typing import Literal
 
 from qwen3_profile.attribution.selection import SCOPES
 from qwen3_profile.cli.parser import Parser, check_file_name, output_file_name
+from qwen3_profile.config import STDOUT
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.run_folder.layout import RECORDS_FILE, beside
 from qwen3_profile.system.engines import ENGINES
 from qwen3_profile.system.remote import is_remote
-
-# Where records go that are printed.
-STDOUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,11 @@ class ExportRequest:
     engine_address: str | None = None
     url: str | None = None
 
+    @property
+    def prints_records(self) -> bool:
+        """Whether the records go to stdout, in place of a file."""
+        return self.records_path == Path(STDOUT)
+
 
 def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     """Reads the command line.
@@ -73,11 +76,11 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     url, path = options.path if is_remote(options.path) else None, Path(options.path)
     # What lies at a URL has its records here.
     place = beside(path) if url is None else Path()
-    if name == "-":
+    if name == STDOUT:
         if options.format == "parquet":
             what = "- prints text, and Parquet is none"
             raise ConfigError("--output-file", what, "give a file's name")
-        records_path = STDOUT
+        records_path = Path(STDOUT)
     elif writes_records:
         records_path = (options.output_dir or place) / output_file_name(name)
     else:

@@ -195,7 +195,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--output-dir", type=Path, default=Path("timing_results"), metavar="DIR",
         help="folder of the timing records and their summary (default: ./%(default)s)")
     add("--output-file", default="timing_records.json", metavar="FILE",
-        help="records are merged into it by id (default: %(default)s)")
+        help="records are merged into it by id; - prints them as JSON, and all else to stderr "
+        "(default: %(default)s)")
     add("--trace-dir", type=Path, default=Path("traces"), metavar="DIR",
         help="folder of the runs' folders (default: %(default)s)")
     add("--run-name", metavar="NAME",

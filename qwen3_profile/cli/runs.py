@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from qwen3_profile.cli.console import run_command, show, show_table
-from qwen3_profile.cli.runs_options import RemoveRequest, list_folder, removal
+from qwen3_profile.cli.runs_options import ListRequest, RemoveRequest, list_request, removal
 from qwen3_profile.errors import EXIT_OK, ConfigError
 from qwen3_profile.records.store import drop_run
 from qwen3_profile.run_folder.claim import remove_run
@@ -17,7 +16,7 @@ from qwen3_profile.run_folder.run_json import read_run
 
 def list_runs(argv: Sequence[str]) -> int:
     """Shows the runs below a folder, and returns the exit code."""
-    return run_command(lambda: _list(list_folder(argv)))
+    return run_command(lambda: _list(list_request(argv)))
 
 
 def remove_runs(argv: Sequence[str]) -> int:
@@ -25,12 +24,18 @@ def remove_runs(argv: Sequence[str]) -> int:
     return run_command(lambda: _remove(removal(argv)))
 
 
-def _list(folder: Path) -> int:
-    from qwen3_profile.views.terminal.run_list import render_runs
-
+def _list(request: ListRequest) -> int:
+    folder = request.folder
     if not folder.is_dir():
         raise ConfigError(str(folder), "is not a folder", "give the folder of the runs")
     runs = [read_run(each) for each in find_runs(folder)]
+    if request.format == "json":
+        from qwen3_profile.views.run_list_json import runs_json
+
+        show(runs_json(runs))
+        return EXIT_OK
+    from qwen3_profile.views.terminal.run_list import render_runs
+
     show(render_runs(runs) if runs else f"no runs in {folder}")
     return EXIT_OK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from qwen3_profile.cli.parser import Parser, output_file_name
 from qwen3_profile.errors import ConfigError
@@ -18,10 +19,18 @@ class RemoveRequest:
     records_path: Path
 
 
-def list_folder(argv: Sequence[str]) -> Path:
-    """The folder whose runs are to be listed."""
-    folder: Path = build_list_parser().parse_args(argv).path
-    return folder
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """The folder whose runs are listed, and how."""
+
+    folder: Path
+    format: Literal["table", "json"]
+
+
+def list_request(argv: Sequence[str]) -> ListRequest:
+    """Reads the command line of `list`."""
+    options = build_list_parser().parse_args(argv)
+    return ListRequest(options.path, options.format)
 
 
 def removal(argv: Sequence[str]) -> RemoveRequest:
@@ -52,6 +61,10 @@ def build_list_parser() -> Parser:
     parser.add_argument(
         "path", type=Path, nargs="?", default=Path("traces"), metavar="DIR",
         help="folder of the runs' folders (default: ./%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table",
+        help="a table, or JSON for programs (default: %(default)s)",
     )  # fmt: skip
     return parser
 

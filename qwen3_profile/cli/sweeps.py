@@ -9,7 +9,9 @@ from pathlib import Path
 from qwen3_profile.records.record import TimingRecord
 
 
-def tell_sweeps(groups: Sequence[Sequence[TimingRecord]], records_path: Path) -> tuple[str, ...]:
+def tell_sweeps(
+    groups: Sequence[Sequence[TimingRecord]], records_path: Path | None
+) -> tuple[str, ...]:
     """The tables of the sweeps among these configs, which also join the file beside the records.
 
     Raises:
@@ -25,8 +27,8 @@ def tell_sweeps(groups: Sequence[Sequence[TimingRecord]], records_path: Path) ->
     from qwen3_profile.views.terminal.scaling import render_sweep
 
     sweeps = tuple(sweeps_of(groups))
-    if not sweeps:
-        return ()
+    if not sweeps or records_path is None:
+        return tuple(map(render_sweep, sweeps))
     entries = [sweep_json(sweep) for sweep in sweeps]
     path = records_path.with_name(SCALING_FILE)
     save_entries(path, {each["id"]: partial(dict, each) for each in entries})

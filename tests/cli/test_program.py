@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -98,6 +99,24 @@ def test_runs_are_listed_with_their_bare_times(capsys: pytest.CaptureFixture[str
         assert part in prefill
     # the medians of its three bare passes, and of all steps of all runs
     assert (prefill.split()[-1], decode.split()[-1]) == ("4.199", "3.316")
+
+
+def test_runs_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ROOT / "tests/data/runs/h100-2layers"
+    assert runs.list_runs([str(folder), "--format", "json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert (run["run"], run["model"], run["device"]) == (
+        "h100-2layers",
+        "Qwen/Qwen3-0.6B",
+        "NVIDIA H100 80GB HBM3",
+    )
+    assert [(each["phase"], each["batch_size"], each["input_len"]) for each in run["configs"]] == [
+        ("prefill", 1, 128),
+        ("decode", 1, 128),
+    ]
+    # The same as in the table, in seconds.
+    times = [f"{1e3 * each['bare_time']:.3f}" for each in run["configs"]]
+    assert times == ["4.199", "3.316"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

@@ -160,6 +160,23 @@ def test_everything_is_on_disk(finished: Done) -> None:
         assert json.loads(gzip.decompress((run / config["trace"]).read_bytes()))["traceEvents"]
     assert len(json.loads((finished.cwd / "timing_results/timing_summary.json").read_text())) == 2
     assert not [path for path in finished.cwd.rglob(".*") if path.suffix != ".lock"]
+    # TensorBoard lists a run for each folder that has such files.
+    assert {path.parent for path in run.rglob("*tfevents*")} == {run}
+
+
+def test_records_are_printed_and_all_else_goes_to_stderr(
+    commands: Commands, tmp_path: Path
+) -> None:
+    done = commands.profile(tmp_path, "--output-file", "-")
+    (record,) = json.loads(done.out)
+    assert (done.code, record["run"], record["input_len"]) == (0, "run1", 8)
+    for shown in ("plan     ", "lm_head", "report   traces/run1/report.html"):
+        assert shown in done.err
+    assert "records  " not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["traces"]
+    again = commands.export(tmp_path, "traces/run1", "--output-file", "-")
+    assert json.loads(again.out) == [record]
+    assert "lm_head" in again.err
 
 
 def test_fields_of_a_record(finished: Done) -> None:

@@ -21,6 +21,7 @@ from qwen3_profile.errors import TraceError
 from qwen3_profile.run_folder.layout import REPORT_FILE, RUN_FILE, missing_report
 from qwen3_profile.system.files import read_no_link
 from qwen3_profile.views.report.page_policy import sandboxed_policy, script_sources
+from qwen3_profile.views.serve.first_view import first_layers_ns
 
 _TRACE_SUFFIX = ".pt.trace.json.gz"
 _TEXT = "text/plain; charset=utf-8"
@@ -82,7 +83,7 @@ class Site:
         if kind == "trace" and name in self.traces:
             return Answer(HTTPStatus.OK, "application/gzip", read_no_link(self.traces[name]))
         if kind == "timeline" and name in self.traces and self.perfetto:
-            return _timeline(f"http://{host}/trace/{name}")
+            return _timeline(f"http://{host}/trace/{name}", self.traces[name])
         if kind == "perfetto" and name in self.perfetto:
             return _perfetto(self.perfetto[name])
         return line(HTTPStatus.NOT_FOUND, "there is nothing here")
@@ -140,9 +141,12 @@ def perfetto_files() -> Iterator[tuple[str, Path]]:
                 yield ("" if name == "index.html" else name), path
 
 
-def _timeline(trace: str) -> Answer:
+def _timeline(trace: str, file: Path) -> Answer:
     commands = quote(_OPEN_TRACKS, safe="")
-    place = f"/perfetto/#!/?url={trace}&hideSidebar=true&startupCommands={commands}"
+    begin = first_layers_ns(read_no_link(file))
+    # Perfetto's own parameters for where its view begins and ends.
+    view = f"&visStart={begin[0]}&visEnd={begin[1]}" if begin else ""
+    place = f"/perfetto/#!/?url={trace}&hideSidebar=true{view}&startupCommands={commands}"
     return Answer(HTTPStatus.FOUND, _TEXT, b"", (("Location", place),))
 
 

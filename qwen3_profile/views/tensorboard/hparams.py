@@ -1,12 +1,12 @@
 """What TensorBoard's HParams tab compares runs by.
 
-A session is its settings and the measures that belong to it: three summaries without a value, and
-a scalar for each measure. All lie in the run's own event file, so that no further run is listed.
+A session is the settings of a run and the measures that belong to it: three summaries without a
+value, and a scalar for each measure. TensorBoard has one session for each run that it lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -43,6 +43,29 @@ def session_of(records: Sequence[TimingRecord]) -> Session:
         records: of one config and phase, at least one.
     """
     return Session(tuple(_settings(records[0])), tuple(_measures(records)))
+
+
+def session_of_all(sessions: Mapping[str, Session]) -> Session:
+    """One session of a run of several configs, by their names.
+
+    A setting in which they differ has all of its values; the measures of each bear its name.
+    """
+    if len(sessions) == 1:
+        return next(iter(sessions.values()))
+    values: dict[str, dict[Setting, None]] = {}
+    for session in sessions.values():
+        for name, value in session.settings:
+            values.setdefault(name, {})[value] = None
+    settings = (
+        (name, next(iter(found)) if len(found) == 1 else ", ".join(map(str, found)))
+        for name, found in values.items()
+    )
+    measures = (
+        (f"{worker}/{name}", value)
+        for worker, session in sessions.items()
+        for name, value in session.measures
+    )
+    return Session(tuple(settings), tuple(measures))
 
 
 def session_summaries(session: Session) -> list[Summary]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qwen3_profile.config import EAGER
-from qwen3_profile.records.quantiles import median
 from qwen3_profile.run_folder.run_json import ConfigResult, Run
+from qwen3_profile.views.run_list_json import bare_ns, device_of
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 from qwen3_profile.views.terminal.table import Column, table
 
@@ -30,16 +30,12 @@ def render_runs(runs: Sequence[Run]) -> str:
 
 def _rows(run: Run) -> Iterator[tuple[str, ...]]:
     started = run.started[:16].replace("T", " ")
-    head = (run.name, started, run.model.name, _device(run))
+    head = (run.name, started, run.model.name, device_of(run))
     if not run.configs:
         yield (*head, "no config has ended")
     for config in run.configs:
         yield (*head, _config(config), _bare(config))
         head = ("", "", "", "")
-
-
-def _device(run: Run) -> str:
-    return run.environment.device_name or run.device
 
 
 def _config(result: ConfigResult) -> str:
@@ -53,6 +49,5 @@ def _config(result: ConfigResult) -> str:
 def _bare(config: ConfigResult) -> str:
     if config.status != "done":
         return config.status
-    steps_ns = [ns for steps in config.step_times_ns for ns in steps]
-    times_ns = steps_ns or [each.bare_ns for each in config.measurements]
-    return milliseconds(median(times_ns)) if times_ns else _NO_TIME
+    found = bare_ns(config)
+    return _NO_TIME if found is None else milliseconds(found)

@@ -21,10 +21,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from qwen3_profile import load_trace, to_records
 from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
 from qwen3_profile.views.tensorboard.event_files import (
-    ATTN_TAG,
-    FFN_TAG,
-    REPORT_TAG,
-    write_scalars,
+    layer_tag,
+    text_tag,
+    write_config,
+    write_session,
 )
 from qwen3_profile.views.tensorboard.hparams import Session
 from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
@@ -79,13 +79,14 @@ def dashboard(
     (logdir / "run1").mkdir()
     for trace in (finished.cwd / "traces/run1").glob("*.pt.trace.json.gz"):
         shutil.copy(trace, logdir / "run1")
-    write_scalars(
+    write_config(
         logdir / "gpu",
+        "w",
         [LayerBlocks("0", BlockTimes(6, 4), BlockTimes(4, 3), BlockTimes(), BlockTimes(2, 1))],
         "# Report",
-        SESSION,
         time_ns=10**18,
     )
+    write_session(logdir / "gpu", SESSION, time_ns=10**18 + 1)
     with running(logdir, tmp_path_factory.mktemp("log") / "log") as dashboard:
         wait_until(lambda: _has_loaded(dashboard, {"cpu", "gpu", "run1"}), dashboard.log)
         yield dashboard
@@ -99,7 +100,7 @@ def dashboard(
 
 
 def _has_loaded(dashboard: Dashboard, runs: set[str]) -> bool:
-    native = len(dashboard.ask("tags", plugin="scalars")) == 3
+    native = len(dashboard.ask("tags", plugin="scalars").get("gpu", ())) == 5
     native = native and bool(dashboard.ask("tags", plugin="text"))
     return native and runs <= set(dashboard.ask("runs")["runs"])
 
@@ -234,11 +235,12 @@ def test_trace_view_gets_valid_json(dashboard: Dashboard) -> None:
 def test_native_tabs_show_the_scalars_beside_the_trace(dashboard: Dashboard) -> None:
     tags = dashboard.ask("tags", plugin="scalars")
     assert {run: set(found) for run, found in tags.items()} == {
-        "gpu": {"totals/total_time_ms"},
-        "gpu/cpu": {ATTN_TAG, FFN_TAG},
-        "gpu/cuda": {ATTN_TAG, FFN_TAG},
+        "gpu": {
+            "totals/total_time_ms",
+            *(layer_tag("w", block, kind) for block in ("attn", "ffn") for kind in ("cpu", "cuda")),
+        }
     }
-    assert dashboard.ask("tags", plugin="text") == {"gpu": [REPORT_TAG]}
+    assert dashboard.ask("tags", plugin="text") == {"gpu": [text_tag("w")]}
 
 
 def test_hparams_tab_compares_runs(dashboard: Dashboard) -> None:

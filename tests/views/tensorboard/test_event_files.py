@@ -19,12 +19,12 @@ from tensorboard.plugins.hparams.metadata import (
 from qwen3_profile.analysis.layer_times import BlockTimes, LayerBlocks
 from qwen3_profile.errors import OutputError
 from qwen3_profile.views.tensorboard.event_files import (
-    ATTN_TAG,
-    FFN_TAG,
-    REPORT_TAG,
-    write_scalars,
+    layer_tag,
+    text_tag,
+    write_config,
+    write_session,
 )
-from qwen3_profile.views.tensorboard.hparams import Session, session_of
+from qwen3_profile.views.tensorboard.hparams import Session, session_of, session_of_all
 from qwen3_profile.views.tensorboard.markdown import render_markdown
 
 
@@ -52,50 +52,70 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in read(folder).Scalars(tag)]
 
 
+WORKER = "bs2_len256_bfloat16_prefill"
+
+
 @pytest.mark.parametrize(
-    ("folder", "tag", "wanted_ms"),
+    ("block", "kind", "wanted_ms"),
     [
-        pytest.param("cpu", ATTN_TAG, [3.0, 2.5000005], id="attention on the CPU"),
-        pytest.param("cpu", FFN_TAG, [1.0, 0.0], id="FFN on the CPU"),
-        pytest.param("cuda", ATTN_TAG, [0.5, 0.0], id="attention on the device"),
-        pytest.param("cuda", FFN_TAG, [0.25, 0.0], id="FFN on the device"),
+        pytest.param("attn", "cpu", [3.0, 2.5000005], id="attention on the CPU"),
+        pytest.param("ffn", "cpu", [1.0, 0.0], id="FFN on the CPU"),
+        pytest.param("attn", "cuda", [0.5, 0.0], id="attention on the device"),
+        pytest.param("ffn", "cuda", [0.25, 0.0], id="FFN on the device"),
     ],
 )
-@pytest.mark.parametrize("group", ["", "bs2_len256"], ids=["one config", "one of several"])
 def test_curves_over_the_layers(
-    tmp_path: Path, group: str, folder: str, tag: str, wanted_ms: list[float]
+    tmp_path: Path, block: str, kind: str, wanted_ms: list[float]
 ) -> None:
-    write_scalars(tmp_path, LAYERS, REPORT, SESSION, time_ns=TIME_NS, group=group)
-    points = curve(tmp_path / group / folder, tag)
+    write_config(tmp_path, WORKER, LAYERS, REPORT, time_ns=TIME_NS)
+    points = curve(tmp_path, layer_tag(WORKER, block, kind))
     assert points == [(step, pytest.approx(ms, rel=1e-6)) for step, ms in enumerate(wanted_ms)]
 
 
-def test_report_is_text(tmp_path: Path) -> None:
-    write_scalars(tmp_path, LAYERS, REPORT, SESSION, time_ns=TIME_NS)
+def test_all_configs_of_an_invocation_are_one_run(tmp_path: Path) -> None:
+    """TensorBoard lists a run for each folder with event files."""
+    for n, worker in enumerate(("one", "two")):
+        write_config(tmp_path, worker, LAYERS, REPORT, time_ns=TIME_NS + n)
+    write_session(tmp_path, SESSION, time_ns=TIME_NS + 2)
+    assert len(list(tmp_path.rglob("*tfevents*"))) == len(list(tmp_path.iterdir())) == 3
     found = read(tmp_path)
-    assert REPORT_TAG in found.Tags()["tensors"]
-    assert found.SummaryMetadata(REPORT_TAG).plugin_data.plugin_name == "text"
-    event = found.Tensors(REPORT_TAG)[0]
+    assert set(found.Tags()["scalars"]) == {
+        "totals/total_time_ms",
+        *(
+            layer_tag(worker, block, kind)
+            for worker in ("one", "two")
+            for block in ("attn", "ffn")
+            for kind in ("cpu", "cuda")
+        ),
+    }
+    assert {text_tag("one"), text_tag("two")} <= set(found.Tags()["tensors"])
+
+
+def test_report_is_text(tmp_path: Path) -> None:
+    write_config(tmp_path, WORKER, LAYERS, REPORT, time_ns=TIME_NS)
+    found = read(tmp_path)
+    assert found.SummaryMetadata(text_tag(WORKER)).plugin_data.plugin_name == "text"
+    event = found.Tensors(text_tag(WORKER))[0]
     assert event.tensor_proto.string_val[0].decode() == REPORT
     assert event.wall_time == TIME_NS / 1e9
 
 
 def test_no_curves_of_a_device_that_did_nothing(tmp_path: Path) -> None:
     layers = [layer_of("0", BlockTimes(1, 0), BlockTimes(1, 0))]
-    paths = write_scalars(tmp_path, layers, REPORT, SESSION, time_ns=TIME_NS)
-    assert [path.parent for path in paths] == [tmp_path, tmp_path / "cpu"]
+    write_config(tmp_path, WORKER, layers, REPORT, time_ns=TIME_NS)
+    tags = {layer_tag(WORKER, block, "cpu") for block in ("attn", "ffn")}
+    assert set(read(tmp_path).Tags()["scalars"]) == tags
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "cpu").write_text("in the way")
-    with pytest.raises(OutputError, match="cpu"):
-        write_scalars(tmp_path, LAYERS, REPORT, SESSION, time_ns=TIME_NS)
+    (tmp_path / "run1").write_text("in the way")
+    with pytest.raises(OutputError, match="run1"):
+        write_config(tmp_path / "run1", WORKER, LAYERS, REPORT, time_ns=TIME_NS)
 
 
-@pytest.mark.parametrize("group", ["", "bs2_len256"], ids=["one config", "one of several"])
-def test_session_lies_in_the_runs_own_file(tmp_path: Path, group: str) -> None:
-    write_scalars(tmp_path, LAYERS, REPORT, SESSION, time_ns=TIME_NS, group=group)
-    found = read(tmp_path / group)
+def test_a_session_is_settings_and_totals(tmp_path: Path) -> None:
+    write_session(tmp_path, SESSION, time_ns=TIME_NS)
+    found = read(tmp_path)
     start = parse_session_start_info_plugin_data(content(found, SESSION_START_INFO_TAG))
     assert start.hparams["batch_size"].number_value == 2
     assert start.hparams["dtype"].string_value == "bfloat16"
@@ -103,7 +123,16 @@ def test_session_lies_in_the_runs_own_file(tmp_path: Path, group: str) -> None:
     assert [info.name for info in experiment.hparam_infos] == ["batch_size", "dtype"]
     assert [info.name.tag for info in experiment.metric_infos] == ["totals/total_time_ms"]
     assert content(found, SESSION_END_INFO_TAG)
-    assert curve(tmp_path / group, "totals/total_time_ms") == [(0, 4.5)]
+    assert curve(tmp_path, "totals/total_time_ms") == [(0, 4.5)]
+
+
+def test_a_session_of_several_configs_has_what_differs_side_by_side() -> None:
+    four = Session((("batch_size", 4), ("dtype", "bfloat16")), (("total_time_ms", 9.0),))
+    assert session_of_all({"bs2": SESSION}) == SESSION
+    assert session_of_all({"bs2": SESSION, "bs4": four}) == Session(
+        (("batch_size", "2, 4"), ("dtype", "bfloat16")),
+        (("bs2/total_time_ms", 4.5), ("bs4/total_time_ms", 9.0)),
+    )
 
 
 def content(found: EventAccumulator, tag: str) -> bytes:
