@@ -391,7 +391,7 @@ class TestOthers:
         packed = path.read_bytes()
         text = gzip.decompress(packed)
         for whole in (packed, text):
-            for cut in places(whole):
+            for cut in list(places(whole))[::3]:
                 if whole[:cut].strip() != whole.strip():
                     with pytest.raises(ProfileError, match=NAMED):
                         ledger_of(whole[:cut])
@@ -400,7 +400,7 @@ class TestOthers:
     def test_flipped(self, path: Path) -> None:
         data = gzip.decompress(path.read_bytes())
         chance = random.Random(len(data))
-        for place in list(places(data))[:: max(1, len(data) // 20_000)]:
+        for place in list(places(data))[:: max(2, len(data) // 10_000)]:
             flipped = bytearray(data)
             flipped[place] ^= 1 << chance.randrange(8)
             check_bytes(bytes(flipped))

@@ -6,14 +6,19 @@ import json
 import math
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
-from make.commands import Commands, Done
+from make.commands import Commands, Done, environment
+from make.forking import Forked
 from make.kineto import cpu_op, document, kernel, launch, write
 from make.paths import ROOT
 from make.sides import side
+
+from qwen3_profile.cli import fresh_processes
 
 H200 = ROOT / "traces" / "h200"
 SAMPLES = ROOT / "tests" / "data"
@@ -119,10 +124,15 @@ def test_bad_input_is_one_line(
     assert told in line
 
 
+def in_a_fork(command: list[str], **_: object) -> Forked:
+    return Forked(command[1:], Path.cwd(), environment())
+
+
 def test_sides_are_measured_in_turn_and_compared(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    forks = SimpleNamespace(Popen=in_a_fork, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(fresh_processes, "subprocess", forks)
     # What is asked for here is the order, and two processes a side show it.
     same = shlex.join(commands.arguments(["--dtype", "float32", "--num-runs", "3"]))
     eager = f"{same} --attn-implementation eager"

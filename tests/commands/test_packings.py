@@ -81,7 +81,7 @@ def test_which_files_of_a_folder_may_be_traces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [lzma.compress, bz2.compress, gzip.compress])
 def test_what_is_left_of_a_packed_file(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    calls = range(1, 20_001)
+    calls = range(1, 6_001)
     events = [
         event
         for at in calls
@@ -97,4 +97,4 @@ def test_what_is_left_of_a_packed_file(pack: Callable[[bytes], bytes], tmp_path:
     assert export.main([str(path), *more]) == 3
     assert export.main([str(path), *more, "--accept-damaged"]) == 0
     found = json.loads((tmp_path / "l.json").read_bytes())
-    assert 1000 < found["device_events"] < 19_000
+    assert 300 < found["device_events"] < 5_700

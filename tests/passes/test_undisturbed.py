@@ -291,7 +291,7 @@ def laid(tree: Tree, begin: int, which: int) -> tuple[list[tuple[str, int, int]]
     return [(name, begin, at), *rows], at
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.lists(trees, max_size=4))
 def test_every_label_is_as_long_as_the_clock_says_and_every_sum_is_exact(
     inside: list[Tree],
@@ -463,6 +463,7 @@ def assert_left_alone(reading: Reading, told: str) -> None:
     assert told in finding.message
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=6),
     st.integers(-40, 200),

@@ -300,19 +300,19 @@ def test_bad_input_is_one_line(
 
 
 @given(traces(), st.sampled_from(SCOPES))
-@settings(max_examples=120)
+@settings(max_examples=50)
 def test_it_balances_and_no_row_is_negative(events: list[str], scopes: str) -> None:
     check_ledger(ledger(*events, scopes=scopes))
 
 
 @given(traces())
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_it_is_what_plain_reading_finds(events: list[str]) -> None:
     check_against_plain(ledger(*events), document(*events))
 
 
 @given(traces(), st.sampled_from(SCOPES), st.randoms(use_true_random=False))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_the_order_of_the_file_changes_not_a_letter(
     events: list[str], scopes: str, chance: random.Random
 ) -> None:
