@@ -20,7 +20,7 @@ from qwen3_profile.system.files import is_special, only_writer, refuse_read_only
 Entry = Mapping[str, Any]
 Write = Callable[[Iterable[bytes]], None]
 
-# Beyond it each merge, which writes the whole file again, takes seconds.
+# Beyond it each merge, which writes the whole files again, takes seconds.
 _LARGE_BYTES = 250_000_000
 
 
@@ -85,13 +85,15 @@ def _is_of(name: str, run_id: str) -> bool:
 
 
 def _tell_large(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        size = path.stat().st_size
-        if size > _LARGE_BYTES:
-            warn(
-                f"{path}: is {size / 1e6:.0f} MB, and each config writes it again; "
-                "take another --output-file"
-            )
+    size = 0
+    for file in (path, path.with_name(SUMMARY_FILE)):
+        with contextlib.suppress(OSError):
+            size += file.stat().st_size
+    if size > _LARGE_BYTES:
+        warn(
+            f"{path}: is {size / 1e6:.0f} MB with its summary, and each config writes both again; "
+            "take another --output-file"
+        )
 
 
 def _told_again(path: Path, names: Iterable[str], new: Iterable[str]) -> dict[str, Summary]:

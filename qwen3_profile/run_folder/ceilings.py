@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from qwen3_profile.errors import ProfileError
-from qwen3_profile.run_folder.bounds import Share, Size
+from qwen3_profile.run_folder.bounds import Mhz, Rate, Size
 from qwen3_profile.run_folder.side_files import read_versioned
 from qwen3_profile.system.files import make_folder, write_atomic
 
@@ -30,7 +30,7 @@ class ProductRate:
     rows: Size
     into: Size
     out: Size
-    flops_per_s: Share
+    flops_per_s: Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Ceilings:
     dtype: str
     measured: str
     products: tuple[ProductRate, ...]
-    copy_bytes_per_s: Share
-    read_bytes_per_s: Share
-    launch_ns: Share
-    sm_clock_mhz: tuple[Size, ...] = ()
+    copy_bytes_per_s: Rate
+    read_bytes_per_s: Rate
+    launch_ns: Rate
+    sm_clock_mhz: tuple[Mhz, ...] = ()
 
     @property
     def flops_per_s(self) -> float:
@@ -100,7 +100,7 @@ def read_kept(path: Path) -> tuple[Ceilings, ...]:
         found = read_versioned(path, _File, SCHEMA_VERSION, "file of ceilings").ceilings
         now = datetime.now(timezone.utc)
         return tuple(each for each in found if each.is_fresh(now))
-    except (ProfileError, ValueError):
+    except (ProfileError, ValueError, TypeError):
         return ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING
 from qwen3_profile.errors import TraceError
 
 if TYPE_CHECKING:
+    from qwen3_profile.run_folder.model_shape import Shape
     from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, ModelFacts, Run
+
+# What is counted as one parameter where weights are packed, or where ranks share them.
+_PACKED = 1024
+# No profiler makes a pass so many times as long, but a busy machine may keep it waiting.
+_SLOWEST = 1000
+_LONGEST_WAIT_NS = 60_000_000_000
 
 
 def check_run(path: str, run: Run) -> None:
@@ -25,7 +33,10 @@ def check_run(path: str, run: Run) -> None:
 def _wrong(run: Run) -> Iterator[str]:
     yield from (f"model.{wrong}" for wrong in _of_model(run.model))
     for index, result in enumerate(run.configs):
-        yield from (f"configs[{index}].{wrong}" for wrong in _of_result(result))
+        for each in result.of_all_ranks:
+            yield from (f"configs[{index}].{wrong}" for wrong in _of_result(each))
+        if not _ranks_are_known(run, result):
+            yield f"configs[{index}] has a rank twice, or one that there is not"
         layers = [each.layer for each in result.routing]
         if any(layer >= run.model.num_layers for layer in layers) or len({*layers}) < len(layers):
             yield f"configs[{index}].routing has a layer twice, or one that there is not"
@@ -35,6 +46,15 @@ def _wrong(run: Run) -> Iterator[str]:
     told = [(result.index, result.phase) for result in run.configs]
     if len({*told}) < len(told):
         yield "configs has a phase of a config twice"
+
+
+def _ranks_are_known(run: Run, result: ConfigResult) -> bool:
+    ranks = [each.rank for each in result.of_all_ranks]
+    if run.ranks == 1:
+        return ranks == [None]
+    return len({*ranks}) == len(ranks) and all(
+        rank is not None and rank < run.ranks for rank in ranks
+    )
 
 
 def _of_model(model: ModelFacts) -> Iterator[str]:
@@ -51,6 +71,30 @@ def _of_model(model: ModelFacts) -> Iterator[str]:
         yield "shape.num_hidden_layers is not num_layers"
     if shape.linear is not None and len(shape.linear.layer_types) != shape.num_hidden_layers:
         yield "shape.linear.layer_types has not one for each layer"
+    if shape.num_key_value_heads > shape.num_attention_heads:
+        yield "shape.num_key_value_heads is more than num_attention_heads"
+    if shape.experts is not None and shape.experts.num_experts_per_tok > shape.experts.num_experts:
+        yield "shape.experts.num_experts_per_tok is more than num_experts"
+    for name, size in _weights(shape):
+        if model.parameters and size > _PACKED * model.parameters:
+            yield f"shape.{name} makes more weights than all parameters"
+
+
+def _weights(shape: Shape) -> Iterator[tuple[str, int]]:
+    """Weights that each model of a shape has at least once, and what in the shape says so."""
+    width, layers = shape.hidden_size, range(shape.num_hidden_layers)
+    yield "vocab_size", width * shape.vocab_size
+    if any(not shape.is_linear(layer) for layer in layers):
+        yield "head_dim", width * shape.num_attention_heads * shape.head_dim
+    if len(shape.moe_layers) < len(layers):
+        yield "intermediate_size", 3 * width * shape.intermediate_size
+    if shape.experts is not None and shape.moe_layers:
+        one = 3 * width * shape.experts.moe_intermediate_size
+        yield "experts", one * shape.experts.num_experts
+    if shape.linear is not None and any(map(shape.is_linear, layers)):
+        heads = shape.linear.linear_num_value_heads, shape.linear.linear_num_key_heads
+        sizes = shape.linear.linear_value_head_dim, shape.linear.linear_key_head_dim
+        yield "linear", width * sum(map(operator.mul, heads, sizes))
 
 
 def _of_result(result: ConfigResult) -> Iterator[str]:
@@ -77,6 +121,13 @@ def _of_result(result: ConfigResult) -> Iterator[str]:
 
 
 def _of_pass(result: ConfigResult, measurement: Measurement) -> Iterator[str]:
+    watched = [measurement.profiled_ns, measurement.clock_ns or 0]
+    if measurement.device is not None:
+        watched.append(measurement.device.wall_ns)
+    if measurement.bare_ns > _SLOWEST * measurement.profiled_ns + _LONGEST_WAIT_NS:
+        yield "bare_ns is far more than profiled_ns"
+    if max(watched) > _SLOWEST * measurement.bare_ns + _LONGEST_WAIT_NS:
+        yield "one of its passes took far longer than bare_ns"
     if not result.step_times_ns:
         if measurement.position:
             yield "position is not 0"

@@ -15,8 +15,10 @@ from qwen3_profile.run_folder.bounds import (
     FileName,
     Index,
     Layers,
+    Mhz,
     MomentNs,
     Phase,
+    Ranks,
     Share,
     Size,
     SpanNs,
@@ -48,8 +50,8 @@ class Environment:
     driver: str
     device_name: str
     device_memory_bytes: Amount | None
-    sm_clock_mhz: Size | None
-    memory_clock_mhz: Size | None
+    sm_clock_mhz: Mhz | None
+    memory_clock_mhz: Mhz | None
     cpu: str
     cpu_threads: Size
     system: str
@@ -225,9 +227,9 @@ class ConfigResult:
     fallbacks: tuple[str, ...] = ()
     quantised: tuple[str, ...] = ()
     dtype_in_place_of: str = ""
-    memory: str = ""
+    memory: FileName = ""
     no_memory: str = ""
-    rank: int | None = None
+    rank: Index | None = None
     others: tuple[ConfigResult, ...] = ()
 
     @property
@@ -265,7 +267,7 @@ class Run:
     warnings: tuple[str, ...]
     configs: tuple[ConfigResult, ...]
     ceilings: tuple[Ceilings, ...] = ()
-    ranks: int = 1
+    ranks: Ranks = 1
     parallel: str = ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from qwen3_profile.run_folder.bounds import Size
+from qwen3_profile.run_folder.bounds import Mhz
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +16,10 @@ class SmClock:
     NVML does not tell.
     """
 
-    bare: tuple[Size, ...] = ()
-    clock: tuple[Size, ...] = ()
-    device: tuple[Size, ...] = ()
-    traced: tuple[Size, ...] = ()
+    bare: tuple[Mhz, ...] = ()
+    clock: tuple[Mhz, ...] = ()
+    device: tuple[Mhz, ...] = ()
+    traced: tuple[Mhz, ...] = ()
 
     def of(self, kind: str) -> float | None:
         """The median around one kind of pass; None where nobody told."""

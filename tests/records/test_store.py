@@ -87,13 +87,16 @@ def test_a_large_file_is_told(
 ) -> None:
     path = tmp_path / "r.json"
     save_json(path, [record(1)])
-    monkeypatch.setattr("qwen3_profile.records.store._LARGE_BYTES", path.stat().st_size)
+    both = sum(each.stat().st_size for each in tmp_path.glob("[!.]*.json"))
+    assert both > path.stat().st_size
+    monkeypatch.setattr("qwen3_profile.records.store._LARGE_BYTES", both)
     save_json(path, [record(1)])
     assert capsys.readouterr().err == ""
     save_json(path, [record(1, run="B")])
     save_json(path, [record(1, run="B")])
     assert re.search(
-        r"warning: .*r\.json: is \d+ MB.*another --output-file", capsys.readouterr().err
+        r"warning: .*r\.json: is \d+ MB with its summary.*another --output-file",
+        capsys.readouterr().err,
     )
 
 
