@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from qwen3_profile.cli.console import run_command, show, show_table
 from qwen3_profile.cli.runs_options import ListRequest, RemoveRequest, list_request, removal
-from qwen3_profile.errors import EXIT_OK, ConfigError
+from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, report_error
 from qwen3_profile.records.store import drop_run
 from qwen3_profile.run_folder.claim import remove_run
 from qwen3_profile.run_folder.layout import find_runs
-from qwen3_profile.run_folder.run_json import read_run
+from qwen3_profile.run_folder.run_json import Run, read_run
 
 
 def list_runs(argv: Sequence[str]) -> int:
@@ -28,16 +29,26 @@ def _list(request: ListRequest) -> int:
     folder = request.folder
     if not folder.is_dir():
         raise ConfigError(str(folder), "is not a folder", "give the folder of the runs")
-    runs = [read_run(each) for each in find_runs(folder)]
+    codes: list[int] = [EXIT_OK]
+    runs = list(_readable(find_runs(folder), codes))
     if request.format == "json":
         from qwen3_profile.views.run_list_json import runs_json
 
         show(runs_json(runs))
-        return EXIT_OK
+        return max(codes)
     from qwen3_profile.views.terminal.run_list import render_runs
 
     show(render_runs(runs) if runs else f"no runs in {folder}")
-    return EXIT_OK
+    return max(codes)
+
+
+def _readable(folders: Iterable[Path], codes: list[int]) -> Iterator[Run]:
+    """Those that can be read; of each other one a line is printed, and its exit code kept."""
+    for folder in folders:
+        try:
+            yield read_run(folder)
+        except TraceError as error:
+            codes.append(report_error(error))
 
 
 def _remove(request: RemoveRequest) -> int:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "fuzz"))
 
 import mutate_run
 
+from qwen3_profile.cli.runs import list_runs
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.undisturbed import DEVICE_REFUSED
 from qwen3_profile.records.load import load
@@ -141,7 +142,7 @@ def large(folder: Path) -> None:
     ],
 )
 def test_what_is_no_text_ends_soon_and_the_tab_goes_on(
-    tmp_path: Path, make: Any, told: str
+    tmp_path: Path, make: Any, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
@@ -152,6 +153,10 @@ def test_what_is_no_text_ends_soon_and_the_tab_goes_on(
     found = {run.name: run.facts for run in LogDir(str(tmp_path)).runs()}
     assert found["good"].startswith("Qwen/Qwen3-0.6B")
     assert found.get("bad", "") == ""
+    assert list_runs([str(tmp_path)]) == (0 if make in (a_pipe, endless) else 2)
+    out, err = capsys.readouterr()
+    assert "h200-2layers" in out
+    assert len(err.splitlines()) == (0 if make in (a_pipe, endless) else 1)
 
 
 def a_run(tmp_path: Path, place: str, value: Any) -> Path:
