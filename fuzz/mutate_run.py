@@ -3,7 +3,8 @@
     python fuzz/mutate_run.py --mutants 900 --seed 0 tests/data/runs/h200-2layers
 
 Each mutant has one value changed: another number, another type, a list or object with something
-lost, repeated or put elsewhere, a path out of the folder; or it is cut off, or nested deep. It is
+lost, repeated or put elsewhere, something where there was nothing, a path out of the folder; or it
+is cut off, or nested deep. It is
 exported, shown in a report and looked for by the tab. A mutant survives if one of these raises what
 is no error of ours, or one of several lines; if a record has a figure that cannot be; or if a file
 outside of the run's folder was opened. It is printed with what makes it again; the exit code is 1.
@@ -62,6 +63,20 @@ def _some(document: Document, chance: random.Random, kinds: Any) -> Place:
 _ANY = (int, float, str, bool, type(None), dict, list)
 _NUMBERS = (0, -1, 1, -6_400_000_000, 7, 10**18, 2**63, 10**30, 1e308, -0.5, 0.5)
 _ODD = (None, True, "", "1", [], {}, [[]], "x" * 100_000, "\x1b[2J", -1, 0.5)
+_FILLS = (
+    "x",
+    "layers.0.attn",
+    "raw/x.json.gz",
+    "run.json",
+    "../x",
+    0,
+    1,
+    2,
+    0.5,
+    [1],
+    [[1]],
+    ["x"],
+)
 _PATHS = ("../outside.json.gz", "/etc/hostname", "raw/../../outside.json.gz", "raw", ".", "\0",
           "raw/missing.json.gz", "run.json")  # fmt: skip
 
@@ -104,6 +119,14 @@ def elsewhere(document: Document, chance: random.Random) -> None:
     holder[key] = copy.deepcopy(other[there])
 
 
+def fill(document: Document, chance: random.Random) -> None:
+    """What this run has nothing of has something, as that of another run has."""
+    found = [(h, k) for h, k in places(document) if h[k] is None or h[k] == "" or h[k] == []]
+    holder, key = chance.choice(found)
+    value = chance.choice(_FILLS)
+    holder[key] = [value] if holder[key] == [] else value
+
+
 def path(document: Document, chance: random.Random) -> None:
     found = [(h, k) for h, k in places(document) if isinstance(h[k], str) and "/" in h[k]]
     holder, key = chance.choice(found)
@@ -111,7 +134,8 @@ def path(document: Document, chance: random.Random) -> None:
 
 
 KINDS: dict[str, Change] = {
-    each.__name__: each for each in (number, digit, odd, lose, repeat, shuffle, elsewhere, path)
+    each.__name__: each
+    for each in (number, digit, odd, lose, repeat, shuffle, elsewhere, fill, path)
 }
 _TEXTS = {"cut", "nested", "bytes"}
 
@@ -174,9 +198,11 @@ def _can_be(name: str, value: float) -> bool:
     return 0 <= value < (_MOST_PER_SECOND if name == "tokens_per_second" else math.inf)
 
 
-def campaign(run: Path, mutants: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
+def campaign(
+    run: Path, mutants: int, seed: int, kind: str | None = None
+) -> tuple[dict[str, Counter[str]], list[str]]:
     """Counts by kind, and a line for each survivor."""
-    kinds = [*KINDS, *sorted(_TEXTS)]
+    kinds = [kind] if kind else [*KINDS, *sorted(_TEXTS)]
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
     survivors = []
     with tempfile.TemporaryDirectory() as name:
@@ -192,7 +218,7 @@ def campaign(run: Path, mutants: int, seed: int) -> tuple[dict[str, Counter[str]
             verdict, why = judge(folder, opened)
             counts[kind][verdict] += 1
             if why:
-                survivors.append(f"{kind}: --mutants 1 --seed {number_}: {why[:300]}")
+                survivors.append(f"--kind {kind} --mutants 1 --seed {number_}: {why[:300]}")
     return counts, survivors
 
 
@@ -214,9 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, nargs="?", default=_FEW, help="a run's folder")
     parser.add_argument("--mutants", type=int, default=110, help="default: %(default)s")
+    parser.add_argument("--kind", choices=[*KINDS, *sorted(_TEXTS)], help="default: each in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the first mutant (default: 0)")
     args = parser.parse_args(argv)
-    counts, survivors = campaign(args.run, args.mutants, args.seed)
+    counts, survivors = campaign(args.run, args.mutants, args.seed, args.kind)
     columns = (REFUSED, SANE, SURVIVED)
     print("".join(f"{cell:>12}" for cell in ("kind", *columns)))
     for kind, each in counts.items():
