@@ -13,12 +13,22 @@ takes all processes of a folder, or files of records, and lets the tool compare 
                that holds it; how often its row is called slower, against how often the spread of
                all processes predicts, and against 80 % for a change as large as the row's own
                announcement, the "sees" of its table
+
+The changes of `table` are planted into what was measured. Those of
+
+    python benchmarks/false_alarms.py collect-delays FOLDER --turns 13 --run '--model-name DIR ...'
+    python benchmarks/false_alarms.py delays FOLDER [--processes-a-side 3,5] [--draws 200]
+
+are real: `planted_delay.py` lets the host wait in every MLP for 0, 2, 5, 10 or 20 % of its time, each
+in a fresh process, all five in each turn and in an order drawn anew. `delays` holds each share's
+processes against those without a delay, and the rows that no delay is in as equal sides.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,10 +56,11 @@ RULES, DRAWN = Rules(ALPHA), Rules(ALPHA, blocks=True)
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("collect", "table"))
+    parser.add_argument("what", choices=("collect", "table", "collect-delays", "delays"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--processes", type=int, default=160)
     parser.add_argument("--processes-a-side", default="3,5")
+    parser.add_argument("--turns", type=int, default=13, help="processes of each delay")
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--part", default="attn_forward", help="in which a change is planted")
     parser.add_argument("--seed", type=int, default=0)
@@ -59,11 +70,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = (*shlex.split(options.run), "--output-dir", str(options.folder))
         run_in_turn([Side("", arguments, options.folder)], options.processes, print)
         return 0
+    if options.what == "collect-delays":
+        collect_delays(options.folder, options.turns, shlex.split(options.run), options.seed)
+        return 0
     processes = sorted(load_side(options.folder), key=lambda each: each.span)
     comparing.samples_of = cached_samples
     sizes = [int(word) for word in options.processes_a_side.split(",")]
     table(processes, sizes, options.draws, options.part, options.seed)
     return 0
+
+
+def collect_delays(folder: Path, turns: int, arguments: Sequence[str], seed: int) -> None:
+    """FOLDER/0, FOLDER/0.02, ...: the runs of each delay. What is there already stays."""
+    random = np.random.default_rng(seed)
+    program = Path(__file__).with_name("planted_delay.py")
+    for turn in range(turns):
+        for share in random.permutation((0.0, *PLANTED)).tolist():
+            place, name = folder / f"{share:g}", f"process{turn + 1}"
+            if (place / name).exists():
+                continue
+            where = ["--trace-dir", place, "--run-name", name, "--output-dir", place]
+            command = [sys.executable, program, str(share), *arguments, "--quiet", *where]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            print(f"turn {turn + 1} of {turns}: {share:.0%}", flush=True)
 
 
 def cached_samples(process: Process, *rest: object) -> ProcessSamples:

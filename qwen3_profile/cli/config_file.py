@@ -12,10 +12,12 @@ from qwen3_profile.cli.documents import KeyTwice, read_document
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
+# Where a run is written; of all that holds for it, what the command line may say otherwise.
+PLACES = ("output_dir", "output_file", "trace_dir", "run_name")
 # What holds for a whole run and not for one config of it, by the name of its flag.
 RUN_KEYS = (
     "model_name", "weights", "num_layers", "device", "seed", "quantize", "adapter", "lora_rank",
-    "merge_adapters", "output_dir", "output_file", "trace_dir", "run_name",
+    "merge_adapters", *PLACES,
 )  # fmt: skip
 # What a file of prompts decides, and no flag or entry besides it.
 _PROMPT_KEYS = ("batch_size", "input_len", "inputs")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qwen3_profile.cli.config_file import ConfigFile, read_config_file, read_prompts
+from qwen3_profile.cli.config_file import PLACES, ConfigFile, read_config_file, read_prompts
 from qwen3_profile.cli.parser import check_trace_place, output_file_name
 from qwen3_profile.cli.run_flags import build_parser, processes_asked_for
 from qwen3_profile.config import (
@@ -113,6 +113,9 @@ def _asked_parallel(name: Parallel | None) -> Parallel | None:
 def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
     """What a file says of the whole run, as the flags that say the same.
 
+    Where the run goes the command line may say otherwise: each of several fresh processes has a
+    place of its own.
+
     Raises:
         ConfigError: a value is wrong, or the command line says it too.
     """
@@ -120,6 +123,8 @@ def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
     for key, value in file.settings.items():
         where, flag = f"{file.path}: {key}", "--" + key.replace("_", "-")
         given = [each.partition("=")[0] for each in argv]
+        if flag in given and key in PLACES:
+            continue
         if flag in given or (key == "model_name" and "--model" in given):
             raise ConfigError(flag, f"is set by {file.path}, too", "leave one of them out")
         try:

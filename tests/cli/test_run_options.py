@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qwen3_profile import __version__
+from qwen3_profile.cli.fresh_processes import side_of
 from qwen3_profile.cli.run_flags import build_parser
 from qwen3_profile.cli.run_options import parse_arguments
 from qwen3_profile.config import COMPILED, CUDA_GRAPH, EAGER, Invocation, ModelRequest, RunConfig
@@ -120,6 +121,25 @@ def test_a_file_says_what_holds_for_the_run(tmp_path: Path) -> None:
     found = parse_arguments(["--configs", str(path)])
     assert found.model == ModelRequest("m", seed=3, adapters=("a", "b"), merge_adapters=True)
     assert (found.output_dir, [each.batch_size for each in found.configs]) == (Path("out"), [2])
+
+
+def test_where_a_run_goes_the_command_line_says_last(tmp_path: Path) -> None:
+    """Each of several fresh processes is sent to a place of its own, whatever the file says."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "[{batch_size: 2, output_dir: out, output_file: r.json, trace_dir: t, run_name: mine}]"
+    )
+    argv = ["--configs", str(path), "--num-processes", "3"]
+    asked = parse_arguments(argv)
+    assert (asked.trace_dir / str(asked.run_name), asked.num_processes) == (Path("t/mine"), 3)
+    place = ["--trace-dir", "t/mine", "--run-name", "process1", "--num-processes", "1"]
+    child = parse_arguments([*argv, *place])
+    assert (child.trace_dir / str(child.run_name), child.num_processes) == (
+        Path("t/mine/process1"), 1,
+    )  # fmt: skip
+    assert (child.records_path, child.configs) == (asked.records_path, asked.configs)
+    side = side_of("BASE", ["--configs", str(path)], Path("compare1/base"))
+    assert parse_arguments(side.argv).records_path == Path("compare1/base/r.json")
 
 
 @pytest.mark.parametrize(
