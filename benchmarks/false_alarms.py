@@ -19,9 +19,9 @@ The changes of `table` are planted into what was measured. Those of
     python benchmarks/false_alarms.py collect-delays FOLDER --turns 13 --run '--model-name DIR ...'
     python benchmarks/false_alarms.py delays FOLDER [--processes-a-side 3,5] [--draws 200]
 
-are real: `planted_delay.py` lets the host wait in every MLP for 0, 2, 5, 10 or 20 % of its time, each
-in a fresh process, all five in each turn and in an order drawn anew. `delays` holds each share's
-processes against those without a delay, and the rows that no delay is in as equal sides.
+are real: `planted_delay.py` lets the host wait in every MLP for 0, 2, 5, 10 or 20 % of its time,
+each in a fresh process, all five in each turn and in an order drawn anew. `delays` holds each
+share's processes against those without a delay, and the rows that no delay is in as equal sides.
 """
 
 from __future__ import annotations

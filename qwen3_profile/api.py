@@ -39,7 +39,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_profile.analysis.comparison.samples import bare_passes
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.attribution import attribute as attribution
 from qwen3_profile.attribution.attribute import Attribution
@@ -58,8 +57,8 @@ from qwen3_profile.run_folder.run_json import Run, write_run
 from qwen3_profile.system.files import make_folder, output_error, write_atomic
 from qwen3_profile.system.remote import is_remote
 from qwen3_profile.trace import Trace, read_trace
-from qwen3_profile.views.notebook import framed, html_table
-from qwen3_profile.views.passes_picture import Picture, passes_picture
+from qwen3_profile.views.notebook import framed, html_table, longest_parts, plot_passes
+from qwen3_profile.views.passes_picture import Picture
 from qwen3_profile.views.report.build import measured_config, render_page
 from qwen3_profile.views.report.page import SECTIONS
 from qwen3_profile.views.tensorboard.viewer_trace import write_viewer_trace
@@ -112,12 +111,20 @@ class Profile:
         return f"<Profile of {self.record.phase}, {runs}; table() shows it>"
 
     def _repr_html_(self) -> str:
-        return f"{self.plot().svg}{html_table(self.records)}"
+        parts = longest_parts(self.records)
+        return f"{self.plot().svg}{html_table(self.records)}{parts}"
 
-    def plot(self) -> Picture:
-        """Every bare pass, in its order and as a distribution; a notebook shows the picture."""
-        times = [ns for record in self.records for ns in bare_passes((record,))]
-        return passes_picture(times, f"bare {self.record.phase}, pass by pass")
+    def plot(self, part: str = "") -> Picture:
+        """Every bare pass, in its order and as a distribution; a notebook shows the picture.
+
+        Args:
+            part: in its place this part in every pass that disturbs it least: of the device, or
+                without one of the clock; such as "q_proj" or "attn/q_proj".
+
+        Raises:
+            ConfigError: there is no such part.
+        """
+        return plot_passes(self.records, part)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The times of every pass in long form, a row for each; see `records.long_form`."""

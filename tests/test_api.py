@@ -26,10 +26,12 @@ from transformers import DynamicCache
 
 import qwen3_profile
 from qwen3_profile import api, labels
+from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.errors import ConfigError, ModelError, OutputError, ProfileError, RunError
 from qwen3_profile.measure import instrument
 from qwen3_profile.records.load import Loaded
-from qwen3_profile.views.notebook import html_table
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.notebook import html_table, longest_parts
 from qwen3_profile.views.report.build import build_report
 
 SIZES = {
@@ -243,12 +245,26 @@ def test_a_saved_profile_gives_the_same_record(commands: Commands, tmp_path: Pat
         found.save(folder)
 
 
+def part_ns(record: TimingRecord, name: str) -> int:
+    rows = part_tree(record.times.forward)
+    return next(row.times.cpu_ns for row in rows if row.name == name)
+
+
 def test_a_notebook_shows_the_picture_and_the_table() -> None:
     found = qwen3_profile.trace_forward(tiny("Llama"), TOKENS, num_runs=2)
     assert repr(found) == "<Profile of prefill, 2 runs; table() shows it>"
     picture = found.plot()._repr_svg_()
-    assert found._repr_html_() == picture + html_table(found.records)
-    assert picture.count("<circle") == 2
+    parts = longest_parts(found.records)
+    assert found._repr_html_() == picture + html_table(found.records) + parts
+    assert (picture.count("<circle"), parts.count("<circle")) == (2, 10)
+    times = sorted(part_ns(each, "q_proj") / 1e6 for each in found.records)
+    drawn = found.plot("attn/q_proj").svg
+    assert (
+        f"layers/attn/q_proj, CPU time in clock passes; 2 passes: p50 {sum(times) / 2:.3f}" in drawn
+    )
+    assert drawn == found.plot("q_proj").svg
+    with pytest.raises(ConfigError, match="'q_prj' is none of this pass; did you mean q_proj"):
+        found.plot("q_prj")
     bare = found.to_pandas().query("quantity == 'total_time'").value.tolist()
     assert bare == [(each.total_ns or 0) / 1e9 for each in found.records]
 

@@ -58,7 +58,7 @@ def shape_of(runs: Sequence[Sequence[float]]) -> Shape:
     """
     rest = [ns for run in runs for ns in (run[1:] if len(run) > 1 else run)]
     times = np.array(rest, np.float64)
-    if len(times) < _FEWEST:
+    if len(times) < _FEWEST or not times.any():
         return Shape(None, _slow_first(runs), None)
     return Shape(_drift(times), _slow_first(runs), _modes(times))
 
@@ -93,7 +93,10 @@ def _slow_first(runs: Sequence[Sequence[float]]) -> float | None:
 def _drift(times: Float64) -> float | None:
     """By the test of Mann and Kendall: later passes are longer than earlier ones, or shorter."""
     third = len(times) // 3
-    change = float(np.median(times[-third:]) / np.median(times[:third]) - 1)
+    first, last = float(np.median(times[:third])), float(np.median(times[-third:]))
+    if not first:
+        return None
+    change = last / first - 1
     some = times[:: -(-len(times) // _MOST_PAIRED)]
     count = len(some)
     pairs = np.sign(some[None, :] - some[:, None])

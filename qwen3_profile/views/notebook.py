@@ -1,17 +1,25 @@
-"""What a notebook shows of a measured pass: its tables as HTML, and its report in a frame."""
+"""What a notebook shows of a measured pass: its tables, its passes, and its report in a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.comparison.samples import bare_passes
+from qwen3_profile.analysis.distribution import shape_sentences
+from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
+from qwen3_profile.analysis.part_rows import PartPath, part_tree
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.config import suggest
+from qwen3_profile.errors import ConfigError
+from qwen3_profile.records.quantiles import quantile
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.page_policy import SANDBOX
 from qwen3_profile.views.terminal.part_table import HEAD, columns_on, part_cells
 
+_MOST_PARTS = 5
 _INDENT = "\N{EM SPACE}"
 _LEFT = ' style="text-align: left"'
 
@@ -33,6 +41,63 @@ def html_table(records: Sequence[TimingRecord]) -> str:
     head = [f"{HEAD}, ms", *(column.name for column in columns)]
     told = "".join(f"<p>{escape(line)}</p>" for line in sentences(totals.passes, shown))
     return f"{told}<table><thead>{_line('th', head)}</thead><tbody>{_lines(rows)}</tbody></table>"
+
+
+def plot_passes(records: Sequence[TimingRecord], part: str = "") -> Picture:
+    """Every bare pass of a config; of a part its time in every pass that is the least disturbed.
+
+    Args:
+        part: how its path ends, such as "q_proj" or "attn/q_proj".
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if not part:
+        runs = [list(bare_passes((record,))) for record in records]
+        return _picture(runs, f"bare {records[0].phase}")
+    on_device = is_on_device(records)
+    rows = part_tree(median_record(records).times.forward)
+    names = part.split("/")
+    path = next((row.path for row in rows if list(row.path[-len(names) :]) == names), None)
+    if path is None:
+        hint = suggest(part, [row.name for row in rows])
+        raise ConfigError("part", f"{part!r} is none of this pass", hint)
+    return _picture(*_times_of(records, path, on_device))
+
+
+def longest_parts(records: Sequence[TimingRecord]) -> str:
+    """The pictures of the parts that take the most time, to be unfolded."""
+    on_device = is_on_device(records)
+    leaves = [row for row in part_tree(median_record(records).times.forward) if row.is_leaf]
+    leaves.sort(key=lambda row: -ns_of(row.times, on_device))
+    pictures = "".join(
+        _picture(*_times_of(records, row.path, on_device)).svg for row in leaves[:_MOST_PARTS]
+    )
+    summary = f"Every pass of the {min(_MOST_PARTS, len(leaves))} parts that take the most time"
+    return f"<details><summary>{summary}</summary>{pictures}</details>"
+
+
+def _times_of(
+    records: Sequence[TimingRecord], path: PartPath, on_device: bool
+) -> tuple[list[list[float]], str]:
+    """The times of a part in every pass, run by run, and what they are."""
+    runs = []
+    for record in records:
+        trees = (part_tree(each.times.forward) for each in record.one_by_one())
+        found = ({row.path: row.times for row in tree} for tree in trees)
+        runs.append([float(ns_of(tree[path], on_device)) for tree in found if path in tree])
+    source = records[0].idle_source if on_device else records[0].cpu_source
+    kind = "device" if on_device else "CPU"
+    return runs, f"{'/'.join(path[1:] or path)}, {kind} time in {source} passes"
+
+
+def _picture(runs: Sequence[Sequence[float]], what: str) -> Picture:
+    times = [ns for run in runs for ns in run]
+    ranked = sorted(times)
+    p50, p90, p99 = (quantile(ranked, share) / 1e6 for share in (0.5, 0.9, 0.99))
+    told = f"{len(times)} passes" if len(times) > 1 else "1 pass"
+    title = f"{what}; {told}: p50 {p50:.3f}, p90 {p90:.3f}, p99 {p99:.3f} ms"
+    return passes_picture(times, "", (title, *shape_sentences(runs)))
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:

@@ -33,11 +33,12 @@ class Picture:
         return self.svg
 
 
-def passes_picture(times_ns: Sequence[float], title: str) -> Picture:
+def passes_picture(times_ns: Sequence[float], title: str, notes: Sequence[str] = ()) -> Picture:
     """The passes in their order, and how many of them take at most so long.
 
     Args:
         times_ns: at least one.
+        notes: lines below the picture.
     """
     ranked = sorted(times_ns)
     low, high = ranked[0], ranked[-1]
@@ -48,7 +49,10 @@ def passes_picture(times_ns: Sequence[float], title: str) -> Picture:
         return _TOP + (_HEIGHT - _TOP - _FOOT) * (high - ns) / (high - low)
 
     marks = [*_points(times_ns, y), *_shares(ranked, y), *_percentiles(ranked, y)]
-    head = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" role="img"'
+    for at, line in enumerate(notes, start=1):
+        marks.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8 + 18 * at}">{escape(line)}</text>')
+    height = _HEIGHT + 18 * len(notes)
+    head = f'viewBox="0 0 {_WIDTH} {height}" xmlns="http://www.w3.org/2000/svg" role="img"'
     text = f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{escape(title)}</text>'
     return Picture(f"<svg {head}><style>{_STYLE}</style>{text}{''.join(marks)}</svg>")
 

@@ -21,6 +21,13 @@ def test_every_pass_is_a_point() -> None:
     assert {"p50", "p90", "p99", "1.195 ms", "a <title>"} <= set(words)
 
 
+def test_notes_stand_below_the_picture() -> None:
+    tree = ElementTree.fromstring(passes_picture([1.0, 2.0], "", ("one <line>", "another")).svg)
+    found = {each.text: float(each.attrib["y"]) for each in tree.findall(f".//{SVG}text")}
+    height = float(tree.attrib["viewBox"].split()[3])
+    assert found["50 %"] < found["one <line>"] < found["another"] < height
+
+
 def test_few_passes_have_no_tail() -> None:
     assert "p99" not in passes_picture([1.0, 2.0], "two").svg
     assert "<circle" in passes_picture([5.0], "one").svg

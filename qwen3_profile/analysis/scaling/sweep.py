@@ -109,6 +109,21 @@ class Sweep:
     def phase(self) -> str:
         return self.first.phase
 
+    def holds(self, record: TimingRecord) -> bool:
+        """Whether the record is of one of its sizes."""
+        return _alike(record) == _alike(self.first)
+
+
+_Alike = tuple[str, str, RunConfig]
+
+
+def _alike(record: TimingRecord) -> _Alike | None:
+    """What configs of one sweep have in common; None of a record that can be in none."""
+    config = record.config
+    if config is None or not record.total_ns:
+        return None
+    return record.facts.run, record.phase, replace(config, batch_size=1, input_len=2)
+
 
 def sweeps_of(groups: Sequence[Group]) -> Iterator[Sweep]:
     """The sweeps among configs of one run or several.
@@ -116,15 +131,10 @@ def sweeps_of(groups: Sequence[Group]) -> Iterator[Sweep]:
     Args:
         groups: records of one config and phase each.
     """
-    alike: dict[tuple[str, str, RunConfig], list[Group]] = {}
+    alike: dict[_Alike, list[Group]] = {}
     for records in groups:
-        config = records[0].config
-        if config is not None and records[0].total_ns:
-            key = (
-                records[0].facts.run,
-                records[0].phase,
-                replace(config, batch_size=1, input_len=2),
-            )
+        key = _alike(records[0])
+        if key is not None:
             alike.setdefault(key, []).append(records)
     for several in alike.values():
         if len(several) >= FEWEST_SIZES:

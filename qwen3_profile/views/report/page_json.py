@@ -33,6 +33,7 @@ from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
 from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
+from qwen3_profile.views.report.distributions import distributions, grid_of
 from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
@@ -91,7 +92,7 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             "whole layer, in the pass shown and in the median over all passes."
         ),
         "configs": [
-            {"label": label, **_config(config, names, each)}
+            {"label": label, **_config(config, names, each), **_passes(config, len(configs))}
             for label, config in zip(labels, configs, strict=True)
         ],
         "comparisons": [
@@ -103,9 +104,13 @@ def document(configs: Sequence[Config], bars: int) -> Json:
     }
 
 
-def _sweeps(configs: Sequence[Config]) -> list[str]:
+def _sweeps(configs: Sequence[Config]) -> list[Json]:
+    groups = [config.records for config in configs]
     with on_screen(FILE):
-        return [render_sweep(each) for each in sweeps_of([c.records for c in configs])]
+        return [
+            {"text": render_sweep(each), **asdict(grid_of(each, groups))}
+            for each in sweeps_of(groups)
+        ]
 
 
 def _config(config: Config, names: Names, bars: int) -> Json:
@@ -152,6 +157,15 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "kernels": _kernels(config, row_of, names),
         "launched": _launched(config, row_of, names),
         "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
+    }
+
+
+def _passes(config: Config, configs: int) -> Json:
+    """Every part in every pass."""
+    found = distributions(config.passes, config.rows, config.on_device, configs)
+    return {
+        "pass_runs": [each.run_index for each in config.passes],
+        "distributions": {kind: asdict(each) for kind, each in found.items()},
     }
 
 

@@ -19,6 +19,8 @@ _SIZES = (
     Column("tokens/s"),
     Column("efficiency"),
 )
+_MOST_LENGTHS = 8
+_GRID = "a row for each batch size, a column for each length"
 _NS_PER_US, _NS_PER_MS = 1e3, 1e6
 
 
@@ -26,7 +28,7 @@ def render_sweep(sweep: Sweep) -> str:
     """What one sweep says."""
     sizes = len(sweep.sizes)
     what = f"scaling of {describe(sweep.first).split(':')[0]}: {sizes} sizes"
-    blocks = [what, _size_table(sweep), _row_table(sweep), *sentences(sweep)]
+    blocks = [what, _size_table(sweep), *_grid(sweep), _row_table(sweep), *sentences(sweep)]
     return "\n\n".join(blocks)
 
 
@@ -49,6 +51,20 @@ def _size_cells(size: Size) -> tuple[str, ...]:
         f"{size.rate:.1f}",
         "" if size.efficiency is None else f"{size.efficiency:.0%}",
     )
+
+
+def _grid(sweep: Sweep) -> Iterator[str]:
+    """Time against batch and length at once, where both vary and the lengths fit one line."""
+    times = {(size.batch, size.length): size.bare_ns for size in sweep.sizes}
+    batches, lengths = (sorted(set(axis)) for axis in zip(*times, strict=True))
+    if min(len(batches), len(lengths)) < 2 or len(lengths) > _MOST_LENGTHS:
+        return
+    columns = (Column("total ms"), *(Column(f"x {length}") for length in lengths))
+    rows = []
+    for batch in batches:
+        found = (times.get((batch, length)) for length in lengths)
+        rows.append((str(batch), *("-" if each is None else milliseconds(each) for each in found)))
+    yield f"{table(columns, rows)}\n{wrap(_GRID)}"
 
 
 def _row_table(sweep: Sweep) -> str:
@@ -95,9 +111,7 @@ def _law_cells(law: Law | None) -> tuple[str, str, str]:
         return "", "", ""
     terms = law.terms
     floor = terms.get("floor")
-    constant = (
-        f"f {_figure(floor, _NS_PER_MS)}" if floor else _figure(terms["constant"], _NS_PER_MS)
-    )
+    constant = _figure(floor or terms["constant"], _NS_PER_MS)
     per_token, per_square = terms.get("per_token"), terms.get("per_square")
     return (
         f"f {constant}" if floor else constant,

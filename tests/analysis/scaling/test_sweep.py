@@ -62,6 +62,27 @@ def test_what_comes_next() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_batch_and_length_stand_in_one_table() -> None:
+    lines = render_sweep(sweep()).splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("total ms"))
+    assert [line.split() for line in lines[at : at + 4]] == [
+        ["total", "ms", "x", "128", "x", "256"],
+        ["1", "1.128", "1.256"], ["2", "1.256", "1.512"], ["4", "1.512", "2.024"],
+    ]  # fmt: skip
+    (alone,) = sweeps_of([sized(b, n, 1 + b * n / 1000) for b, n in SIZES[:3]])
+    assert "total ms  " not in "".join(render_sweep(alone).split("efficiency:")[1:])
+
+
+def test_a_floor_is_told_once() -> None:
+    sizes = [(1, 16), (1, 32), (1, 64), (1, 128), (1, 256), (1, 512), (1, 1024), (1, 2048)]
+    (found,) = sweeps_of([sized(b, n, max(3, n / 100)) for b, n in sizes])
+    assert found.rows[0].law is not None
+    assert found.rows[0].law.form == "floor"
+    (line,) = (each for each in render_sweep(found).splitlines() if each.startswith("total_time"))
+    assert line.split()[1] == "f"
+    assert float(line.split()[2]) == pytest.approx(3, rel=0.01)
+
+
 def test_the_file_has_what_the_table_says() -> None:
     found = sweep_json(sweep())
     assert found["id"] == "A-c0-prefill-scaling"

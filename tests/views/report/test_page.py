@@ -559,6 +559,25 @@ def test_choosing_a_config_shows_its_numbers(browser: Any, pages: dict[str, str]
             assert said.startswith(f"3 bare passes: p50 {bare[at] / 1e6:.3f}")
             rows = part_tree(median_record(group).times.forward)
             assert values(found, "parts-table", 2) == [row.times.cpu_ns for row in rows]
+            # Of a part that was chosen every pass is shown; with another config, too.
+            place = next(at for at, row in enumerate(rows) if row.name == "q_proj")
+            found.page.select_option("#passes-part", f"cpu:{place}")
+            times = sorted(part_tree(each.times.forward)[place].times.cpu_ns for each in group)
+            note = found.page.inner_text("#passes-note")
+            assert note.startswith(
+                f"3 traced passes: min {ms(times[0])} ms, p50 {ms(times[1])} ms, "
+            )
+            assert f"max {ms(times[2])} ms." in note
+            found.page.select_option("#passes-part", "all")
+        grid = found.page.locator("#grid-chart")
+        cells = [f"{size.batch} x {size.length}: {ms(size.bare_ns)} ms" for size in told.sizes]
+        assert grid.get_attribute("aria-label").endswith(", ".join(cells))
+        found.page.select_option("#config", "0")
+        row = next(at for at, each in enumerate(told.rows) if each.path[-1] == "q_proj")
+        found.page.select_option("#grid-row", str(row))
+        said = grid.get_attribute("aria-label")
+        assert f": {ms(told.rows[row].times_ns[0])} ms, " in said
+        found.shoot("report-grid")
         found.page.select_option("#config", str(len(groups) - 1))
         assert "One decode step takes" in found.page.inner_text("#time-answer")
         assert found.page.is_visible("#steps-chart")

@@ -5,6 +5,7 @@
 // The key of each in the address, the element that has it, and its usual value.
 const LINKED = {
   config: ["config", "0"], part: ["layers-part", "all"], kernels: ["kernels-part", "all"],
+  passes: ["passes-part", "all"], grid: ["grid-row", "all"],
   layer: ["timeline-layer", ""], unit: ["unit", "ms"], filter: ["filter", ""], theme: ["theme", "auto"],
   lang: ["language", firstLanguage()],
 };
@@ -37,7 +38,7 @@ function openLink() {
   setFilter(byId("filter").value);
   applyTheme();
   fillChoices(DATA.configs[current]);
-  for (const key of ["part", "kernels"]) setIfKnown(byId(LINKED[key][0]), value(key));
+  for (const key of ["part", "kernels", "passes", "grid"]) setIfKnown(byId(LINKED[key][0]), value(key));
   show();
   if (DATA.configs[current].timeline && given.has("layer")) {
     setIfKnown(byId("timeline-layer"), value("layer"));

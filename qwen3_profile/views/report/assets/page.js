@@ -65,6 +65,7 @@ function pictures() {
   const config = DATA.configs[current];
   configsChart(config);
   scalingChart();
+  gridChart(config);
   sweeps();
   passesChart(config);
   stepsChart(config);
@@ -94,6 +95,8 @@ function fillChoices(config) {
     return path.includes("layers") && row.name !== "layers" ? [[String(at), fullName(config, row)]] : [];
   });
   refill("layers-part", [["all", say("all parts, by kind")], ...layerRows]);
+  refill("passes-part", passesChoices(config));
+  refill("grid-row", gridChoices(config));
   const rows = config.kernels ? [...new Set(config.kernels.rows.map(([row]) => row))].sort((a, b) => a - b) : [];
   refill("kernels-part", [
     ["all", say("all")],
@@ -158,6 +161,8 @@ function wire() {
   isDark.addEventListener("change", () => { applyTheme(); show(); });
 
   byId("scaling-axis").addEventListener("change", scalingChart);
+  byId("passes-part").addEventListener("change", () => { passesChart(DATA.configs[current]); saveLink(); });
+  byId("grid-row").addEventListener("change", () => { gridChart(DATA.configs[current]); saveLink(); });
   byId("layers-part").addEventListener("change", () => { layersChart(DATA.configs[current]); saveLink(); });
   byId("kernels-part").addEventListener("change", (event) => {
     kernelsTable(DATA.configs[current], event.target.value);

@@ -98,7 +98,7 @@ function scalingChart() {
 /** The tables of all sweeps, as the terminal has them. */
 function sweeps() {
   byId("sweeps-details").hidden = !DATA.sweeps.length;
-  byId("sweeps").textContent = DATA.sweeps.map(spoken).join("\n\n\n");
+  byId("sweeps").textContent = DATA.sweeps.map((sweep) => spoken(sweep.text)).join("\n\n\n");
 }
 
 /** The configs that are alike but for `key`, as lines of [its value, ms, ns]; two points at least. */
@@ -119,13 +119,40 @@ function scalingLines(key) {
   return lines;
 }
 
-/** Every bare pass as a point, those of a run in one column; beside it the empirical distribution. */
+/** The passes of what is chosen, whole or a part, as {ns, run}. */
+function chosenPasses(config) {
+  const [kind, row] = byId("passes-part").value.split(":");
+  const found = config.distributions[kind]?.rows[Number(row)];
+  if (found) return { ...found, source: config.distributions[kind].source, kind, passes: found.ns.map((ns, at) => ({ ns, run: config.pass_runs[at] })) };
+  const passes = config.steps_ns.some((steps) => steps.length)
+    ? config.steps_ns.flatMap((steps, at) => steps.map((ns) => ({ ns, run: config.run_index[at] })))
+    : config.bare_ns.map((ns, at) => ({ ns, run: config.run_index[at] })).filter((pass) => pass.ns !== null);
+  return { passes, shape: [], source: "bare", kind: "" };
+}
+
+/** `12 clock passes`: how many, and what watched them. */
+function passesOf(source, count) {
+  if (source === "bare") return many(count, "bare pass");
+  if (source === "clock") return many(count, "clock pass");
+  return source === "device" ? many(count, "device pass") : many(count, "traced pass");
+}
+
+/** What can be chosen: the whole bare pass, and each part by the host's and the device's time. */
+function passesChoices(config) {
+  const parts = Object.entries(config.distributions).flatMap(([kind, { rows }]) => rows.flatMap((row, at) => (
+    row.ns.length > 2 && row.ns.some(Boolean)
+      ? [[`${kind}:${at}`, say("{part}, {kind} time", { part: fullName(config, config.rows[at]), kind: kind.toUpperCase() })]]
+      : [])));
+  return [["all", say("the whole pass, bare")], ...parts];
+}
+
+/** The passes in their order as points; beside them the empirical distribution. */
 function passesChart(config) {
-  const runs = config.steps_ns.some((steps) => steps.length)
-    ? config.steps_ns.map((steps, at) => steps.map((ns) => ({ ns, run: config.run_index[at] })))
-    : [config.bare_ns.map((ns, at) => ({ ns, run: config.run_index[at] })).filter((pass) => pass.ns !== null)];
-  const passes = runs.flat();
-  byId("passes-figure").hidden = passes.length < 3;
+  const { passes, shape, source, kind } = chosenPasses(config);
+  const hasParts = Object.values(config.distributions).some(({ rows }) => rows.some((row) => row.ns.length > 2));
+  byId("passes-figure").hidden = passes.length < 3 && !hasParts;
+  byId("passes-chart").hidden = passes.length < 3;
+  byId("passes-note").textContent = "";
   if (passes.length < 3) return;
   const ranked = passes.map((pass) => pass.ns).sort((a, b) => a - b);
   const shares = [0.5, 0.9, 0.99].map((share) => [share, quantile(ranked, share)]);
@@ -138,7 +165,7 @@ function passesChart(config) {
       : [{ left: 62, right: "52%", top: 10, bottom: 40 }, { left: "56%", right: 24, top: 10, bottom: 40 }],
     tooltip: tooltip((about) => (about.seriesIndex
       ? tip(say("{share} % of the passes", { share: Math.round(100 * about.value[1]) }), [[say("take at most"), withUnit(about.value[2])]])
-      : tip(say("run {run}, pass {number}", { run: about.value[3], number: about.value[0] + 1 }), [[say("bare time"), withUnit(about.value[2])]]))),
+      : tip(say("run {run}, pass {number}", { run: about.value[3], number: about.value[0] + 1 }), [[say("time"), withUnit(about.value[2])]]))),
     xAxis: [
       valueAxis(say("pass, in order"), { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
       msAxis("", { ...axis, gridIndex: 1 }),
@@ -164,7 +191,67 @@ function passesChart(config) {
     ],
   };
   const times = shares.map(([share, ns]) => `p${100 * share} ${withUnit(ns)}`).join(", ");
-  draw("passes-chart", narrow ? 410 : 260, say("{passes}: {times}", { passes: many(passes.length, "bare pass"), times }), option);
+  draw("passes-chart", narrow ? 410 : 260, say("{passes}: {times}", { passes: passesOf(source, passes.length), times }), option);
+  byId("passes-note").textContent = sentences([
+    say("{passes}: min {min}, p50 {p50}, p90 {p90}, p99 {p99}, max {max}.", {
+      passes: passesOf(source, passes.length), min: withUnit(ranked[0]), p50: withUnit(shares[0][1]), p90: withUnit(shares[1][1]),
+      p99: withUnit(shares[2][1]), max: withUnit(ranked[ranked.length - 1]),
+    }),
+    kind && ranked.length < 20 ? say("Of so few passes the higher percentiles are little more than the slowest one.") : "",
+    ...shape.map(spoken),
+  ]);
+}
+
+/** The sweep that a config is of; one in which both sizes vary. */
+const sweepOf = (config) => DATA.sweeps.find((sweep) => sweep.configs.includes(DATA.configs.indexOf(config)));
+
+function gridChoices(config) {
+  const parts = sweepOf(config)?.names.slice(1) ?? [];
+  return [["all", say("the whole pass, bare")], ...parts.map((path, at) => [String(at + 1), path.slice(1).join(" / ") || path[0]])];
+}
+
+/** Time against batch size and input length at once: a cell for each size that was measured. */
+function gridChart(config) {
+  const sweep = sweepOf(config);
+  const batches = [...new Set(sweep?.batches)].sort((a, b) => a - b);
+  const lengths = [...new Set(sweep?.lengths)].sort((a, b) => a - b);
+  byId("grid-figure").hidden = batches.length < 2 || lengths.length < 2;
+  if (byId("grid-figure").hidden) return;
+  const row = Number(byId("grid-row").value) || 0;
+  const times = sweep.times_ns[row];
+  const cells = times.map((ns, at) => ({
+    value: [lengths.indexOf(sweep.lengths[at]), batches.indexOf(sweep.batches[at]), Math.log10(Math.max(1, ns)), at],
+    itemStyle: DATA.configs[sweep.configs[at]] === config ? { borderColor: color("text"), borderWidth: 2 } : { borderColor: color("ground"), borderWidth: 1 },
+  }));
+  const logs = cells.map((each) => each.value[2]);
+  const rate = (at) => `${Math.round(sweep.rates[at]).toLocaleString("en-US")} tokens/s`;
+  const busy = (at) => (sweep.busy[at] === null ? "" : say("busy {share} %", { share: Math.round(100 * sweep.busy[at]) }));
+  const lines = (at) => [withUnit(times[at]), ...(row || isNarrow() ? [] : [rate(at), busy(at)])].filter(Boolean).join("\n");
+  const height = (row || isNarrow() ? 40 : 62) * batches.length;
+  const option = {
+    grid: { left: 76, right: 16, top: 8, height },
+    tooltip: tooltip((about) => {
+      const at = about.value[3];
+      return tip(say("batch size {batch}, input length {length}", { batch: sweep.batches[at], length: sweep.lengths[at] }),
+        [[say("time"), withUnit(times[at])], [say("whole batch"), rate(at)], ...(busy(at) ? [[say("GPU"), busy(at)]] : [])]);
+    }),
+    xAxis: categoryAxis(lengths.map(String), { name: say("input length"), nameLocation: "middle", nameGap: 26, nameTextStyle: { color: color("quiet") } }),
+    yAxis: categoryAxis(batches.map(String), { name: say("batch size"), nameLocation: "middle", nameGap: 40, nameTextStyle: { color: color("quiet") } }),
+    visualMap: { show: false, min: Math.min(...logs), max: Math.max(...logs) + 1e-9, dimension: 2, inRange: { color: [`${color("accent")}0c`, `${color("accent")}78`] } },
+    series: [{
+      type: "heatmap", data: cells, progressive: 0, cursor: "pointer",
+      label: { show: true, color: color("text"), fontSize: 12, lineHeight: 16, formatter: (about) => lines(about.value[3]) },
+    }],
+  };
+  const words = times.map((ns, at) => `${sweep.batches[at]} x ${sweep.lengths[at]}: ${withUnit(ns)}`).join(", ");
+  const chart = draw("grid-chart", height + 56, say("Time at each batch size and input length: {times}", { times: words }), option);
+  chart.off("click");
+  chart.on("click", (about) => choose(sweep.configs[about.value[3]]));
+  const missing = batches.length * lengths.length - times.length;
+  byId("grid-note").textContent = sentences([
+    say("The stronger the colour, the longer, by its logarithm."),
+    missing ? say("Sizes that were not measured, or did not fit, are empty: {count}.", { count: missing }) : "",
+  ]);
 }
 
 function stepsChart(config) {
