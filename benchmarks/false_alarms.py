@@ -42,7 +42,7 @@ from scipy.stats import binomtest, nct, t
 
 from qwen3_profile.analysis.comparison import compare as comparing
 from qwen3_profile.analysis.comparison.compare import Comparison, compare
-from qwen3_profile.analysis.comparison.rows import Rules
+from qwen3_profile.analysis.comparison.rows import Row, Rules
 from qwen3_profile.analysis.comparison.samples import ProcessSamples, middle, samples_of
 from qwen3_profile.cli.fresh_processes import Side, run_in_turn
 from qwen3_profile.records.process import Process
@@ -73,9 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.what == "collect-delays":
         collect_delays(options.folder, options.turns, shlex.split(options.run), options.seed)
         return 0
+    sizes = [int(word) for word in options.processes_a_side.split(",")]
+    if options.what == "delays":
+        comparing.samples_of = cached_samples
+        delays(options.folder, sizes, options.draws, options.seed)
+        return 0
     processes = sorted(load_side(options.folder), key=lambda each: each.span)
     comparing.samples_of = cached_samples
-    sizes = [int(word) for word in options.processes_a_side.split(",")]
     table(processes, sizes, options.draws, options.part, options.seed)
     return 0
 
@@ -218,12 +222,11 @@ def _is_found(
 ) -> bool:
     slower = [planted(each, phase, part, change) for each in new]
     row = _row(compare(base, slower, DRAWN, no_kernels), phase, part)
-    # By itself, as its announcement is: other rows take some of its power.
-    return row.test.p < ALPHA and row.test.ratio > 1
+    return _is_slower(row)
 
 
 def _sees(base: list[Process], new: list[Process], phase: str, part: str) -> float:
-    return _row(compare(base, new, DRAWN, no_kernels), phase, part).test.sees
+    return _row(compare(base, new, DRAWN, no_kernels), phase, part).sees
 
 
 def planted(process: Process, phase: str, part: str, change: float) -> Process:
@@ -247,6 +250,111 @@ def _spread(processes: Sequence[Process], phase: str, part: str) -> float:
         rows = _KNOWN[process.id, phase, process.name].rows
         logs.append(log(middle(next(ns for path, ns in rows.items() if path[-1] == part))))
     return float(np.std(logs, ddof=1))
+
+
+# Where `planted_delay.py` waits: in the part that no label below it explains, which holds little
+# else, so that the wait is many times as long as it; and in what holds that.
+_SLOWED = (("ffn",), ("ffn", "other"))
+
+Sides = tuple[list[Process], list[Process]]
+
+
+def delays(folder: Path, sizes: Sequence[int], draws: int, seed: int) -> None:
+    """Real delays in every MLP: how often they are found, and what of the other rows alarms."""
+    sides = {share: _in_time(folder / f"{share:g}") for share in (0.0, *PLANTED)}
+    random = np.random.default_rng(seed)
+    everyone = [each for side in sides.values() for each in side]
+    compare(everyone[::2], everyone[1::2], DRAWN, no_kernels)  # so that all of them are known
+    print(f"{len(everyone)} processes, in turn; alpha {ALPHA:.0%}")
+    for ending in _SLOWED:
+        spread, told = _spread_of(sides, ending), []
+        for share in PLANTED:
+            change = mean(_logs(sides[share], ending)) - mean(_logs(sides[0.0], ending))
+            told.append(f"{share:.0%}: {np.expm1(change):+.0%}")
+        print(f"  {' / '.join(ending)}: processes differ by {spread:.0%}; with a delay of "
+              f"{', '.join(told)}")  # fmt: skip
+    for count in sizes:
+        print(f"\n{count} v {count}")
+        alike = [pair for side in sides.values() for pair in disjoint(side, count)]
+        if alike:
+            _alarms("disjoint", [compare(*each, RULES, no_kernels) for each in alike])
+        many = [side for side in sides.values() if len(side) >= 2 * count]
+        alike = [draw(side, count, random) for side in many for _ in range(draws // len(many))]
+        if alike:
+            _alarms("drawn", [compare(*each, DRAWN, no_kernels) for each in alike])
+        for share in PLANTED:
+            _delayed(sides, share, count, draws, random)
+
+
+def _in_time(folder: Path) -> list[Process]:
+    """Of their records, which are read faster than their traces."""
+    return sorted(load_side(folder / "timing_records.json"), key=lambda each: each.span)
+
+
+def _delayed(
+    sides: dict[float, list[Process]],
+    share: float,
+    count: int,
+    draws: int,
+    random: np.random.Generator,
+) -> None:
+    base, slower = sides[0.0], sides[share]
+    turns = min(len(base), len(slower))
+    begins = range(0, turns - count + 1, count)
+    apart: list[Sides] = [(base[at : at + count], slower[at : at + count]) for at in begins]
+    drawn: list[Sides] = []
+    for _ in range(draws):
+        chosen = [random.permutation(turns)[:count] for _ in range(2)]
+        drawn.append(([base[at] for at in chosen[0]], [slower[at] for at in chosen[1]]))
+    one, many = ([compare(*each, DRAWN, no_kernels) for each in some] for some in (apart, drawn))
+    words = []
+    for ending in _SLOWED:
+        change = mean(_logs(slower, ending)) - mean(_logs(base, ending))
+        told = predicted(_spread_of(sides, ending), float(np.expm1(change)), count)
+        found = [_is_slower(_ending(each, ending)) for each in one]
+        often = mean(_is_slower(_ending(each, ending)) for each in many)
+        sees = median(_ending(each, ending).sees for each in many)
+        words.append(
+            f"{' / '.join(ending)} {sum(found)} of {len(found)} disjoint, {often:.0%} of drawn "
+            f"(predicted {told:.0%}; sees {sees:.0%})"
+        )
+    others = [row.state in ("slower", "faster") for each in many for row in _others(each)]
+    print(
+        f"  {share:>4.0%} slower, found in: {'; '.join(words)}; rows without the delay called "
+        f"different: {mean(others):.1%}"
+    )
+
+
+def _is_slower(row: Row) -> bool:
+    """By itself, as its announcement is: other rows take some of its power."""
+    return row.test.p < ALPHA and row.test.ratio > 1
+
+
+def _ending(found: Comparison, ending: tuple[str, ...]) -> Row:
+    return next(row for row in found.configs[0].rows if row.path[-len(ending) :] == ending)
+
+
+def _logs(side: Sequence[Process], ending: tuple[str, ...]) -> list[float]:
+    """The logarithm of each process's median time of a row."""
+    known = (_KNOWN[each.id, "prefill", each.name].rows for each in side)
+    return [
+        log(middle(next(ns for path, ns in rows.items() if path[-len(ending) :] == ending)))
+        for rows in known
+    ]
+
+
+def _spread_of(sides: dict[float, list[Process]], ending: tuple[str, ...]) -> float:
+    """How much processes differ that wait for the same share."""
+    return sqrt(mean(float(np.var(_logs(side, ending), ddof=1)) for side in sides.values()))
+
+
+def _others(found: Comparison) -> Iterator[Row]:
+    """The rows that neither hold the slower part nor lie in it."""
+    slowed = _ending(found, _SLOWED[0]).path
+    for row in found.configs[0].rows:
+        shorter = min(len(row.path), len(slowed))
+        if row.path[:shorter] != slowed[:shorter]:
+            yield row
 
 
 if __name__ == "__main__":

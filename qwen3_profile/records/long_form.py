@@ -134,6 +134,10 @@ def _rows(record: TimingRecord) -> Iterator[Row]:
         head = (record.facts.run, record.id, record.run_index, step, record.phase, *size)
         return (*head, layer, part, *what)
 
+    for kind in ("bare", "clock", "device", "traced"):
+        mhz = record.sm_clock.of(kind)
+        if mhz is not None:
+            yield row(None, None, "", (f"sm_clock_{kind}", mhz, "MHz"))
     for step, ns in enumerate(record.step_times_ns):
         yield row(step, None, "", ("total_time", ns / _NS_PER_S, "s"))
     for single in record.one_by_one():

@@ -27,6 +27,7 @@ def sweep_json(sweep: Sweep) -> dict[str, Any]:
         "dtype": config.dtype,
         "execution": sweep.first.facts.execution,
         "attn_implementation": sweep.first.facts.attn_implementation,
+        "total_time_is": sweep.total_is.lower() or None,
         "rows_are": "cuda" if sweep.on_device else "cpu",
         "sizes": [_size_json(size) for size in sweep.sizes],
         "rows": [_growth_json(row) for row in sweep.rows],

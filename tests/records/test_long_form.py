@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from make.samples import decode_record, record
 from qwen3_profile.errors import OutputError
 from qwen3_profile.records.load import load
 from qwen3_profile.records.long_form import COLUMNS, long_columns, save_parquet, to_arrow, to_pandas
+from qwen3_profile.run_folder.sm_clock import SmClock
 
 H200 = ROOT / "traces" / "h200"
 DECODE = decode_record(leaves_ns={0: 100, 2: 100}, step_times_ns=(5, 7, 6))
@@ -33,6 +35,15 @@ def test_every_time_of_a_pass_has_a_row() -> None:
     outside = cuda[cuda.layer.isna() & (cuda.part != "")]
     layers = cuda[cuda.layer.notna() & (cuda.part == "")]
     assert layers.value.sum() + outside.value.sum() == pytest.approx(whole.value.sum())
+
+
+def test_the_clock_of_a_run_has_its_rows() -> None:
+    one = replace(record(), sm_clock=SmClock(bare=(1980, 1970), device=(1755,)))
+    table = to_pandas([one, record(index=1)])
+    clock = table[table.unit == "MHz"]
+    assert dict(zip(clock.quantity, clock.value, strict=True)) == {
+        "sm_clock_bare": 1975, "sm_clock_device": 1755,
+    }  # fmt: skip
 
 
 def test_a_decode_has_every_bare_step_and_the_traced_ones() -> None:

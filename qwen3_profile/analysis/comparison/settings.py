@@ -181,6 +181,7 @@ def _config_settings(record: TimingRecord) -> dict[str, object]:
     found: dict[str, object] = {"model": record.facts.model_class}
     if model is not None:
         found["model"] = f"{model.name}, {model.num_layers} layers"
+        found["width"] = f"hidden size {model.hidden_size}, {model.parameters:,} parameters"
         found["weights"] = f"{model.weights} ({model.weights_source})"
         found["packed weights"] = str(model.packed) if model.packed is not None else None
     if config is not None:

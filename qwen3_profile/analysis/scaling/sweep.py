@@ -109,6 +109,14 @@ class Sweep:
     def phase(self) -> str:
         return self.first.phase
 
+    @property
+    def total_is(self) -> str:
+        """What its whole pass is called in serving; empty where no token follows it."""
+        if self.phase == labels.PHASES[1]:
+            return "TPOT"
+        config = self.first.config
+        return "TTFT" if config is not None and config.decode_steps else ""
+
     def holds(self, record: TimingRecord) -> bool:
         """Whether the record is of one of its sizes."""
         return _alike(record) == _alike(self.first)

@@ -77,7 +77,7 @@ def _row_table(sweep: Sweep) -> str:
         Column("length", leave_out=2),
         Column("left out"),
     )
-    rows = table(columns, [(_name(row), *_row_cells(row)) for row in sweep.rows])
+    rows = table(columns, [(_name(row, sweep), *_row_cells(row)) for row in sweep.rows])
     meaning = (
         "constant ms + us per token + ns per square, batch x length^2 in a prefill and batch x "
         "context in a decode; as many terms as the sizes tell apart; a floor f instead of the "
@@ -89,9 +89,10 @@ def _row_table(sweep: Sweep) -> str:
     return f"{rows}\n{wrap(meaning)}"
 
 
-def _name(row: Growth) -> str:
-    depth = 0 if row.path == TOTAL else len(row.path) - 1
-    return "  " * depth + row.path[-1]
+def _name(row: Growth, sweep: Sweep) -> str:
+    if row.path == TOTAL:
+        return f"{TOTAL[0]} ({sweep.total_is})" if sweep.total_is else TOTAL[0]
+    return "  " * (len(row.path) - 1) + row.path[-1]
 
 
 def _row_cells(row: Growth) -> Iterator[str]:

@@ -73,6 +73,22 @@ def test_batch_and_length_stand_in_one_table() -> None:
     assert "total ms  " not in "".join(render_sweep(alone).split("efficiency:")[1:])
 
 
+def test_the_whole_pass_has_its_name_in_serving() -> None:
+    groups = []
+    for batch, length in SIZES:
+        (one,) = sized(batch, length, 1 + batch * length / 1000)
+        assert one.config is not None
+        groups.append([replace(one, config=replace(one.config, decode_steps=4))])
+    (found,) = sweeps_of(groups)
+    assert "total_time (TTFT) " in render_sweep(found)
+    assert sweep_json(found)["total_time_is"] == "ttft"
+    decodes = [[replace(one, phase="decode") for one in group] for group in groups]
+    (found,) = sweeps_of(decodes)
+    assert "total_time (TPOT) " in render_sweep(found)
+    assert "total_time " in render_sweep(sweep())
+    assert sweep_json(sweep())["total_time_is"] is None
+
+
 def test_a_floor_is_told_once() -> None:
     sizes = [(1, 16), (1, 32), (1, 64), (1, 128), (1, 256), (1, 512), (1, 1024), (1, 2048)]
     (found,) = sweeps_of([sized(b, n, max(3, n / 100)) for b, n in sizes])
