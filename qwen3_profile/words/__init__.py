@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 ENGLISH, CHINESE = "en", "zh"
 LANGUAGES = (ENGLISH, CHINESE)
@@ -72,6 +72,32 @@ def in_chinese(text: str) -> str:
     from qwen3_profile.words.translate import translate  # only where Chinese is asked for
 
     return translate(text)
+
+
+def both(text: str) -> str | dict[str, str]:
+    """An English text of ours for a page that can be switched: in each language, or once where it
+    is the same in both.
+    """
+    return _each(text, in_chinese(text))
+
+
+def in_each(render: Callable[[], str]) -> str | dict[str, str]:
+    """What `render` gives when each language is in effect."""
+    found = []
+    with language_kept():
+        for name in LANGUAGES:
+            use_language(name)
+            found.append(render())
+    return _each(*found)
+
+
+def _each(english: str, chinese: str) -> str | dict[str, str]:
+    return english if english == chinese else {ENGLISH: english, CHINESE: chinese}
+
+
+def asked_language() -> str:
+    """The language that somebody asked for by `--lang` or a Chinese locale, else nothing."""
+    return _chosen or _of_locale().replace(ENGLISH, "")
 
 
 def _of_locale() -> str:

@@ -45,6 +45,15 @@ class _Texts(HTMLParser):
             self.found.append(text)
 
 
+# Four words in a row, none of which is a name or a number.
+_ENGLISH = re.compile(r"(?<![\w./_-])(?:[A-Za-z]{2,}[,;:]? ){3,}[A-Za-z]{2,}(?![\w./_-])")
+
+
+def english_in(text: str) -> list[str]:
+    """The runs of English words in a text; names of parts, kernels and files are none."""
+    return [found for line in text.splitlines() for found in _ENGLISH.findall(line)]
+
+
 def page_texts(page: Path) -> set[str]:
     """What an HTML file shows before any code has run."""
     texts = _Texts()

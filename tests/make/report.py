@@ -44,11 +44,13 @@ def config_of(*events: str) -> Config:
     return gather([found], trace)
 
 
-def data_of(page: str) -> dict[str, Any]:
-    """The page's data as the browser reads it."""
+def data_of(page: str, language: str = "en") -> dict[str, Any]:
+    """The page's data as the browser reads it, of two languages one."""
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert match
-    found: dict[str, Any] = json.loads(match[1])
+    found: dict[str, Any] = json.loads(
+        match[1], object_hook=lambda each: each[language] if each.keys() == {"en", "zh"} else each
+    )
     return found
 
 

@@ -11,6 +11,7 @@ from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartC
 from qwen3_profile.analysis.comparison.rows import Row
 from qwen3_profile.analysis.comparison.settings import Member, describe
 from qwen3_profile.views.terminal.two_sides import cells, clock_lines, conclusions, head
+from qwen3_profile.words import said
 
 SCHEMA_VERSION = 1
 
@@ -111,17 +112,17 @@ def _kernel_json(change: KernelChange) -> dict[str, Any]:
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
     for config in comparison.configs:
-        yield f"### {describe(config.pair.base[0][1][0])}\n"
+        yield f"### {said(describe(config.pair.base[0][1][0]))}\n"
         for each in config.settings:
-            yield f"- {each.name}: {each.base or '-'} → {each.new or '-'}"
-        names = head(comparison.rules, config.on_device)
+            yield f"- {said(each.name)}: {each.base or '-'} → {each.new or '-'}"
+        names = [*map(said, head(comparison.rules, config.on_device))]
         yield f"\n| {' | '.join(names)} |\n|{'---|' + '---:|' * (len(names) - 1)}"
         for row in config.every_row:
             yield f"| {' / '.join(row.path)} | {' | '.join(cells(row))} |"
         if config.undecided:
-            yield f"\nNothing is decided: {config.undecided}"
+            yield "\n" + said(f"Nothing is decided: {config.undecided}")
         yield from (f"\n{line}" for line in clock_lines(config))
         yield ""
-    for side, names in (("BASE", comparison.base_alone), ("NEW", comparison.new_alone)):
-        yield from (f"- only in {side}: {name}" for name in names)
-    yield from (f"- {line}" for line in conclusions(comparison))
+    yield from ("- " + said(f"only in BASE: {name}") for name in comparison.base_alone)
+    yield from ("- " + said(f"only in NEW: {name}") for name in comparison.new_alone)
+    yield from (f"- {said(line)}" for line in conclusions(comparison))

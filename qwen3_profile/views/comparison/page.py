@@ -25,64 +25,98 @@ from qwen3_profile.views.terminal.two_sides import (
     parts_explained,
     processes,
 )
+from qwen3_profile.words import (
+    CHINESE,
+    ENGLISH,
+    LANGUAGES,
+    language,
+    language_kept,
+    said,
+    use_language,
+)
+
+_TAGS = {ENGLISH: "en", CHINESE: "zh-CN"}
+_NAMES = {ENGLISH: "English", CHINESE: "中文"}
 
 
 def render_page(comparison: Comparison) -> str:
-    """The whole page."""
+    """The whole page, in both languages; links show the one or the other without a script."""
     style = files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'"
-    lines = "".join(f"<p>{escape(line)}</p>" for line in conclusions(comparison))
-    body = "".join(_config(config, comparison.rules) for config in comparison.configs)
+    first = language()
+    with language_kept():
+        bodies = "".join(_body(comparison, name, is_first=name == first) for name in LANGUAGES)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="{_TAGS[first]}"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>BASE against NEW - qwen3_profile</title><style>{style}</style></head>"
-        f"<body><main><h1>BASE against NEW</h1>{lines}{body}{_alone(comparison)}</main></body>"
-        "</html>\n"
+        f"<title>{said('BASE against NEW')} - qwen3_profile</title><style>{style}</style></head>"
+        f"<body>{bodies}</body></html>\n"
     )
+
+
+def _body(comparison: Comparison, name: str, *, is_first: bool) -> str:
+    """All that the page says, in one language."""
+    use_language(name)
+    links = " ".join(
+        f'<a href="#{other}" lang="{_TAGS[other]}">{_NAMES[other]}</a>'
+        for other in LANGUAGES
+        if other != name
+    )
+    lines = "".join(f"<p>{_said(line)}</p>" for line in conclusions(comparison))
+    configs = "".join(_config(config, comparison.rules) for config in comparison.configs)
+    kind = ' class="first"' if is_first else ""
+    return (
+        f'<main id="{name}" lang="{_TAGS[name]}"{kind}><p class="language">{links}</p>'
+        f"<h1>{_said('BASE against NEW')}</h1>{lines}{configs}{_alone(comparison)}</main>"
+    )
+
+
+def _said(text: str) -> str:
+    return escape(said(text))
 
 
 def _alone(comparison: Comparison) -> str:
     words = [f"only in BASE: {name}" for name in comparison.base_alone]
     words += [f"only in NEW: {name}" for name in comparison.new_alone]
-    return "".join(f'<p class="quiet">{escape(each)}</p>' for each in words)
+    return "".join(f'<p class="quiet">{_said(each)}</p>' for each in words)
 
 
 def _config(config: ConfigComparison, rules: Rules) -> str:
     pair = config.pair
-    undecided = f"<p>Nothing is decided: {escape(config.undecided)}</p>" if config.undecided else ""
-    clocks = "".join(f"<p>{escape(line)}</p>" for line in clock_lines(config))
+    told = [f"Nothing is decided: {config.undecided}"] if config.undecided else []
+    lines = "".join(f"<p>{_said(line)}</p>" for line in (*told, *clock_lines(config)))
+    sides = f"BASE: {processes(pair.base)}; NEW: {processes(pair.new)}"
     strip = "" if config.whole is None else passes_picture(config.whole, pair)
     return (
-        f"<h2>{escape(describe(pair.base[0][1][0]))}</h2>"
-        f'<p class="quiet">BASE: {processes(pair.base)}; NEW: {processes(pair.new)}</p>'
-        f"{_settings(config.settings)}{undecided}{clocks}"
+        f"<h2>{_said(describe(pair.base[0][1][0]))}</h2>"
+        f'<p class="quiet">{_said(sides)}</p>'
+        f"{_settings(config.settings)}{lines}"
         f"{_figure('Every bare pass, process by process in the order of time', strip)}"
         f"{_figure('NEW over BASE, with intervals', ratio_picture(config.every_row, rules))}"
-        f'{_rows(config, rules)}<p class="quiet">{escape(meaning(rules))}</p>'
+        f'{_rows(config, rules)}<p class="quiet">{_said(meaning(rules))}</p>'
         f"{''.join(map(_reason, parts_explained(config)))}"
     )
 
 
 def _figure(title: str, picture: str) -> str:
-    return f"<h3>{title}</h3>{picture}" if picture else ""
+    return f"<h3>{_said(title)}</h3>{picture}" if picture else ""
 
 
 def _settings(settings: Sequence[Setting]) -> str:
     if not settings:
         return ""
-    rows = ([each.name, each.base or "-", each.new or "-"] for each in settings)
-    return f"<h3>What differs</h3>{_table(('', 'BASE', 'NEW'), rows)}"
+    rows = ([said(each.name), each.base or "-", each.new or "-"] for each in settings)
+    return _figure("What differs", _table(("", "BASE", "NEW"), rows))
 
 
 def _rows(config: ConfigComparison, rules: Rules) -> str:
     names = head(rules, config.on_device)
     lines = "".join(map(_row, config.every_row))
-    top = "".join(f"<th>{escape(name)}</th>" for name in names)
+    top = "".join(f"<th>{_said(name)}</th>" for name in names)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Rows">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{_said("Rows")}">'
         f"<table><tr>{top}</tr>{lines}</table></div>"
     )
 
@@ -92,7 +126,7 @@ def _row(row: Row) -> str:
     name = "&emsp;" * depth + escape(row.path[-1])
     each = list(cells(row))
     inside = "".join(
-        f'<td class="{row.state}">{escape(cell)}</td>' if at == 5 else f"<td>{escape(cell)}</td>"
+        f'<td class="{row.state}">{_said(cell)}</td>' if at == 5 else f"<td>{escape(cell)}</td>"
         for at, cell in enumerate(each)
     )
     return f"<tr><td>{name}</td>{inside}</tr>"
@@ -101,15 +135,14 @@ def _row(row: Row) -> str:
 def _reason(part: PartChange) -> str:
     title = f"Why {milliseconds(part.change_ns)} ms: {' / '.join(part.path)}"
     names = readable_names((each.name for each in part.kernels), width=90)
-    rows = [[each.what, names[each.name], *kernel_cells(each)] for each in part.kernels]
+    rows = [[said(each.what), names[each.name], *kernel_cells(each)] for each in part.kernels]
     rest = milliseconds(part.unexplained_ns)
-    rows.append(["", "unexplained: medians above, means here", "", "", rest])
-    table = _table(("what", "kernel", "runs", "mean us", "change ms"), rows)
-    return f"<h3>{escape(title)}</h3>{table}"
+    rows.append(["", said("unexplained: medians above, means here"), "", "", rest])
+    return _figure(title, _table(("what", "kernel", "runs", "mean us", "change ms"), rows))
 
 
 def _table(names: Sequence[str], rows: Iterator[list[str]] | Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in names)
+    top = "".join(f"<th>{_said(name)}</th>" for name in names)
     lines = "".join(
         "<tr>" + "".join(f'<td class="words">{escape(cell)}</td>' for cell in row) + "</tr>"
         for row in rows

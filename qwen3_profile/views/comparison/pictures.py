@@ -13,6 +13,7 @@ from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
 from qwen3_profile.analysis.comparison.settings import Pair
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.views.terminal.cells import fit
+from qwen3_profile.words import said
 
 _WIDTH = 1060
 _LEFT, _RIGHT, _ROW = 250, 70, 20
@@ -79,8 +80,8 @@ def _ratio_row(row: Row, x: Place, y: float) -> Iterator[str]:
     yield f'<text x="{8 + 12 * depth}" y="{y + 4:.0f}">{name}</text>'
     assert row.ratio is not None
     kind = row.state if row.state in ("slower", "faster", "same") else "undecided"
-    told = f"{escape(row.path[-1])}: {row.ratio:.4f}"
-    yield f'<g class="{kind}"><title>{told}, {row.state}</title>'
+    told = f"{row.path[-1]}: {row.ratio:.4f}, {said(row.state)}"
+    yield f'<g class="{kind}"><title>{escape(told)}</title>'
     if row.test is not None:
         low, high = x(row.test.low), x(row.test.high)
         yield f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:.0f}" y2="{y:.0f}" stroke-width="2"/>'
@@ -129,8 +130,8 @@ def _column(
     left: float, wide: float, side: str, name: str, passes: Sequence[float], y: Place
 ) -> Iterator[str]:
     middle = median(passes)
-    told = f"{side.upper()}, {escape(name)}: median of {len(passes)} passes {middle / 1e6:.3f} ms"
-    yield f'<g class="{side}"><title>{told}</title>'
+    told = f"{side.upper()}, {name}: median of {len(passes)} passes {middle / 1e6:.3f} ms"
+    yield f'<g class="{side}"><title>{escape(said(told))}</title>'
     for at, ns in enumerate(passes):
         x = left + wide * (0.2 + 0.6 * (at + 0.5) / len(passes))
         yield f'<circle class="pass" cx="{x:.1f}" cy="{y(ns):.1f}" r="3"/>'
@@ -142,4 +143,4 @@ def _column(
 
 def _svg(height: float, name: str, marks: Sequence[str]) -> str:
     head = f'viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" role="img"'
-    return f'<svg {head} aria-label="{escape(name)}">{"".join(marks)}</svg>'
+    return f'<svg {head} aria-label="{escape(said(name))}">{"".join(marks)}</svg>'

@@ -31,14 +31,6 @@ from qwen3_profile.views.report.section_data import Config
 _NS_PER_MS = 1e6
 _NAMED = 3
 _NO_TRACE = "The raw trace is missing; records hold sums only."
-_FAMILY = {
-    "attention": "attention",
-    "ffn": "FFN",
-    "norms": "norms",
-    "embedding": "embedding",
-    "head": "head",
-    "other": "other",
-}
 
 Sentences = tuple[str, ...]
 
@@ -92,11 +84,22 @@ def parts_answer(config: Config) -> Sentences:
     families: Counter[str] = Counter()
     for family, times in family_times(config.rows).items():
         families[family] = ns_of(times, config.on_device)
-    shares = [f"{_FAMILY[name]} {ns / total:.0%}" for name, ns in families.most_common() if ns]
+    shares = [_family_share(name, ns / total) for name, ns in families.most_common() if ns]
     largest = largest_parts(config.shown.times.forward, config.on_device)
     pieces = piece_sentences(config.shown.times.forward, config.on_device)
     whole = f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}."
     return (whole, largest, *pieces)
+
+
+def _family_share(family: str, share: float) -> str:
+    return {
+        "attention": f"attention {share:.0%}",
+        "ffn": f"FFN {share:.0%}",
+        "norms": f"norms {share:.0%}",
+        "embedding": f"embedding {share:.0%}",
+        "head": f"head {share:.0%}",
+        "other": f"other {share:.0%}",
+    }[family]
 
 
 def layers_answer(config: Config) -> Sentences:
@@ -117,7 +120,7 @@ def layers_answer(config: Config) -> Sentences:
     )
     model = config.shown.facts.model
     routing = routing_sentence(config.shown.routing, model.weights if model else "")
-    return tuple(filter(None, (first, _standing_out(config), routing)))
+    return tuple(filter(None, (first, *_standing_out(config), routing)))
 
 
 def waits_answer(config: Config) -> Sentences:
@@ -125,24 +128,20 @@ def waits_answer(config: Config) -> Sentences:
     if config.share is None:
         return ("CPU-only run: no GPU idle time.",)
     times = config.shown.times
+    launch_ns, events = times.forward.total.launch_ns, times.device_events
     waiting = Counter(
         {row.path: row.times.gap_ns for row in config.rows if row.is_leaf and row.times.gap_ns}
     )
-    lines = [config.share.sentence]
-    idle = f"GPU idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})"
-    top = waiting.most_common(_NAMED)
-    if top:
-        named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in top)
-        idle += f", most of it before {named}"
-    launch_ns = times.forward.total.launch_ns
-    events = times.device_events
-    lines.append(f"{idle}.")
-    lines += idle_sentences(config.shown)
-    lines.append(
+    idle = f"GPU idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})."
+    named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in waiting.most_common(_NAMED))
+    return (
+        config.share.sentence,
+        idle,
+        *((f"Most of it before {named}.",) if named else ()),
+        *idle_sentences(config.shown),
         f"In the traced pass the CPU spent {ms(launch_ns)} ms in launch and synchronisation "
-        f"calls, for {_many(events, 'device event')}."
+        f"calls, for {counted(events, 'device event')}.",
     )
-    return tuple(lines)
 
 
 def kernels_answer(config: Config) -> Sentences:
@@ -151,23 +150,23 @@ def kernels_answer(config: Config) -> Sentences:
         return (_NO_TRACE,)
     kernels = config.trace.kernels
     total = sum(each.total_ns for each in kernels)
-    kinds = _many(len({each.name for each in kernels}), "kind")
+    kinds = counted(len({each.name for each in kernels}), "kind")
     events = sum(each.calls for each in kernels)
     top = kernels[0]
     share = f" ({top.total_ns / total:.1%})" if total else ""
-    where = f"in {top.part[-1]}" if top.part else "outside any label"
-    calls = f"in {_many(top.calls, 'call')}"
+    where = f"in the part {top.part[-1]}" if top.part else "outside any label"
+    calls = counted(top.calls, "call")
     if config.share is None:
+        made = counted(events, "operator call")
         return (
             "CPU-only run: no kernels; these are the CPU operators.",
-            f"{_many(events, 'operator call')} of {kinds}, made by the labelled code itself, took "
-            f"{ms(total)} ms in total. {top.name} {where} took the most: {ms(top.total_ns)} "
-            f"ms{share}, {calls}.",
+            f"{made} of {kinds}, made by the labelled code itself: {ms(total)} ms in total.",
+            f"{top.name} {where} took the most: {ms(top.total_ns)} ms{share}, {calls}.",
         )
     by = f", launched by {top.op}" if top.op else ""
     return (
-        f"{_many(events, 'device event')} of {kinds} ran for {ms(total)} ms in total. One kernel "
-        f"{where} took the most: {ms(top.total_ns)} ms{share}, {calls}{by}.",
+        f"{counted(events, 'device event')} of {kinds} ran for {ms(total)} ms in total.",
+        f"One kernel {where} took the most: {ms(top.total_ns)} ms{share}, {calls}{by}.",
     )
 
 
@@ -191,6 +190,17 @@ def timeline_answer(config: Config) -> Sentences:
     return (
         f"{first}: at most {queue.deepest:,} launches in flight, none for {empty:.0%} of the time.",
     )
+
+
+# The sections of the page, and who answers each.
+ANSWERS = {
+    "time": time_answer,
+    "parts": parts_answer,
+    "layers": layers_answer,
+    "waits": waits_answer,
+    "kernels": kernels_answer,
+    "timeline": timeline_answer,
+}
 
 
 def ms(ns: float) -> str:
@@ -222,8 +232,8 @@ def _bare(config: Config) -> Iterable[str]:
         yield f"That is noisy: {noisy}."
     yield from shape_sentences(totals.runs_ns)
     if rates := totals.tokens_per_second:
-        of = "generated" if steps else "of input"
-        yield f"{median(rates):,.1f} tokens per second {of}, whole batch."
+        rate = f"{median(rates):,.1f} tokens per second"
+        yield f"{rate} {'generated' if steps else 'of input'}, whole batch."
     if steps:
         times = token_times(steps)
         yield f"Steps: p90 {ms(times.p90)} ms, p99 {ms(times.p99)} ms."
@@ -263,29 +273,27 @@ def _unattributed(config: Config) -> Iterable[str]:
 def _findings(config: Config) -> str:
     severe = severe_findings(config.passes)
     if severe:
-        return f"{_many(len(severe), 'finding')} in the traces, listed below."
+        return f"{counted(len(severe), 'finding')} in the traces, listed below."
     return "No findings: the traces pass all checks."
 
 
-def _standing_out(config: Config) -> str:
+def _standing_out(config: Config) -> Iterable[str]:
     if len(config.layers.layers) < FEWEST_EQUALS:
-        return ""
+        return
     odd = odd_layers(config.outliers, config.on_device)
     if not odd:
-        return "No outlier layers."
+        yield "No outlier layers."
+        return
     first = next(iter(odd.values()))
     what = "whole layer" if first.path[-1] == LAYERS else first.path[-1]
     kind = "CUDA" if first.kind == CUDA else "CPU"
-    times = f", {first.ns / first.median_ns:.1f}x the median" if first.median_ns else ""
-    others = ""
+    yield f"Largest outlier: layer {first.layer}, {what}: {ms(first.ns)} ms of {kind} time."
+    if first.median_ns:
+        yield f"That is {first.ns / first.median_ns:.1f}x the median of comparable layers."
     if len(odd) > 1:
-        others = f" {_many(len(odd) - 1, 'more outlier layer')}."
-    return (
-        f"Largest outlier: layer {first.layer}, {what}: {ms(first.ns)} ms of {kind} time{times} of "
-        f"comparable layers.{others}"
-    )
+        yield f"{counted(len(odd) - 1, 'more outlier layer')}."
 
 
-def _many(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
     """`1 layer`, `2 layers`, with the number's thousands apart."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -33,6 +33,7 @@ from qwen3_profile.views.report.page import fill_page
 from qwen3_profile.views.report.page_json import document
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
+from qwen3_profile.words import asked_language
 
 Group = Sequence[TimingRecord]
 
@@ -114,7 +115,7 @@ def render_page(configs: Sequence[Config], start: str = "") -> str:
         OutputError: they are too many for one page.
     """
     for bars in _BARS:
-        page = fill_page(document(configs, bars), start)
+        page = fill_page(document(configs, bars), start, asked_language())
         if len(page.encode()) < MOST_BYTES:
             return page
     raise OutputError(

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from qwen3_profile.words import ENGLISH
+
 SECTIONS = ("time", "parts", "icicle", "layers", "experts", "waits", "kernels", "timeline")
 _ASSETS = "assets"
 _STYLE = "page.css"
@@ -49,7 +51,7 @@ def fill_page(data: dict[str, Any], start: str = "", language: str = "") -> str:
         "START": escape(start),
         "LANGUAGE": language,
         "WORDS": _json(chinese()),
-        "TITLE": escape(data["title"]),
+        "TITLE": escape(_english(data["title"])),
         "STYLE": _asset(_STYLE),
         "DATA": _json(data),
         "SCRIPTS": scripts,
@@ -60,6 +62,10 @@ def fill_page(data: dict[str, Any], start: str = "", language: str = "") -> str:
         name, _, text = piece.partition("}}")
         pieces += [filled[name], text]
     return "".join(pieces)
+
+
+def _english(text: str | dict[str, str]) -> str:
+    return text if isinstance(text, str) else text[ENGLISH]
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
 from qwen3_profile.views.terminal.scaling import render_sweep
 from qwen3_profile.views.terminal.screen import FILE, on_screen
+from qwen3_profile.words import both, in_each
 
 Json = dict[str, Any]
 
@@ -82,10 +84,10 @@ def document(configs: Sequence[Config], bars: int) -> Json:
     each = bars // max(1, sum(config.trace is not None for config in configs))
     return {
         "version": __version__,
-        "title": titles.title(configs),
+        "title": both(titles.title(configs)),
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
-        "rule": (
+        "rule": both(
             "Outlier: a layer that differs from the median of comparable layers (at least "
             f"{FEWEST_EQUALS} with the same parts) by more than {MOST_MADS:g} scaled median "
             f"absolute deviations, {LEAST_EXCESS:.0%} of that median and {LEAST_OF_LAYER:.0%} of a "
@@ -108,7 +110,7 @@ def _sweeps(configs: Sequence[Config]) -> list[Json]:
     groups = [config.records for config in configs]
     with on_screen(FILE):
         return [
-            {"text": render_sweep(each), **asdict(grid_of(each, groups))}
+            {"text": in_each(partial(render_sweep, each)), **asdict(grid_of(each, groups))}
             for each in sweeps_of(groups)
         ]
 
@@ -122,17 +124,13 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "phase": shown.phase,
         "batch_size": asked.batch_size if asked else None,
         "input_len": asked.input_len if asked else None,
-        "headline": titles.headline(config),
-        "shown": titles.shown_pass(config),
+        "headline": both(titles.headline(config)),
+        "shown": both(titles.shown_pass(config)),
         "on_device": config.on_device,
         "first": _first(config),
         "answers": {
-            "time": answers.time_answer(config),
-            "parts": answers.parts_answer(config),
-            "layers": answers.layers_answer(config),
-            "waits": answers.waits_answer(config),
-            "kernels": answers.kernels_answer(config),
-            "timeline": answers.timeline_answer(config),
+            section: [both(sentence) for sentence in answer(config)]
+            for section, answer in answers.ANSWERS.items()
         },
         "bare_ns": [record.total_ns for record in config.records],
         "profiled_ns": [record.profiled_ns for record in config.records],
@@ -143,11 +141,11 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "steps_ns": [list(record.step_times_ns) for record in config.records],
         "contexts": _contexts(config),
         "findings": [_finding(finding) for finding in all_findings(config.passes)],
-        "warnings": list(shown.facts.warnings),
-        "environment": [(name, _cut(text)) for name, text in titles.environment(config)],
+        "warnings": [both(warning) for warning in shown.facts.warnings],
+        "environment": [(name, both(_cut(text))) for name, text in titles.environment(config)],
         "share": _share(config),
         "rows": _rows(config),
-        "roofline": asdict(plot) if (plot := roofline_of(config.records, config.rows)) else None,
+        "roofline": _roofline(config),
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),
@@ -169,12 +167,17 @@ def _passes(config: Config, configs: int) -> Json:
     }
 
 
+def _roofline(config: Config) -> Json | None:
+    plot = roofline_of(config.records, config.rows)
+    return None if plot is None else {**asdict(plot), "sentence": both(plot.sentence)}
+
+
 def _first(config: Config) -> Json:
     sentence, numbers, next_step = answers.first_screen(config)
     return {
-        "sentence": sentence,
-        "numbers": [asdict(number) for number in numbers],
-        "next": next_step,
+        "sentence": both(sentence),
+        "numbers": [{**asdict(number), "label": both(number.label)} for number in numbers],
+        "next": both(next_step),
     }
 
 
@@ -191,7 +194,7 @@ def _overhead(config: Config) -> Json | None:
     overhead = config.totals.overhead
     if overhead is None:
         return None
-    return {"ratio": overhead.traced, "text": overhead_words(config.totals, overhead.traced)}
+    return {"ratio": overhead.traced, "text": both(overhead_words(config.totals, overhead.traced))}
 
 
 def _comparison(compared: ExecutionComparison) -> Json:
@@ -199,7 +202,7 @@ def _comparison(compared: ExecutionComparison) -> Json:
     return {
         "configs": list(compared.places),
         "on_device": compared.on_device,
-        "names": [each.name for each in executions],
+        "names": [both(each.name) for each in executions],
         "rows": [
             {"part": part, "cells": [asdict(e.parts.get(part, Cost())) for e in executions]}
             for part in compared.parts
@@ -254,7 +257,7 @@ def _totals(config: Config) -> list[Json]:
             ),
         ]
     return [
-        {"name": name, "meaning": meaning, "values": list(values)}
+        {"name": name, "meaning": both(meaning), "values": list(values)}
         for name, meaning, values in rows
         if any(value is not None for value in values)
     ]
@@ -281,7 +284,7 @@ def _contexts(config: Config) -> list[Json]:
 
 
 def _finding(finding: Finding) -> Json:
-    return {"severity": finding.severity, "code": finding.code, "message": finding.message,
+    return {"severity": finding.severity, "code": finding.code, "message": both(finding.message),
             "example": _cut(finding.example)}  # fmt: skip
 
 
@@ -397,7 +400,7 @@ def _lane(lane: Lane, index: Sequence[int]) -> Json:
         for key, values in columns.items()
         if key not in usual or any(value != usual[key] for value in values)
     }
-    return {"kind": lane.kind, "title": lane.title, **kept}
+    return {"kind": lane.kind, "title": both(lane.title), **kept}
 
 
 def _before_start(bars: Bars) -> list[int | None]:

@@ -22,10 +22,10 @@ def title(configs: Sequence[Config]) -> str:
 def headline(config: Config) -> str:
     facts = config.shown.facts
     if config.shown.phase == WHOLE_TRACE:
-        return f"{facts.trace}, by range{f', on {facts.device}' if facts.device else ''}"
+        return f"{facts.trace}, by range{f', running on {facts.device}' if facts.device else ''}"
     if facts.model is None:
         named = facts.model_class or config.shown.phase
-        on = f", on {facts.device}" if facts.device else ""
+        on = f", running on {facts.device}" if facts.device else ""
         return f"{named}, {counted(len(config.layers.layers), 'layer')}{on}"
     model = facts.model
     part = counted(model.num_layers, "layer")
@@ -35,13 +35,14 @@ def headline(config: Config) -> str:
 
 
 def shown_pass(config: Config) -> str:
-    """Which forward pass the tables show."""
+    """Which forward pass the tables show, without an article."""
+
     shown, count = config.shown, len(config.passes)
     if shown.phase == WHOLE_TRACE:
-        return "the whole trace, by range"
+        return "whole trace, by range"
     if shown.config is None:
-        return f"the median pass of the trace ({place_in_trace(shown, count)})"
-    return f"the {which_pass(shown, count)}"
+        return f"median pass of the trace ({place_in_trace(shown, count)})"
+    return which_pass(shown, count)
 
 
 def environment(config: Config) -> list[tuple[str, str]]:
@@ -66,6 +67,7 @@ def environment(config: Config) -> list[tuple[str, str]]:
 
 def _machine(environment: Environment) -> list[tuple[str, str]]:
     found = asdict(environment)
+    found["operating_system"] = found.pop("system")  # the theme can be the system's, too
     memory = found.pop("device_memory_bytes")
     replaced = found.pop("kernels_replaced")
     return [

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from make.chromium import opened, started
+from make.page_words import english_in
 from make.sides import side
 
 from qwen3_profile.analysis.comparison.compare import Comparison, compare
@@ -37,15 +38,24 @@ def test_the_page_shows_what_was_compared(browser: Any, tmp_path: Path) -> None:
     (config,) = found.configs
     with opened(browser, file.as_uri()) as seen:
         page = seen.page
-        cells = page.locator("tr td:nth-child(5)").all_inner_texts()
+        cells = page.locator("#en tr td:nth-child(5)").all_inner_texts()
         assert cells == [f"{row.ratio:.3f}" for row in config.every_row]
-        assert "1.200 times as long" in page.inner_text("main")
+        assert "1.200 times as long" in page.inner_text("#en")
         # Three processes a side of three passes each, and a dot for each row.
-        assert page.locator("circle.pass").count() == 18
-        assert page.locator("g.slower circle").count() == len(config.every_row)
-        columns = page.locator("svg >> nth=0").locator("text.quiet").all_text_contents()
+        assert page.locator("#en circle.pass").count() == 18
+        assert page.locator("#en g.slower circle").count() == len(config.every_row)
+        columns = page.locator("#en svg >> nth=0").locator("text.quiet").all_text_contents()
         assert [each for each in columns if each in ("BASE", "NEW")] == ["BASE", "NEW"] * 3
         seen.shoot("comparison")
+        page.click("#en >> text=中文")
+        assert not page.is_visible("#en")
+        assert page.inner_text("#zh h1") == "BASE 对比 NEW"
+        assert page.locator("#zh tr td:nth-child(5)").all_inner_texts() == cells
+        assert english_in(page.inner_text("#zh")) == []
+        seen.shoot("comparison-zh")
+        page.click("#zh >> text=English")
+        assert page.is_visible("#en")
+        assert not page.is_visible("#zh")
         assert (seen.outside, seen.complaints) == ([], [])
 
 

@@ -14,6 +14,7 @@ import pytest
 from make.chromium import SCREENSHOTS, Page, opened, started
 from make.commands import Done
 from make.compiled import compiled_record
+from make.page_words import english_in
 from make.paths import DECODE, EXPERTS
 from make.report import HOSTILE, SCRIPTS, config_of, one_layer
 from make.roofs import PRODUCT, bounded
@@ -691,8 +692,13 @@ def test_the_page_switches_to_chinese_and_its_address_keeps_that(
         address = found.page.evaluate("location.href")
         assert found.page.evaluate("document.documentElement.lang") == "zh-CN"
         assert found.page.inner_text("#parts-title") == "2\n时间花在哪里？"
-        assert found.page.locator("#parts button").last.inner_text() == "复制为 CSV"
+        assert found.page.locator("#parts .copy button").first.inner_text() == "复制为 CSV"
         assert found.page.input_value("#icicle-kind") == "cpu"
+        found.page.click("#layers-details summary")
+        assert english_in(found.page.inner_text("body")) == []
+        labels = found.page.locator("[aria-label]")
+        told = labels.evaluate_all("each => each.map(e => e.ariaLabel).join('\\n')")
+        assert english_in(told) == []
         assert found.page.get_attribute("#filter", "placeholder") == "q_proj、层 3、gemm"
         found.page.fill("#filter", "层 7")
         assert texts(found, "layers-table", 0) == ["7"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,18 @@ import qwen3_profile.views.report
 from qwen3_profile.analysis import verdict
 from qwen3_profile.analysis.part_rows import FAMILIES
 from qwen3_profile.attribution import findings
+from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.report.page import chinese
+from qwen3_profile.words.translate import read_table
 
 ASSETS = Path(qwen3_profile.views.report.__file__).parent / "assets"
 SCRIPTS = sorted(path for path in ASSETS.glob("*.js") if path.name != "echarts.min.js")
+# What the page says of where a config ran, whichever of it is known.
+ENVIRONMENT = {
+    *(field.name.replace("_", " ") for field in fields(Environment)),
+    "run", "trace", "started", "device", "model", "weights", "parameters", "attention",
+    "warm-up runs", "attention kernels", "device memory", "operating system",
+} - {"device memory bytes", "system"}  # fmt: skip
 # What the data chooses: `say(config.share.verdict)`.
 CHOSEN = {
     *FAMILIES, findings.NOTE, findings.WARNING, findings.DAMAGE, "kernel", "operator",
@@ -23,6 +32,7 @@ CHOSEN = {
     verdict.MEMORY_BOUND, verdict.COMPUTE_BOUND, verdict.LATENCY_BOUND,
     verdict.COMMUNICATION_BOUND, verdict.UNDECIDED,
     *(f"idle: {name}" for name in ("starved", "launching", "queued", "blocked")),
+    *ENVIRONMENT,
 }  # fmt: skip
 # Names, units and classes of the style, which are the same in both.
 NAMES = {
@@ -44,6 +54,7 @@ def test_each_text_has_its_chinese_and_no_chinese_is_left_over() -> None:
     assert len(texts) > 200
     assert sorted(texts - set(chinese())) == []
     assert sorted(set(chinese()) - texts) == []
+    assert [*chinese()] == sorted(chinese())  # so that two people's new lines do not collide
 
 
 def test_the_chinese_has_the_same_places_for_values() -> None:
@@ -53,6 +64,11 @@ def test_the_chinese_has_the_same_places_for_values() -> None:
         assert re.search(r"[\u4e00-\u9fff]", said) or len(re.sub(r"{\w+}", "", said)) < 15, (
             f"{text} is not in Chinese"
         )
+
+
+def test_the_page_and_the_terminal_say_the_same() -> None:
+    both = chinese().keys() & read_table().keys()
+    assert {text: chinese()[text] for text in both} == {text: read_table()[text] for text in both}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

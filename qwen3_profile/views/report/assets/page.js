@@ -33,7 +33,7 @@ function show() {
   byId("unit").options[2].disabled = bareNs === null;
   if (bareNs === null && unit === "share") byId("unit").value = unit = "ms";
   byId("headline").textContent = spoken(config.headline);
-  byId("shown").textContent = say("{config}. Tables and pictures of parts show {pass}.", { config: spoken(config.full), pass: spoken(config.shown) });
+  byId("shown").textContent = say("{config}. Tables and pictures of parts show the {pass}.", { config: spoken(config.full), pass: spoken(config.shown) });
   for (const [section, answer] of Object.entries(config.answers)) {
     paragraphs(byId(`${section}-answer`), spoken(answer));
   }
@@ -117,7 +117,7 @@ function findings(config) {
 
 function environment(config) {
   byId("environment").replaceChildren(
-    ...config.environment.flatMap(([name, value]) => [make("dt", {}, spoken(name)), make("dd", {}, spoken(value))]),
+    ...config.environment.flatMap(([name, value]) => [make("dt", {}, say(name)), make("dd", {}, spoken(value))]),
   );
 }
 

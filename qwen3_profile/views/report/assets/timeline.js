@@ -21,7 +21,7 @@ function unpack(config) {
     let end = -Infinity;
     for (let i = 0; i < count; i++) reach.push((end = Math.max(end, start[i] + lane.dur[i])));
     return {
-      rows: config.rows, kind: lane.kind, title: lane.title, start, reach, dur: lane.dur, part: lane.part,
+      rows: config.rows, kind: lane.kind, title: spoken(lane.title), start, reach, dur: lane.dur, part: lane.part,
       layer: column("layer", -1), name: column("name", -1), op: column("op", -1),
       launch: column("launch", null), count: column("count", 1), work: column("work", 0),
     };

@@ -24,7 +24,7 @@ function many(count, noun) {
 }
 
 /** What the data holds in both languages, or in one for both. */
-const spoken = (words) => words?.[language] ?? words;
+const spoken = (words) => (Array.isArray(words) ? words.map(spoken) : words?.[language] ?? words);
 
 /** What joins the members of a list, and sentences. */
 const listed = (words) => words.join(language === "zh" ? "、" : ", ");
