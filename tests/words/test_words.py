@@ -62,6 +62,7 @@ NOT_SHOWN = {
     "gpu {0}",
     "graph node id",
     "labels over stream {0}",
+    "layer_time_ms {0}/{1}_{2}",
     "model name",
     "modules of thread {0}",
     "nn.Module: {0}",
