@@ -67,11 +67,12 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
     """A row for each part of a record of one traced pass, in the order of the columns."""
     config = record.config
     step = record.traced[0] if record.traced else None
+    facts = record.facts
     head = (
         _text_cell(record.id),
-        _text_cell(record.facts.run),
-        record.facts.model.name if record.facts.model else record.facts.model_class or "",
-        record.facts.device or "",
+        _text_cell(facts.run),
+        _text_cell((facts.model.name if facts.model else facts.model_class) or ""),
+        _text_cell(facts.device or ""),
         record.phase,
         config.batch_size if config else "",
         config.input_len if config else "",

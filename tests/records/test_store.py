@@ -290,14 +290,21 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
     """Names are of whoever wrote the trace; numbers may be less than none."""
     path = tmp_path / "r.csv"
     names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "fine"]
+    facts = record(1).facts
+    assert facts.model is not None
     records = [
-        replace(record(1, run=name), facts=replace(record(1).facts, run=name)) for name in names
+        replace(
+            record(1, run=name),
+            facts=replace(facts, run=name, device=name, model=replace(facts.model, name=name)),
+        )
+        for name in names
     ]
     save_csv(path, records)
     save_csv(path, records)
     rows = load_csv(path)
-    shown = {row["run"] for row in rows}
-    assert shown == {*(f"'{name}" for name in names[:-1]), "fine"}
+    for column in ("run", "model", "device"):
+        shown = {row[column] for row in rows}
+        assert shown == {*(f"'{name}" for name in names[:-1]), "fine"}
     assert len(rows) == len(names) * len({row["path"] for row in rows})
     for row in rows:
         assert not any(cell.startswith(("=", "+", "@")) for cell in row.values())

@@ -51,6 +51,9 @@ _TOWER_NAMES = {
 }
 _OF_THE_WHOLE = ("tie_word_embeddings", "quantization_config")
 # In config.json, what has an entry for each layer.
+_NUMBERS_OF_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
+_MOST_LAYERS = 10_000
+_MOST_CHARACTERS = 1 << 24
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
@@ -255,7 +258,7 @@ def _config_values(source: Source) -> dict[str, Any]:
     with explained(source.location, "has no readable config.json"):
         if source.place == "directory":
             path = Path(source.location) / "config.json"
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(_config_text(path))
         else:
             config_class = _class_of("qwen3", "configuration", "Config")
             values, _ = config_class.get_config_dict(
@@ -270,6 +273,23 @@ def _config_values(source: Source) -> dict[str, Any]:
         do = "take a Qwen3, or a Llama, Mistral, Gemma, ..."
         raise ModelError(source.location, what, _newer(kind) or do)
     return values
+
+
+def _config_text(path: Path) -> str:
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MOST_CHARACTERS + 1)
+    if len(text) > _MOST_CHARACTERS:
+        raise OSError("it is too large for one")
+    return text
+
+
+def _check_layers(where: str, values: Mapping[str, Any]) -> None:
+    """A config makes lists of so many; here, for it may take the memory of the machine."""
+    for key in _NUMBERS_OF_LAYERS:
+        count = values.get(key)
+        if isinstance(count, int | float) and count > _MOST_LAYERS:
+            what = f"has a config with {key} {count}, and more than {_MOST_LAYERS} are no model"
+            raise ModelError(where, what, "correct its config.json")
 
 
 def _text_values(values: dict[str, Any]) -> dict[str, Any]:
@@ -292,6 +312,7 @@ def _newer(model_type: object) -> str:
 
 
 def _config(where: str, values: dict[str, Any], dtype: torch.dtype) -> Any:
+    _check_layers(where, values)
     with explained(where, "has a config that transformers refuses"):
         name = str(dtype).removeprefix("torch.")
         given = {key: value for key, value in values.items() if key != "dtype"}

@@ -447,6 +447,12 @@ def test_directories_that_cannot_be_loaded(
         pytest.param(
             '{"model_type": "qwen3", "num_hidden_layers": "x"}', "config", id="a word for a number"
         ),
+        pytest.param(
+            '{"model_type": "qwen3", "num_hidden_layers": 1000000000}',
+            "num_hidden_layers 1000000000, and more than 10000 are no model",
+            id="a billion layers",
+        ),
+        pytest.param('{"model_type": "gpt2", "n_layer": 1e9}', "n_layer 1", id="of GPT-2"),
     ],
 )
 def test_configs_that_are_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -454,6 +460,15 @@ def test_configs_that_are_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ModelError) as caught:
         load(str(tmp_path), weights="random")
     assert told in str(caught.value)
+
+
+def test_a_config_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    monkeypatch.setattr("qwen3_profile.measure.model.transformers_compat._MOST_CHARACTERS", 9)
+    with pytest.raises(ModelError, match="too large for one"):
+        load(str(tmp_path), weights="random")
 
 
 LLAMA = {
