@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qwen3_profile.errors import ProfileError
     from qwen3_profile.records.long_form import to_arrow, to_pandas
     from qwen3_profile.records.record import TimingRecord
+    from qwen3_profile.words import use_language
 
 __all__ = [
     "Profile",
@@ -45,6 +46,7 @@ __all__ = [
     "to_records",
     "to_table",
     "trace_forward",
+    "use_language",
 ]
 
 _HOME = {
@@ -59,6 +61,7 @@ _HOME = {
     "to_records": "api",
     "to_table": "api",
     "trace_forward": "api",
+    "use_language": "words",
 }
 
 

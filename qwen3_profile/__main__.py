@@ -54,6 +54,8 @@ from qwen3_profile.views.terminal.configs import render_configs
 from qwen3_profile.views.terminal.ranks import render_ranks
 from qwen3_profile.views.terminal.run_lines import place_lines, plan_lines
 from qwen3_profile.views.terminal.tables import render
+from qwen3_profile.words import said
+from qwen3_profile.words.cells import place
 
 # Under which rank 0 tells the others where the run is.
 _FOLDER = "folder"
@@ -108,7 +110,8 @@ def _run_with_nvtx(invocation: Invocation) -> int:
     for line in prepared.warnings:
         warn(line)
     for each in nvtx_passes(invocation, prepared):
-        show(f"{each.worker} {each.phase} run {each.run_index}: {each.wall_ns / 1e6:.3f} ms")
+        line = f"{each.worker} {each.phase} run {each.run_index}: {each.wall_ns / 1e6:.3f} ms"
+        show(said(line))
     return EXIT_OK
 
 
@@ -126,7 +129,8 @@ def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
         folder = invocation.trace_dir / invocation.run_name
     run_in_turn([Side("", tuple(argv), folder)], invocation.num_processes, tell)
     show(f"{render_spreads(spreads_of(load_side(folder), 0.05))}\n")
-    show(f"traces   {folder}\nrecords  {invocation.records_path}")
+    show(place("traces   ", folder))
+    show(place("records  ", invocation.records_path))
     return EXIT_OK
 
 

@@ -28,6 +28,8 @@ from qwen3_profile.cli.console import (
 from qwen3_profile.errors import EXIT_OK, ConfigError, OutputError
 from qwen3_profile.system import signals
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
+from qwen3_profile.words import said
+from qwen3_profile.words.cells import place
 
 if TYPE_CHECKING:
     from qwen3_profile.cli.export_options import ExportRequest
@@ -93,7 +95,7 @@ def _export(options: ExportRequest) -> int:
 
         for text in tell_sweeps(groups, path):
             show_table(f"{text}\n")
-    show(f"records  {path}")
+    show(place("records  ", path))
     if options.report is not None:
         _write_report(options, loaded)
     return EXIT_OK
@@ -143,7 +145,8 @@ def _warnings(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     if told:
         from qwen3_profile.views.terminal.cells import wrap
 
-        yield "\n".join(("warnings when it ran:", *(wrap(f"- {line}") for line in told)))
+        head = said("warnings when it ran:")
+        yield "\n".join((head, *(wrap(f"- {said(line)}") for line in told)))
 
 
 def _load(options: ExportRequest) -> Loaded:
@@ -217,7 +220,7 @@ def _write_report(options: ExportRequest, loaded: Loaded) -> None:
     page = build.build_report(options.path, loaded)
     make_folder(file.parent)
     write_atomic(file, page.encode())
-    show(f"report   {file}")
+    show(place("report   ", file))
 
 
 def _export_ledger(options: ExportRequest, file: Path) -> int:
@@ -251,7 +254,7 @@ def _export_ledger(options: ExportRequest, file: Path) -> int:
         make_folder(file.parent)
     write_atomic(file, ledger.to_bytes())
     show_table(f"{render_ledger(ledger)}\n")
-    show(f"ledger  {file}")
+    show(place("ledger  ", file))
     return EXIT_OK
 
 
@@ -261,7 +264,9 @@ def _view(options: ExportRequest) -> int:
     from qwen3_profile.views.serve.site import site_of
 
     with ViewServer(site_of(options.path), options.port or 0) as server:
-        show(f"{server.places()}\nCtrl-C ends this")
+        for head, where in server.places():
+            show(place(head, where))
+        show(said("Ctrl-C ends this"))
         try:
             server.serve_forever()
         except signals.Stopped as stopped:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qwen3_profile.errors import VERBOSITY, tell
+from qwen3_profile.words import said
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -45,7 +46,7 @@ class Progress:
         if self._bar is not None:
             self._bar.total = self.total or self._begun + 1
             self._bar.n = self._begun
-            self._bar.set_description_str(what)
+            self._bar.set_description_str(said(what))
         elif VERBOSITY.get() > 0 or self._is_silent(now_s):
             self._tell(what, now_s)
 
@@ -65,8 +66,8 @@ class Progress:
 
     def _tell(self, what: str, now_s: float) -> None:
         self._told_s = now_s
-        of = f"step {self._begun} of {self.total}: " if self.total else ""
-        tell(f"[{now_s - self._started_s:6.1f} s] {of}{what}")
+        of = said(f"step {self._begun} of {self.total}: ") if self.total else ""
+        tell(f"[{now_s - self._started_s:6.1f} s] {of}{said(what)}")
 
     def _estimate(self, seconds: float) -> None:
         """Tells after the first warm-up how long the rest may take, if that is long."""

@@ -13,6 +13,8 @@ from qwen3_profile.records.store import drop_run
 from qwen3_profile.run_folder.claim import remove_run
 from qwen3_profile.run_folder.layout import find_runs
 from qwen3_profile.run_folder.run_json import Run, read_run
+from qwen3_profile.words import said
+from qwen3_profile.words.cells import place
 
 
 def list_runs(argv: Sequence[str]) -> int:
@@ -38,7 +40,7 @@ def _list(request: ListRequest) -> int:
         return max(codes)
     from qwen3_profile.views.terminal.run_list import render_runs
 
-    show(render_runs(runs) if runs else f"no runs in {folder}")
+    show(render_runs(runs) if runs else said(f"no runs in {folder}"))
     return max(codes)
 
 
@@ -54,5 +56,5 @@ def _readable(folders: Iterable[Path], codes: list[int]) -> Iterator[Run]:
 def _remove(request: RemoveRequest) -> int:
     for folder in request.folders:
         remove_run(folder, partial(drop_run, request.records_path))
-        show_table(f"removed  {folder}")
+        show_table(place("removed  ", folder))
     return EXIT_OK

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from unicodedata import combining, east_asian_width
 
+from qwen3_profile.words import said
+
 _CLOSING = "，。；：、！？）」』】》％"
 _OPENING = "（「『【《"
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
@@ -48,6 +50,16 @@ def to_left(text: str, width: int) -> str:
 def to_right(text: str, width: int) -> str:
     """Filled up with spaces before it."""
     return " " * (width - cells(text)) + text
+
+
+def place(head: str, where: object) -> str:
+    """A line that says where something lies, `records  FILE`, in the language in effect.
+
+    Args:
+        head: with the spaces behind it, which stay as many cells in every language.
+    """
+    word = said(head.strip())
+    return f"{to_left(word, max(len(head), cells(word) + 1))}{where}"
 
 
 def wrap_cells(text: str, width: int, indent: int = 0) -> list[str]:

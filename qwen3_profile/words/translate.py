@@ -4,12 +4,16 @@ A text is looked up as a whole. What stands in place of `{0}`, `{1}` is looked u
 be words of ours, too: a reason, a count with its noun. A text that no template makes is one of
 several put together, `error: FILE: is empty; give another`: it is cut at its punctuation, and each
 of the longest pieces that are known is replaced. What is not known stays as it is: names, numbers,
-what other programs say. These may look like a template that has hardly a word of its own, `{0} of
-{1}`: it makes a text only where numbers stand in it, or at its end what is known itself.
+what other programs say.
+
+These may look like words of ours. So a single word is replaced where it is the whole text, the head
+of a column, and inside of another text only if it is one of `CODES`; and a template that has hardly
+a word of its own, `{0} of {1}`, counts only where numbers stand in it, or words of ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -20,96 +24,77 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("zh.json")
 HOLE = re.compile(r"\{(\d+)\}")
+# A hole that the Chinese counts with, so that a number stands in it.
+COUNTED = re.compile(r"\{(\d+)\} ?[个次遍层行条步张]")
+# Single words of ours that stand inside of texts.
+CODES = {
+    "blocked", "clock", "device", "interrupted", "labels", "launching", "memory", "mixed",
+    "modules", "note",
+    "preparation", "queued", "starved", "traced", "undecided", "warning",
+}  # fmt: skip
 _WORD = re.compile(r"[A-Za-z]{2,}")
-# A full stop ends a sentence where the next one begins with a capital letter.
-_SENTENCE = re.compile(r"\. (?=[A-Z])")
-_BETWEEN = re.compile(r"(\. (?=[A-Z])|; |: |, | \(|\)(?=$|[ ,;:.)])|\n|\.$)")
-_EDGES = re.compile(r"^([ ,;:.]*)(.*?)([ ,;:.]*)$", re.DOTALL)
-_CHINESE_MARKS = {
-    ". ": "。",
-    ".": "。",
-    "; ": "；",
-    ": ": "：",
-    ", ": "，",
-    ":": "：",
-    ";": "；",
-    " ": "",
-}
 # Words that say nothing alone.
 _WEAK = {
-    *(
-        "a",
-        "and",
-        "as",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "is",
-        "lie",
-        "lies",
-        "ms",
-        "of",
-        "on",
-        "or",
-    ),
-    *("per", "that", "the", "to", "us", "with"),
-}
-_NUMBER = re.compile(r"[+-]?\d(?:[^,]|,(?! ))*")
+    "as", "and", "at", "by", "for", "from", "in", "is", "lie", "lies", "ms", "of", "on", "or",
+    "per", "that", "the", "to", "us", "with",
+}  # fmt: skip
+_NUMBER = re.compile(r"[+-]?\d")
+_WITH_FIGURE = re.compile(r"(.*\S) ([+-]?[\d.,]+(?: ?%|x)?)", re.DOTALL)
+# An error of other people's code.
+_FOREIGN = re.compile(r"\w+(?:Error|Exception): ")
+_OPEN = re.compile("[:;] $|^before $")
+_NAMES = re.compile(r"[\w.-]+(?:, [\w.-]+)* and [\w.-]+")
+# A full stop ends a sentence where the next one begins with a capital letter.
+_SENTENCE = re.compile(r"\. (?=[A-Z])")
+_BETWEEN = re.compile(r"(^\(|\. (?=[A-Z])|; |: |, | \(|\)(?=$|[ ,;:.)])|\n|\.$)")
+_EDGES = re.compile(r"^([ ,;:.]*)(.*?)([ ,;:.]*)$", re.DOTALL)
+_MARKS = {". ": "。", ".": "。", "; ": "；", ": ": "：", ", ": "，", ":": "：", ";": "；", " ": ""}
+_CHINESE, _LATIN = re.compile("[\u4e00-\u9fff]"), re.compile("[A-Za-z0-9+-]")
 # A text beyond this is no message, whatever it is.
 _LONGEST = 1000
-_LONG_NAME = 40
 # So many pieces between marks a message has at most that is a part of a longer text.
-_MOST_PIECES = 8
-
-# The first of the characters that Unicode leaves to programs.
-_FIRST_MASK = 0xE000
+_MOST_PIECES = 12
+# The first of the characters that Unicode leaves to programs; and names that these stand for.
+_FIRST_MASK, _LONG_NAME = 0xE000, 40
 _MASK = re.compile("[\ue000-\uf8ff]")
 _TEMPLATED = re.compile(r"[\w:~]+<")
 _ANGLE = re.compile("[<>]")
-_LIST = re.compile("[,;] ")
-
-_BRACKET = re.compile(r"[()]")
-# Between these a space is written.
-_SEAM = re.compile(r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9%])(?=[\u4e00-\u9fff])")
-_SHARE = re.compile(r"([A-Za-z][A-Za-z ]*) ([\d.,]+ ?%)")
+_BRACKETS = re.compile(r" ?\(([^()]*[\u4e00-\u9fff][^()]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """literals: how many characters are its own. words: how many of these it has. is_weak: whether
-    none of them says anything.
+    """weight: how many characters are its own.
+
+    is_weak: whether no word of it says anything. is_short: whether one alone does.
+    is_open: whether its last hole ends it, behind a mark, say, and may be several pieces.
+    counts: the holes that hold numbers.
     """
 
     pattern: re.Pattern[str]
     chinese: str
-    literals: int
-    words: int
+    weight: int
     is_weak: bool
+    is_short: bool
+    is_open: bool
+    counts: tuple[int, ...]
 
     def parts(self, text: str) -> Sequence[str] | None:
         """What stands in its holes; None where it does not make this text."""
         found = self.pattern.fullmatch(text)
-        if found is None or not all(map(_is_whole, found.groups())):
+        if found is None:
             return None
-        *first, last = parts = found.groups()
-        if self.is_weak and not (first and all(map(_NUMBER.fullmatch, first))):
-            return parts if _translate(last) != last else None
-        # One word is too little to hold a list together: `norms 2 %, attention 3 %`.
-        if self.words == 1 and not self.is_weak and any(_LIST.search(part) for part in parts):
+        *first, _ = parts = found.groups()
+        checked = first if self.is_open else parts
+        if not all(map(_is_one, checked)) or any("; " in part for part in checked):
             return None
-        return parts
-
-
-def _is_whole(part: str) -> bool:
-    """Whether it is no piece of two sentences, of two pairs of brackets, or of a path of parts."""
-    depth = 0
-    for bracket in _BRACKET.findall(part):
-        depth += 1 if bracket == "(" else -1
-        if depth < 0:
-            return False
-    return not depth and not _SENTENCE.search(part) and not part.endswith(" /")
+        if not all(_NUMBER.match(parts[at]) for at in self.counts):
+            return None
+        if self.is_weak:
+            is_ours = all(map(_NUMBER.match, parts)) or any(map(_begins_known, parts))
+            is_cut = len(parts) < 3 and any(map(_BETWEEN.search, first))
+            return parts if is_ours and not is_cut else None
+        return None if self.is_short and any(map(_BETWEEN.search, checked)) else parts
 
 
 def is_weak(template: str) -> bool:
@@ -122,6 +107,8 @@ def without_edges(text: str) -> tuple[str, str, str]:
     found = _EDGES.match(text)
     assert found is not None  # it matches anything
     before, core, after = found.groups()
+    if core.startswith("(") and core.endswith(")") and _is_one(core[1:-1]):
+        return f"{before}(", core[1:-1], f"){after}"
     return before, core, after
 
 
@@ -160,49 +147,75 @@ def _closing(text: str, at: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _translate(text: str) -> str:
-    if not _WORD.search(text):
-        return _marks(text)
     before, core, after = without_edges(text)
-    found = _of_template(core)
-    if found is None:
-        return _piece_by_piece(text)
-    return f"{_marks(before)}{found}{_marks(after)}"
+    return _in_marks(before, _exact()[core], after) if core in _exact() else _inside(text)
 
 
-def _marks(text: str) -> str:
-    return _CHINESE_MARKS.get(text, text)
+def _inside(text: str) -> str:
+    """The same of a text that stands in another one."""
+    if not _WORD.search(text):
+        return _MARKS.get(text, text)
+    if _FOREIGN.match(text):
+        return text
+    before, core, after = without_edges(text)
+    found = _known(core)
+    if found is not None:
+        return _in_marks(before, found, after)
+    return text.replace(" and ", " 和 ") if _NAMES.fullmatch(core) else _piece_by_piece(text)
+
+
+def _known(text: str) -> str | None:
+    """The Chinese of a text of ours, or of one with a figure behind it: `short kernels 12%`."""
+    found = _of_template(text)
+    parts = _WITH_FIGURE.fullmatch(text)
+    if found is None and parts:
+        known = _of_template(parts[1])
+        return None if known is None else _filled("{0}{1}", (known, parts[2]))
+    return found
 
 
 def _of_template(text: str) -> str | None:
     """What the template says that makes this text and has the most words of its own."""
-    table, exact = _templates(), _exact()
-    if text in exact:
-        return exact[text]
-    share = _SHARE.fullmatch(text)
-    if share and share[1] in exact:
-        return f"{exact[share[1]]} {share[2]}"
+    if text in _exact():
+        is_told = not text.isalpha() or text in CODES
+        return _exact()[text] if is_told else None
     words = {*_WORD.findall(text)}
-    candidates = [each for word in words for each in table.get(word, ())]
+    candidates = [each for word in words for each in _templates().get(word, ())]
     for template in sorted(candidates, key=_rank):
         parts = template.parts(text)
         if parts is not None:
-            return _filled(template.chinese, [*map(_translate, parts)])
+            return _filled(template.chinese, [*map(_inside, parts)])
     return None
 
 
 def _rank(template: _Template) -> tuple[bool, int, str]:
     """What has the most of its own comes first; of equals always the same."""
-    return template.is_weak, -template.literals, template.chinese
+    return template.is_weak, -template.weight, template.chinese
 
 
 def _filled(template: str, parts: Sequence[str]) -> str:
-    """A template with its holes filled, and a space where Chinese and other letters meet there."""
-    pieces = HOLE.split(template)
-    pieces[1::2] = [parts[int(number)] for number in pieces[1::2]]
-    out = pieces[0]
-    for piece in filter(None, pieces[1:]):
-        out += " " + piece if _SEAM.search(out[-1:] + piece[0]) else piece
-    return out
+    """The template with its parts in it, and a space between Chinese and what is not."""
+    text = ""
+    for at, piece in enumerate(HOLE.split(template)):
+        more = parts[int(piece)] if at % 2 else piece
+        end, begin = text.rstrip()[-1:], more.lstrip()[:1]
+        if _CHINESE.match(end) and _CHINESE.match(begin):
+            text, more = text.rstrip(), more.lstrip()
+        elif _is_border(end, begin) or _is_border(begin, end):
+            text, more = f"{text.rstrip()} ", more.lstrip()
+        text += more
+    return text
+
+
+def _is_border(one: str, other: str) -> bool:
+    return bool(_CHINESE.match(one) and _LATIN.match(other))
+
+
+def _in_marks(before: str, chinese: str, after: str) -> str:
+    """The punctuation of a text round its Chinese."""
+    if before.endswith("(") and after.startswith(")"):
+        chinese, before, after = f"（{chinese}）", before[:-1], after[1:]
+    return f"{_MARKS.get(before, before)}{chinese}{_MARKS.get(after, after)}"
 
 
 def _piece_by_piece(text: str) -> str:
@@ -211,34 +224,40 @@ def _piece_by_piece(text: str) -> str:
     pieces, marks = tokens[::2], [*tokens[1::2], ""]
     out, at, was_known = "", 0, False
     while at < len(pieces):
-        known, end, closed = _longest(tokens, at)
-        if closed:
-            marks[end - 1] = marks[end - 1].removeprefix(")")
+        known, end = _longest(tokens, at)
         is_known = known is not None
-        if at and (is_known or was_known):
-            out += _marks(marks[at - 1])
-        elif at:
-            out += marks[at - 1]
+        if at:
+            mark = marks[at - 1]
+            out += _MARKS.get(mark, mark) if is_known or was_known else mark
         out += known if known is not None else pieces[at]
         at, was_known = end, is_known
-    return out
+    return _BRACKETS.sub("（\\1）", out)
 
 
-def _longest(tokens: list[str], at: int) -> tuple[str | None, int, bool]:
-    """The Chinese of the longest known run of pieces from one on, the piece after it, and whether
-    the bracket behind it belongs to it.
-    """
+def _longest(tokens: Sequence[str], at: int) -> tuple[str | None, int]:
+    """The Chinese of the longest known run of pieces from one on, and the piece after it."""
     count = (len(tokens) + 1) // 2
     for end in range(min(count, at + _MOST_PIECES), at, -1):
         text = "".join(tokens[2 * at : 2 * end - 1])
-        closed = end < count and tokens[2 * end - 1] == ")" and text.count("(") > text.count(")")
-        text += ")" * closed
         if _WORD.search(text) and (at, end) != (0, count):
             before, core, after = without_edges(text)
-            found = _of_template(core)
+            found = _known(core)
             if found is not None:
-                return f"{before}{found}{_marks(after)}", end, closed
-    return None, at + 1, False
+                return _in_marks(before, found, after), end
+    return None, at + 1
+
+
+def _is_one(part: str) -> bool:
+    """Whether it is the whole of something: no two sentences, no half of a bracket or a path."""
+    depths = [*itertools.accumulate({"(": 1, ")": -1}.get(char, 0) for char in part)]
+    is_whole = not depths or (min(depths) >= 0 and depths[-1] == 0)
+    return is_whole and not _SENTENCE.search(part) and not part.endswith(" /")
+
+
+def _begins_known(text: str) -> bool:
+    """Whether it is ours, or its first piece is."""
+    some = (without_edges(each)[1] for each in (text, _BETWEEN.split(text, maxsplit=1)[0]))
+    return any(_known(each) is not None for each in some)
 
 
 @cache
@@ -260,10 +279,15 @@ def _templates() -> dict[str, list[_Template]]:
     for english, chinese in read_table().items():
         literals = HOLE.split(english)[::2]
         if len(literals) > 1:
-            word = max(_WORD.findall(" ".join(literals)), key=len)
-            pattern = re.compile("(.*?)".join(map(re.escape, literals)), re.DOTALL)
-            weight = sum(map(len, literals))
-            words = len(_WORD.findall(" ".join(literals)))
-            found[word].append(_Template(pattern, chinese, weight, words, is_weak(english)))
-
+            words = [word for word in _WORD.findall(" ".join(literals)) if word not in _WEAK]
+            template = _Template(
+                re.compile("(.*?)".join(map(re.escape, literals)), re.DOTALL),
+                chinese,
+                sum(map(len, literals)),
+                not words,
+                len(words) < 2,
+                not literals[-1] and bool(_OPEN.search(literals[-2])),
+                tuple(int(hole) for hole in COUNTED.findall(chinese)),
+            )
+            found[max(words or _WORD.findall(" ".join(literals)), key=len)].append(template)
     return found

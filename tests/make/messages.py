@@ -25,7 +25,8 @@ _LETTERS = re.compile(r"[a-z]{2,}")
 _WORDS = re.compile(r"[A-Za-z][a-z']+[,;:]? \(?[\"A-Za-z]|[A-Za-z][a-z']+[,;:]? \(?\0|\0 [a-z]{2,}")
 # Calls whose strings are patterns, not words.
 _NO_WORDS = {"compile", "filterwarnings"}
-_MARKUP = r"</?[a-z]+[ >/]|; charset=|-src |^style=|^svg[{]|'\w+'$|^[\w.]+::"
+_TAGS = "!doctype|b|circle|g|h[1-6]|iframe|line|p|path|rect|svg|t[dhr]|table|text|title"
+_MARKUP = rf"</?(?:{_TAGS})[ >/]|\(\?:|; charset=|-src |^style=|^svg[{{]|'\w+'$|^[\w.]+::"
 _COMMAND = r"^--[\w-]+ \S+$|^pip install|^python -m|^qwen3-profile \w+$"
 _NOT_SHOWN = re.compile(f"{_MARKUP}|{_COMMAND}")
 

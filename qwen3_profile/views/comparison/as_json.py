@@ -114,14 +114,15 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
     for config in comparison.configs:
         yield f"### {said(describe(config.pair.base[0][1][0]))}\n"
         for each in config.settings:
-            yield f"- {said(each.name)}: {each.base or '-'} → {each.new or '-'}"
-        names = [*map(said, head(comparison.rules, config.on_device))]
+            name, base, new = map(said, (each.name, each.base or "-", each.new or "-"))
+            yield f"- {name}: {base} → {new}"
+        names = tuple(map(said, head(comparison.rules, config.on_device)))
         yield f"\n| {' | '.join(names)} |\n|{'---|' + '---:|' * (len(names) - 1)}"
         for row in config.every_row:
-            yield f"| {' / '.join(row.path)} | {' | '.join(cells(row))} |"
+            yield f"| {' / '.join(row.path)} | {' | '.join(map(said, cells(row)))} |"
         if config.undecided:
             yield "\n" + said(f"Nothing is decided: {config.undecided}")
-        yield from (f"\n{line}" for line in clock_lines(config))
+        yield from (f"\n{said(line)}" for line in clock_lines(config))
         yield ""
     yield from ("- " + said(f"only in BASE: {name}") for name in comparison.base_alone)
     yield from ("- " + said(f"only in NEW: {name}") for name in comparison.new_alone)

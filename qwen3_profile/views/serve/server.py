@@ -7,6 +7,7 @@ name leads here cannot read a trace through the user's browser.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.views.serve.site import Answer, Site, line
+from qwen3_profile.words import said
 
 _HOST = "127.0.0.1"
 
@@ -43,14 +45,15 @@ class ViewServer(ThreadingHTTPServer):
         """The address of the report."""
         return f"http://{_HOST}:{self.server_port}/"
 
-    def places(self) -> str:
-        """Lines for a person: what can be opened where."""
-        lines = [f"report    {self.address}"]
+    def places(self) -> Iterator[tuple[str, str]]:
+        """For a person: what can be opened, and where."""
+        yield "report    ", self.address
         if self.site.perfetto:
-            lines += [f"timeline  {self.address}timeline/{name}" for name in self.site.traces]
+            yield from (
+                ("timeline  ", f"{self.address}timeline/{each}") for each in self.site.traces
+            )
         elif self.site.traces:
-            lines.append("timeline  needs Perfetto, which the extra `viewer` brings along")
-        return "\n".join(lines)
+            yield "timeline  ", said("needs Perfetto, which the extra `viewer` brings along")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """That a browser has left ends nothing; anything else is reported as Python does."""

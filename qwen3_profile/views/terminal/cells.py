@@ -8,6 +8,7 @@ from qwen3_profile.analysis.roofline import MEMORY, Roof
 from qwen3_profile.attribution.findings import DAMAGE, WARNING
 from qwen3_profile.errors import one_line
 from qwen3_profile.views.terminal.screen import SCREEN, paint
+from qwen3_profile.words import said
 from qwen3_profile.words.cells import cells, first_cells, last_cells, wrap_cells
 
 _NS_PER_MS = 1e6
@@ -76,14 +77,15 @@ def fit_end(path: str, width: int) -> str:
 
 
 def wrap(line: str, indent: int = 2, style: str = "") -> str:
-    """`line` in the width of the screen; what follows its first line is indented.
+    """`line`, in the language in effect and the width of the screen; what follows its first line
+    is indented.
 
     Control characters in names that a trace holds are shown, not obeyed.
 
     Args:
         style: how it is painted.
     """
-    text, width = one_line(line), SCREEN.get().prose_width
+    text, width = said(one_line(line)), SCREEN.get().prose_width
     indent = min(indent, width - _LEAST_PROSE)
     if text.isascii():
         lines = textwrap.wrap(
@@ -96,4 +98,5 @@ def wrap(line: str, indent: int = 2, style: str = "") -> str:
 
 def wrap_finding(severity: str, message: str) -> str:
     """The lines of a finding, painted by how much it matters."""
-    return wrap(f"{severity}: {message}", style=_SEVERITIES.get(severity, ""))
+    line = f"{said(severity)}{said(': ')}{said(message)}"
+    return wrap(line, style=_SEVERITIES.get(severity, ""))

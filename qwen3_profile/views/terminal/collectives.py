@@ -8,9 +8,10 @@ from qwen3_profile.analysis.rank_waiting import LostTime, RankWaiting, Straggler
 from qwen3_profile.records.matched_collectives import TOGETHER
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 from qwen3_profile.views.terminal.table import Column, table
+from qwen3_profile.words import said
 
 _COLUMNS = (
-    Column("part and kind", left=True, least=26),
+    Column("part and kind", left=True, least=26, verbatim=True),
     Column("count", leave_out=3),
     Column("size", leave_out=2),
     Column("time\nmax"),
@@ -28,10 +29,12 @@ _NONE = "-"
 
 def render_collectives(found: RankWaiting, title: str) -> str:
     """Of each part and kind; below, the rank that the others wait for, and where it lost time."""
-    what = "kernels" if found.on_device else "calls"
     passes = f"{found.passes} pass{'' if found.passes == 1 else 'es'}"
     lines = [
-        wrap(f"{title}: collectives of {passes}, {what} of each rank; times in ms"),
+        wrap(
+            f"{title}: collectives of {passes}, {'kernels' if found.on_device else 'calls'} of "
+            "each rank; times in ms"
+        ),
         *_tables(found),
         *_straggler(found),
         *map(wrap, _notes(found)),
@@ -46,11 +49,11 @@ def _tables(found: RankWaiting) -> Iterator[str]:
         rows.append(_row(found.total))
     yield table(_COLUMNS, rows)
     if len(shown) < len(found.rows):
-        yield f"{len(found.rows) - len(shown)} rows of less time are left out"
+        yield wrap(f"{len(found.rows) - len(shown)} rows of less time are left out")
 
 
 def _row(row: WaitingRow) -> tuple[str, ...]:
-    part = row.part or "(no label)"
+    part = row.part or said("(no label)")
     rates = (row.algorithm_bytes_per_s, row.bus_bytes_per_s)
     return (
         f"{part} {row.kind}".strip(), str(row.count), _size(row.bytes),
@@ -91,18 +94,20 @@ def _straggler(found: RankWaiting) -> Iterator[str]:
         f"{'' if late.most_often else '; other ranks were last more often, by less'}"
     )
     if late.lost:
-        yield wrap(f"  lost {_lost(late)}", 4)
+        yield wrap(f"  {_lost(late)}", 4)
 
 
 def _lost(late: Straggler) -> str:
     busy, idle = sum(e.busy_ns for e in late.lost), sum(e.idle_ns for e in late.lost)
-    kind = "longer work" if busy > idle else "idle time (its host launched late)"
     spent = milliseconds(sum(each.ns for each in late.lost))
     shown = [_lost_in(each) for each in late.lost[:_MOST_PARTS]]
     rest = len(late.lost) - len(shown)
     parts = ", ".join([*shown, *([f"{rest} other parts"] if rest else [])])
     most = f"; largest single loss {_lost_in(late.lost_at)}" if late.lost_at else ""
-    return f"{spent} to {kind}: {parts}{most}"
+    return (
+        f"lost {spent} to {'longer work' if busy > idle else 'idle time (its host launched late)'}"
+        f": {parts}{most}"
+    )
 
 
 def _lost_in(lost: LostTime) -> str:

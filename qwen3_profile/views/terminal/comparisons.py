@@ -186,7 +186,7 @@ def _attention_table(compared: AttentionComparison) -> str:
         ),
     ]
     if compared.phase == labels.TRAIN_STEP:
-        lines.append("..._bwd: attn_forward in the backward pass")
+        lines.append(wrap("..._bwd: attn_forward in the backward pass"))
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import wrap
 from qwen3_profile.views.terminal.table import Column, table
+from qwen3_profile.words import said
 
 _NS_PER_MS = 1e6
 _USUAL = ("attn", "ffn")
@@ -32,10 +33,8 @@ def token_line(totals: Totals) -> str:
     if not totals.steps_ns:
         return _first_token_line(totals)
     times = token_times(totals.steps_ns)
-    return wrap(
-        f"TPOT          {_ms(times.median):>12}  p90 {_ms(times.p90)}, p99 {_ms(times.p99)}  "
-        f"over {len(totals.steps_ns)} bare steps"
-    )
+    over = f"p90 {_ms(times.p90)}, p99 {_ms(times.p99)}  over {len(totals.steps_ns)} bare steps"
+    return wrap(f"TPOT          {_ms(times.median):>12}  {said(over)}")
 
 
 def _first_token_line(totals: Totals) -> str:
@@ -43,7 +42,8 @@ def _first_token_line(totals: Totals) -> str:
     if config is None or not config.decode_steps or not totals.bare_ns:
         return ""
     ttft = _ms(median(totals.bare_ns))
-    return wrap(f"TTFT          {ttft:>12}  total_time, including sampling of the first token")
+    what = said("total_time, including sampling of the first token")
+    return wrap(f"TTFT          {ttft:>12}  {what}")
 
 
 def context_table(passes: Sequence[TimingRecord]) -> str:

@@ -20,7 +20,7 @@ def render_explanation(found: Explanation) -> str:
     """The page of one config and phase."""
     head, *parts = found.claims
     blocks = [
-        f"{found.phase} of {found.run}, config {found.config_index}",
+        wrap(f"{found.phase} of {found.run}, config {found.config_index}"),
         "\n".join(
             filter(None, (wrap(f"{found.phase} is {head.sentence}", style="bold"), _advice(head)))
         ),

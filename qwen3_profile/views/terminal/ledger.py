@@ -11,10 +11,12 @@ from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.records.ledger import Ledger, Row
 from qwen3_profile.views.terminal.cells import fit_end, milliseconds, wrap, wrap_finding
 from qwen3_profile.views.terminal.table import Column, table
+from qwen3_profile.words import said
+from qwen3_profile.words.cells import to_left, to_right
 
 _MOST_ROWS = 30
 _ROWS = (
-    Column("scope", left=True, least=30, cut=fit_end),
+    Column("scope", left=True, least=30, cut=fit_end, verbatim=True),
     Column("calls", leave_out=1),
     Column("cpu ms"),
     Column("device ms"),
@@ -30,7 +32,7 @@ _IDLE = (
 # A name cannot tell much in fewer.
 _KERNEL_NAME, _LEAST_PLACE = 39, 16
 _KERNELS = (
-    Column("kernel", left=True, least=_KERNEL_NAME),
+    Column("kernel", left=True, least=_KERNEL_NAME, verbatim=True),
     Column("in", left=True, least=_LEAST_PLACE),
     Column("events", leave_out=1),
     Column("device ms"),
@@ -60,7 +62,7 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
     devices = ", ".join(filter(None, info.devices)) or "no device named"
     lines = [wrap(f"{info.path} ({devices})"), ""]
     if not times.device_events:
-        return "\n".join([*lines, "no device events in this trace"])
+        return "\n".join([*lines, wrap("no device events in this trace")])
     lines.append(_total("device time", whole, times.device_events, whole))
     lines.append(_total(f"  in {ledger.scopes}", attributed, events, whole))
     for each in times.unattributed:
@@ -84,9 +86,11 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
 
 
 def _total(name: str, ns: int, events: int | None, whole: int) -> str:
-    counted = "" if events is None else f"{events:>9} events"
+    counted = "" if events is None else to_right(said(f"{events} events"), 16)
     share = f"{ns / whole:8.2%}" if whole else ""
-    return f"{name:<28}{ns:>18} ns {share:>9}{counted}"
+    core = name.lstrip()
+    head = f"{name[: len(name) - len(core)]}{said(core)}"
+    return f"{to_left(head, 28)}{ns:>18} ns {share:>9}{counted}"
 
 
 def _rows(rows: Sequence[Row], whole: int) -> str:
@@ -112,7 +116,7 @@ def _rows(rows: Sequence[Row], whole: int) -> str:
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(part.own.device_ns for _, part in rest)
-        lines.append(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time")
+        lines.append(wrap(f"and {len(rest)} more rows with {milliseconds(left)} ms of device time"))
     meaning = "self times, without the scopes inside; idle: GPU idle time before these events"
     lines.append(wrap(meaning))
     return "\n".join(lines)
@@ -162,7 +166,7 @@ def _kernels(kernels: Sequence[KernelRow], whole: int) -> str:
     rest = by_device[_MOST_ROWS:]
     if rest:
         left = sum(ns for _, (_, ns) in rest)
-        lines.append(f"and {len(rest)} more with {milliseconds(left)} ms of device time")
+        lines.append(wrap(f"and {len(rest)} more with {milliseconds(left)} ms of device time"))
     return "\n".join(lines)
 
 

@@ -60,8 +60,8 @@ def _sentences(record: TimingRecord, memory: PassMemory) -> Iterator[str]:
         f"workspace of operators {_mb(at_peak[WORKSPACES])}",
     ]
     is_all = memory.start_bytes >= memory.weights_bytes
-    counted = "" if is_all else " On a CPU, peaks are without what was there before."
-    yield f"At the peak: {', '.join(parts)}.{counted}"
+    told = f"At the peak: {', '.join(parts)}."
+    yield told + ("" if is_all else " On a CPU, peaks are without what was there before.")
     fit = memory_fit(record)
     if fit is not None and record.config is not None:
         length = f", or {fit.tokens} tokens of each" if fit.tokens is not None else ""

@@ -63,7 +63,11 @@ def part_table(
     columns = columns_on(on_device)
     # Names of kernels that compute many parts are long, and say which.
     name = Column(
-        _RANGES_HEAD if by_ranges else HEAD, left=True, least=_LEAST_NAME, own_line=not by_ranges
+        _RANGES_HEAD if by_ranges else HEAD,
+        left=True,
+        least=_LEAST_NAME,
+        own_line=not by_ranges,
+        verbatim=True,
     )
     head = (name, *(Column(each.name, leave_out=each.leave_out) for each in columns), Column(ROOF))
     every = list(part_cells(forward, on_device, columns))
@@ -74,7 +78,7 @@ def part_table(
         rows.append(("  " * row.depth + row.name, *cells, roof))
     lines = [table(head, rows)]
     if by_ranges and len(shown) == _MOST_RANGES:
-        lines.append(f"the {_MOST_RANGES} rows of the most time")
+        lines.append(wrap(f"the {_MOST_RANGES} rows of the most time"))
     of = "these ranges'" if by_ranges else "the forward pass's"
     meaning = (
         f"share: of {of} cuda; idle: GPU idle time before these events"

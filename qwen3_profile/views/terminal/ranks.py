@@ -95,7 +95,7 @@ def _parts(found: PassImbalance) -> str:
     if found.unattributed is not None:
         rows.append(("unattributed", found.unattributed))
     heading = wrap(f"{title}: {kind} of each {what}; {found.ranks} ranks")
-    return f"{heading}\n{_table('part', rows)}"
+    return f"{heading}\n{_table('part', rows, verbatim=True)}"
 
 
 def _numbers(ranks: Sequence[int]) -> str:
@@ -121,9 +121,9 @@ def _findings(found: RankImbalance) -> str:
     return "\n".join(lines)
 
 
-def _table(name: str, rows: Iterable[tuple[str, Spread]]) -> str:
+def _table(name: str, rows: Iterable[tuple[str, Spread]], *, verbatim: bool = False) -> str:
     columns = (
-        Column(name, left=True, least=29),
+        Column(name, left=True, least=29, verbatim=verbatim),
         Column("min"),
         Column("median"),
         Column("max"),

@@ -11,9 +11,9 @@ from qwen3_profile.views.terminal.cells import milliseconds, wrap
 from qwen3_profile.views.terminal.table import Column, table
 
 _COLUMNS = (
-    Column("run", left=True, least=16),
+    Column("run", left=True, least=16, verbatim=True),
     Column("started", left=True, leave_out=2),
-    Column("model", left=True, least=16),
+    Column("model", left=True, least=16, verbatim=True),
     Column("device", left=True, least=11, leave_out=1),
     Column("config", left=True, least=28),
     Column("bare ms"),

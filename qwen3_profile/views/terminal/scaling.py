@@ -27,7 +27,7 @@ _NS_PER_US, _NS_PER_MS = 1e3, 1e6
 def render_sweep(sweep: Sweep) -> str:
     """What one sweep says."""
     sizes = len(sweep.sizes)
-    what = f"scaling of {describe(sweep.first).split(':')[0]}: {sizes} sizes"
+    what = wrap(f"scaling of {describe(sweep.first).split(':')[0]}: {sizes} sizes")
     blocks = [what, _size_table(sweep), *_grid(sweep), _row_table(sweep), *sentences(sweep)]
     return "\n\n".join(blocks)
 

@@ -23,6 +23,7 @@ from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.views.names import PASS_NAMES
 from qwen3_profile.views.terminal.cells import milliseconds, wrap, wrap_finding
+from qwen3_profile.words import said
 
 _NS_PER_US, _GIGA, _TERA = 1e3, 1e9, 1e12
 _FIGURE = re.compile(r"\d[\d.,]*")
@@ -67,7 +68,7 @@ def _rates(rates: Sequence[float], phase: str) -> str:
     low, high = min(rates), max(rates)
     of = "generated, bare steps" if phase == "decode" else "input tokens, bare pass"
     head = _head("tokens/s", f"{median(rates):.1f}", f"[{low:.1f} .. {high:.1f}]")
-    return wrap(f"{head}{of}, whole batch", indent=len(head))
+    return wrap(head + said(f"{of}, whole batch"), indent=len(head))
 
 
 def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
@@ -121,7 +122,7 @@ def _total(name: str, values: Sequence[float], meaning: str) -> str:
     stats = spread(values)
     low, high = milliseconds(stats["min"]), milliseconds(stats["max"])
     head = _head(name, milliseconds(stats["median"]), f"[{low} .. {high}]")
-    return wrap(head + meaning, indent=len(head))
+    return wrap(head + said(meaning), indent=len(head))
 
 
 def _head(name: str, figure: str, span: str) -> str:

@@ -9,10 +9,11 @@ whole of our own reading half takes to be imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen3_profile.views.terminal.cells import fit, wrap
 from qwen3_profile.views.terminal.screen import SCREEN, paint
+from qwen3_profile.words import ENGLISH, language, said
 from qwen3_profile.words.cells import cells, to_left, to_right
 
 # A row that is a line across the table.
@@ -31,6 +32,7 @@ class Column:
     leave_out: 0 if it always stays; of the others the highest goes first where room is short.
     own_line: whether text that is too long has a line of its own, in place of being cut.
     cut: how text is made to fit.
+    verbatim: whether its texts are names, which are the same in every language.
     styles: how certain texts are painted.
     """
 
@@ -41,6 +43,7 @@ class Column:
     own_line: bool = False
     cut: Callable[[str, int], str] = fit
     styles: Mapping[str, str] | None = None
+    verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,15 @@ class _Shown:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    """The table, and a line that says what was left out of it for lack of room.
+    """The table in the language in effect, and a line that says what was left out of it for lack
+    of room.
 
     Columns without anything in them are left out, too, and not spoken of.
 
     Args:
         rows: of as many texts as there are columns, or fewer; or `RULE`.
     """
+    columns, rows = _said(columns, rows)
     filled = [at for at in range(len(columns)) if at == 0 or _is_filled(at, rows)]
     kept, gone = _fit(columns, filled, rows)
     widths = _widths(columns, kept, rows)
@@ -73,6 +78,29 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         full = sum(_needed(columns[at], at, rows) for at in filled) + _LEAST_GAP * (len(filled) - 1)
         lines.append(wrap(f"left out at {SCREEN.get().width} columns: {names} (all fit in {full})"))
     return "\n".join(lines)
+
+
+def _said(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
+    """The same in the language in effect, and the styles by its words."""
+    if language() == ENGLISH:
+        return columns, rows
+    shown = [
+        replace(
+            each,
+            name="\n".join(map(said, each.name.split("\n"))),
+            styles={said(text): style for text, style in (each.styles or {}).items()},
+        )
+        for each in columns
+    ]
+    return shown, [row if row is RULE else [*map(_said_cell, columns, row)] for row in rows]
+
+
+def _said_cell(column: Column, text: str) -> str:
+    """The text of a cell; it may be indented."""
+    core = text.lstrip()
+    return text if column.verbatim else f"{text[: len(text) - len(core)]}{said(core)}"
 
 
 def _is_filled(at: int, rows: Sequence[Sequence[str]]) -> bool:

