@@ -28,8 +28,8 @@ HOLE = re.compile(r"\{(\d+)\}")
 COUNTED = re.compile(r"\{(\d+)\} ?[个次遍层行条步张]")
 # Single words of ours that stand inside of texts.
 CODES = {
-    "blocked", "clock", "device", "interrupted", "labels", "launching", "memory", "mixed",
-    "modules", "note",
+    "blocked", "clock", "device", "interrupted", "launching", "memory", "mixed",
+    "note",
     "preparation", "queued", "starved", "traced", "undecided", "warning",
 }  # fmt: skip
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -59,6 +59,7 @@ _FIRST_MASK, _LONG_NAME = 0xE000, 40
 _MASK = re.compile("[\ue000-\uf8ff]")
 _TEMPLATED = re.compile(r"[\w:~]+<")
 _ANGLE = re.compile("[<>]")
+_INNER = re.compile(r"\([^()]*\)")
 _BRACKETS = re.compile(r" ?\(([^()]*[\u4e00-\u9fff][^()]*)\)")
 
 
@@ -86,7 +87,7 @@ class _Template:
             return None
         *first, _ = parts = found.groups()
         checked = first if self.is_open else parts
-        if not all(map(_is_one, checked)) or any("; " in part for part in checked):
+        if not all(map(_is_one, checked)) or any("; " in _INNER.sub("", part) for part in checked):
             return None
         if not all(_NUMBER.match(parts[at]) for at in self.counts):
             return None

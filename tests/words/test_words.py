@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterable
 
@@ -31,6 +33,11 @@ OF_ARGPARSE = {
     "show program's version number and exit",
     "show this help message and exit",
     "the following arguments are required",
+}
+# What the system says of a file.
+OF_SYSTEM = {
+    os.strerror(each)
+    for each in (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EISDIR, errno.ENOTDIR)
 }
 # Made from the names of fields.
 MADE = {field.removesuffix("_ns").replace("_", " ") for field in IdleTimes._fields}
@@ -66,7 +73,6 @@ NOT_SHOWN = {
     "graph node id",
     "layer_time_ms {0}/{1}_{2}",
     "labels over stream {0}",
-    "layer_time_ms {0}/{1}_{2}",
     "model name",
     "modules of thread {0}",
     "nn.Module: {0}",
@@ -100,7 +106,7 @@ def what_to_add(missing: Iterable[Text]) -> str:
 
 def test_every_chinese_has_its_message() -> None:
     found = {line for each in EVERY for line in [each.template, *each.template.split("\n")]}
-    found |= OF_ARGPARSE | MADE
+    found |= OF_ARGPARSE | OF_SYSTEM | MADE
     left = read_table().keys() - found
     assert not left, f"nobody says this any more: remove it from {TABLE.name}: {sorted(left)}"
 

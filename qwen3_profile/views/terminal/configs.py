@@ -14,7 +14,7 @@ from qwen3_profile.views.terminal.cells import milliseconds
 from qwen3_profile.views.terminal.table import Column, table
 
 _COLUMNS = (
-    Column("all configs", left=True, least=32),
+    Column("all configs", left=True, least=26),
     Column("bare ms"),
     Column("tokens/s", leave_out=1),
     Column("GPU busy"),

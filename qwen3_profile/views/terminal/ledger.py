@@ -15,6 +15,7 @@ from qwen3_profile.words import said
 from qwen3_profile.words.cells import to_left, to_right
 
 _MOST_ROWS = 30
+_IN = {"labels": "in labels", "modules": "in modules", "both": "in both"}
 _ROWS = (
     Column("scope", left=True, least=30, cut=fit_end, verbatim=True),
     Column("calls", leave_out=1),
@@ -64,7 +65,7 @@ def _totals(ledger: Ledger, rows: Sequence[Row]) -> str:
     if not times.device_events:
         return "\n".join([*lines, wrap("no device events in this trace")])
     lines.append(_total("device time", whole, times.device_events, whole))
-    lines.append(_total(f"  in {ledger.scopes}", attributed, events, whole))
+    lines.append(_total(f"  {_IN[ledger.scopes]}", attributed, events, whole))
     for each in times.unattributed:
         lines.append(_total(f"  {each.reason}", each.ns, each.events, whole))
     if ledger.apart_events:
