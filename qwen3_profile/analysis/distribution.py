@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from itertools import combinations
+from math import factorial, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +14,19 @@ from qwen3_profile.records.quantiles import median, quantile
 
 Float64 = npt.NDArray[np.float64]
 
-# Of fewer passes nothing is said.
+# Of fewer passes nothing is said of their speeds.
 _FEWEST = 10
 _FEWEST_RUNS = 3
-# A trend as strong is seen in one of a hundred series without any.
-_TREND_SCORE = 2.58
+# How often a drift is seen where there is none.
+TREND_ALARMS = 0.01
+# With fewer no trend would be so rare; more than these are never needed.
+_FEWEST_BLOCKS, _MOST_BLOCKS = 6, 8
 # What is smaller than this share of a time is not worth a sentence.
 _SMALL = 0.05
 _SLOW_FIRST = 1.2
 # Two speeds lie so many standard deviations apart; halves of one bell 2.7, of a plateau 3.5.
 _APART = 5.0
 _LEAST_MODE = 0.15
-# Pairs of more passes than this would take long to compare.
-_MOST_PAIRED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,12 @@ def shape_of(runs: Sequence[Sequence[float]]) -> Shape:
     Args:
         runs: of each run its passes, in order, in ns: of a decode the steps, else one pass.
     """
-    rest = [ns for run in runs for ns in (run[1:] if len(run) > 1 else run)]
-    times = np.array(rest, np.float64)
-    if len(times) < _FEWEST or not times.any():
-        return Shape(None, _slow_first(runs), None)
-    return Shape(_drift(times), _slow_first(runs), _modes(times))
+    rest = [run[1:] if len(run) > 1 else run for run in runs]
+    # The steps of a decode grow with their context, so that only runs can be held together.
+    drift = drift_of([median(run) for run in rest])
+    times = np.array([ns for run in rest for ns in run], np.float64)
+    has_modes = len(times) >= _FEWEST and bool(times.any())
+    return Shape(drift, _slow_first(runs), _modes(times) if has_modes else None)
 
 
 def shape_sentences(runs: Sequence[Sequence[float]]) -> Iterator[str]:
@@ -90,18 +92,38 @@ def _slow_first(runs: Sequence[Sequence[float]]) -> float | None:
     return ratio if ratio > _SLOW_FIRST else None
 
 
-def _drift(times: Float64) -> float | None:
-    """By the test of Mann and Kendall: later passes are longer than earlier ones, or shorter."""
+def drift_of(times: Sequence[float]) -> float | None:
+    """By how much later passes are longer than earlier ones, as a share; None where it is chance.
+
+    Kendall's test of a trend over the medians of blocks, for passes beside each other are alike
+    where the machine's other work comes and goes: exact, and seen in one of a hundred series
+    without a trend at most.
+
+    Args:
+        times: in order, each of the same work.
+    """
+    blocks = min(len(times), _MOST_BLOCKS)
+    if blocks < _FEWEST_BLOCKS:
+        return None
+    middles = [float(np.median(block)) for block in np.array_split(np.array(times), blocks)]
     third = len(times) // 3
-    first, last = float(np.median(times[:third])), float(np.median(times[-third:]))
+    first, last = median(times[:third]), median(times[-third:])
     if not first:
         return None
     change = last / first - 1
-    some = times[:: -(-len(times) // _MOST_PAIRED)]
-    count = len(some)
-    pairs = np.sign(some[None, :] - some[:, None])
-    score = float(np.triu(pairs).sum()) / sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    return change if abs(score) > _TREND_SCORE and abs(change) > _SMALL else None
+    return change if _trend_chance(middles) <= TREND_ALARMS and abs(change) > _SMALL else None
+
+
+def _trend_chance(values: Sequence[float]) -> float:
+    """How likely values in any order have as strong a trend, up or down (Kendall 1938)."""
+    pairs = list(combinations(values, 2))
+    score = abs(sum((one < other) - (one > other) for one, other in pairs))
+    # Orders by their number of pairs that are the wrong way round, each value put among the others.
+    orders = [1]
+    for count in range(2, len(values) + 1):
+        orders = np.convolve(orders, [1] * count).tolist()
+    strong = sum(ways for wrong, ways in enumerate(orders) if abs(len(pairs) - 2 * wrong) >= score)
+    return strong / factorial(len(values))
 
 
 def _modes(times: Float64) -> Modes | None:

@@ -1,4 +1,5 @@
-"""Why a pass is as slow as it is: one verdict on it, one on each part, with what they rest on.
+"""Why a pass is as slow as it is: one verdict on it, one on each part, with what they rest on; and
+what is odd in it.
 
 Each is a claim that a script can check: a sentence, the figures under it, what could be gained at
 most, and what people usually do about it; or the reason why nothing is claimed.
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.odd_ones import odd_ones
 from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
 from qwen3_profile.analysis.phase_verdict import PhaseVerdict, bare_of, phase_verdict
 from qwen3_profile.analysis.totals import totals_of
@@ -47,7 +49,8 @@ _NS_PER_MS = 1e6
 class Claim:
     """One thing that is said of a pass or a part.
 
-    subject: the phase, or the name of a part. verdict: see `part_verdicts`, `phase_verdict`.
+    subject: the phase, the name of a part, or what is odd.
+    verdict: see `part_verdicts`, `phase_verdict`, `odd_ones`.
     rests_on: the figures that it follows from; the unit is in each name.
     gain_ns: what could be gained at most; None where nothing is claimed.
     withheld: why nothing is claimed; else empty.
@@ -67,6 +70,7 @@ class Explanation:
     """All that is said of one config and phase.
 
     parts: the verdicts that the table shows, of the most time first.
+    claims: on the phase, and on its parts. odd: on what is odd.
     warnings: what may make any of it wrong.
     """
 
@@ -78,6 +82,7 @@ class Explanation:
     whole: PhaseVerdict
     parts: tuple[PartVerdict, ...]
     claims: tuple[Claim, ...]
+    odd: tuple[Claim, ...]
     warnings: tuple[str, ...]
 
 
@@ -103,6 +108,10 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
         whole=whole,
         parts=parts,
         claims=claims,
+        odd=tuple(
+            Claim(each.subject, each.kind, each.sentence, each.rests_on, None, "", each.withheld)
+            for each in odd_ones(totals)
+        ),
         warnings=tuple(finding.message for finding in severe_findings(totals.passes)),
     )
 

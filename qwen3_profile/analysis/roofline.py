@@ -19,14 +19,12 @@ from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, part_r
 from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.attribution.pass_parts import backward_of
 from qwen3_profile.passes.compiled.part_names import scope_names
-from qwen3_profile.run_folder.ceilings import Ceilings
+from qwen3_profile.run_folder.ceilings import TOLERANCE, Ceilings
 
 if TYPE_CHECKING:
     from qwen3_profile.records.record import TimingRecord
 
 MEMORY, COMPUTE = "memory", "compute"
-# Ceilings measured twice differ by up to so much; what is faster by more is impossible.
-TOLERANCE = 0.03
 _NS_PER_S = 1e9
 
 

@@ -24,29 +24,34 @@ from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_
 
 # (rows, into, out): square, and wide and flat ones as models have them.
 _GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 8192, 1280), (4096, 4096, 12288))
-_CPU_PRODUCTS = ((128, 256, 256), (256, 1024, 1024), (1024, 1024, 1024), (1024, 2048, 4096))
+_CPU_PRODUCTS = ((128, 256, 256), (256, 1024, 1024), (512, 1024, 1024), (1024, 1024, 2048))
 # Far more than any cache holds.
 _GPU_BUFFER_BYTES, _CPU_BUFFER_BYTES = 1 << 30, 1 << 28
 # Of what is free, so much is taken at most, in all.
 _SHARE_OF_FREE = 4
 _WARM_UP_S, _BLOCK_S, _BLOCKS = 0.1, 0.02, 10
 # Where a call takes long there are fewer blocks, or the shape is left out.
-_FEWEST_BLOCKS, _MOST_S = 3, 1.0
+_FEWEST_BLOCKS, _GPU_MOST_S, _CPU_MOST_S = 3, 1.0, 0.4
 _LAUNCHES = 200
 
 
 def ceilings_of(device: torch.device, dtypes: Sequence[str]) -> tuple[Ceilings, ...]:
     """Of each dtype what is kept, or what is measured now, and then kept for a day.
 
+    Those of a CPU are measured at each start: what else runs on it decides what it does at most.
+
     Args:
         device: a CUDA device or the CPU; of others nothing is known.
     """
     if device.type not in ("cuda", "cpu"):
         return ()
+    dtypes = tuple(dict.fromkeys(dtypes))
+    if device.type == "cpu":
+        return tuple(measure(device, dtype) for dtype in dtypes)
     driver, torch_version = ask_driver(device)[0], str(torch.__version__)
     kept = list(read_kept(kept_file()))
     found = []
-    for dtype in dict.fromkeys(dtypes):
+    for dtype in dtypes:
         key = (device_id(device), driver, torch_version, dtype)
         mine = next((each for each in kept if each.is_of(*key)), None)
         if mine is None:
@@ -106,13 +111,19 @@ class _Timer:
         found = torch.empty(shape, dtype=dtype, device=self.device)
         return found.normal_(generator=self._generator)
 
-    def seconds(self, call: Callable[[], object]) -> float | None:
-        """Of one call, the median over blocks of calls; None where they would take too long."""
+    def seconds(self, call: Callable[[], object], *, at_any_cost: bool = False) -> float | None:
+        """Of one call, the median over blocks of calls; None where they would take too long.
+
+        Args:
+            at_any_cost: however long they take, as there is no smaller call to ask instead.
+        """
         call()
         once = self._block(call, 1)
-        blocks = min(_BLOCKS, int(_MOST_S / max(once, 1e-9)))
-        if blocks < _FEWEST_BLOCKS:
+        most_s = _GPU_MOST_S if self.is_gpu else _CPU_MOST_S
+        blocks = min(_BLOCKS, int(most_s / max(once, 1e-9)))
+        if blocks < _FEWEST_BLOCKS and not at_any_cost:
             return None
+        blocks = max(blocks, _FEWEST_BLOCKS)
         for _ in range(int(_WARM_UP_S / max(once, 1e-6)) if self.is_gpu else 1):
             call()
         calls = max(1, int(_BLOCK_S / max(once, 1e-7)))
@@ -164,8 +175,8 @@ def _memory(timer: _Timer) -> tuple[float, float]:
     # Repeated, for drawing it all would take longer than copying it.
     source = timer.random(size // 64, dtype=torch.float32).repeat(16)
     target = torch.empty_like(source)
-    copied = timer.seconds(lambda: target.copy_(source))
-    summed = timer.seconds(lambda: source.sum())
+    copied = timer.seconds(lambda: target.copy_(source), at_any_cost=True)
+    summed = timer.seconds(lambda: source.sum(), at_any_cost=True)
     return _rate(2 * size, copied), _rate(size, summed)
 
 

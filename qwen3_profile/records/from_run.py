@@ -29,6 +29,7 @@ from qwen3_profile.passes.read import read
 from qwen3_profile.passes.reading import DeviceTotals, Reading
 from qwen3_profile.records.check_wall import check_wall
 from qwen3_profile.records.flops import Flops
+from qwen3_profile.records.impossible_rates import check_rates
 from qwen3_profile.records.part_memory import config_memory
 from qwen3_profile.records.record import (
     EagerStep,
@@ -165,7 +166,8 @@ def _record(
         passes=len(steps),
         on_device=not run.device.startswith("cpu"),
     )
-    findings = (*slow, *findings)
+    flops = _summed_flops(steps)
+    findings = (*slow, *findings, *check_rates(times, flops, facts.ceilings))
     return replace(
         record_of(run.id, result.index, run_index, times, findings, facts),
         id=_record_id(run, result, run_index),
@@ -178,7 +180,7 @@ def _record(
         step_times_ns=bare_ns if is_decode else (),
         routing=result.routing,
         walls=tuple(step.walls for step in steps if step.walls is not None),
-        flops=_summed_flops(steps),
+        flops=flops,
         own_total_ns=mean(own_ns) if ranks else None,
         sm_clock=_sm_clock(mine),
     )

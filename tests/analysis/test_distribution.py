@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from qwen3_profile.analysis.distribution import Shape, shape_of, shape_sentences
+from qwen3_profile.analysis.distribution import Shape, _trend_chance, shape_of, shape_sentences
 
 NOISE = np.random.default_rng(1).normal(1e6, 2e4, 60)
 NOTHING = Shape(None, None, None)
@@ -53,7 +54,27 @@ def test_two_speeds() -> None:
     assert sentence.startswith("It has two speeds: 67% of the passes near ")
 
 
-@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_steps_of_a_decode_grow_and_do_not_drift() -> None:
+    grows = np.linspace(1e6, 2e6, 30).tolist()
+    assert shape_of([grows]).drift is None
+    assert shape_of([grows] * 8).drift is None
+    slower = [[ns * (1 + 0.1 * run) for ns in grows] for run in range(8)]
+    # The medians of the first two of eight runs are 1 and 1.1 times the first, of the last two 1.6
+    # and 1.7 times.
+    assert shape_of(slower).drift == pytest.approx(1.65 / 1.05 - 1)
+
+
+def test_how_often_a_trend_is_chance() -> None:
+    random = np.random.default_rng(3)
+    for count in (2, 5, 8):
+        values = random.normal(size=count).tolist()
+        expected = stats.kendalltau(range(count), values, method="exact").pvalue
+        assert _trend_chance(values) == pytest.approx(expected)
+    assert _trend_chance([1.0, 2.0, 3.0]) == 2 / 6
+    assert _trend_chance([1.0, 1.0, 1.0]) == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_passes_say_nothing(count: int) -> None:
     assert shape_of(one_run_each(np.linspace(1e6, 2e6, count))) == NOTHING
 

@@ -15,7 +15,7 @@ from make.commands import Commands
 from qwen3_profile.measure import ceilings
 from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_file, read_kept
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SECONDS = {"linear": 0.02, "copy_": 0.25, "sum": 0.125, "add_": 3e-6}
 
 
@@ -41,6 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ceilings, "_CPU_PRODUCTS", ((8, 16, 16), (32, 16, 64)))
     monkeypatch.setattr(ceilings, "_CPU_BUFFER_BYTES", 1 << 16)
     monkeypatch.setattr(ceilings, "_BLOCK_S", 1e-4)
+    monkeypatch.setattr(ceilings, "_CPU_MOST_S", 1.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -75,44 +76,66 @@ def test_a_shape_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("small")
-def test_what_was_measured_holds_for_a_day() -> None:
+def test_those_of_a_cpu_are_measured_each_time_and_not_kept() -> None:
     (first,) = ceilings.ceilings_of(CPU, ["float32", "float32"])
-    assert ceilings.ceilings_of(CPU, ["float32"]) == (first,)
+    keep(kept_file(), [replace(first, launch_ns=0.5)])
+    (second,) = ceilings.ceilings_of(CPU, ["float32"])
+    assert second.launch_ns != 0.5
+    assert [each.launch_ns for each in read_kept(kept_file())] == [0.5]
+
+
+@pytest.fixture
+def pretended(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, for which the CPU stands in."""
+    measure = ceilings.measure
+
+    def on_the_cpu(_: torch.device, dtype: str) -> Ceilings:
+        return replace(measure(CPU, dtype), device="GPU-0", driver="570.1")
+
+    monkeypatch.setattr(ceilings, "measure", on_the_cpu)
+    monkeypatch.setattr(ceilings, "device_id", lambda _: "GPU-0")
+    monkeypatch.setattr(ceilings, "ask_driver", lambda _: ("570.1", None, None))
+
+
+@pytest.mark.usefixtures("pretended")
+def test_what_was_measured_holds_for_a_day() -> None:
+    (first,) = ceilings.ceilings_of(GPU, ["float32", "float32"])
+    assert ceilings.ceilings_of(GPU, ["float32"]) == (first,)
     assert read_kept(kept_file()) == (first,)
     day_before = datetime.fromisoformat(first.measured) - timedelta(days=1)
     keep(kept_file(), [replace(first, measured=day_before.isoformat(), launch_ns=0.5)])
-    (second,) = ceilings.ceilings_of(CPU, ["float32"])
+    (second,) = ceilings.ceilings_of(GPU, ["float32"])
     assert second.launch_ns != 0.5
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize(
     "other", [{"device": "GPU-1"}, {"driver": "1"}, {"torch": "2.0"}, {"dtype": "float16"}]
 )
 def test_ceilings_of_another_device_driver_torch_or_dtype_do_not_hold(
     other: dict[str, str],
 ) -> None:
-    (mine,) = ceilings.ceilings_of(CPU, ["float32"])
+    (mine,) = ceilings.ceilings_of(GPU, ["float32"])
     theirs = replace(mine, **other, launch_ns=0.5)
     keep(kept_file(), [theirs])
-    (found,) = ceilings.ceilings_of(CPU, ["float32"])
+    (found,) = ceilings.ceilings_of(GPU, ["float32"])
     assert found.launch_ns != 0.5
     assert theirs in read_kept(kept_file())
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize("text", ["", "{", '{"schema_version": 9}', '{"schema_version": 1}'])
 def test_a_file_that_is_not_understood_is_measured_again(text: str) -> None:
     kept_file().parent.mkdir(parents=True)
     kept_file().write_text(text)
-    (found,) = ceilings.ceilings_of(CPU, ["float32"])
+    (found,) = ceilings.ceilings_of(GPU, ["float32"])
     assert read_kept(kept_file()) == (found,)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("pretended")
 def test_a_cache_that_cannot_be_written_stops_nobody() -> None:
     kept_file().parent.parent.write_text("a file where the folder would be")
-    (found,) = ceilings.ceilings_of(CPU, ["float32"])
+    (found,) = ceilings.ceilings_of(GPU, ["float32"])
     assert found.launch_ns > 0
 
 

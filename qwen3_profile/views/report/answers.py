@@ -10,7 +10,7 @@ from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
-from qwen3_profile.analysis.part_rows import LAYERS, family_times
+from qwen3_profile.analysis.part_rows import family_times
 from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.verdict import (
     idle_classes,
@@ -280,16 +280,21 @@ def _findings(config: Config) -> str:
 def _standing_out(config: Config) -> Iterable[str]:
     if len(config.layers.layers) < FEWEST_EQUALS:
         return
-    odd = odd_layers(config.outliers, config.on_device)
+    if config.odd.why_not:
+        yield f"Whether any is an outlier cannot be told: {config.odd.why_not}."
+    if not config.odd.is_judged:
+        return
+    odd = odd_layers(config.odd.outliers, config.on_device)
     if not odd:
         yield "No outlier layers."
         return
     first = next(iter(odd.values()))
-    what = "whole layer" if first.path[-1] == LAYERS else first.path[-1]
+    what = first.part or "whole layer"
     kind = "CUDA" if first.kind == CUDA else "CPU"
     yield f"Largest outlier: layer {first.layer}, {what}: {ms(first.ns)} ms of {kind} time."
-    if first.median_ns:
-        yield f"That is {first.ns / first.median_ns:.1f}x the median of comparable layers."
+    yield f"That is {first.ratio:.1f}x the median of comparable layers."
+    if first.is_first:
+        yield "It is the first layer of its kind."
     if len(odd) > 1:
         yield f"{counted(len(odd) - 1, 'more outlier layer')}."
 

@@ -17,10 +17,10 @@ from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_
 from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.layer_times import BlockTimes, layer_blocks, sum_layers
 from qwen3_profile.analysis.odd_layers import (
+    FALSE_ALARMS,
     FEWEST_EQUALS,
     LEAST_EXCESS,
     LEAST_OF_LAYER,
-    MOST_MADS,
 )
 from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
@@ -88,10 +88,11 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         "families": list(FAMILIES),
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
         "rule": both(
-            "Outlier: a layer that differs from the median of comparable layers (at least "
-            f"{FEWEST_EQUALS} with the same parts) by more than {MOST_MADS:g} scaled median "
-            f"absolute deviations, {LEAST_EXCESS:.0%} of that median and {LEAST_OF_LAYER:.0%} of a "
-            "whole layer, in the pass shown and in the median over all passes."
+            "Outlier: a layer that is among the longest or the shortest of comparable layers (at "
+            f"least {FEWEST_EQUALS} with the same parts) in every pass, lies outside of what their "
+            f"medians differ by, and differs by more than {LEAST_EXCESS:.0%} of its equals and "
+            f"{LEAST_OF_LAYER:.0%} of a whole layer; {FALSE_ALARMS:.0%} of runs whose layers are "
+            "alike show any at most."
         ),
         "configs": [
             {"label": label, **_config(config, names, each), **_passes(config, len(configs))}
@@ -316,11 +317,11 @@ def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:
         "columns": [row_of[path] for path in times.paths],
         "cpu": times.cpu_ns.tolist(),
         "cuda": times.device_ns.tolist(),
-        "compared": config.compared,
+        "compared": config.odd.passes,
         "outliers": [
             {"layer": each.layer, "row": row_of[each.path], "kind": each.kind, "ns": each.ns,
              "median": each.median_ns}
-            for each in config.outliers
+            for each in config.odd.outliers
         ],
     }  # fmt: skip
 

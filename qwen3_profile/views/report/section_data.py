@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qwen3_profile.analysis.layer_times import LayerTimes, layer_times
 from qwen3_profile.analysis.median_pass import median_record
-from qwen3_profile.analysis.odd_layers import Outlier, find_outliers, some_passes
+from qwen3_profile.analysis.odd_layers import OddLayers, find_odd_layers
 from qwen3_profile.analysis.part_rows import PartRow, part_tree
 from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import DeviceShare, device_share
@@ -36,7 +36,7 @@ class Config:
 
     records: as they were given; of each measured run one.
     totals: their headline times. shown: the median pass, which every table is of.
-    compared: how many passes were looked at for layers that stand out.
+    odd: layers that stand out.
     share: None where no device was recorded.
     trace: what the raw trace of `shown` adds; None where it is not at hand.
     """
@@ -46,8 +46,7 @@ class Config:
     shown: TimingRecord
     rows: tuple[PartRow, ...]
     layers: LayerTimes
-    outliers: tuple[Outlier, ...]
-    compared: int
+    odd: OddLayers
     share: DeviceShare | None
     trace: ShownPass | None
 
@@ -72,17 +71,13 @@ def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
     passes = totals.passes
     shown = median_record(passes)
     rows = part_tree(shown.times.forward)
-    layers = layer_times(shown.times.forward, rows)
-    chosen = [passes[at] for at in some_passes(len(passes))]
-    compared = [layer_times(each.times.forward, part_tree(each.times.forward)) for each in chosen]
     return Config(
         records=tuple(records),
         totals=totals,
         shown=shown,
         rows=rows,
-        layers=layers,
-        outliers=find_outliers(layers, compared),
-        compared=len(compared),
+        layers=layer_times(shown.times.forward, rows),
+        odd=find_odd_layers(shown, passes),
         share=device_share(passes),
         trace=trace,
     )

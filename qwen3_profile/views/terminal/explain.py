@@ -28,6 +28,7 @@ def render_explanation(found: Explanation) -> str:
         ceilings_line(found.ceilings),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
+        "\n".join(wrap(_odd(claim)) for claim in found.odd),
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -38,7 +39,7 @@ def explanation_json(found: Sequence[Explanation]) -> str:
     claims = [
         {**asdict(claim), "run": each.run, "config_index": each.config_index, "phase": each.phase}
         for each in found
-        for claim in each.claims
+        for claim in (*each.claims, *each.odd)
     ]
     return json.dumps(claims, indent=2)
 
@@ -49,6 +50,12 @@ def _verdict(phase: str, claim: Claim) -> str:
 
 def _advice(claim: Claim) -> str:
     return wrap(f"What usually helps: {claim.advice}.") if claim.advice else ""
+
+
+def _odd(claim: Claim) -> str:
+    if claim.withheld:
+        return f"{claim.verdict}: not judged: {claim.withheld}."
+    return f"{claim.verdict}: {claim.sentence}"
 
 
 def _table(found: Explanation) -> str:

@@ -17,6 +17,7 @@ from qwen3_profile.analysis.verdict import (
 )
 from qwen3_profile.attribution.collectives import summed
 from qwen3_profile.attribution.findings import Finding, counted
+from qwen3_profile.records.impossible_rates import IMPOSSIBLE_RATE
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.summary import spread
@@ -60,7 +61,9 @@ def warning_lines(totals: Totals) -> str:
             "these are left out of all rows and medians"
         )
     told = [wrap(line, style="yellow") for line in lines]
-    told += map(_finding_line, _alike(all_findings(totals.passes)))
+    # The table of parts names impossible rates below itself, of the pass that it shows.
+    found = (each for each in all_findings(totals.passes) if each.code != IMPOSSIBLE_RATE)
+    told += map(_finding_line, _alike(found))
     return "\n".join(told)
 
 

@@ -1,0 +1,107 @@
+"""What is odd in the passes of a config: layers that are not as their equals, and drift.
+
+One line each, and only what is rarer than a stated rate where nothing is odd; `benchmarks/
+odd_ones.py` counts how often it is said of undisturbed runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from qwen3_profile.analysis.distribution import TREND_ALARMS, drift_of
+from qwen3_profile.analysis.layer_times import CUDA
+from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.odd_layers import (
+    FALSE_ALARMS,
+    Outlier,
+    find_odd_layers,
+    odd_layers,
+)
+from qwen3_profile.analysis.totals import Totals
+from qwen3_profile.records.quantiles import median
+from qwen3_profile.records.record import TimingRecord
+
+ODD_LAYER, FIRST_LAYER, DRIFT = "odd layer", "first layer", "drift"
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class OddOne:
+    """One thing that is odd, in a sentence.
+
+    kind: `ODD_LAYER`, `FIRST_LAYER` or `DRIFT`. rests_on: the figures that say so; the unit is in
+        each name.
+    withheld: why nothing is said; the sentence is empty then.
+    """
+
+    subject: str
+    kind: str
+    sentence: str
+    rests_on: dict[str, float]
+    withheld: str = ""
+
+
+def odd_ones(totals: Totals) -> tuple[OddOne, ...]:
+    """All that is odd in one config and phase."""
+    return (*_layers(totals.passes), *_drifts(totals))
+
+
+def _layers(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
+    found = find_odd_layers(median_record(passes), passes)
+    if found.why_not:
+        yield OddOne("layers", ODD_LAYER, "", {"passes": found.passes}, found.why_not)
+    for each in odd_layers(found.outliers, is_on_device(passes)).values():
+        yield _layer(each)
+
+
+def _layer(odd: Outlier) -> OddOne:
+    name = f"layer {odd.layer}"
+    where = f"{name}, the first," if odd.is_first else name
+    what = f"{odd.part} in {where}" if odd.part else where
+    kind = "CUDA" if odd.kind == CUDA else "CPU"
+    side = "longest" if odd.ratio > 1 else "shortest"
+    place = f"the {side}" if odd.rank == 1 else f"among the {odd.rank} {side}"
+    sentence = (
+        f"{what} takes {odd.ratio:.2f} times the {kind} time of its equals "
+        f"({odd.ns / _NS_PER_MS:.3f} ms beside {odd.median_ns / _NS_PER_MS:.3f}): {place} of "
+        f"{odd.equals} in each of {odd.passes} passes."
+    )
+    return OddOne(
+        subject=f"{name} {odd.part}".strip(),
+        kind=FIRST_LAYER if odd.is_first else ODD_LAYER,
+        sentence=sentence,
+        rests_on={
+            "time_ns": float(odd.ns),
+            "equals_ns": odd.median_ns,
+            "ratio": odd.ratio,
+            "rank": odd.rank,
+            "layers": odd.equals,
+            "passes": odd.passes,
+            "false_alarm_rate": FALSE_ALARMS,
+        },
+    )
+
+
+def _drifts(totals: Totals) -> Iterator[OddOne]:
+    """Whether later runs took longer than earlier ones: the bare passes, and the device's work."""
+    bare = [median(run[1:] if len(run) > 1 else run) for run in totals.runs_ns]
+    yield from _drift("bare passes", bare)
+    if is_on_device(totals.passes):
+        by_run = groupby(totals.passes, key=lambda each: each.run_index)
+        busy = [median([each.times.busy_ns for each in passes]) for _, passes in by_run]
+        yield from _drift("the device's work", busy)
+
+
+def _drift(what: str, runs_ns: Sequence[float]) -> Iterator[OddOne]:
+    change = drift_of(runs_ns)
+    if change is None:
+        return
+    longer = "longer" if change > 0 else "shorter"
+    sentence = (
+        f"{what} drift: the last third of {len(runs_ns)} runs takes {abs(change):.1%} {longer} "
+        "than the first."
+    )
+    figures = {"change": change, "runs": len(runs_ns), "false_alarm_rate": TREND_ALARMS}
+    yield OddOne(what, DRIFT, sentence, figures)

@@ -1,0 +1,83 @@
+"""What is odd in the passes of a config, in one line each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from make.samples import record
+
+from qwen3_profile.analysis.explain import explain
+from qwen3_profile.analysis.odd_layers import find_odd_layers, kinds_that_count
+from qwen3_profile.analysis.odd_ones import DRIFT, FIRST_LAYER, ODD_LAYER, odd_ones
+from qwen3_profile.analysis.totals import totals_of
+from qwen3_profile.attribution.parts import Part, Times, make_part
+from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.views.terminal.explain import render_explanation
+
+
+def forward(slow: int | None) -> Part:
+    """Ten layers that take 100 us; `slow` takes half as much again."""
+    found = []
+    for layer in range(10):
+        ns = 150_000 if layer == slow else 100_000
+        inside = [make_part(f"layer.{layer}.ffn", Times(1, ns, ns), Times(1, ns, ns))]
+        found.append(make_part(f"layer.{layer}", Times(1, ns, ns), Times(1), inside))
+    return make_part("prefill", Times(1, 1_050_000), Times(1), found)
+
+
+def runs(slow: int | None, bare_ns: list[float], clock: bool = True) -> list[TimingRecord]:
+    base = record()
+    times = replace(base.times, forward=forward(slow), has_clock=clock)
+    return [
+        replace(base, run_index=run, total_ns=ns, times=times) for run, ns in enumerate(bare_ns)
+    ]
+
+
+@pytest.mark.parametrize(("slow", "kind"), [(4, ODD_LAYER), (0, FIRST_LAYER)])
+def test_a_layer_in_a_line(slow: int, kind: str) -> None:
+    (odd,) = odd_ones(totals_of(runs(slow, [1e6] * 6)))
+    where = "layer 0, the first," if slow == 0 else "layer 4"
+    assert odd.kind == kind
+    assert odd.sentence == (
+        f"{where} takes 1.50 times the CUDA time of its equals (0.150 ms beside 0.100): "
+        "the longest of 10 in each of 6 passes."
+    )
+    assert odd.rests_on["false_alarm_rate"] == 0.05
+
+
+def test_nothing_odd_says_nothing() -> None:
+    assert odd_ones(totals_of(runs(None, [1e6] * 6))) == ()
+
+
+def test_one_pass_is_not_judged_and_says_so() -> None:
+    found = explain(runs(4, [1e6]))
+    (claim,) = found.odd
+    assert (claim.verdict, claim.sentence, claim.gain_ns) == (ODD_LAYER, "", None)
+    assert "odd layer: not judged: 1 traced pass cannot tell" in render_explanation(found)
+
+
+@pytest.mark.parametrize(("grow", "expected"), [(0.1, [DRIFT]), (0.0, []), (0.001, [])])
+def test_drift_of_bare_passes(grow: float, expected: list[str]) -> None:
+    found = odd_ones(totals_of(runs(None, [1e6 * (1 + grow * run) for run in range(8)])))
+    assert [each.kind for each in found] == expected
+    for each in found:
+        assert each.rests_on["change"] == pytest.approx(1.65 / 1.05 - 1)
+        assert "takes 57.1% longer than the first" in each.sentence
+
+
+def test_drift_of_the_devices_work() -> None:
+    passes = [
+        replace(one, times=replace(one.times, busy_ns=1_000_000 - 50_000 * one.run_index))
+        for one in runs(None, [1e6] * 8)
+    ]
+    (odd,) = odd_ones(totals_of(passes))
+    assert odd.sentence.startswith("the device's work drift: the last third of 8 runs takes 30")
+
+
+@pytest.mark.parametrize(("clock", "kinds"), [(True, ("cuda", "cpu")), (False, ("cuda",))])
+def test_a_profilers_times_of_the_host_do_not_count(clock: bool, kinds: tuple[str, ...]) -> None:
+    passes = runs(4, [1e6] * 6, clock)
+    assert kinds_that_count(passes) == kinds
+    found = {each.kind for each in find_odd_layers(passes[0], passes).outliers}
+    assert found == set(kinds)
