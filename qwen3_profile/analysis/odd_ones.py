@@ -1,4 +1,5 @@
-"""What is odd in the passes of a config: layers that are not as their equals, and drift.
+"""What is odd in the passes of a config: layers that are not as their equals, drift, and a GPU that
+was held back or shared.
 
 One line each, and only what is rarer than a stated rate where nothing is odd; `benchmarks/
 odd_ones.py` counts how often it is said of undisturbed runs.
@@ -24,15 +25,16 @@ from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 
 ODD_LAYER, FIRST_LAYER, DRIFT = "odd layer", "first layer", "drift"
-_NS_PER_MS = 1e6
+THROTTLED, SHARED = "throttled", "shared GPU"
+_NS_PER_MS, _MW_PER_W = 1e6, 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class OddOne:
     """One thing that is odd, in a sentence.
 
-    kind: `ODD_LAYER`, `FIRST_LAYER` or `DRIFT`. rests_on: the figures that say so; the unit is in
-        each name.
+    kind: `ODD_LAYER`, `FIRST_LAYER`, `DRIFT`, `THROTTLED` or `SHARED`.
+    rests_on: the figures that say so; the unit is in each name.
     withheld: why nothing is said; the sentence is empty then.
     """
 
@@ -45,7 +47,7 @@ class OddOne:
 
 def odd_ones(totals: Totals) -> tuple[OddOne, ...]:
     """All that is odd in one config and phase."""
-    return (*_layers(totals.passes), *_drifts(totals))
+    return (*_layers(totals.passes), *_drifts(totals), *_gpu(totals.passes))
 
 
 def _layers(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
@@ -82,6 +84,35 @@ def _layer(odd: Outlier) -> OddOne:
             "false_alarm_rate": FALSE_ALARMS,
         },
     )
+
+
+def _gpu(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
+    """What the driver told after more than half of the runs: facts of its own, and no estimates."""
+    states = list({each.run_index: each.gpu for each in passes if each.gpu is not None}.values())
+    held = [each for each in states if each.throttled]
+    if 2 * len(held) > len(states):
+        why = ", ".join(dict.fromkeys(reason for each in held for reason in each.throttled))
+        hottest = max((each.temperature_c or 0 for each in held), default=0)
+        drawn = max((each.power_mw or 0 for each in held), default=0) / _MW_PER_W
+        limit = max((each.power_limit_mw or 0 for each in held), default=0) / _MW_PER_W
+        yield OddOne(
+            "GPU",
+            THROTTLED,
+            f"the driver held the clock back after {len(held)} of {len(states)} runs: {why} "
+            f"(at most {hottest} C, {drawn:.0f} of {limit:.0f} W).",
+            {"runs": len(states), "throttled_runs": len(held), "temperature_c": hottest,
+             "power_w": drawn, "power_limit_w": limit},
+        )  # fmt: skip
+    shared = [each for each in states if each.others]
+    if 2 * len(shared) > len(states):
+        most = max(each.others or 0 for each in shared)
+        yield OddOne(
+            "GPU",
+            SHARED,
+            f"{most} other {'process' if most == 1 else 'processes'} had the GPU open after "
+            f"{len(shared)} of {len(states)} runs; times may be longer for what it did there.",
+            {"runs": len(states), "shared_runs": len(shared), "processes": most},
+        )
 
 
 def _drifts(totals: Totals) -> Iterator[OddOne]:

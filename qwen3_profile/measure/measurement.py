@@ -19,6 +19,7 @@ from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
 from qwen3_profile.measure.count_bytes import count_pass
 from qwen3_profile.measure.executions import Execution, UncountedError
+from qwen3_profile.measure.gpu_state import gpu_state
 from qwen3_profile.measure.implementations import is_fallback
 from qwen3_profile.measure.instrument import Instrumentation
 from qwen3_profile.measure.memory_pass import take_memory
@@ -37,6 +38,7 @@ from qwen3_profile.measure.profiler import Recorder, no_collections
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
+from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.run_folder.run_json import (
     Compiled,
     ConfigResult,
@@ -100,6 +102,7 @@ class MeasurementLoop:
         self._model = model
         self._memory: dict[str, str] = {}
         self._no_memory = ""
+        self._gpu: list[GpuState] = []
         # Whether nothing but passes ran since the last one that nobody looks at.
         self._settled = False
 
@@ -114,6 +117,8 @@ class MeasurementLoop:
                 signals.obey()
             for run_index in range(config.num_runs):
                 self.runs.append(self._run(run_index))
+                state = gpu_state(self._recorder.device, run_index)
+                self._gpu += [] if state is None else [state]
                 self._keep()
                 self._recorder.meet()
             self._count()
@@ -135,6 +140,7 @@ class MeasurementLoop:
             compiled=self._compiled,
             uncounted=self._uncounted,
             no_memory=self._no_memory,
+            gpu=tuple(self._gpu),
         )
         first, *others = self._execution.phases
         told_before = replace(result, error="")

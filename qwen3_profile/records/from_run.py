@@ -183,6 +183,7 @@ def _record(
         flops=flops,
         own_total_ns=mean(own_ns) if ranks else None,
         sm_clock=_sm_clock(mine),
+        gpu=next((each for each in result.gpu if each.run_index == run_index), None),
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qwen3_profile.records.flops import Flops
     from qwen3_profile.records.part_memory import PassMemory
     from qwen3_profile.run_folder.ceilings import Ceilings
+    from qwen3_profile.run_folder.gpu_state import GpuState
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
 
 _NS_PER_S = 1e9
@@ -141,7 +142,7 @@ class TimingRecord:
     memory: what one pass like them allocates; None where that was not recorded.
     collectives: of a run of several ranks, what this one exchanged with the others.
     own_total_ns: of several ranks, `total_ns` of this one, and not of the slowest.
-    sm_clock: of the GPU around the passes of this run.
+    sm_clock: of the GPU around the passes of this run. gpu: what its driver told after them.
     """
 
     id: str
@@ -166,6 +167,7 @@ class TimingRecord:
     collectives: tuple[CollectiveTimes, ...] = ()
     own_total_ns: float | None = None
     sm_clock: SmClock = UNKNOWN
+    gpu: GpuState | None = None
 
     @property
     def cpu_source(self) -> str:

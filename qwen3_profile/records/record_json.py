@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qwen3_profile.passes.compiled.kernel_times import Bounds, KernelTimes
     from qwen3_profile.passes.pass_times import PassTimes
     from qwen3_profile.records.record import RunFacts, TimingRecord, TracedStep
+    from qwen3_profile.run_folder.gpu_state import GpuState
     from qwen3_profile.run_folder.run_json import ModelFacts
 
 SCHEMA_VERSION = 2
@@ -51,6 +52,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         "cpu_source": record.cpu_source,
         "idle_source": record.idle_source,
         **_clock_json(record),
+        **({} if record.gpu is None else {"gpu": _gpu_json(record.gpu)}),
         "tokens_per_second": record.tokens_per_second,
         **_step_json(record.times, record.steps),
         "dtype": record.config.dtype if record.config else None,
@@ -79,6 +81,12 @@ def _clock_json(record: TimingRecord) -> dict[str, Any]:
     """MHz around each kind of pass, where NVML told."""
     found = {kind: list(mhz) for kind, mhz in asdict(record.sm_clock).items() if mhz}
     return {"sm_clock_mhz": found} if found else {}
+
+
+def _gpu_json(gpu: GpuState) -> dict[str, Any]:
+    found = asdict(gpu)
+    found.pop("run_index")
+    return found
 
 
 def _seconds(ns: float | None) -> float | None:

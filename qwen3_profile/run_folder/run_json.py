@@ -26,6 +26,7 @@ from qwen3_profile.run_folder.bounds import (
     WallNs,
 )
 from qwen3_profile.run_folder.ceilings import Ceilings
+from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.model_weights import WeightFacts
@@ -202,6 +203,7 @@ class ConfigResult:
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
         dtype; empty where the config's own ran.
     rank: of several ranks, which one's result this is; None of a process that was alone.
+    gpu: what the driver told after each run; empty where NVML is not there, and in older runs.
     others: beside the result of rank 0, those of the other ranks.
     """
 
@@ -229,6 +231,7 @@ class ConfigResult:
     dtype_in_place_of: str = ""
     memory: FileName = ""
     no_memory: str = ""
+    gpu: tuple[GpuState, ...] = ()
     rank: Index | None = None
     others: tuple[ConfigResult, ...] = ()
 

@@ -9,10 +9,18 @@ from make.samples import record
 
 from qwen3_profile.analysis.explain import explain
 from qwen3_profile.analysis.odd_layers import find_odd_layers, kinds_that_count
-from qwen3_profile.analysis.odd_ones import DRIFT, FIRST_LAYER, ODD_LAYER, odd_ones
+from qwen3_profile.analysis.odd_ones import (
+    DRIFT,
+    FIRST_LAYER,
+    ODD_LAYER,
+    SHARED,
+    THROTTLED,
+    odd_ones,
+)
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.attribution.parts import Part, Times, make_part
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.views.terminal.explain import render_explanation
 
 
@@ -73,6 +81,29 @@ def test_drift_of_the_devices_work() -> None:
     ]
     (odd,) = odd_ones(totals_of(passes))
     assert odd.sentence.startswith("the device's work drift: the last third of 8 runs takes 30")
+
+
+HOT = GpuState(0, 88, 698_000, 700_000, ("the power limit",), 0)
+
+
+@pytest.mark.parametrize(
+    ("states", "kind", "said"),
+    [
+        ([HOT] * 3, THROTTLED, "after 3 of 3 runs: the power limit (at most 88 C, 698 of 700 W)"),
+        ([HOT, HOT, GpuState(0)], THROTTLED, "after 2 of 3 runs"),
+        ([HOT, GpuState(0)], "", ""),
+        ([GpuState(0, others=0)] * 3, "", ""),
+        ([GpuState(0, others=2)] * 3, SHARED, "2 other processes had the GPU open after 3 of 3"),
+        ([GpuState(0, others=1), GpuState(0), GpuState(0)], "", ""),
+        ([None] * 3, "", ""),
+    ],
+)
+def test_what_the_driver_tells(states: list[GpuState | None], kind: str, said: str) -> None:
+    passes = runs(None, [1e6] * len(states))
+    told = [replace(one, gpu=state) for one, state in zip(passes, states, strict=True)]
+    found = [each for each in odd_ones(totals_of(told)) if each.kind != ODD_LAYER]
+    assert [each.kind for each in found] == ([kind] if kind else [])
+    assert all(said in each.sentence for each in found)
 
 
 @pytest.mark.parametrize(("clock", "kinds"), [(True, ("cuda", "cpu")), (False, ("cuda",))])
