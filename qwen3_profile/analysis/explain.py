@@ -8,7 +8,7 @@ most, and what people usually do about it; or the reason why nothing is claimed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
 from qwen3_profile.analysis.odd_ones import odd_ones
@@ -42,7 +42,8 @@ ADVICE = {
 }
 # Parts of less than this share of the pass are in the table, and not among the claims.
 _LEAST = 0.01
-_NS_PER_MS = 1e6
+_NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
+MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Explanation:
     """All that is said of one config and phase.
 
     parts: the verdicts that the table shows, of the most time first.
-    claims: on the phase, and on its parts. odd: on what is odd.
+    shown: the pass that all of it is said of.
+    claims: on the phase, and on its parts. odd: on what is odd. memory: on what the pass and its
+        parts allocate; none where that was not recorded.
     warnings: what may make any of it wrong.
     """
 
@@ -83,6 +86,8 @@ class Explanation:
     parts: tuple[PartVerdict, ...]
     claims: tuple[Claim, ...]
     odd: tuple[Claim, ...]
+    memory: tuple[Claim, ...]
+    shown: TimingRecord
     warnings: tuple[str, ...]
 
 
@@ -112,6 +117,8 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
             Claim(each.subject, each.kind, each.sentence, each.rests_on, None, "", each.withheld)
             for each in odd_ones(totals)
         ),
+        memory=tuple(_memory_claims(shown)),
+        shown=shown,
         warnings=tuple(finding.message for finding in severe_findings(totals.passes)),
     )
 
@@ -203,6 +210,21 @@ def _part_figures(part: PartVerdict) -> dict[str, float]:
         "share_of_roof_high": part.share_high or None,
     }
     return {key: float(value) for key, value in known.items() if value is not None}
+
+
+def _memory_claims(shown: TimingRecord) -> Iterator[Claim]:
+    """What the pass, and each part in the layer where it is most, allocates."""
+    memory = shown.memory
+    if memory is None:
+        return
+    at_peak = {f"{name}_at_peak_bytes": float(count) for name, count in memory.at_peak.items()}
+    started = {"start_bytes": memory.start_bytes, "weights_bytes": memory.weights_bytes}
+    for name, each in {shown.phase: memory.whole, **memory.by_part()}.items():
+        figures = {key: float(value) for key, value in asdict(each).items() if key != "label"}
+        more = at_peak | started if each is memory.whole else {}
+        peak, rise = each.peak_bytes / _BYTES_PER_MB, each.rise_bytes / _BYTES_PER_MB
+        sentence = f"{name}: {peak:.3f} MB at the peak, {rise:.3f} MB more than before it."
+        yield Claim(name, MEMORY, sentence, figures | more, None, "", "")
 
 
 def _split(whole: PhaseVerdict) -> str:

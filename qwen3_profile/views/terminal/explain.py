@@ -10,6 +10,7 @@ from qwen3_profile.analysis.explain import Claim, Explanation
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
+from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.summary_lines import ceilings_line
 from qwen3_profile.views.terminal.table import Column, table
 
@@ -28,6 +29,7 @@ def render_explanation(found: Explanation) -> str:
         ceilings_line(found.ceilings),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
+        memory_table(found.shown),
         "\n".join(wrap(_odd(claim)) for claim in found.odd),
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
@@ -39,7 +41,7 @@ def explanation_json(found: Sequence[Explanation]) -> str:
     claims = [
         {**asdict(claim), "run": each.run, "config_index": each.config_index, "phase": each.phase}
         for each in found
-        for claim in (*each.claims, *each.odd)
+        for claim in (*each.claims, *each.odd, *each.memory)
     ]
     return json.dumps(claims, indent=2)
 
