@@ -144,7 +144,8 @@ def _follow(argv: Sequence[str], process: Launched) -> int:
     code = EXIT_OK
     try:
         with keep_all_objects():
-            from qwen3_profile.measure.session import prepare, run_configs
+            with signals.held():
+                from qwen3_profile.measure.session import prepare, run_configs
 
             prepared = prepare(invocation, process)
         ranks = prepared.ranks
@@ -213,14 +214,15 @@ def _run(
     progress = Progress()
     progress.step("import of torch")
     with keep_all_objects():
-        from qwen3_profile.measure.session import (
-            add_result,
-            plan_of,
-            prepare,
-            run_configs,
-            start_run,
-            steps_of,
-        )
+        with signals.held():  # what breaks off an import of C code may crash it
+            from qwen3_profile.measure.session import (
+                add_result,
+                plan_of,
+                prepare,
+                run_configs,
+                start_run,
+                steps_of,
+            )
 
         progress.step("model")
         prepared = prepare(invocation, process)

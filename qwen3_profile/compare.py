@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_profile.cli.console import keep_all_objects, run_command, show
 from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, NoRangesError, tell
+from qwen3_profile.system import signals
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare_asked_for(argv: Sequence[str] | None) -> int:
-    from qwen3_profile.cli.compare_options import parse_arguments
+    with signals.held():  # what breaks off an import of C code may crash it
+        from qwen3_profile.cli.compare_options import parse_arguments
 
     options = parse_arguments(argv)
-    from qwen3_profile.analysis.comparison.compare import compare
-    from qwen3_profile.analysis.comparison.rows import Rules
-    from qwen3_profile.records.sides import kernels_of
+    with signals.held():
+        from qwen3_profile.analysis.comparison.compare import compare
+        from qwen3_profile.analysis.comparison.rows import Rules
+        from qwen3_profile.records.sides import kernels_of
 
     rules = Rules(options.alpha, options.margin, options.by, options.times, options.accept_blocks)
     comparison = compare(*_sides(options), rules, kernels_of)

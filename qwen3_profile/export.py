@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_asked_for(argv: Sequence[str] | None) -> int:
-    from qwen3_profile.cli.export_options import parse_arguments  # it imports numpy
+    with signals.held():  # it imports numpy: what breaks off an import of C code may crash it
+        from qwen3_profile.cli.export_options import parse_arguments
 
     options = parse_arguments(argv)
     if options.url is None or options.engine is not None:

@@ -117,6 +117,7 @@ def run(command: str = "") -> NoReturn:
     """
     signals.end_at_once(tells=is_first())
     code = COMMANDS[command].main(sys.argv[1:]) if command else main()
+    signals.end_with(code)
     # What torch started is ended by Python; all else the system takes back at once.
     if "torch" in sys.modules:
         raise SystemExit(code)

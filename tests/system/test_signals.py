@@ -163,6 +163,22 @@ def test_the_first_of_several_ranks_tells_of_a_signal(rank: str, err: str) -> No
     assert (found.returncode, found.stderr) == (129, err)
 
 
+def test_a_signal_after_the_end_is_not_told_and_changes_no_exit_code() -> None:
+    """While Python takes down what torch has started."""
+    code = (
+        "import atexit, os, signal, sys\n"
+        "from qwen3_profile.cli import program\n"
+        "sys.modules['torch'] = None\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "program.main = lambda: 7\n"
+        "program.run()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert (found.returncode, found.stderr) == (7, "")
+
+
 @pytest.mark.parametrize("held_then", [False, True])
 def test_what_is_ignored_stays_ignored(held_then: bool) -> None:
     before = signal.signal(HUP, signal.SIG_IGN)
