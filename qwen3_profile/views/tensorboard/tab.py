@@ -16,8 +16,10 @@ import msgspec
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
 from werkzeug.wrappers import Request, Response
 
+from qwen3_profile.views.report.page import chinese
 from qwen3_profile.views.report.page_policy import page_policy, sandboxed_policy
 from qwen3_profile.views.tensorboard.tab_runs import LogDir
+from qwen3_profile.words import both
 
 _Route = Callable[..., Any]
 _ASSETS = {"/index.js": "text/javascript", "/style.css": "text/css"}
@@ -38,6 +40,7 @@ class Qwen3ProfileTab(TBPlugin):  # type: ignore[misc]
         """The addresses below /data/plugin/qwen3_profile, and who answers them."""
         return {
             **{address: _asset(address[1:], kind) for address, kind in _ASSETS.items()},
+            "/zh.json": Request.application(_chinese),
             "/runs": Request.application(self._runs),
             "/report": Request.application(self._report),
         }
@@ -54,7 +57,7 @@ class Qwen3ProfileTab(TBPlugin):  # type: ignore[misc]
 
     def _runs(self, request: Request) -> Response:
         rows = [
-            {"name": run.name, "facts": run.facts, "version": run.version, "hint": run.hint}
+            {"name": run.name, "facts": run.facts, "version": run.version, "hint": both(run.hint)}
             for run in self._logdir.runs()
         ]
         return _response(request, msgspec.json.encode(rows), "application/json")
@@ -71,6 +74,10 @@ class Qwen3ProfileTab(TBPlugin):  # type: ignore[misc]
             return _response(request, b"there is no such report", "text/plain", status=404)
         policy = page_policy(page) if place else sandboxed_policy(page)
         return _response(request, page, "text/html", policy=policy)
+
+
+def _chinese(request: Request) -> Response:
+    return _response(request, msgspec.json.encode(chinese()), "application/json")
 
 
 def _asset(name: str, kind: str) -> _Route:

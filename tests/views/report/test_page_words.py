@@ -19,6 +19,7 @@ from qwen3_profile.words.translate import read_table
 
 ASSETS = Path(qwen3_profile.views.report.__file__).parent / "assets"
 SCRIPTS = sorted(path for path in ASSETS.glob("*.js") if path.name != "echarts.min.js")
+SCRIPTS.append(ASSETS.parents[1] / "tensorboard/assets/index.js")  # the tab has the same table
 # What the page says of where a config ran, whichever of it is known.
 ENVIRONMENT = {
     *(field.name.replace("_", " ") for field in fields(Environment)),
@@ -39,6 +40,7 @@ NAMES = {
     "use strict",
     "{} - qwen3_profile",
     "text name",
+    "allow-scripts allow-downloads allow-modals",
     "CPU ms",
     "CUDA ms",
     "eager GPU ms",

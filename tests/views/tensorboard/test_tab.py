@@ -69,7 +69,7 @@ def test_runs(logdir: Path) -> None:
     assert rows["run1"]["facts"] == "Qwen/Qwen3-0.6B, 2026-01-02 03:04"
     assert rows["run1"]["version"]
     assert rows["run2"]["version"] == ""
-    assert rows["run2"]["hint"].endswith("--report")
+    assert rows["run2"]["hint"]["en"].endswith("--report")
 
 
 def test_report_may_run_what_it_holds_and_reach_nobody(

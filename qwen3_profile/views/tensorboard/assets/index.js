@@ -5,17 +5,34 @@ const POLL_MS = 2000;
 // A report has no origin of its own, so it cannot read TensorBoard, and cannot leave its frame.
 const SANDBOX = "allow-scripts allow-downloads allow-modals";
 
-const EMPTY = "There is no run below the log directory. This makes one: python -m qwen3_profile";
+// The Chinese of what the tab says, where the browser speaks it; else nothing.
+let chinese = {};
+
+function say(text, values = {}) {
+  const said = chinese[text] ?? text;
+  return said.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+async function learn() {
+  if (!/^zh\b/i.test(navigator.language)) return;
+  try {
+    chinese = await (await fetch("./zh.json")).json();
+    document.documentElement.lang = "zh-CN";
+  } catch {
+    // English is better than nothing.
+  }
+}
 
 export async function render() {
+  document.documentElement.lang = "en";
+  await learn();
   const style = element("link", { rel: "stylesheet", href: "./style.css" });
   const select = element("select", { id: "run" });
-  const label = element("label", { htmlFor: "run", textContent: "Run" });
+  const label = element("label", { htmlFor: "run", textContent: say("Run") });
   const status = element("p", { id: "status", role: "status" });
   const bar = element("header", {});
   const main = element("main", {});
   bar.append(label, select, status);
-  document.documentElement.lang = "en";
   document.title = "Qwen3 profile";
   document.head.append(style);
   document.body.append(bar, main);
@@ -53,12 +70,12 @@ class Tab {
       }
       runs = await answer.json();
     } catch {
-      this.status.textContent = "TensorBoard does not answer; the page goes on asking.";
+      this.status.textContent = say("TensorBoard does not answer; the page goes on asking.");
       return;
     }
     const known = new Set(this.runs.map((run) => run.name));
     const added = runs.filter((run) => !known.has(run.name)).map((run) => run.name);
-    const news = known.size && added.length ? `New: ${added.join(", ")}.` : "";
+    const news = known.size && added.length ? say("New: {runs}.", { runs: added.join(", ") }) : "";
     if (JSON.stringify(runs) !== JSON.stringify(this.runs)) {
       this.runs = runs;
       this.list();
@@ -87,13 +104,15 @@ class Tab {
     const wanted = run ? `${run.name}\n${run.version}` : "";
     const again = run && this.shown.startsWith(`${run.name}\n`) && this.shown !== wanted;
     if (!run) {
-      this.main.replaceChildren(element("p", { textContent: EMPTY }));
+      this.main.replaceChildren(element("p", {
+        textContent: say("There is no run below the log directory. This makes one: python -m qwen3_profile"),
+      }));
     } else if (this.shown !== wanted) {
       this.main.replaceChildren(
-        ...(run.version ? loading(frame(run)) : [element("p", { textContent: run.hint })]),
+        ...(run.version ? loading(frame(run)) : [element("p", { textContent: hintOf(run) })]),
       );
     }
-    const told = again ? `${run.name} was written again, and is shown anew.` : "";
+    const told = again ? say("{run} was written again, and is shown anew.", { run: run.name }) : "";
     if (news || told || this.shown !== wanted) {
       this.status.textContent = [news, told].filter(Boolean).join(" ");
     }
@@ -101,16 +120,19 @@ class Tab {
   }
 }
 
+const hintOf = (run) => run.hint[document.documentElement.lang.slice(0, 2)] ?? run.hint;
+
 function frame(run) {
   const query = new URLSearchParams({ run: run.name, version: run.version });
-  const made = element("iframe", { src: `./report?${query}`, title: `Report of ${run.name}` });
+  const made = element("iframe", { src: `./report?${query}`, title: say("Report of {run}", { run: run.name }) });
   made.setAttribute("sandbox", SANDBOX);
   return made;
 }
 
 // What is shown until the report is there, and the report.
 function loading(report) {
-  const spinner = element("p", { className: "loading", textContent: "Loading the report" });
+  const spinner = element("p", { className: "loading", textContent: say("Loading the report") });
+
   report.addEventListener("load", () => spinner.remove());
   return [spinner, report];
 }
