@@ -41,6 +41,7 @@ NAMES = {
     "{} - qwen3_profile",
     "text name",
     "allow-scripts allow-downloads allow-modals",
+    "Qwen3 profile",
     "CPU ms",
     "CUDA ms",
     "eager GPU ms",

@@ -261,3 +261,13 @@ def test_a_runs_own_report_works_in_the_frame(browser: Any, finished: Done, tmp_
         page.shoot("tab_real_report")
         assert page.complaints == []
         assert page.outside == []
+
+
+def test_the_tab_speaks_the_language_of_the_browser(
+    browser: Any, dashboard: Dashboard, logdir: Path
+) -> None:
+    (logdir / "run1/report.html").unlink()
+    with opened_tab(browser, dashboard, locale="zh-CN") as page:
+        tab(page).get_by_label("运行").select_option("run1")
+        tab(page).get_by_text("run1 没有报告").wait_for()
+        assert page.complaints == []
