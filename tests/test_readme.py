@@ -33,7 +33,7 @@ PAGES = [pytest.param(ENGLISH, id="english"), pytest.param(CHINESE, id="chinese"
 SAMPLE = ROOT / "traces/h200"
 
 # Of every command, without a default.
-EVERYWHERE: dict[str, str | None] = {"--quiet": None, "--verbose": None}
+EVERYWHERE = dict.fromkeys(("--quiet", "--verbose", "--lang"))
 # The threshold of the noise warning is a figure of the program, not of the sample.
 PROGRAM_FIGURES = {"10%"}
 
