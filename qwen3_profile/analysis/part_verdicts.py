@@ -75,10 +75,11 @@ def part_verdicts(
     ceilings = shown.facts.ceilings
     if ceilings is None:
         return ()
-    each_pass = [part_roofs(one, on_device) for one in passes]
+    roofs = {id(one): part_roofs(one, on_device) for one in (shown, *passes)}
+    each_pass = [roofs[id(one)] for one in passes]
     costs = part_costs(shown, on_device)
     found = []
-    for name, roof in part_roofs(shown, on_device).items():
+    for name, roof in roofs[id(shown)].items():
         if not roof.ns:
             continue
         shares = [one[name].share for one in each_pass if name in one]

@@ -36,10 +36,10 @@ from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.distributions import distributions, grid_of
 from qwen3_profile.views.report.kernel_rows import KernelStats
-from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
+from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.scaling import render_sweep
 from qwen3_profile.views.terminal.screen import FILE, on_screen
 from qwen3_profile.words import both, in_each
@@ -116,6 +116,14 @@ def _sweeps(configs: Sequence[Config]) -> list[Json]:
         ]
 
 
+def _memory(config: Config) -> Json | None:
+    """What each part allocates, as the terminal has it; None where that was not recorded."""
+    if config.shown.memory is None:
+        return None
+    with on_screen(FILE):
+        return in_each(partial(memory_table, config.shown))
+
+
 def _config(config: Config, names: Names, bars: int) -> Json:
     shown, asked = config.shown, config.shown.config
     row_of = {row.path: at for at, row in enumerate(config.rows)}
@@ -147,6 +155,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "share": _share(config),
         "rows": _rows(config),
         "roofline": _roofline(config),
+        "memory": _memory(config),
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
         "layers": _layers(config, row_of),

@@ -13,6 +13,7 @@ from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.kernel_rows import KernelStats, LayerKernel
+from qwen3_profile.views.report.roofline_data import Roofline, roofline_of
 from qwen3_profile.views.report.timeline import Timeline
 
 
@@ -39,6 +40,7 @@ class Config:
     odd: layers that stand out.
     share: None where no device was recorded.
     trace: what the raw trace of `shown` adds; None where it is not at hand.
+    roofline: the parts below the device's roofs; None where these are not known.
     """
 
     records: tuple[TimingRecord, ...]
@@ -49,6 +51,7 @@ class Config:
     odd: OddLayers
     share: DeviceShare | None
     trace: ShownPass | None
+    roofline: Roofline | None
 
     @property
     def passes(self) -> tuple[TimingRecord, ...]:
@@ -80,4 +83,5 @@ def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
         odd=find_odd_layers(shown, passes),
         share=device_share(passes),
         trace=trace,
+        roofline=roofline_of(records, rows),
     )

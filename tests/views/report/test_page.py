@@ -26,11 +26,14 @@ from qwen3_profile.analysis.part_rows import part_tree
 from qwen3_profile.analysis.scaling.sweep import sweeps_of
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.load import collect_trace, load, load_saved
+from qwen3_profile.records.part_memory import pass_memory
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.memory_events import BLOCK, CLOSE, MemoryPass
 from qwen3_profile.run_folder.routing import LayerRouting
 from qwen3_profile.views.report.build import build_report, render_page
 from qwen3_profile.views.report.section_data import ShownPass, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass
+from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.scaling import render_sweep
 
 READY = "html[data-ready]"
@@ -389,6 +392,22 @@ def test_tokens_of_experts_are_a_heat_map(browser: Any, folder: Path) -> None:
         found.page.locator("#experts").scroll_into_view_if_needed()
         found.shoot("report-experts")
     assert found.complaints == []
+
+
+def test_memory_has_its_place_where_it_was_recorded(browser: Any, folder: Path, page: Page) -> None:
+    """A layer allocates a block of 3 MB and gives it back: the table of the terminal."""
+    events = (0, BLOCK, BLOCK, CLOSE), (0, 3_000_000, -3_000_000, 0), (0, 1, 1, 0)
+    given = replace(record(2), memory=pass_memory(MemoryPass(0, ("layer.0",), *events, 0, 50)))
+    with opened(browser, put(folder, "memory", render_page([gather([given], None)]))) as found:
+        found.page.wait_for_selector(READY)
+        found.page.click("#nav a[href='#memory-details']")
+        shown = found.page.inner_text("#memory")
+        assert shown == memory_table(given)
+        (row,) = (line for line in shown.splitlines() if line.strip().startswith("any layer"))
+        assert row.split()[2:] == ["3.000", "3.000", "0", "3.000", "3.000"]
+        assert not found.page.is_visible("#nav a[href='#sweeps-details']")
+    assert found.complaints == []
+    assert not page.page.is_visible("#nav a[href='#memory-details']")
 
 
 def test_parts_are_points_below_the_roofs(browser: Any, folder: Path) -> None:

@@ -55,6 +55,7 @@ function setIfKnown(element, value) {
 function goTo(id) {
   section = id;
   const place = byId(id);
+  if (place.tagName === "DETAILS") place.open = true;
   if (!place.hasAttribute("tabindex")) place.tabIndex = -1;
   place.scrollIntoView();
   place.focus({ preventScroll: true });

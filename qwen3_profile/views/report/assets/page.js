@@ -22,8 +22,10 @@ function firstScreen(config) {
 
 /** The places of the page that have anything to show. */
 function navigation(config) {
-  const hidden = { "roofline-figure": byId("roofline-figure").hidden, ways: byId("ways").hidden, experts: byId("experts").hidden, waits: !config.on_device };
-  for (const link of byId("nav").querySelectorAll("a")) link.hidden = hidden[link.hash.slice(1)] ?? false;
+  for (const link of byId("nav").querySelectorAll("a")) {
+    const place = link.hash.slice(1);
+    link.hidden = place === "waits" ? !config.on_device : byId(place).hidden;
+  }
 }
 
 /** Fills the page with the chosen config. */
@@ -50,6 +52,7 @@ function show() {
   configsTable(config);
   totalsTable(config);
   partsTable(config);
+  memory(config);
   outliersTable(config);
   layersTable(config);
   if (config.on_device) waitsTable(config);

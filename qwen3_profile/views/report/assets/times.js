@@ -101,6 +101,12 @@ function sweeps() {
   byId("sweeps").textContent = DATA.sweeps.map((sweep) => spoken(sweep.text)).join("\n\n\n");
 }
 
+/** What each part allocates, as the terminal has it. */
+function memory(config) {
+  byId("memory-details").hidden = !config.memory;
+  byId("memory").textContent = spoken(config.memory);
+}
+
 /** The configs that are alike but for `key`, as lines of [its value, ms, ns]; two points at least. */
 function scalingLines(key) {
   const other = key === "batch_size" ? "input_len" : "batch_size";
