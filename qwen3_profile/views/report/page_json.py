@@ -36,6 +36,7 @@ from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.distributions import distributions, grid_of
 from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
 from qwen3_profile.views.report.timeline_merge import downsample
@@ -116,7 +117,7 @@ def _sweeps(configs: Sequence[Config]) -> list[Json]:
         ]
 
 
-def _memory(config: Config) -> Json | None:
+def _memory(config: Config) -> str | Json | None:
     """What each part allocates, as the terminal has it; None where that was not recorded."""
     if config.shown.memory is None:
         return None
@@ -178,7 +179,7 @@ def _passes(config: Config, configs: int) -> Json:
 
 
 def _roofline(config: Config) -> Json | None:
-    plot = roofline_of(config.records, config.rows)
+    plot = roofline_of(config.explained, config.rows) if config.explained else None
     return None if plot is None else {**asdict(plot), "sentence": both(plot.sentence)}
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3_profile.analysis.explain import Explanation, explain
+from qwen3_profile.analysis.explain import Explanation
 from qwen3_profile.analysis.part_rows import FAMILIES, PartRow
 from qwen3_profile.analysis.part_verdicts import PartVerdict
-from qwen3_profile.records.record import TimingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,8 @@ class Roofline:
     others: int
 
 
-def roofline_of(records: Sequence[TimingRecord], rows: Sequence[PartRow]) -> Roofline | None:
-    """The plot; None where the ceilings are not known, or no part's FLOPs and bytes are."""
-    if records[0].facts.ceilings is None:
-        return None
-    found = explain(records)
+def roofline_of(found: Explanation, rows: Sequence[PartRow]) -> Roofline | None:
+    """The plot of what is said of one config; None where no part's FLOPs and bytes are known."""
     families = {row.name: FAMILIES.index(row.family) for row in rows}
     points = tuple(
         _point(part, families.get(part.name, len(FAMILIES) - 1))

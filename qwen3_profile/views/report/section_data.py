@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_profile.analysis.explain import Explanation, explain
 from qwen3_profile.analysis.layer_times import LayerTimes, layer_times
 from qwen3_profile.analysis.median_pass import median_record
 from qwen3_profile.analysis.odd_layers import OddLayers, find_odd_layers
@@ -13,7 +14,6 @@ from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.kernel_rows import KernelStats, LayerKernel
-from qwen3_profile.views.report.roofline_data import Roofline, roofline_of
 from qwen3_profile.views.report.timeline import Timeline
 
 
@@ -40,7 +40,7 @@ class Config:
     odd: layers that stand out.
     share: None where no device was recorded.
     trace: what the raw trace of `shown` adds; None where it is not at hand.
-    roofline: the parts below the device's roofs; None where these are not known.
+    explained: what holds its parts up; None where the device's roofs are not known.
     """
 
     records: tuple[TimingRecord, ...]
@@ -51,7 +51,7 @@ class Config:
     odd: OddLayers
     share: DeviceShare | None
     trace: ShownPass | None
-    roofline: Roofline | None
+    explained: Explanation | None
 
     @property
     def passes(self) -> tuple[TimingRecord, ...]:
@@ -83,5 +83,5 @@ def gather(records: Sequence[TimingRecord], trace: ShownPass | None) -> Config:
         odd=find_odd_layers(shown, passes),
         share=device_share(passes),
         trace=trace,
-        roofline=roofline_of(records, rows),
+        explained=explain(records) if shown.facts.ceilings else None,
     )
