@@ -310,7 +310,7 @@ def _save(
 
             write_curves(folder, result.worker, records)
         with _told(codes):
-            outcome.shown.append(measured_config(folder, run, records))
+            outcome.shown.append(measured_config(folder, run, records, ranks))
             write_atomic(folder / REPORT_FILE, render_page(outcome.shown).encode())
     with _told(codes):
         run = _write_viewer_trace(folder, run, result)

@@ -20,7 +20,7 @@ Cache = Literal["dynamic", "static"]
 # In memory, by torchao.
 Quantize = Literal["int8", "int4", "fp8"]
 # Over several ranks: one model split by transformers' own plan, or a whole one on each.
-Parallel = Literal["tp", "dp"]
+Parallel = Literal["tp", "ep", "dp"]
 Inputs = Literal["random", "ragged", "prompt"]
 # How a forward pass gets to the device: op by op, compiled by torch, or as one CUDA graph.
 Execution = Literal["eager", "compiled", "cuda_graph"]
@@ -31,7 +31,11 @@ DTYPES: tuple[DType, ...] = get_args(DType)
 QUANTIZE: tuple[Quantize, ...] = get_args(Quantize)
 WEIGHTS, CACHES = get_args(Weights), get_args(Cache)
 PARALLELS: tuple[Parallel, ...] = get_args(Parallel)
-TENSOR_PARALLEL, REPLICAS = PARALLELS
+TENSOR_PARALLEL, EXPERT_PARALLEL, REPLICAS = PARALLELS
+# Is known, so that it can be said why it is not measured.
+PIPELINE = "pp"
+# Those in which ranks share one model.
+SHARED = (TENSOR_PARALLEL, EXPERT_PARALLEL)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 EAGER, COMPILED, CUDA_GRAPH = EXECUTIONS
 COMPILE_MODES, COMPILE_SCOPES = get_args(CompileMode), get_args(CompileScope)
@@ -205,7 +209,7 @@ class ModelRequest:
         if self.merge_adapters and not self.has_adapters:
             do = "give --adapter or --lora-rank"
             raise ConfigError("--merge-adapters", "has no adapters to merge", do)
-        if self.parallel == TENSOR_PARALLEL and (self.quantize or self.has_adapters):
+        if self.parallel in SHARED and (self.quantize or self.has_adapters):
             flag = "--quantize" if self.quantize else "--adapter, --lora-rank"
             raise ConfigError(flag, "does not go with a model that ranks share", _ONE_EACH)
         try:
@@ -250,11 +254,11 @@ class Invocation:
             raise ConfigError("--output-file", what, "give a file's name")
         if self.model.parallel and self.num_processes > 1:
             raise ConfigError("--num-processes", "does not go with several ranks", "leave it out")
-        for config in self.configs if self.model.parallel == TENSOR_PARALLEL else ():
-            if config.backward or config.execution != EAGER:
-                flag = {CUDA_GRAPH: "--cuda-graph", COMPILED: "--compile"}.get(config.execution)
+        for config in self.configs if self.model.parallel in SHARED else ():
+            if config.backward or config.execution == CUDA_GRAPH:
+                flag = "--cuda-graph" if config.execution == CUDA_GRAPH else "--backward"
                 what = "is not measured of a model that ranks share"
-                raise ConfigError(flag or "--backward", what, _ONE_EACH)
+                raise ConfigError(flag, what, _ONE_EACH)
 
     @property
     def prints_records(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
@@ -13,8 +14,10 @@ from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.attribution.pass_parts import short_name
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.records.ranks import RankTrace
-from qwen3_profile.records.record import TimingRecord
+
+if TYPE_CHECKING:
+    from qwen3_profile.records.ranks import RankTrace
+    from qwen3_profile.records.record import TimingRecord
 
 # Ranks whose times in collectives differ by less than this do not wait for each other.
 _UNEVEN = 1.1

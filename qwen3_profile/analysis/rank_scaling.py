@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_profile.analysis.median_pass import is_on_device, median_bare_ns
-from qwen3_profile.config import TENSOR_PARALLEL, RunConfig
+from qwen3_profile.config import SHARED, RunConfig
 from qwen3_profile.records.record import TimingRecord
 
 
@@ -53,10 +53,11 @@ class ScalingRow:
 class RankScaling:
     """One model, config and phase, the fewest ranks first.
 
-    name: of the model.
+    name: of the model. parallel: how ranks shared it.
     """
 
     name: str
+    parallel: str
     config: RunConfig
     phase: str
     on_device: bool
@@ -65,20 +66,22 @@ class RankScaling:
 
 def rank_scaling(records: Iterable[TimingRecord]) -> tuple[RankScaling, ...]:
     """Of whatever ran on several numbers of ranks, one model shared by them."""
-    groups: dict[tuple[str, int, RunConfig, str], list[TimingRecord]] = {}
+    groups: dict[tuple[str, int, RunConfig, str, str], list[TimingRecord]] = {}
     for record in records:
-        model, config = record.facts.model, record.config
+        model, config, parallel = record.facts.model, record.config, record.facts.parallel
         if model is None or config is None or not record.total_ns:
             continue
-        if record.facts.parallel in (None, TENSOR_PARALLEL):
-            same = replace(config, num_runs=1, warmup_runs=0)
-            key = (model.name, model.num_layers, same, record.phase)
-            groups.setdefault(key, []).append(record)
-    found = (_scaling(name, mine) for (name, *_), mine in groups.items())
+        same = replace(config, num_runs=1, warmup_runs=0)
+        # A process that is alone stands before each way to share the model.
+        for way in SHARED:
+            if parallel in (None, way):
+                key = (model.name, model.num_layers, same, record.phase, way)
+                groups.setdefault(key, []).append(record)
+    found = (_scaling(name, way, mine) for (name, *_, way), mine in groups.items())
     return tuple(each for each in found if len(each.rows) > 1)
 
 
-def _scaling(name: str, records: Sequence[TimingRecord]) -> RankScaling:
+def _scaling(name: str, parallel: str, records: Sequence[TimingRecord]) -> RankScaling:
     by_count: dict[int, list[TimingRecord]] = {}
     for record in records:
         by_count.setdefault(record.facts.world_size or 1, []).append(record)
@@ -87,7 +90,7 @@ def _scaling(name: str, records: Sequence[TimingRecord]) -> RankScaling:
     base_ns, base = median_bare_ns(by_count[fewest]), times_of(by_count[fewest])
     rows = tuple(_row(count / fewest, count, by_count[count], base_ns, base) for count in counts)
     config = records[0].config or RunConfig()
-    return RankScaling(name, config, records[0].phase, is_on_device(records), rows)
+    return RankScaling(name, parallel, config, records[0].phase, is_on_device(records), rows)
 
 
 def _row(

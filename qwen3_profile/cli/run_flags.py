@@ -15,6 +15,7 @@ from qwen3_profile.config import (
     DTYPES,
     EXECUTIONS,
     PARALLELS,
+    PIPELINE,
     QUANTIZE,
     RANK_TIMEOUT_S,
     WEIGHTS,
@@ -173,9 +174,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "(default: none)")
     add("--merge-adapters", action="store_true",
         help="add the adapters to the weights (default: off, they run beside them)")
-    add("--parallel", choices=PARALLELS,
-        help="under torchrun: tp splits one model over the ranks by transformers' own plan, dp "
-        "runs a whole one on each (default: tp)")
+    add("--parallel", choices=(*PARALLELS, PIPELINE), metavar=f"{{{','.join(PARALLELS)}}}",
+        help="under torchrun: tp splits one model over the ranks by transformers' own plan, ep the "
+        "same but for experts, of which each rank has some whole, dp runs a whole model on each "
+        "(default: tp)")
     add("--rank-timeout", type=_seconds, default=RANK_TIMEOUT_S, metavar="SECONDS",
         help="of several ranks: how long a warm-up or a pass of one may take before all of them "
         "end (default: %(default)s)")

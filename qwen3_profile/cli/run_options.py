@@ -16,6 +16,8 @@ from qwen3_profile.config import (
     CUDA_GRAPH,
     EAGER,
     EXECUTIONS,
+    PARALLELS,
+    PIPELINE,
     TENSOR_PARALLEL,
     CompileMode,
     CompileScope,
@@ -100,10 +102,16 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     )
 
 
-def _asked_parallel(name: Parallel | None) -> Parallel | None:
+def _asked_parallel(name: str | None) -> Parallel | None:
     """How the ranks share the work; None where there is one process."""
+    if name == PIPELINE:
+        what = (
+            "is not measured: the pipeline of transformers 5.23 has one stage at work at a time, "
+            "so that a pass takes as long as on one device"
+        )
+        raise ConfigError("--parallel pp", what, "give --parallel tp or ep")
     if launched() is not None:
-        return name or TENSOR_PARALLEL
+        return next((each for each in PARALLELS if each == name), TENSOR_PARALLEL)
     if name is not None:
         do = "start it as torchrun --nproc-per-node N -m qwen3_profile ..."
         raise ConfigError("--parallel", "goes with several ranks", do)

@@ -20,7 +20,12 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from qwen3_profile.errors import EXIT_FAILED, ConfigError, RunError, tell
-from qwen3_profile.run_folder.run_json import ConfigResult, read_results, write_results
+from qwen3_profile.run_folder.run_json import (
+    ConfigResult,
+    rank_results_file,
+    read_results,
+    write_results,
+)
 from qwen3_profile.system.launched import Launched
 
 # What a collective that hangs on a device leaves to the others to say before torch ends all.
@@ -54,8 +59,13 @@ def rank_device(process: Launched, asked: str | None) -> str | None:
     return f"cuda:{process.local_rank}"
 
 
-def _results_file(folder: Path, worker: str, rank: int) -> Path:
-    return folder / f".{worker}.rank{rank}.json"
+def _as_far_as(first: ConfigResult, other: ConfigResult) -> ConfigResult:
+    """What another rank has kept, which is not done where the first one's is not: who is killed
+    or hangs says nothing of its end.
+    """
+    if first.status == "done" or other.status != "done":
+        return other
+    return replace(other, status=first.status, error=first.error)
 
 
 class LostRankError(RunError):
@@ -173,6 +183,8 @@ class Ranks:
         if isinstance(error, LostRankError):
             self.is_apart |= error.gone
             return RunError(where, f"{error.where} {error.what}", error.do)
+        # The pass may have taken all its time: the meeting has its own.
+        self._at = time.monotonic()
         try:
             self.meet(failed=error.what)
         except LostRankError as lost:
@@ -187,21 +199,26 @@ class Ranks:
 
     def keep(self, folder: Path, worker: str, results: tuple[ConfigResult, ...]) -> None:
         """Writes what this rank has of a config so far, for rank 0 to find."""
-        write_results(_results_file(folder, worker, self.rank), results)
+        write_results(rank_results_file(folder, worker, self.rank), results)
 
     def gather(
         self, folder: Path, worker: str, results: tuple[ConfigResult, ...]
     ) -> tuple[ConfigResult, ...]:
         """The results of rank 0 with those that the others have written."""
         self._at = _NEVER
-        files = [_results_file(folder, worker, rank) for rank in range(self.size)]
+        files = [rank_results_file(folder, worker, rank) for rank in range(self.size)]
         found = [read_results(file) for file in files[1:]]
         for file in files:
             file.unlink(missing_ok=True)
         return tuple(
             replace(
                 mine,
-                others=tuple(each for rank in found for each in rank if each.phase == mine.phase),
+                others=tuple(
+                    _as_far_as(mine, each)
+                    for rank in found
+                    for each in rank
+                    if each.phase == mine.phase
+                ),
             )
             for mine in results
         )

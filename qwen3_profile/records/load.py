@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_profile.errors import ConfigError, NoRangesError, TraceError
+from qwen3_profile.errors import ConfigError, NoRangesError, TraceError, warn
 from qwen3_profile.passes.known import Capture
 from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, may_be_trace, run_of_raw
-from qwen3_profile.run_folder.run_json import read_run
+from qwen3_profile.run_folder.run_json import left_results, read_run
 from qwen3_profile.system.remote import files_at
 
 if TYPE_CHECKING:
@@ -123,6 +123,11 @@ def _read_runs(folders: Sequence[Path], config: int | None, accept: bool) -> Loa
     ranks: list[RankTrace] = []
     for folder in folders:
         run = read_run(folder)
+        for left in left_results(folder):
+            warn(
+                f"{folder}: {left.config.worker}, {left.phase}: rank 0 was ended; this is what the "
+                "ranks had kept by then"
+            )
         for result in run.configs:
             if not result.measurements or config not in (None, result.index):
                 continue

@@ -31,7 +31,7 @@ class RunFacts:
     model_class: the class of the model, where the trace of another program names it.
     rank, world_size: which process of how many wrote the trace.
     process: which one it is, of a trace that holds several.
-    parallel: how ranks share the work, "tp" or "dp".
+    parallel: how ranks share the work, "tp", "ep" or "dp".
     lengths: the tokens of each sequence of the input, without its padding.
     execution: how the forward pass got to the device, one of `config.EXECUTIONS`.
     compile_mode, compile_scope: as in `RunConfig`; None where nothing was compiled.

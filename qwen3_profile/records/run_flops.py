@@ -10,14 +10,16 @@ from qwen3_profile.records.flops import Flops, PassSize, attention_pairs, pass_f
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.run_json import ConfigResult, ModelFacts, Run
 
-# What transformers' plan of tensor parallel calls it, as `Run.parallel` does.
-_TENSOR_PARALLEL = "tp"
+# As `Run.parallel` calls them.
+_TENSOR_PARALLEL, _EXPERT_PARALLEL = "tp", "ep"
 
 
 def flops_of(times: PassTimes, run: Run, result: ConfigResult, position: int) -> Flops | None:
     """What a rank computes in a pass, by the sizes of its model; None where these are not known."""
     model, config = run.model, result.config
     shape = model.shape
+    if run.parallel == _EXPERT_PARALLEL:
+        return None  # it goes by which rank has the experts that tokens are routed to
     if shape is not None and run.parallel == _TENSOR_PARALLEL:
         shape = shape_of_a_rank(shape, run.ranks)
     if shape is None:

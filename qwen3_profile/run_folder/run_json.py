@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -250,8 +250,8 @@ class Run:
     seed: of token ids and random weights; None where both were given.
     ceilings: what the device does at most, in each dtype of the configs; none where it was not
         measured.
-    ranks: how many processes measured together. parallel: how they shared the work, "tp" or "dp";
-        empty of one process.
+    ranks: how many processes measured together. parallel: how they shared the work, "tp", "ep" or
+        "dp"; empty of one process.
     """
 
     schema_version: int
@@ -287,6 +287,36 @@ def read_results(path: Path) -> tuple[ConfigResult, ...]:
         return ()
 
 
+def rank_results_file(folder: Path, worker: str, rank: int) -> Path:
+    """Where a rank keeps what it has of a config, until rank 0 takes it into `run.json`."""
+    return folder / f".{worker}.rank{rank}.json"
+
+
+def left_results(folder: Path) -> tuple[ConfigResult, ...]:
+    """What ranks have kept of configs and rank 0 has not taken, for it was ended before.
+
+    Of each config and phase that of the first rank, with those of the others in it; "interrupted".
+
+    Raises:
+        TraceError: there is no `run.json` of ours.
+    """
+    taken = {(each.index, each.phase) for each in _read_file(folder).configs}
+    found = [each for file in folder.glob(".*.rank*.json") for each in read_results(file)]
+    by_phase: dict[tuple[int, str], list[ConfigResult]] = {}
+    for each in sorted(found, key=lambda each: (each.index, each.rank or 0)):
+        by_phase.setdefault((each.index, each.phase), []).append(each)
+    return tuple(
+        replace(
+            first,
+            status="interrupted",
+            error=first.error or f"config {first.worker}: rank 0 was ended",
+            others=tuple(replace(each, status="interrupted") for each in others),
+        )
+        for key, (first, *others) in by_phase.items()
+        if key not in taken
+    )
+
+
 def write_nodes(path: Path, labels: Mapping[int, str]) -> None:
     """Writes the label of each node of a graph."""
     write_atomic(path, msgspec.json.encode({str(node): text for node, text in labels.items()}))
@@ -312,12 +342,16 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads `run.json`.
+    """Reads `run.json`, and with it what ranks have left beside it.
 
     Raises:
         TraceError: it is not there, not ours, of a newer schema, or says what cannot be.
     """
-    path = folder / RUN_FILE
-    run = read_versioned(path, Run, SCHEMA_VERSION, RUN_FILE, "")
-    check_run(str(path), run)
+    run = _read_file(folder)
+    run = replace(run, configs=(*run.configs, *left_results(folder)))
+    check_run(str(folder / RUN_FILE), run)
     return run
+
+
+def _read_file(folder: Path) -> Run:
+    return read_versioned(folder / RUN_FILE, Run, SCHEMA_VERSION, RUN_FILE, "")

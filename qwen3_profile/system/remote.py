@@ -27,7 +27,7 @@ def files_at(url: str) -> list[str]:
     """
     with _explained(url):
         files, path = _opened(url)
-        if not files.isdir(path):
+        if not _is_folder(files, path):
             return []
         found = [each for each in files.ls(path, detail=True) if each["type"] == "file"]
         return sorted(files.unstrip_protocol(each["name"]) for each in found)
@@ -44,10 +44,30 @@ def fetched(url: str) -> Iterator[Path]:
         with _explained(url):
             files, path = _opened(url)
             target = Path(place) / Path(path.rstrip("/")).name
-            files.get(path, str(target), recursive=files.isdir(path))
+            _copy(files, path, target)
             if not target.exists():
                 raise FileNotFoundError(url)
         yield target
+
+
+def _copy(files: Any, path: str, target: Path) -> None:
+    """One by one: over http a folder is a page of links, and would be copied as one."""
+    if not _is_folder(files, path):
+        files.get_file(path, str(target))
+        return
+    above = path.rstrip("/")
+    for name in files.find(path):
+        place = target / name[len(above) + 1 :]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(name, str(place))
+
+
+def _is_folder(files: Any, path: str) -> bool:
+    """Over http what is asked for is no folder unless it is a page; to look for links in a trace
+    would be to read all of it.
+    """
+    kind = files.info(path).get("mimetype") if path.startswith("http") else None
+    return (kind is None or kind == "text/html") and bool(files.isdir(path))
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -47,6 +47,13 @@ def test_the_loss_is_told_apart_and_adds_up() -> None:
     assert two.lost.ns + two.rest_ns == two.loss_ns
 
 
+def test_each_way_to_share_stands_alone() -> None:
+    shared = [replace(r, facts=replace(r.facts, parallel="ep")) for r in PAIR]
+    found = rank_scaling([ALONE, *PAIR, *shared])
+    assert [(each.parallel, len(each.rows)) for each in found] == [("tp", 2), ("ep", 2)]
+    assert "on more and more ranks (ep)" in render_scaling([ALONE, *shared])
+
+
 def test_ranks_are_averaged() -> None:
     assert times_of(PAIR) == RankTimes(7000, 1000, 1000, 5000)
 

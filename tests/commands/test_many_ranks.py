@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -175,6 +178,26 @@ def test_s3_gives_the_same_bytes(
         assert exported(tmp_path, "s3://traces/ranks") == plain
     finally:
         serving.stop()
+
+
+def test_http_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("requests")
+    few = tmp_path / "few"
+    few.mkdir()
+    for rank in range(2):
+        shutil.copy(folder / f"rank{rank}.json.gz", few)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        try:
+            place = f"http://127.0.0.1:{serving.server_port}/few"
+            here = exported(tmp_path / "here", str(few))
+            assert exported(tmp_path / "there", place) == here
+            one, _ = exported(tmp_path / "one", f"{place}/rank1.json.gz")
+        finally:
+            serving.shutdown()
+    assert [record["rank"] for record in json.loads(one)] == [1]
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,13 @@ def runs(
     asked = {
         "planted": ("sleep", commands.arguments((*FLAGS, *steps))),
         "experts": ("none", sparse_commands.arguments((*FLAGS, "--decode-steps", "1"))),
+        "whole experts": ("none", sparse_commands.arguments((*FLAGS, "--parallel", "ep"))),
+        "first killed": ("first killed", commands.arguments((*FLAGS, "--num-runs", "3"))),
         "replicas": ("none", commands.arguments((*FLAGS, "--parallel", "dp"))),
         "killed": ("killed", commands.arguments((*FLAGS, "--num-runs", "3"))),
         "hanging": ("hanging", commands.arguments((*FLAGS, *hanging))),
         "full": ("full", commands.arguments((*FLAGS, "--num-runs", "3"))),
+        "refused": ("none", commands.arguments(("--no-such-flag",))),
         "outputs": ("outputs", []),
     }
     folders = {name: tmp_path_factory.mktemp(name) for name in asked}
@@ -152,6 +155,14 @@ def test_a_mixture_of_experts_on_two_ranks(runs: dict[str, Done]) -> None:
     ]
 
 
+def test_whole_experts_on_each_rank(runs: dict[str, Done]) -> None:
+    done = runs["whole experts"]
+    assert done.code == 0, done.err
+    assert {record["parallel"] for record in done.records()} == {"ep"}
+    kinds = {row["label"]: row["kind"] for row in done.records()[0]["collectives"]}
+    assert kinds["layer.0.ffn.experts"] == "all_reduce"
+
+
 def test_replicas_exchange_nothing(runs: dict[str, Done]) -> None:
     done = runs["replicas"]
     assert done.code == 0, done.err
@@ -163,7 +174,7 @@ def test_ranks_together_compute_what_one_process_does(runs: dict[str, Done]) -> 
     done = runs["outputs"]
     assert done.code == 0, done.err
     found = json.loads(done.out.strip().splitlines()[-1])
-    assert list(found) == ["dense", "tied", "experts"]
+    assert list(found) == ["dense", "tied", "experts", "whole experts"]
     for far, largest, held, of_all in found.values():
         assert far <= 1e-5 * largest
         # Each rank holds half of what is split, and that is nearly all.
@@ -195,15 +206,35 @@ def test_what_was_measured_before_a_rank_failed_is_kept(
     assert again.records("again/timing_records.json") == records
 
 
-def test_rank_0_alone_says_what_is_wrong(tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    done = started(tmp_path, *launcher, "-m", "qwen3_profile", "--no-such-flag")
+def test_what_ranks_kept_is_read_though_rank_0_was_killed(
+    runs: dict[str, Done], commands: Commands
+) -> None:
+    """It dies in the third of three runs, and saves nothing of its own."""
+    done = runs["first killed"]
+    assert done.code == 1
+    assert not (done.cwd / "timing_results/timing_records.json").exists()
+    again = commands.export(done.cwd, "traces/run1")
+    assert again.code == 0
+    assert "prefill: rank 0 was ended; this is what the ranks had kept by then" in again.err
+    kept = [(r["rank"], r["run_index"]) for r in again.records()]
+    assert kept == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    (result,) = read_run(done.cwd / "traces/run1").configs
+    assert result.status == "interrupted"
+
+
+def test_why_a_pipeline_is_not_measured() -> None:
+    with pytest.raises(ConfigError, match="one stage at work at a time"):
+        parse_arguments(["--parallel", "pp"])
+
+
+def test_rank_0_alone_says_what_is_wrong(runs: dict[str, Done]) -> None:
+    done = runs["refused"]
     assert done.code == 1
     # The other one may be ended by torchrun before it comes to say nothing.
     assert [line for line in ours(done) if line.startswith("error: ")] == [
         "error: --no-such-flag: is not a known argument; see --help"
     ]
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in done.cwd.iterdir()} == {"out", "err", "code"}
 
 
 def test_ranks_are_asked_for_by_torchrun_alone() -> None:
@@ -211,7 +242,7 @@ def test_ranks_are_asked_for_by_torchrun_alone() -> None:
         parse_arguments(["--parallel", "tp"])
 
 
-@pytest.mark.parametrize("flags", [["--compile"], ["--backward"], ["--quantize", "int8"]])
+@pytest.mark.parametrize("flags", [["--cuda-graph"], ["--backward"], ["--quantize", "int8"]])
 def test_what_is_not_measured_of_a_shared_model(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,4 +251,7 @@ def test_what_is_not_measured_of_a_shared_model(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="give --parallel dp"):
         parse_arguments(flags)
+    with pytest.raises(ConfigError, match="give --parallel dp"):
+        parse_arguments([*flags, "--parallel", "ep"])
     assert parse_arguments([*flags, "--parallel", "dp"]).model.parallel == "dp"
+    assert parse_arguments(["--compile"]).configs[0].execution == "compiled"

@@ -60,7 +60,7 @@ FAULTS = {
 
 
 def faulty(fault: str, argv: list[str]) -> int:
-    """A run whose rank 1 has the fault."""
-    if os.environ["RANK"] == "1":
-        FAULTS[fault]()
+    """A run whose rank 1, or whose first one, has the fault."""
+    if os.environ["RANK"] == ("0" if fault.startswith("first ") else "1"):
+        FAULTS[fault.removeprefix("first ")]()
     return main(argv)

@@ -23,6 +23,7 @@ CONFIGS = {
     "dense": Qwen3Config(**SHAPE, tie_word_embeddings=False),
     "tied": Qwen3Config(**SHAPE, tie_word_embeddings=True),
     "experts": Qwen3MoeConfig(**SHAPE, **EXPERTS, decoder_sparse_step=1),
+    "whole experts": Qwen3MoeConfig(**SHAPE, **EXPERTS, decoder_sparse_step=1),
 }
 
 
@@ -45,7 +46,9 @@ def main() -> int:
         values = RandomValues(torch.float32, cpu, seed=3)
         whole = transformers_compat.empty_model(config)
         fill(whole, values.between(0, values_needed(whole)))
-        shared = tensor_parallel.split_empty(name, transformers_compat.empty_model(config))
+        shared = tensor_parallel.split_empty(
+            name, transformers_compat.empty_model(config), "ep" if "whole" in name else "tp"
+        )
         tensor_parallel.fill_shares(shared, values)
         held = sum(p.to_local().numel() for p in shared.parameters() if hasattr(p, "to_local"))
         of_all = sum(p.numel() for p in whole.parameters())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile.config import TENSOR_PARALLEL, ModelRequest
+from qwen3_profile.config import SHARED, ModelRequest
 from qwen3_profile.errors import ModelError
 from qwen3_profile.measure.model import (
     attention,
@@ -92,7 +92,7 @@ def load_model(
     difference, is_packed = None, False
     check_adapters(request)
     try:
-        if plan.random and request.parallel == TENSOR_PARALLEL:
+        if plan.random and request.parallel in SHARED:
             model, layers = _random_share(plan, request, torch_dtype, device)
         elif plan.random:
             model, layers = _random_model(plan, request, torch_dtype, device)
@@ -258,7 +258,7 @@ def _random_share(
     _check_config(plan.name, config, dtype, device, ranks=tensor_parallel.ranks())
     with transformers_compat.explained(plan.name, _UNBUILDABLE):
         empty = transformers_compat.empty_model(config)
-    model = tensor_parallel.split_empty(plan.name, empty)
+    model = tensor_parallel.split_empty(plan.name, empty, request.parallel)
     tensor_parallel.fill_shares(model, random_weights.RandomValues(dtype, device, request.seed))
     return model, layers
 
@@ -286,9 +286,10 @@ def _pretrained_model(
     """
     config, layers = transformers_compat.read_config(plan.source, request.num_layers, dtype)
     load = functools.partial(transformers_compat.pretrained_model, plan.source, config, dtype)
-    if request.parallel == TENSOR_PARALLEL:
+    if request.parallel in SHARED:
         _check_config(plan.name, config, dtype, device, ranks=tensor_parallel.ranks())
-        return load(more=tensor_parallel.parallel_arguments(plan.name)), layers, False
+        more = tensor_parallel.parallel_arguments(plan.name, request.parallel)
+        return load(more=more), layers, False
     if not transformers_compat.is_quantised(config):
         _check_config(plan.name, config, dtype, device)
         return load().to(device), layers, False

@@ -1,4 +1,4 @@
-"""A model split over ranks by transformers' own plan.
+"""A model split over ranks by transformers' own plans, of tensor or of expert parallelism.
 
 Random weights are made shard by shard: each rank builds the values of one whole parameter at a
 time, keeps its share, and forgets the rest, so that nothing goes over the disk or between ranks,
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from qwen3_profile.config import EXPERT_PARALLEL, TENSOR_PARALLEL, Parallel
 from qwen3_profile.errors import ModelError
 from qwen3_profile.measure.model.random_weights import RandomValues, fill_one_by_one
 
@@ -22,29 +23,35 @@ def ranks() -> int:
     return int(dist.get_world_size())
 
 
-def parallel_arguments(name: str) -> dict[str, Any]:
+def parallel_arguments(name: str, parallel: Parallel | None) -> dict[str, Any]:
     """What `from_pretrained` takes to load this rank's share.
 
     Raises:
         ModelError: this version of transformers cannot.
     """
-    return {"distributed_config": _config(name)}
+    return {"distributed_config": _config(name, parallel)}
 
 
-def split_empty(name: str, model: Any) -> Any:
+def split_empty(name: str, model: Any, parallel: Parallel | None = TENSOR_PARALLEL) -> Any:
     """The model, whose parameters are on the meta device, as this rank's share of it.
+
+    Args:
+        parallel: "ep" for whole experts on each rank, and the rest as "tp" has it.
 
     Raises:
         ModelError: this version of transformers cannot, or the model has no plan.
     """
     from transformers.utils import logging
 
+    if parallel == EXPERT_PARALLEL and not getattr(model.config, "base_model_ep_plan", None):
+        what = "has no experts to share, by transformers' plan of it"
+        raise ModelError(name, what, "give --parallel tp")
     _untie(model)
     verbosity = logging.get_verbosity()
     # It warns of rules for parts that this model has not, as for dense layers among experts.
     logging.set_verbosity_error()
     try:
-        prepared = type(model).prepare_distribute_model(_config(name))
+        prepared = type(model).prepare_distribute_model(_config(name, parallel))
         config, mesh = prepared[0], prepared[-1]
         return type(model).maybe_distribute_model(model, config, mesh)
     except ValueError as error:
@@ -80,14 +87,15 @@ def _share(full: torch.Tensor, empty: nn.Parameter) -> torch.Tensor:
     )
 
 
-def _config(name: str) -> Any:
+def _config(name: str, parallel: Parallel | None) -> Any:
     try:
         from transformers import PreTrainedModel
         from transformers.distributed import DistributedConfig
 
         if not hasattr(PreTrainedModel, "maybe_distribute_model"):
             raise ImportError
-        return DistributedConfig(tp_size=ranks())
+        experts = {"ep_size": ranks()} if parallel == EXPERT_PARALLEL else {}
+        return DistributedConfig(tp_size=ranks(), **experts)
     except (ImportError, TypeError) as error:
         do = "upgrade transformers to 5.23, or give --parallel dp"
         raise ModelError(name, "cannot be split by this version of transformers", do) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from qwen3_profile.analysis.median_pass import shown_record
@@ -19,6 +20,7 @@ from qwen3_profile.analysis.rank_imbalance import chosen_ranks
 from qwen3_profile.errors import OutputError, TraceError
 from qwen3_profile.passes.known import Capture, MeasuredConfig
 from qwen3_profile.passes.read import Needs, read
+from qwen3_profile.passes.reading import Reading
 from qwen3_profile.records.load import Loaded, by_config
 from qwen3_profile.records.ranks import RankTrace
 from qwen3_profile.records.record import TimingRecord
@@ -31,6 +33,7 @@ from qwen3_profile.run_folder.layout import (
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
 from qwen3_profile.views.report.page import fill_page
 from qwen3_profile.views.report.page_json import document
+from qwen3_profile.views.report.rank_view import RankView, groups_of, rank_view
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
 from qwen3_profile.words import asked_language
@@ -55,15 +58,21 @@ def build_report(path: Path, loaded: Loaded) -> str:
     if loaded.ranks:
         return render_page(_rank_configs(loaded.ranks))
     runs = [(folder, read_run(folder)) for folder in _runs_of(path)]
-    return render_page([_config(path, runs, group) for group in loaded.groups])
+    return render_page([_config(path, runs, group, loaded.run_ranks) for group in loaded.groups])
 
 
-def _config(path: Path, runs: Sequence[tuple[Path, Run]], group: Group) -> Config:
+def _config(
+    path: Path,
+    runs: Sequence[tuple[Path, Run]],
+    group: Group,
+    ranks: Sequence[RankTrace],
+) -> Config:
     """What the page shows of a group of records, which may be of one of the runs."""
     shown = shown_record(group)
     for folder, run in runs:
         if shown.id.startswith(f"{run.id}-c"):
-            return measured_config(folder, run, group)
+            mine = [rank for rank in ranks if rank.records[0].id.startswith(f"{run.id}-c")]
+            return measured_config(folder, run, group, mine)
     return gather(group, read_shown_pass(path, shown))
 
 
@@ -75,11 +84,29 @@ def _rank_configs(ranks: Sequence[RankTrace]) -> list[Config]:
             f"this page shows {len(shown)} of {len(ranks)} traces of ranks, from the least to the "
             "most time in collectives; the tables in the terminal and the records are of all",
         )
+    views = _views(ranks)
     return [
-        gather(_told(group, told), read_shown_pass(rank.path, shown_record(group)))
+        replace(
+            gather(_told(group, told), read_shown_pass(rank.path, shown_record(group))),
+            ranks=views[rank.group, group[0].config_index, group[0].phase],
+        )
         for rank in shown
         for group in by_config(rank.records)
     ]
+
+
+def _views(ranks: Sequence[RankTrace]) -> dict[tuple[str, int, str], RankView | None]:
+    """Of each group and phase all of its ranks in one."""
+    return {
+        (mine[0].group, *phase): rank_view(mine, phase, _read_again)
+        for mine in groups_of(ranks)
+        for phase in dict.fromkeys((r.config_index, r.phase) for one in mine for r in one.records)
+    }
+
+
+def _read_again(rank: RankTrace, _: TimingRecord) -> Reading:
+    # What is damaged was refused, or accepted, when the records were made.
+    return read(rank.path, accept_damaged=True, needs=Needs.OPERATORS)
 
 
 def _told(group: Group, lines: tuple[str, ...]) -> Group:
@@ -96,12 +123,31 @@ def _replayed_configs(path: Path, capture: Path, groups: Sequence[Group]) -> lis
     return [gather(group, shown_pass(reading, shown_record(group))) for group in groups]
 
 
-def measured_config(folder: Path, run: Run, records: Group) -> Config:
-    """One config of a run, with what the raw trace of the pass that is shown adds."""
+def measured_config(
+    folder: Path, run: Run, records: Group, ranks: Sequence[RankTrace] = ()
+) -> Config:
+    """One config of a run, with what the raw trace of the pass that is shown adds.
+
+    Args:
+        ranks: what each rank did, where there are several.
+    """
     shown = shown_record(records)
     result, measurement = _measurement_of(run, shown)
     known = MeasuredConfig(folder, result)
-    return gather(records, read_shown_pass(folder / measurement.trace, shown, known))
+    found = gather(records, read_shown_pass(folder / measurement.trace, shown, known))
+    phase = (shown.config_index, shown.phase)
+    mine = [
+        each for each in ranks if (each.records[0].config_index, each.records[0].phase) == phase
+    ]
+    read_pass = partial(_read_measured, folder, run)
+    return replace(found, ranks=rank_view(mine, phase, read_pass) if len(mine) > 1 else None)
+
+
+def _read_measured(folder: Path, run: Run, rank: RankTrace, record: TimingRecord) -> Reading:
+    result, measurement = _measurement_of(run, record, rank.rank)
+    known = MeasuredConfig(folder, result)
+    path = folder / measurement.trace
+    return read(path, known, accept_damaged=True, needs=Needs.OPERATORS)
 
 
 def render_page(configs: Sequence[Config], start: str = "") -> str:
@@ -144,11 +190,14 @@ def _runs_of(path: Path) -> list[Path]:
     return [] if folder is None else [folder]
 
 
-def _measurement_of(run: Run, record: TimingRecord) -> tuple[ConfigResult, Measurement]:
-    """What a run says of one forward pass that it measured."""
+def _measurement_of(
+    run: Run, record: TimingRecord, rank: int | None = None
+) -> tuple[ConfigResult, Measurement]:
+    """What a run says of one forward pass that it measured, on a rank or on the first one."""
     position = record.traced[0].position if record.traced else 0
-    for result in run.configs:
-        if result.index == record.config_index and result.phase == record.phase:
+    for result in (each for config in run.configs for each in config.of_all_ranks):
+        is_its = (result.index, result.phase) == (record.config_index, record.phase)
+        if is_its and rank in (None, result.rank):
             for each in result.measurements:
                 if (each.run_index, each.position) == (record.run_index, position):
                     return result, each

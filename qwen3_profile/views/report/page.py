@@ -17,15 +17,15 @@ import msgspec
 
 from qwen3_profile.words import ENGLISH
 
-SECTIONS = ("time", "parts", "icicle", "layers", "experts", "waits", "kernels", "timeline")
+SECTIONS = ("time", "parts", "icicle", "layers", "experts", "waits", "kernels", "timeline", "ranks")
 _ASSETS = "assets"
 _STYLE = "page.css"
 _CHINESE = "zh.json"
 # In the order in which they run.
 _SCRIPTS = (
     "echarts.min.js", "words.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js",
-    "parts.js", "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "links.js",
-    "page.js",
+    "parts.js", "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "ranks.js",
+    "links.js", "page.js",
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.distributions import distributions, grid_of
 from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.rank_json import rank_json
 from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
@@ -83,6 +84,8 @@ def document(configs: Sequence[Config], bars: int) -> Json:
     names = Names()
     labels = short_labels([config.shown for config in configs])
     each = bars // max(1, sum(config.trace is not None for config in configs))
+    views = {id(view): view for config in configs if (view := config.ranks)}
+    number = {key: at for at, key in enumerate(views)}
     return {
         "version": __version__,
         "title": both(titles.title(configs)),
@@ -96,13 +99,19 @@ def document(configs: Sequence[Config], bars: int) -> Json:
             "alike show any at most."
         ),
         "configs": [
-            {"label": label, **_config(config, names, each), **_passes(config, len(configs))}
+            {
+                "label": label,
+                "rank_view": number.get(id(config.ranks)),
+                **_config(config, names, each),
+                **_passes(config, len(configs)),
+            }
             for label, config in zip(labels, configs, strict=True)
         ],
         "comparisons": [
             _comparison(each) for each in compare_executions([config.records for config in configs])
         ],
         "sweeps": _sweeps(configs),
+        "rank_views": [rank_json(view, bars // len(views)) for view in views.values()],
         "names": names.texts,
         "short": names.short,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qwen3_profile.analysis.explain import Explanation, explain
 from qwen3_profile.analysis.layer_times import LayerTimes, layer_times
@@ -15,6 +16,9 @@ from qwen3_profile.analysis.verdict import DeviceShare, device_share
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report.kernel_rows import KernelStats, LayerKernel
 from qwen3_profile.views.report.timeline import Timeline
+
+if TYPE_CHECKING:
+    from qwen3_profile.views.report.rank_view import RankView
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Config:
     share: None where no device was recorded.
     trace: what the raw trace of `shown` adds; None where it is not at hand.
     explained: what holds its parts up; None where the device's roofs are not known.
+    ranks: the same pass on all ranks; None where one process ran it.
     """
 
     records: tuple[TimingRecord, ...]
@@ -52,6 +57,7 @@ class Config:
     share: DeviceShare | None
     trace: ShownPass | None
     explained: Explanation | None
+    ranks: RankView | None = None
 
     @property
     def passes(self) -> tuple[TimingRecord, ...]:

@@ -22,7 +22,8 @@ def _block(found: RankScaling) -> str:
         (
             wrap(
                 f"{found.name}, {found.phase}: batch {config.batch_size} x {config.input_len} "
-                f"tokens, {config.dtype}, on more and more ranks; times of a pass in ms"
+                f"tokens, {config.dtype}, on more and more ranks ({found.parallel}); "
+                "times of a pass in ms"
             ),
             table(_columns(compute), [*map(_row, found.rows)]),
             wrap(

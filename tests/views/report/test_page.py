@@ -15,7 +15,7 @@ from make.chromium import SCREENSHOTS, Page, opened, started
 from make.commands import Done
 from make.compiled import compiled_record
 from make.page_words import english_in
-from make.paths import DECODE, EXPERTS
+from make.paths import DATA, DECODE, EXPERTS
 from make.report import HOSTILE, SCRIPTS, config_of, one_layer
 from make.roofs import PRODUCT, bounded
 from make.samples import counted_record, decode_record, record
@@ -808,3 +808,32 @@ def test_it_works_in_a_frame_that_may_do_nothing_but_run_it(
             part_tree(decode.shown.times.forward)
         )
     assert (found.outside, found.complaints) == ([], [])
+
+
+def test_ranks_are_found_and_each_says_what_it_waits(browser: Any, folder: Path) -> None:
+    path = DATA / "ranks"
+    address = put(folder, "ranks", build_report(path, load(path)))
+    with opened(browser, f"{address}#lang=en") as found:
+        page = found.page
+        page.wait_for_selector(READY)
+        page.locator("#nav a", has_text="Ranks").click()
+        said = page.locator("#ranks-answer").inner_text()
+        assert "The others wait for rank 0: it comes last to 23 of 25 collectives" in said
+        assert "residual -0.6 \u00b5s to 0.6 \u00b5s" in said
+        assert page.locator("#ranks-layer").input_value() == "4"
+        last = page.locator("#ranks-table tbody tr").last
+        assert last.locator(".waits").all_inner_texts() == ["+ 0.275 waiting", "+ 22.626 waiting"]
+        page.select_option("#ranks-layer", "all")
+        drawn = page.locator("#ranks-chart").get_attribute("aria-label")
+        assert drawn.endswith("rank 0 waits 0.275 ms, rank 1 waits 22.626 ms")
+        for name, size in SIZES.items():
+            page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+            page.locator("#ranks").scroll_into_view_if_needed()
+            found.shoot(f"ranks-{name}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert (found.outside, found.complaints) == ([], [])
+
+
+def test_one_process_has_no_ranks(page: Page) -> None:
+    assert page.page.locator("#ranks").is_hidden()
+    assert page.page.locator("#nav a", has_text="Ranks").is_hidden()

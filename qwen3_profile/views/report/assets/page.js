@@ -59,6 +59,7 @@ function show() {
   graphTable(config);
   waysTable(config);
   if (config.kernels) kernelsTable(config, byId("kernels-part").value);
+  ranksSection(config);
   pictures();
   navigation(config);
 }
@@ -84,6 +85,7 @@ function pictures() {
   }
   if (config.kernels) kernelsChart(config, byId("kernels-part").value);
   timelineChart(config);
+  ranksChart(config);
 }
 
 /** Keeps what was chosen where the new config has it, too. */
@@ -167,6 +169,7 @@ function wire() {
   byId("passes-part").addEventListener("change", () => { passesChart(DATA.configs[current]); saveLink(); });
   byId("grid-row").addEventListener("change", () => { gridChart(DATA.configs[current]); saveLink(); });
   byId("layers-part").addEventListener("change", () => { layersChart(DATA.configs[current]); saveLink(); });
+  byId("ranks-layer").addEventListener("change", () => ranksChart(DATA.configs[current]));
   byId("kernels-part").addEventListener("change", (event) => {
     kernelsTable(DATA.configs[current], event.target.value);
     kernelsChart(DATA.configs[current], event.target.value);
