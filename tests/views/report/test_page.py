@@ -684,6 +684,8 @@ def test_every_control_and_picture_has_a_name(page: Page) -> None:
         "configs-chart", "scaling-chart", "steps-chart", "contexts-chart", "experts-chart",
         "roofline-chart",
         "passes-chart",
+        "grid-chart",
+        "ranks-chart",
     }  # fmt: skip
     assert set(unnamed) <= hidden
     assert page.page.evaluate("document.documentElement.lang") == "en"
