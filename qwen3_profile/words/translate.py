@@ -93,7 +93,7 @@ class _Template:
             return None
         if self.is_weak:
             is_ours = all(map(_NUMBER.match, parts)) or any(map(_begins_known, parts))
-            is_cut = len(parts) < 3 and any(map(_BETWEEN.search, first))
+            is_cut = any(map(_BETWEEN.search, first[: 1 if len(parts) > 2 else None]))
             return parts if is_ours and not is_cut else None
         return None if self.is_short and any(map(_BETWEEN.search, checked)) else parts
 

@@ -41,7 +41,7 @@ def shown_pass(config: Config) -> str:
     if shown.phase == WHOLE_TRACE:
         return "whole trace, by range"
     if shown.config is None:
-        return f"median pass of the trace ({place_in_trace(shown, count)})"
+        return f"median pass of the trace: {place_in_trace(shown, count)}"
     return which_pass(shown, count)
 
 
