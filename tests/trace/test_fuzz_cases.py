@@ -19,6 +19,7 @@ OUTCOMES: dict[str, str | int] = {
     "args_are_not_utf8": 20,
     "base_time_beyond_64_bits": 20,
     "clocks_centuries_apart": "days apart: their clocks disagree",
+    "control_characters_after_idle_time": 20,
     "control_characters_in_a_crossing_name": "is not JSON",
     "control_characters_in_a_device_name": "is not JSON",
     "durations_beyond_64_bits": "add up to more than a century",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qwen3_profile.views.terminal.cells import fit, wrap
+from qwen3_profile.views.terminal.cells import fit, printable, wrap
 from qwen3_profile.views.terminal.screen import SCREEN, paint
 from qwen3_profile.words import ENGLISH, language, said
 from qwen3_profile.words.cells import cells, to_left, to_right
@@ -65,6 +65,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         rows: of as many texts as there are columns, or fewer; or `RULE`.
     """
     columns, rows = _said(columns, rows)
+    # Names are of whoever wrote the trace, and a terminal would obey them.
+    rows = [row if row is RULE else [*map(printable, row)] for row in rows]
     filled = [at for at in range(len(columns)) if at == 0 or _is_filled(at, rows)]
     kept, gone = _fit(columns, filled, rows)
     widths = _widths(columns, kept, rows)
