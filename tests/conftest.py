@@ -20,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whatever the locale of the machine, the tests read English.
 os.environ["LC_ALL"] = "C.UTF-8"
 
+# readline, which pytest imports, tells the processes of tests of a terminal that is not there.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 # A shell that starts the tests in the background leaves these ignored, and so does nohup: all
 # commands that the tests start would inherit that, and could not be interrupted.
 for _signal, _usual in (

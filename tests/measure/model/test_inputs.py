@@ -267,7 +267,7 @@ def test_prompts_decide_batch_size_and_length(
 ) -> None:
     (tmp_path / "p.txt").write_text("the quick brown fox\nfox\n")
     argv = ("--model-name", model_with_tokenizer, "--weights", "random", "--device", "cpu")
-    rest = ("--num-runs", 1, "--decode-steps", 1, "--prompt", "p.txt")
+    rest = ("--num-runs", 1, "--decode-steps", 1, "--prompt", "p.txt", "--dtype", "bfloat16")
     done = _call(main, tmp_path, [str(word) for word in (*argv, *rest)])
     tokens = {"real": 5, "padded": 3, "lengths": [4, 1]}
     assert described(done) == [(phase, 2, 4, "prompt", tokens) for phase in ("prefill", "decode")]
