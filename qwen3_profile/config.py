@@ -78,6 +78,7 @@ class RunConfig:
     compile_mode, compile_scope: of a compiled execution one of `COMPILE_MODES`, and whether the
         model is compiled as a whole or layer by layer, one of `COMPILE_SCOPES`.
     memory: record what a pass allocates, part by part, in one more pass.
+    energy: run each phase over and over for seconds, and ask the GPU's driver what that took.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -99,6 +100,7 @@ class RunConfig:
     compile_mode: CompileMode = COMPILE_MODES[0]
     compile_scope: CompileScope = COMPILE_SCOPES[0]
     memory: bool = False
+    energy: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -254,6 +256,8 @@ class Invocation:
             raise ConfigError("--output-file", what, "give a file's name")
         if self.model.parallel and self.num_processes > 1:
             raise ConfigError("--num-processes", "does not go with several ranks", "leave it out")
+        if self.model.parallel and any(config.energy for config in self.configs):
+            raise ConfigError("--energy", "does not go with several ranks", "leave it out")
         for config in self.configs if self.model.parallel in SHARED else ():
             if config.backward or config.execution == CUDA_GRAPH:
                 flag = "--cuda-graph" if config.execution == CUDA_GRAPH else "--backward"

@@ -20,7 +20,9 @@ from qwen3_profile.cli.run_flags import build_parser
 from qwen3_profile.records.collective_sums import CollectiveTimes
 from qwen3_profile.records.load import load
 from qwen3_profile.records.part_memory import pass_memory
+from qwen3_profile.records.pass_energy import pass_energy
 from qwen3_profile.records.record import TimingRecord
+from qwen3_profile.run_folder.energy import Energy
 from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.run_folder.memory_events import MemoryPass
 from qwen3_profile.run_folder.sm_clock import SmClock
@@ -189,7 +191,9 @@ def test_every_field_of_a_record_is_told(page: str, sample: tuple[TimingRecord, 
     memory = pass_memory(MemoryPass(0, (), (), (), (), 0, 0))
     facts = replace(prefill.facts, ceilings=CEILINGS)
     clock = SmClock(bare=(1980, 1980))
+    energy = pass_energy(Energy(1, 2000, 1, 1000, 1, 1000), 2)
     prefill = replace(prefill, facts=facts, memory=memory, sm_clock=clock, gpu=GpuState(0))
+    prefill = replace(prefill, energy=energy)
     every = (
         sample[0], prefill, decode, training_record(), graph_record(), compiled_record(), ranked,
     )  # fmt: skip

@@ -43,7 +43,7 @@ ADVICE = {
 # Parts of less than this share of the pass are in the table, and not among the claims.
 _LEAST = 0.01
 _NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
-MEMORY = "memory"
+MEMORY, ENERGY = "memory", "energy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Explanation:
     parts: the verdicts that the table shows, of the most time first.
     shown: the pass that all of it is said of.
     claims: on the phase, and on its parts. odd: on what is odd. memory: on what the pass and its
-        parts allocate; none where that was not recorded.
+        parts allocate, energy: on what energy the pass takes; none where that was not recorded.
     warnings: what may make any of it wrong.
     """
 
@@ -87,6 +87,7 @@ class Explanation:
     claims: tuple[Claim, ...]
     odd: tuple[Claim, ...]
     memory: tuple[Claim, ...]
+    energy: tuple[Claim, ...]
     shown: TimingRecord
     warnings: tuple[str, ...]
 
@@ -118,6 +119,7 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
             for each in odd_ones(totals)
         ),
         memory=tuple(_memory_claims(shown)),
+        energy=tuple(_energy_claims(shown)),
         shown=shown,
         warnings=tuple(finding.message for finding in severe_findings(totals.passes)),
     )
@@ -225,6 +227,34 @@ def _memory_claims(shown: TimingRecord) -> Iterator[Claim]:
         peak, rise = each.peak_bytes / _BYTES_PER_MB, each.rise_bytes / _BYTES_PER_MB
         sentence = f"{name}: {peak:.3f} MB at the peak, {rise:.3f} MB more than before it."
         yield Claim(name, MEMORY, sentence, figures | more, None, "", "")
+
+
+def energy_sentence(shown: TimingRecord) -> str:
+    """What energy a pass takes, and how that is known; "" where it was not measured."""
+    found = shown.energy
+    if found is None:
+        return ""
+    limit = found.power_limit_w
+    said = [
+        f"Energy: {found.joules:.4g} J per {shown.phase} pass, {found.joules_above_idle:.4g} J of "
+        f"it above idle; {found.joules_per_token:.4g} J per token.",
+        f"Mean power {found.power_w:.1f} W{f' of {limit:.0f} W allowed' if limit else ''}, idle "
+        f"before that {found.idle_power_w:.1f} W.",
+        f"Looped bare: {found.passes} passes in {found.seconds:.2f} s; the counter moves every "
+        f"{found.update_seconds * 1e3:.1f} ms, so this is known to {found.resolution:.1%}.",
+    ]
+    if found.throttled:
+        said.append(f"Meanwhile the clock was held back by {', '.join(found.throttled)}.")
+    if found.others:
+        said.append(f"Other processes had the GPU open ({found.others}): their energy is in it.")
+    return " ".join(said)
+
+
+def _energy_claims(shown: TimingRecord) -> Iterator[Claim]:
+    if shown.energy is not None:
+        figures = asdict(shown.energy).items()
+        known = {key: float(value) for key, value in figures if isinstance(value, (int, float))}
+        yield Claim(shown.phase, ENERGY, energy_sentence(shown), known, None, "", "")
 
 
 def _split(whole: PhaseVerdict) -> str:

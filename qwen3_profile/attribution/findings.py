@@ -139,6 +139,14 @@ def check_memory(reason: str, seen: int = 0, allocator: int | None = None) -> tu
     return (Finding(WARNING, "memory-incomplete", message, 1, 0, ""),)
 
 
+def check_energy(reason: str) -> tuple[Finding, ...]:
+    """Tells why no energy was measured, where somebody asked for it; it makes no time wrong."""
+    if not reason:
+        return ()
+    message = f"no energy was measured: {reason}"
+    return (Finding(NOTE, "energy-not-measured", message, 1, 0, reason),)
+
+
 def check_log(messages: Sequence[str]) -> tuple[Finding, ...]:
     """Tells what the profiler complained of while it recorded; lost events show nowhere else."""
     if not messages:

@@ -117,6 +117,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     add("--memory", action="store_true",
         help="record in one more pass what each part allocates: peak, retained, transient, largest "
         "block (default: off)")
+    add("--energy", action="store_true",
+        help="run each phase over and over for seconds and ask the GPU's driver what energy that "
+        "took: joules per pass and per token (default: off)")
     add("--cuda-graph", action="store_true",
         help="capture each forward pass as a CUDA graph and measure its replays, split by the "
         "eager pass that is traced beside them; decode steps need --cache static (default: off)")
@@ -140,9 +143,9 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}, or of '
         "the list alone, in JSON, YAML or TOML; an entry may set batch_size, input_len, dtype, "
         "num_runs, warmup_runs, attn_implementation, experts_implementation, decode_steps, cache, "
-        "trace_steps, inputs (random or ragged), backward, memory, execution, compile_mode and "
-        "compile_scope, and the flags above give what it leaves out; beside the list stands what "
-        "holds for the whole run, such as model_name (default: one config, of the flags)")
+        "trace_steps, inputs (random or ragged), backward, memory, energy, execution, compile_mode "
+        "and compile_scope, and the flags above give what it leaves out; beside the list stands "
+        "what holds for the whole run, such as model_name (default: one config, of the flags)")
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:

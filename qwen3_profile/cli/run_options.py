@@ -59,6 +59,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
             trace_steps=options.trace_steps,
             backward=options.backward,
             memory=options.memory,
+            energy=options.energy,
             inputs="prompt" if prompts else "ragged" if options.ragged else "random",
         )
         sizes = _sizes(options, one, file)

@@ -18,6 +18,7 @@ from qwen3_profile.errors import in_words
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
 from qwen3_profile.measure.count_bytes import count_pass
+from qwen3_profile.measure.energy_loop import measure_energy
 from qwen3_profile.measure.executions import Execution, UncountedError
 from qwen3_profile.measure.gpu_state import gpu_state
 from qwen3_profile.measure.implementations import is_fallback
@@ -38,6 +39,7 @@ from qwen3_profile.measure.profiler import Recorder, no_collections
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
+from qwen3_profile.run_folder.energy import Energy
 from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.run_folder.run_json import (
     Compiled,
@@ -102,6 +104,8 @@ class MeasurementLoop:
         self._model = model
         self._memory: dict[str, str] = {}
         self._no_memory = ""
+        self._energy: dict[Phase, Energy] = {}
+        self._no_energy = ""
         self._gpu: list[GpuState] = []
         # Whether nothing but passes ran since the last one that nobody looks at.
         self._settled = False
@@ -125,6 +129,9 @@ class MeasurementLoop:
             if config.memory:
                 self._step("memory")
                 self._watch_memory()
+            if config.energy:
+                self._step("energy")
+                self._energy, self._no_energy = measure_energy(self._execution, self._recorder)
 
     def results(self, result: ConfigResult) -> tuple[ConfigResult, ...]:
         """One for each phase, of what `result` says of the config; an error is told once."""
@@ -140,6 +147,7 @@ class MeasurementLoop:
             compiled=self._compiled,
             uncounted=self._uncounted,
             no_memory=self._no_memory,
+            no_energy=self._no_energy,
             gpu=tuple(self._gpu),
         )
         first, *others = self._execution.phases
@@ -160,6 +168,7 @@ class MeasurementLoop:
             step_times_ns=tuple(run.bare_ns for run in taken) if phase == "decode" else (),
             traffic=self._traffic.get(phase, ""),
             memory=self._memory.get(phase, ""),
+            energy=self._energy.get(phase),
             replaced=(*result.replaced, *(line for line in called if not is_fallback(line))),
             fallbacks=tuple(line for line in called if is_fallback(line)),
         )

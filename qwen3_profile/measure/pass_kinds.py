@@ -29,6 +29,8 @@ class PassSeries:
     lead_in: a pass that nobody looks at; it leaves the series where it is.
     steps: how many there are; chosen: the positions of those to trace.
     variant: "eager" and "captured" lie beside the replays of a graph; see `EagerPass`.
+    rewind: puts it back before its first pass, from which it then can be run again; None where
+        nothing can.
     nodes: of a graph, node id -> label, where torch can tell.
     """
 
@@ -38,6 +40,7 @@ class PassSeries:
     steps: int = 1
     chosen: tuple[int, ...] = (0,)
     variant: Variant = ""
+    rewind: Callable[[], object] | None = None
     nodes: Mapping[int, str] = field(default_factory=dict)
 
 

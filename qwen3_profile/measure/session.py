@@ -292,8 +292,8 @@ def plan_of(prepared: Prepared) -> tuple[int, tuple[str, ...]]:
 
 
 def steps_of(prepared: Prepared) -> int:
-    """How many steps `run_configs` tells of: the passes, and two or three more of each config."""
-    more = sum(3 if config.memory else 2 for config in prepared.configs)
+    """How many steps `run_configs` tells of: the passes, and two to four more of each config."""
+    more = sum(2 + config.memory + config.energy for config in prepared.configs)
     return plan_of(prepared)[0] + more
 
 

@@ -31,6 +31,7 @@ from qwen3_profile.records.check_wall import check_wall
 from qwen3_profile.records.flops import Flops
 from qwen3_profile.records.impossible_rates import check_rates
 from qwen3_profile.records.part_memory import config_memory
+from qwen3_profile.records.pass_energy import config_energy
 from qwen3_profile.records.record import (
     EagerStep,
     PassWalls,
@@ -123,12 +124,15 @@ def read_config(
         runs.setdefault(measurement.run_index, []).append(step)
         findings.setdefault(measurement.run_index, []).extend(found)
     memory, told = config_memory(folder, result)
+    energy, untold = config_energy(result)
+    told = (*told, *untold)
     records = tuple(
         replace(
             _record(
                 run, result, facts, index, steps, (*dict.fromkeys(findings[index]), *told), ranks
             ),
             memory=memory,
+            energy=energy,
         )
         for index, steps in runs.items()
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qwen3_profile.records.collective_sums import CollectiveTimes
     from qwen3_profile.records.flops import Flops
     from qwen3_profile.records.part_memory import PassMemory
+    from qwen3_profile.records.pass_energy import PassEnergy
     from qwen3_profile.run_folder.ceilings import Ceilings
     from qwen3_profile.run_folder.gpu_state import GpuState
     from qwen3_profile.run_folder.run_json import Environment, ModelFacts
@@ -140,6 +141,7 @@ class TimingRecord:
     walls: of each traced pass, how long it took, however it was watched.
     flops: what the traced passes compute together; None where the model's sizes are not known.
     memory: what one pass like them allocates; None where that was not recorded.
+    energy: of one pass like them, by a loop of such; None where that was not measured.
     collectives: of a run of several ranks, what this one exchanged with the others.
     own_total_ns: of several ranks, `total_ns` of this one, and not of the slowest.
     sm_clock: of the GPU around the passes of this run. gpu: what its driver told after them.
@@ -164,6 +166,7 @@ class TimingRecord:
     walls: tuple[PassWalls, ...] = ()
     flops: Flops | None = None
     memory: PassMemory | None = None
+    energy: PassEnergy | None = None
     collectives: tuple[CollectiveTimes, ...] = ()
     own_total_ns: float | None = None
     sm_clock: SmClock = UNKNOWN

@@ -68,6 +68,7 @@ def record_json(record: TimingRecord) -> dict[str, Any]:
         **_traffic_json(record),
         **_flops_json(record),
         **_memory_json(record),
+        **({} if record.energy is None else {"energy": asdict(record.energy)}),
         **({} if record.own_total_ns is None else {"rank_time": _seconds(record.own_total_ns)}),
         **_collectives_json(record),
         "attn_kernel": asdict(attention) if (attention := record.times.attention) else None,

@@ -26,6 +26,7 @@ from qwen3_profile.run_folder.bounds import (
     WallNs,
 )
 from qwen3_profile.run_folder.ceilings import Ceilings
+from qwen3_profile.run_folder.energy import Energy
 from qwen3_profile.run_folder.gpu_state import GpuState
 from qwen3_profile.run_folder.layout import RUN_FILE
 from qwen3_profile.run_folder.model_shape import Shape
@@ -200,6 +201,8 @@ class ConfigResult:
     quantised: the labels of Linears of packed weights, folded as `labels` are.
     memory: what the last traced position allocated, a file relative to the run's folder; empty
         where nobody asked for it, or for the reason `no_memory`.
+    energy: of a loop of this phase's passes; None where nobody asked for it, or for the reason
+        `no_energy`.
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
         dtype; empty where the config's own ran.
     rank: of several ranks, which one's result this is; None of a process that was alone.
@@ -231,6 +234,8 @@ class ConfigResult:
     dtype_in_place_of: str = ""
     memory: FileName = ""
     no_memory: str = ""
+    energy: Energy | None = None
+    no_energy: str = ""
     gpu: tuple[GpuState, ...] = ()
     rank: Index | None = None
     others: tuple[ConfigResult, ...] = ()

@@ -260,7 +260,8 @@ class CudaGraphExecution(EagerExecution):
         with attached:
             graph = Graph(forward, f"config {config.worker}", marked=kind.tells_launches)
             _to_first_step(forward, graph.replay, kind)
-            yield replace(eager, forward=graph.replay, variant="", nodes=graph.labels)
+            rewind, nodes = forward.rewind, graph.labels
+            yield replace(eager, forward=graph.replay, variant="", rewind=rewind, nodes=nodes)
             graph.release()
 
     def _fixed(self, phase: Phase) -> FixedPass:

@@ -17,7 +17,12 @@ from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.experts import counted_routing, experts_of
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.model.kv_cache import cache_keyword, static_cache, takes_positions
+from qwen3_profile.measure.model.kv_cache import (
+    cache_keyword,
+    rewinding,
+    static_cache,
+    takes_positions,
+)
 from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase, leaf
@@ -55,15 +60,34 @@ class Generation:
         self._keyword = cache_keyword(model)
         self._length = 0
         self._next_ids: torch.Tensor | None = None
-        batch_size, input_len = input_ids.shape
+        input_len = input_ids.shape[1]
         self._cache: Any = None
+        self._kept = kept
+        self._static_len = input_len + decode_steps if cache == "static" else 0
         self._mask, self._positions = whole_mask(mask, decode_steps)
         self._logits: torch.Tensor | None = None
-        if kept is not None:
-            kept.reset()
-            self._cache = kept
-        elif cache == "static":
-            self._cache = static_cache(model, batch_size, input_len + decode_steps)
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to before the prefill, with an empty cache."""
+        self._length, self._next_ids = 0, None
+        self._cache = self._logits = None  # two caches may not fit
+        if self._kept is not None:
+            self._kept.reset()
+            self._cache = self._kept
+        elif self._static_len:
+            batch_size = self._input_ids.shape[0]
+            self._cache = static_cache(self._model, batch_size, self._static_len)
+
+    def kept_state(self) -> Callable[[], None]:
+        """Brings back, whenever it is called, the state of this moment: between two passes."""
+        length, next_ids, rewind = self._length, self._next_ids, rewinding(self._cache)
+
+        def bring_back() -> None:
+            self._length, self._next_ids = length, next_ids
+            rewind()
+
+        return bring_back
 
     @property
     def next_ids(self) -> torch.Tensor | None:
@@ -180,7 +204,8 @@ class EagerExecution:
     def _series(self) -> SeriesOfPasses:
         """A generation."""
         generation, config = self._generation(), self.config
-        yield PassSeries("prefill", generation.prefill, self._lead_in())
+        restart = generation.restart
+        yield PassSeries("prefill", generation.prefill, self._lead_in(), rewind=restart)
         if config.decode_steps:
             yield PassSeries(
                 "decode",
@@ -188,6 +213,7 @@ class EagerExecution:
                 self._step_lead_in(),
                 config.decode_steps,
                 config.traced_positions,
+                rewind=_rewinding(generation),
             )
 
     def _generation(self) -> Generation:
@@ -199,6 +225,19 @@ class EagerExecution:
 
     def _step_lead_in(self) -> Callable[[], None]:
         return decoding_aside(self._model, self._inputs)
+
+
+def _rewinding(generation: Generation) -> Callable[[], None]:
+    """Brings a generation back to where it is when this is called first."""
+    kept: list[Callable[[], None]] = []
+
+    def rewind() -> None:
+        if kept:
+            kept[0]()
+        else:
+            kept.append(generation.kept_state())
+
+    return rewind
 
 
 def decoding_aside(model: Any, inputs: Inputs) -> Callable[[], None]:

@@ -114,7 +114,7 @@ class TrainStepExecution:
 
     def passes(self, kind: PassKind) -> SeriesOfPasses:
         step = TrainStep(self._model, self._inputs)
-        yield PassSeries("train_step", step.run, self.warm_up)
+        yield PassSeries("train_step", step.run, self.warm_up, rewind=step.forget)
         step.forget()
 
     def counted(self) -> SeriesOfPasses:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,6 +67,34 @@ def forget_states(cache: Any) -> None:
 def _linear_layers(cache: Any) -> list[Any]:
     layers = getattr(cache, "layers", ())
     return [layer for layer in layers if hasattr(layer, "has_previous_state")]
+
+
+def rewinding(cache: Any) -> Callable[[], None]:
+    """Brings a cache back, whenever it is called, to the tokens that it holds now.
+
+    What a layer replaces, as a dynamic one does its tensors, is put back; what it counts or adds
+    up in its place is copied back. Of a static one, tokens beyond the counted ones are not seen.
+    """
+    owners = getattr(cache, "layers", None) or [cache]
+    held = [(vars(owner), _copied(vars(owner))) for owner in owners]
+    values = [(each, each.clone()) for each in (*counters(cache), *states(cache))]
+
+    @torch.inference_mode()
+    def rewind() -> None:
+        for attributes, before in held:
+            attributes.update(_copied(before))
+        for tensor, value in values:
+            tensor.copy_(value)
+
+    return rewind
+
+
+def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The same, with lists and dicts of their own: a layer may put others into these."""
+    return {
+        key: copy.copy(value) if isinstance(value, (list, dict)) else value
+        for key, value in attributes.items()
+    }
 
 
 def slides(cache: Any, length: int) -> bool:

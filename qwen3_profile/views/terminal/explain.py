@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from qwen3_profile.analysis.explain import Claim, Explanation
+from qwen3_profile.analysis.explain import Claim, Explanation, energy_sentence
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
@@ -30,6 +30,7 @@ def render_explanation(found: Explanation) -> str:
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
         memory_table(found.shown),
+        wrap(energy_sentence(found.shown)),
         "\n".join(wrap(_odd(claim)) for claim in found.odd),
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
@@ -41,7 +42,7 @@ def explanation_json(found: Sequence[Explanation]) -> str:
     claims = [
         {**asdict(claim), "run": each.run, "config_index": each.config_index, "phase": each.phase}
         for each in found
-        for claim in (*each.claims, *each.odd, *each.memory)
+        for claim in (*each.claims, *each.odd, *each.memory, *each.energy)
     ]
     return json.dumps(claims, indent=2)
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from make.labelled_models import has_hybrid, has_states, tiny_hybrid
 
-from qwen3_profile.config import CACHES
+from qwen3_profile.config import CACHES, RunConfig
 from qwen3_profile.measure.executions import eager as generation
-from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.executions.eager import EagerExecution, Generation
+from qwen3_profile.measure.model.inputs import Inputs
+from qwen3_profile.measure.pass_kinds import BARE
+from qwen3_profile.measure.profiler import Recorder
 
 BATCH, LENGTH = 2, 5
 STEPS = 6
@@ -144,3 +148,34 @@ def test_the_logits_are_of_the_last_position_and_keep_no_graph(
         hook.remove()
     assert [tuple(output.logits.shape[:2]) for output in outputs] == [(BATCH, 1)] * 2
     assert all(output.logits.is_inference() for output in outputs)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("kind", ["dense", "qwen3_next"])
+def test_each_series_can_be_rewound_and_run_again(
+    model: Any, inputs: torch.Tensor, kind: str, cache: str
+) -> None:
+    """Every round has the tokens and the logits of the first, to the bit."""
+    if kind != "dense" and not (has_hybrid(kind) and has_states()):
+        pytest.skip("this transformers has no such model, or no static cache of it")
+    whole = model if kind == "dense" else tiny_hybrid(kind)
+    batch = Inputs(inputs % 64, None, (LENGTH,) * BATCH)
+    config = RunConfig(BATCH, LENGTH, "float32", decode_steps=3, cache=cache)  # type: ignore[arg-type]
+    execution = EagerExecution(whole, batch, config, Recorder(torch.device("cpu")))
+    seen: list[torch.Tensor] = []
+    hook = whole.register_forward_hook(lambda *all_of_it: seen.append(all_of_it[-1].logits.clone()))
+    with watched(whole) as given:
+        for series in execution.passes(BARE):
+            assert series.rewind is not None
+            given.clear()
+            seen.clear()
+            for _ in range(3):
+                series.rewind()
+                for _ in range(series.steps):
+                    series.forward()
+            for each in (given, seen):
+                first = each[: series.steps]
+                assert len(each) == 3 * series.steps
+                assert all(map(torch.equal, each, 3 * first))
+            assert len({float(each.sum()) for each in seen}) == series.steps
+    hook.remove()
