@@ -144,6 +144,15 @@ def test_the_records_path() -> None:
     assert asked.records_path == Path("out/r.json")
 
 
+def test_ranks_that_loop_by_their_own_clocks_would_wait_for_ever() -> None:
+    """Each would end its loop after another number of passes."""
+    looped = (RunConfig(), RunConfig(energy=True))
+    given = (looped, Path("out"), "r.json", Path("t"), None, False)
+    assert Invocation(ModelRequest(), *given).configs == looped
+    with pytest.raises(ConfigError, match="--energy: does not go with several ranks"):
+        Invocation(ModelRequest(parallel="dp"), *given)
+
+
 # --- a file of configs --------------------------------------------------------------------------
 
 DEFAULTS = RunConfig(batch_size=7, input_len=70, dtype="float16", num_runs=5, warmup_runs=2)

@@ -62,6 +62,10 @@ def test_every_flag() -> None:
     )
 
 
+def test_energy_is_asked_for() -> None:
+    assert parse_arguments(["--energy"]).configs == (RunConfig(energy=True),)
+
+
 def test_dtypes_that_nobody_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "configs.json"
     path.write_text('{"configs": [{"batch_size": 2}, {"dtype": "float16"}]}')
