@@ -106,16 +106,9 @@ def watched() -> Iterator[None]:
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Lets the block end before a signal takes effect; a second Ctrl-C is not held."""
-    watch = _watch
-    if watch is None:
+    with noted():
         yield
-        return
-    watch.held += 1
-    try:
-        yield
-    finally:
-        watch.held -= 1
-    if not watch.held:
+    if _watch is not None and not _watch.held:
         obey()
 
 
