@@ -18,10 +18,10 @@ import torch
 from qwen3_profile.errors import in_words
 from qwen3_profile.measure.executions import Execution
 from qwen3_profile.measure.gpu_state import gpu_state
+from qwen3_profile.measure.nvml import is_nvidia, nvml_of
 from qwen3_profile.measure.pass_kinds import BARE, PassSeries
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import Phase
-from qwen3_profile.measure.sm_clock import _handle, _uuid
 from qwen3_profile.run_folder.energy import Energy
 from qwen3_profile.system import signals
 
@@ -59,11 +59,11 @@ def counter_of(device: torch.device) -> Callable[[], int]:
     Raises:
         NoEnergyError: nobody tells.
     """
-    if device.type != "cuda" or torch.version.cuda is None:
+    if not is_nvidia(device):
         raise NoEnergyError(
             f"only the driver of an NVIDIA GPU counts it, and this is {device.type}"
         )
-    nvml, handle = _handle(_uuid(device))
+    nvml, handle = nvml_of(device)
     if nvml is None:
         raise NoEnergyError("nvidia-ml-py is not installed: pip install nvidia-ml-py")
     ask = getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None)

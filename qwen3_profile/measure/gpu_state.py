@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qwen3_profile.measure.sm_clock import _handle, _uuid
+from qwen3_profile.measure.nvml import nvml_of
 from qwen3_profile.run_folder.gpu_state import GpuState
 
 # Bits of nvmlClocksEventReasons, of nvml.h. That the card idles, or that somebody set its clock, is
@@ -25,9 +25,7 @@ _CORE = 0
 
 def gpu_state(device: torch.device, run_index: int) -> GpuState | None:
     """The state of this moment; None of what is no NVIDIA GPU, or where NVML is not there."""
-    if device.type != "cuda" or torch.version.cuda is None:
-        return None
-    nvml, handle = _handle(_uuid(device))
+    nvml, handle = nvml_of(device)
     if handle is None:
         return None
 

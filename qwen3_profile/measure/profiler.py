@@ -28,6 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.cupti import record_kernels_only
+from qwen3_profile.measure.nvml import is_nvidia
 from qwen3_profile.measure.profiler_log import kept_log
 from qwen3_profile.measure.ranges import Phase, redirect_ranges
 from qwen3_profile.measure.sm_clock import SmClockReader
@@ -100,7 +101,7 @@ class Recorder:
     @property
     def can_see_device_alone(self) -> bool:
         """Whether there is a device whose work can be recorded without the host's."""
-        return self.device.type == "cuda" and torch.version.cuda is not None
+        return is_nvidia(self.device)
 
     def device_only(
         self, forward: Callable[[], object], lead_in: Callable[[], None], path: Path

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from qwen3_profile.measure import sm_clock
+from qwen3_profile.measure.nvml import nvml_of
 
 UUID = "8f0e-1"
 
@@ -53,5 +53,5 @@ def install(patch: pytest.MonkeyPatch, mhz: Iterator[int | None], uuid: str = UU
     properties: Any = SimpleNamespace(uuid=uuid)
     patch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     patch.setattr(torch.version, "cuda", "13.0")
-    sm_clock._handle.cache_clear()
+    nvml_of.cache_clear()
     return fake

@@ -16,8 +16,9 @@ from make import nvml
 from make.commands import Commands
 from make.played_execution import Played
 
-from qwen3_profile.measure import energy_loop, sm_clock
+from qwen3_profile.measure import energy_loop
 from qwen3_profile.measure.energy_loop import NoEnergyError, counter_of, loop_energy, measure_energy
+from qwen3_profile.measure.nvml import nvml_of
 from qwen3_profile.measure.pass_kinds import PassKind, PassSeries, SeriesOfPasses
 from qwen3_profile.run_folder.energy import Energy
 
@@ -50,7 +51,7 @@ class Card:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[nvml.FakeNvml]:
     yield nvml.install(monkeypatch, repeat(1980))
-    sm_clock._handle.cache_clear()
+    nvml_of.cache_clear()
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_card_that_nvml_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None
     nvml.install(monkeypatch, repeat(1980), uuid="another")
     with pytest.raises(NoEnergyError, match="does not know this GPU"):
         counter_of(CUDA)
-    sm_clock._handle.cache_clear()
+    nvml_of.cache_clear()
 
 
 def test_an_old_package_has_no_such_function(driver: Any) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from make import nvml
 
-from qwen3_profile.measure import sm_clock
 from qwen3_profile.measure.gpu_state import gpu_state
+from qwen3_profile.measure.nvml import nvml_of
 from qwen3_profile.run_folder.gpu_state import GpuState
 
 CUDA = torch.device("cuda", 0)
@@ -22,7 +22,7 @@ CUDA = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def _forget_handles() -> Iterator[None]:
     yield
-    sm_clock._handle.cache_clear()
+    nvml_of.cache_clear()
 
 
 def driver(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:

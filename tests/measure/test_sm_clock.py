@@ -14,10 +14,10 @@ from make.played_execution import Played
 from make.recorders import NotingRecorder
 
 from qwen3_profile.config import RunConfig
-from qwen3_profile.measure import sm_clock
 from qwen3_profile.measure.clock import Clock
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
+from qwen3_profile.measure.nvml import nvml_of
 from qwen3_profile.measure.pass_kinds import BARE, TRACED
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import leaf
@@ -31,7 +31,7 @@ CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _forget_handles() -> Iterator[None]:
     yield
-    sm_clock._handle.cache_clear()
+    nvml_of.cache_clear()
 
 
 def test_the_clock_is_that_of_the_card_that_torch_uses(monkeypatch: pytest.MonkeyPatch) -> None:
