@@ -73,8 +73,13 @@ def family_of(path: PartPath) -> str:
     """What kind of part a path ends in."""
     if not set(path).isdisjoint(labels.COLLECTIVES):
         return "other"
-    inside = path[path.index(LAYERS) + 1 :] if LAYERS in path else path[1:]
+    inside = inside_of(path)
     return (label_parts.family_of(inside[0]) if inside else "") or "other"
+
+
+def inside_of(path: PartPath) -> PartPath:
+    """The names from the layer on; of a part outside of the layers from the pass on."""
+    return path[path.index(LAYERS) + 1 :] if LAYERS in path else path[1:]
 
 
 def place_of(names: Sequence[str]) -> tuple[PartPath, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_profile.analysis.part_rows import FAMILIES, LAYERS, PartPath
+from qwen3_profile.analysis.part_rows import FAMILIES, inside_of
 from qwen3_profile.analysis.rank_waiting import Straggler
 from qwen3_profile.views.report.rank_view import RankLine, RankView
 from qwen3_profile.views.report.timeline import NO_QUEUE, STREAM, Bars, Lane, Timeline
@@ -27,7 +27,8 @@ def rank_json(view: RankView, bars: int) -> Json:
         "ranks": view.ranks,
         "on_device": view.on_device,
         "parts": [
-            {"name": _name(row.path), "family": FAMILIES.index(row.family)} for row in view.parts
+            {"name": " / ".join(inside_of(row.path)), "family": FAMILIES.index(row.family)}
+            for row in view.parts
         ],
         "columns": view.columns,
         "cell_ranks": view.cell_ranks,
@@ -86,9 +87,3 @@ def _bars(bars: Bars) -> Json:
         "part": bars.part.tolist(),
         "layer": bars.layer.tolist(),
     }
-
-
-def _name(path: PartPath) -> str:
-    """`attn / q_proj`: the names from the layer on, or from the pass on."""
-    inside = path[path.index(LAYERS) + 1 :] if LAYERS in path else path[1:]
-    return " / ".join(inside)

@@ -6,7 +6,7 @@ trace, moved by how far the clock of the rank is ahead of the first one's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,13 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, shown_record
-from qwen3_profile.analysis.part_rows import LAYERS, PartPath, PartRow, part_tree
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, inside_of, part_tree
 from qwen3_profile.analysis.rank_imbalance import chosen_ranks
 from qwen3_profile.analysis.rank_waiting import RankWaiting, part_of, rank_waiting
 from qwen3_profile.attribution.collective_times import kind_of
 from qwen3_profile.trace.columns import Int32, Int64
 from qwen3_profile.views.report.kernel_rows import ScopeRows, find_rows, owners
 from qwen3_profile.views.report.timeline import NO_NAME, NOT_LAUNCHED, Bars
-
-# More lines than these nobody compares by eye, and each needs its trace read again.
-MOST_LINES = 8
-# Columns of the table; more ranks stand in groups.
-MOST_COLUMNS = 32
 
 if TYPE_CHECKING:
     from qwen3_profile.attribution.attribute import Attribution
@@ -35,6 +30,14 @@ if TYPE_CHECKING:
 
     # The raw trace of one rank's pass, read again.
     ReadPass = Callable[[RankTrace, TimingRecord], Reading]
+
+# The collectives of one pass of a rank, what of each is waiting or -1, and its kind.
+_Exchanged = tuple[Bars, Int64, tuple[str, ...]]
+
+# More lines than these nobody compares by eye, and each needs its trace read again.
+MOST_LINES = 8
+# Columns of the table; more ranks stand in groups.
+MOST_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,14 +108,20 @@ def rank_view(
         return None
     parts = tuple(row for row in part_tree(passes[0].times.forward) if row.is_leaf)
     on_device = is_on_device(passes)
-    lines, lined = _lines(ranks, passes, parts, read_pass)
-    if on_device:  # the records hold the same of all ranks
+    chosen = {each.rank for each in chosen_ranks(ranks, MOST_LINES)}
+    lined = [at for at, each in enumerate(ranks) if each.rank in chosen]
+    # Of the device the records hold the same of all ranks; of a CPU only the raw traces do.
+    whose = range(len(ranks)) if on_device else lined
+    exchanged = {at: _collectives(ranks, at, passes[at], parts) for at in whose}
+    lines = _lines(ranks, lined, passes, parts, exchanged, read_pass)
+    if on_device:
         of_each = [_device_ns(each, parts) for each in passes]
-        whose = list(range(len(ranks)))
     else:
         of_each = [_summed(line.work, line.work.dur_ns, len(parts)) for line in lines]
-        whose = lined
-    waits = [_waiting_ns(ranks, at, passes[at], parts) for at in whose]
+    waits = [
+        _summed(found, np.maximum(waiting_ns, 0), len(parts))
+        for found, waiting_ns, _ in exchanged.values()
+    ]
     numbers = [ranks[at].rank for at in whose]
     columns, cells = _cells(numbers, np.array(of_each), np.array(waits))
     layers = sorted({n for line in lines for n in line.work.layer.tolist() if n >= 0})
@@ -151,29 +160,28 @@ def _same_pass(ranks: Sequence[RankTrace], phase: tuple[int, str]) -> list[Timin
 
 def _lines(
     ranks: Sequence[RankTrace],
+    lined: Sequence[int],
     passes: Sequence[TimingRecord],
     parts: Sequence[PartRow],
+    exchanged: Mapping[int, _Exchanged],
     read_pass: ReadPass,
-) -> tuple[tuple[RankLine, ...], list[int]]:
-    """The lines, from one zero on; and which of the ranks they are of."""
+) -> tuple[RankLine, ...]:
+    """The lines of the ranks at `lined`, from one zero on."""
     matched = ranks[0].matched
     assert matched is not None  # of ranks with collectives in common
-    chosen = {each.rank for each in chosen_ranks(ranks, MOST_LINES)}
-    lined = [at for at, each in enumerate(ranks) if each.rank in chosen]
     offsets = matched.offset_ns.tolist()
     works = [
         _moved(_work(read_pass(ranks[at], passes[at]), passes[at], parts), offsets[at])
         for at in lined
     ]
-    found = [_collectives(ranks, at, passes[at], parts) for at in lined]
+    found = [exchanged[at] for at in lined]
     shared = [_moved(each[0], offsets[at]) for at, each in zip(lined, found, strict=True)]
     starts = [int(each.start_ns.min()) for each in (*works, *shared) if len(each.start_ns)]
     zero = min(starts, default=0)
-    lines = tuple(
+    return tuple(
         RankLine(ranks[at].rank, _moved(work, zero), _moved(mine, zero), waiting_ns, kinds)
         for at, work, mine, (_, waiting_ns, kinds) in zip(lined, works, shared, found, strict=True)
     )
-    return lines, lined
 
 
 def _moved(found: Bars, back_ns: int) -> Bars:
@@ -224,8 +232,8 @@ def _labels(found: Attribution, rows: ScopeRows, leaf: Int32, ranges: int) -> Ba
 
 def _collectives(
     ranks: Sequence[RankTrace], at: int, record: TimingRecord, parts: Sequence[PartRow]
-) -> tuple[Bars, Int64, tuple[str, ...]]:
-    """Those of one pass of a rank, of each what is waiting, and its kind."""
+) -> _Exchanged:
+    """Those of one pass of a rank."""
     found, matched = ranks[at].collectives, ranks[at].matched
     assert matched is not None
     split = matched.splits[at]
@@ -233,8 +241,9 @@ def _collectives(
     waiting_ns = np.where(split.is_split[mine], found.dur_ns[mine] - split.transfer_ns[mine], -1)
     names = [found.labels[label] for label in found.label[mine].tolist()]
     kinds = [kind_of(found.messages[number].collective) for number in found.message[mine].tolist()]
-    places = [_row_of(*pair, parts) for pair in zip(names, kinds, strict=True)]
-    part = np.array(places, np.int32)
+    pairs = list(zip(names, kinds, strict=True))
+    row = {pair: _row_of(*pair, parts) for pair in dict.fromkeys(pairs)}
+    part = np.array([row[pair] for pair in pairs], np.int32)
     layer = np.array([_layer_of(name) for name in names], np.int32)
     stretches = _bars(found.start_ns[mine], found.dur_ns[mine], part, layer)
     return stretches, waiting_ns, tuple(kinds)
@@ -251,8 +260,7 @@ def _row_of(label: str, kind: str, parts: Sequence[PartRow]) -> int:
     Without a label they may lie in a range that torch has written round them.
     """
     names = tuple(part_of(label).split(".")) if label else (f"nccl:{kind}",)
-    inside = [row.path[row.path.index(LAYERS) + 1 :] if LAYERS in row.path else row.path[1:]
-              for row in parts]  # fmt: skip
+    inside = [inside_of(row.path) for row in parts]
     for own in (*labels.COLLECTIVES, labels.OTHER, ""):
         wanted = (*names, own) if own else names
         if wanted in inside:
@@ -268,13 +276,6 @@ def _device_ns(record: TimingRecord, parts: Sequence[PartRow]) -> Int64:
     of_path = {row.path: row.times.device_ns for row in part_tree(record.times.forward)}
     rest_ns = record.times.unattributed_ns
     return np.array([*(of_path.get(row.path, 0) for row in parts), rest_ns], np.int64)
-
-
-def _waiting_ns(
-    ranks: Sequence[RankTrace], at: int, record: TimingRecord, parts: Sequence[PartRow]
-) -> Int64:
-    found, waiting_ns, _ = _collectives(ranks, at, record, parts)
-    return _summed(found, np.maximum(waiting_ns, 0), len(parts))
 
 
 def _summed(found: Bars, values_ns: Int64, count: int) -> Int64:
