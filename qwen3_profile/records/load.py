@@ -16,7 +16,7 @@ from qwen3_profile.passes.read import read
 from qwen3_profile.records.from_trace import records_of
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import RUN_FILE, find_runs, may_be_trace, run_of_raw
-from qwen3_profile.run_folder.run_json import left_results, read_run
+from qwen3_profile.run_folder.run_json import read_run_and_left
 from qwen3_profile.system.remote import files_at
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ def _read_runs(folders: Sequence[Path], config: int | None, accept: bool) -> Loa
     groups: list[tuple[TimingRecord, ...]] = []
     ranks: list[RankTrace] = []
     for folder in folders:
-        run = read_run(folder)
-        for left in left_results(folder):
+        run, left = read_run_and_left(folder)
+        for each in left:
             warn(
-                f"{folder}: {left.config.worker}, {left.phase}: rank 0 was ended; this is what the "
+                f"{folder}: {each.config.worker}, {each.phase}: rank 0 was ended; this is what the "
                 "ranks had kept by then"
             )
         for result in run.configs:

@@ -297,15 +297,15 @@ def rank_results_file(folder: Path, worker: str, rank: int) -> Path:
     return folder / f".{worker}.rank{rank}.json"
 
 
-def left_results(folder: Path) -> tuple[ConfigResult, ...]:
+def _left_results(folder: Path, configs: Sequence[ConfigResult]) -> tuple[ConfigResult, ...]:
     """What ranks have kept of configs and rank 0 has not taken, for it was ended before.
 
     Of each config and phase that of the first rank, with those of the others in it; "interrupted".
 
-    Raises:
-        TraceError: there is no `run.json` of ours.
+    Args:
+        configs: those that it has taken.
     """
-    taken = {(each.index, each.phase) for each in _read_file(folder).configs}
+    taken = {(each.index, each.phase) for each in configs}
     found = [each for file in folder.glob(".*.rank*.json") for each in read_results(file)]
     by_phase: dict[tuple[int, str], list[ConfigResult]] = {}
     for each in sorted(found, key=lambda each: (each.index, each.rank or 0)):
@@ -352,11 +352,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         TraceError: it is not there, not ours, of a newer schema, or says what cannot be.
     """
-    run = _read_file(folder)
-    run = replace(run, configs=(*run.configs, *left_results(folder)))
-    check_run(str(folder / RUN_FILE), run)
-    return run
+    return read_run_and_left(folder)[0]
 
 
-def _read_file(folder: Path) -> Run:
-    return read_versioned(folder / RUN_FILE, Run, SCHEMA_VERSION, RUN_FILE, "")
+def read_run_and_left(folder: Path) -> tuple[Run, tuple[ConfigResult, ...]]:
+    """As `read_run`; and which of its configs ranks have left beside `run.json`, not in it."""
+    path = folder / RUN_FILE
+    run = read_versioned(path, Run, SCHEMA_VERSION, RUN_FILE, "")
+    left = _left_results(folder, run.configs)
+    run = replace(run, configs=(*run.configs, *left))
+    check_run(str(path), run)
+    return run, left
