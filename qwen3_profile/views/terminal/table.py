@@ -68,8 +68,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     # Names are of whoever wrote the trace, and a terminal would obey them.
     rows = [row if row is RULE else [*map(printable, row)] for row in rows]
     filled = [at for at in range(len(columns)) if at == 0 or _is_filled(at, rows)]
-    kept, gone = _fit(columns, filled, rows)
-    widths = _widths(columns, kept, rows)
+    whole = {at: _whole(columns[at], at, rows) for at in filled}
+    needed = {at: _needed(columns[at], whole[at]) for at in filled}
+    kept, gone = _fit(columns, needed)
+    widths = _widths(kept, needed, whole)
     shown = [_Shown(columns[at], at, width) for at, width in zip(kept, widths, strict=True)]
     gap = _gap(widths)
     lines = [paint(line, "bold") for line in _head(shown, gap)]
@@ -77,7 +79,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         lines += _lines(row, shown, gap)
     if gone:
         names = ", ".join(" ".join(columns[at].name.split()) for at in sorted(gone))
-        full = sum(_needed(columns[at], at, rows) for at in filled) + _LEAST_GAP * (len(filled) - 1)
+        full = sum(needed.values()) + _LEAST_GAP * (len(needed) - 1)
         lines.append(wrap(f"left out at {SCREEN.get().width} columns: {names} (all fit in {full})"))
     return "\n".join(lines)
 
@@ -116,19 +118,15 @@ def _whole(column: Column, at: int, rows: Sequence[Sequence[str]]) -> int:
     return max(map(cells, [*texts, *column.name.split("\n")]))
 
 
-def _needed(column: Column, at: int, rows: Sequence[Sequence[str]]) -> int:
-    """How many cells it takes at least."""
-    whole = _whole(column, at, rows)
+def _needed(column: Column, whole: int) -> int:
+    """How many cells it takes at least, of the cells of its widest text."""
     return min(whole, column.least) if column.least else whole
 
 
-def _fit(
-    columns: Sequence[Column], filled: Sequence[int], rows: Sequence[Sequence[str]]
-) -> tuple[list[int], list[int]]:
+def _fit(columns: Sequence[Column], needed: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """Which columns there is room for, and which there is not."""
-    kept, gone = list(filled), []
-    needed = {at: _needed(columns[at], at, rows) + _LEAST_GAP for at in kept}
-    while sum(needed[at] for at in kept) - _LEAST_GAP > SCREEN.get().width:
+    kept, gone = list(needed), []
+    while sum(needed[at] + _LEAST_GAP for at in kept) - _LEAST_GAP > SCREEN.get().width:
         least = max(kept, key=lambda at: (columns[at].leave_out, at))
         if not columns[least].leave_out:
             break
@@ -137,14 +135,12 @@ def _fit(
     return kept, gone
 
 
-def _widths(
-    columns: Sequence[Column], kept: Sequence[int], rows: Sequence[Sequence[str]]
-) -> list[int]:
+def _widths(kept: Sequence[int], needed: Mapping[int, int], whole: Mapping[int, int]) -> list[int]:
     """What each column gets; what is left over goes to those that would be cut, in their order."""
-    widths = [_needed(columns[at], at, rows) for at in kept]
+    widths = [needed[at] for at in kept]
     room = SCREEN.get().width - sum(widths) - _LEAST_GAP * (len(kept) - 1)
     for n, at in enumerate(kept):
-        more = min(max(0, room), _whole(columns[at], at, rows) - widths[n])
+        more = min(max(0, room), whole[at] - widths[n])
         widths[n] += more
         room -= more
     return widths
