@@ -60,6 +60,11 @@ def part_tree(forward: Part) -> tuple[PartRow, ...]:
     return tuple(_rows(forward, (), unfold_backward=True))
 
 
+def part_times(forward: Part) -> dict[PartPath, Times]:
+    """The times of each row of `part_tree`."""
+    return {row.path: row.times for row in part_tree(forward)}
+
+
 def family_times(rows: Sequence[PartRow]) -> dict[str, Times]:
     """The sums of the parts of each family, without overlap."""
     found: dict[str, Times] = {}

@@ -8,9 +8,10 @@ from html import escape
 from qwen3_profile.analysis.comparison.samples import bare_passes
 from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
-from qwen3_profile.analysis.part_rows import PartPath, part_tree
+from qwen3_profile.analysis.part_rows import PartPath, part_times, part_tree
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import sentences
+from qwen3_profile.attribution.parts import Times
 from qwen3_profile.config import suggest
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records.quantiles import quantile
@@ -18,6 +19,8 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.page_policy import SANDBOX
 from qwen3_profile.views.terminal.part_table import HEAD, columns_on, part_cells
+
+_Passes = list[dict[PartPath, Times]]
 
 _MOST_PARTS = 5
 _INDENT = "\N{EM SPACE}"
@@ -62,30 +65,32 @@ def plot_passes(records: Sequence[TimingRecord], part: str = "") -> Picture:
     if path is None:
         hint = suggest(part, [row.name for row in rows])
         raise ConfigError("part", f"{part!r} is none of this pass", hint)
-    return _picture(*_times_of(records, path, on_device))
+    return _picture(*_times_of(records, _every_pass(records), path, on_device))
 
 
 def longest_parts(records: Sequence[TimingRecord]) -> str:
     """The pictures of the parts that take the most time, to be unfolded."""
-    on_device = is_on_device(records)
+    on_device, passes = is_on_device(records), _every_pass(records)
     leaves = [row for row in part_tree(median_record(records).times.forward) if row.is_leaf]
     leaves.sort(key=lambda row: -ns_of(row.times, on_device))
     pictures = "".join(
-        _picture(*_times_of(records, row.path, on_device)).svg for row in leaves[:_MOST_PARTS]
+        _picture(*_times_of(records, passes, row.path, on_device)).svg
+        for row in leaves[:_MOST_PARTS]
     )
     summary = f"Every pass of the {min(_MOST_PARTS, len(leaves))} parts that take the most time"
     return f"<details><summary>{summary}</summary>{pictures}</details>"
 
 
+def _every_pass(records: Sequence[TimingRecord]) -> list[_Passes]:
+    """The times of all parts, run by run and pass by pass."""
+    return [[part_times(each.times.forward) for each in one.one_by_one()] for one in records]
+
+
 def _times_of(
-    records: Sequence[TimingRecord], path: PartPath, on_device: bool
+    records: Sequence[TimingRecord], passes: Sequence[_Passes], path: PartPath, on_device: bool
 ) -> tuple[list[list[float]], str]:
     """The times of a part in every pass, run by run, and what they are."""
-    runs = []
-    for record in records:
-        trees = (part_tree(each.times.forward) for each in record.one_by_one())
-        found = ({row.path: row.times for row in tree} for tree in trees)
-        runs.append([float(ns_of(tree[path], on_device)) for tree in found if path in tree])
+    runs = [[float(ns_of(one[path], on_device)) for one in run if path in one] for run in passes]
     source = records[0].idle_source if on_device else records[0].cpu_source
     kind = "device" if on_device else "CPU"
     return runs, f"{'/'.join(path[1:] or path)}, {kind} time in {source} passes"

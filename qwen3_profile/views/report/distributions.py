@@ -8,7 +8,7 @@ from itertools import groupby
 
 from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.median_pass import ns_of
-from qwen3_profile.analysis.part_rows import PartRow, part_tree
+from qwen3_profile.analysis.part_rows import PartRow, part_times
 from qwen3_profile.analysis.scaling.sweep import Sweep
 from qwen3_profile.records.record import TimingRecord
 
@@ -62,7 +62,7 @@ def distributions(
     """
     if len(passes) * len(rows) * (1 + on_device) * pages > _MOST_TIMES:
         return {}
-    trees = [{row.path: row.times for row in part_tree(each.times.forward)} for each in passes]
+    trees = [part_times(each.times.forward) for each in passes]
     runs = [each.run_index for each in passes]
     found = {}
     for kind in ("cpu", "cuda")[: 1 + on_device]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, shown_record
-from qwen3_profile.analysis.part_rows import PartPath, PartRow, inside_of, part_tree
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, inside_of, part_times, part_tree
 from qwen3_profile.analysis.rank_imbalance import chosen_ranks
 from qwen3_profile.analysis.rank_waiting import RankWaiting, part_of, rank_waiting
 from qwen3_profile.attribution.collective_times import kind_of
@@ -273,9 +273,9 @@ def _row_of(label: str, kind: str, parts: Sequence[PartRow]) -> int:
 
 def _device_ns(record: TimingRecord, parts: Sequence[PartRow]) -> Int64:
     """int64[parts + 1]: the device time of each part of a pass, and of no part."""
-    of_path = {row.path: row.times.device_ns for row in part_tree(record.times.forward)}
-    rest_ns = record.times.unattributed_ns
-    return np.array([*(of_path.get(row.path, 0) for row in parts), rest_ns], np.int64)
+    of_path, rest_ns = part_times(record.times.forward), record.times.unattributed_ns
+    mine = (of_path[row.path].device_ns if row.path in of_path else 0 for row in parts)
+    return np.array([*mine, rest_ns], np.int64)
 
 
 def _summed(found: Bars, values_ns: Int64, count: int) -> Int64:
