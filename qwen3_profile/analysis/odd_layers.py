@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_profile.analysis.layer_times import CPU, CUDA, LayerTimes, layer_times
+from qwen3_profile.analysis.median_pass import is_on_device
 from qwen3_profile.analysis.part_rows import LAYERS, PartPath, part_tree
 from qwen3_profile.analysis.student import two_sided
 from qwen3_profile.records.record import TimingRecord
@@ -113,9 +114,8 @@ def find_odd_layers(shown: TimingRecord, passes: Sequence[TimingRecord]) -> OddL
 
 def kinds_that_count(passes: Sequence[TimingRecord]) -> tuple[str, ...]:
     """Whose times are not those of a profiler: the device's, and the host's by its clock."""
-    has_device = any(each.times.device_events for each in passes)
     has_clock = all(each.times.has_clock for each in passes)
-    return (*((CUDA,) if has_device else ()), *((CPU,) if has_clock else ()))
+    return (*((CUDA,) if is_on_device(passes) else ()), *((CPU,) if has_clock else ()))
 
 
 def find_outliers(

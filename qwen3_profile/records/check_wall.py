@@ -5,12 +5,11 @@ from __future__ import annotations
 from qwen3_profile.attribution.attribute import Attribution
 from qwen3_profile.errors import TraceError
 from qwen3_profile.passes.reading import Reading
+from qwen3_profile.run_folder.run_checks import LONGEST_WAIT_NS
 from qwen3_profile.run_folder.run_json import Measurement
 
 # Between two clocks.
 _LEAST = 0.9
-# A busy machine may keep a process waiting for a core wherever that is, but not for long.
-_LONGEST_WAIT_NS = 60_000_000_000
 
 
 def check_wall(reading: Reading, phase: str, measurement: Measurement) -> None:
@@ -28,7 +27,7 @@ def check_wall(reading: Reading, phase: str, measurement: Measurement) -> None:
         if step.number == measurement.step:
             span_ns, wall_ns = step.end_ns - step.start_ns, measurement.profiled_ns
             least_ns = _LEAST * _pass_ns(attribution, phase, index)
-            if not least_ns <= wall_ns <= span_ns + _LONGEST_WAIT_NS:
+            if not least_ns <= wall_ns <= span_ns + LONGEST_WAIT_NS:
                 what = f"has a step {step.number} of {span_ns} ns, and run.json says {wall_ns}"
                 do = "it is not the trace of this run; record the run again"
                 raise TraceError(str(reading.path), what, do)

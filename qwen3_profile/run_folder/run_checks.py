@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PACKED = 1024
 # No profiler makes a pass so many times as long, but a busy machine may keep it waiting.
 _SLOWEST = 1000
-_LONGEST_WAIT_NS = 60_000_000_000
+LONGEST_WAIT_NS = 60_000_000_000
 
 
 def check_run(path: str, run: Run) -> None:
@@ -124,9 +124,9 @@ def _of_pass(result: ConfigResult, measurement: Measurement) -> Iterator[str]:
     watched = [measurement.profiled_ns, measurement.clock_ns or 0]
     if measurement.device is not None:
         watched.append(measurement.device.wall_ns)
-    if measurement.bare_ns > _SLOWEST * measurement.profiled_ns + _LONGEST_WAIT_NS:
+    if measurement.bare_ns > _SLOWEST * measurement.profiled_ns + LONGEST_WAIT_NS:
         yield "bare_ns is far more than profiled_ns"
-    if max(watched) > _SLOWEST * measurement.bare_ns + _LONGEST_WAIT_NS:
+    if max(watched) > _SLOWEST * measurement.bare_ns + LONGEST_WAIT_NS:
         yield "one of its passes took far longer than bare_ns"
     if not result.step_times_ns:
         if measurement.position:

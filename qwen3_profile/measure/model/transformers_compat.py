@@ -50,7 +50,7 @@ _TOWER_NAMES = {
     r"^thinker\.lm_head\.": "lm_head.",
 }
 _OF_THE_WHOLE = ("tie_word_embeddings", "quantization_config")
-# In config.json, what has an entry for each layer.
+# In config.json: how many layers there are, and what has an entry for each of them.
 _NUMBERS_OF_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 _MOST_LAYERS = 10_000
 _MOST_CHARACTERS = 1 << 24

@@ -22,9 +22,7 @@ def render_explanation(found: Explanation) -> str:
     head, *parts = found.claims
     blocks = [
         wrap(f"{found.phase} of {found.run}, config {found.config_index}"),
-        "\n".join(
-            filter(None, (wrap(f"{found.phase} is {head.sentence}", style="bold"), _advice(head)))
-        ),
+        "\n".join(filter(None, (_verdict(found.phase, head), _advice(head)))),
         _table(found),
         ceilings_line(found.ceilings),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
