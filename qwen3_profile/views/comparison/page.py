@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -107,7 +107,7 @@ def _figure(title: str, picture: str) -> str:
 def _settings(settings: Sequence[Setting]) -> str:
     if not settings:
         return ""
-    rows = ([said(each.name), each.base or "-", each.new or "-"] for each in settings)
+    rows = (map(said, (each.name, each.base or "-", each.new or "-")) for each in settings)
     return _figure("What differs", _table(("", "BASE", "NEW"), rows))
 
 
@@ -141,7 +141,7 @@ def _reason(part: PartChange) -> str:
     return _figure(title, _table(("what", "kernel", "runs", "mean us", "change ms"), rows))
 
 
-def _table(names: Sequence[str], rows: Iterator[list[str]] | Sequence[Sequence[str]]) -> str:
+def _table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     top = "".join(f"<th>{_said(name)}</th>" for name in names)
     lines = "".join(
         "<tr>" + "".join(f'<td class="words">{escape(cell)}</td>' for cell in row) + "</tr>"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from make.chromium import opened, started
 from make.page_words import english_in
+from make.paths import ROOT
 from make.sides import side
 
 from qwen3_profile.analysis.comparison.compare import Comparison, compare
 from qwen3_profile.analysis.comparison.rows import Rules
-from qwen3_profile.records.sides import kernels_of
+from qwen3_profile.records.sides import kernels_of, load_side
 from qwen3_profile.views.comparison.page import render_page
 from qwen3_profile.views.comparison.pictures import ratio_picture
 
@@ -57,6 +58,15 @@ def test_the_page_shows_what_was_compared(browser: Any, tmp_path: Path) -> None:
         assert page.is_visible("#en")
         assert not page.is_visible("#zh")
         assert (seen.outside, seen.complaints) == ([], [])
+
+
+def test_what_differs_is_said_in_the_language_of_the_page() -> None:
+    """An H100's run without clock passes, and an H200's with them."""
+    runs = ROOT / "tests" / "data" / "runs"
+    sides = (load_side(runs / name) for name in ("h100-2layers", "h200-2layers"))
+    english, chinese = render_page(compare(*sides, Rules(), kernels_of)).split('<main id="zh"')
+    assert '<td class="words">of the clock pass</td>' in english
+    assert '<td class="words">取自时钟前向</td>' in chinese
 
 
 def test_names_of_kernels_and_files_are_text() -> None:
