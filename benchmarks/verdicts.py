@@ -1,9 +1,13 @@
 """Verdicts on passes whose answer is known beforehand, and what came of taking the advice.
 
-    python benchmarks/verdicts.py [--cases dense|moe|all] [--small] [--device cpu] [--keep FOLDER]
+    python benchmarks/verdicts.py [--cases ceilings|dense|moe|all] [--small] [--device cpu]
+        [--keep FOLDER]
 
 The ceilings that the tool measures, beside loops written here over the same shapes, and beside the
-data sheet of the card. Then, each in a process of its own as a user runs it:
+data sheet of the card. Both are taken several times in turn, and warmed up under the same load: a
+GPU at its power limit lowers its clock within tenths of a second, so a loop of 50 ms after a rest
+finds another rate than one of 300 ms. MHz is the SM clock while the tool measured a shape.
+Then, each in a process of its own as a user runs it:
 
     decode of 0.6B      waits for the CPU; as a CUDA graph and compiled, against what was predicted
     decode of 8B        as a CUDA graph: reads 16 GB of weights for each token
@@ -37,7 +41,8 @@ from qwen3_profile.views.terminal.explain import render_explanation
 
 # Card -> dense bfloat16 TFLOP/s and GB/s of its maker's data sheet.
 _DATA_SHEETS = {"H200": (989.5, 4800.0), "H100 80GB HBM3": (989.5, 3350.0), "A100": (312.0, 2039.0)}
-_LOOPS, _CALLS = 7, 10
+# How often tool and loop take turns; of a loop, the warm-up, and blocks of so many seconds.
+_TURNS, _WARM_UP_S, _BLOCKS, _BLOCK_S = 3, 0.6, 10, 0.02
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,13 @@ _MOE = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", choices=("dense", "moe", "all"), default="all")
+    parser.add_argument("--cases", choices=("ceilings", "dense", "moe", "all"), default="all")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--device")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args(argv)
     device = resolve_device(options.device).device
-    cases = {"dense": _DENSE, "moe": _MOE, "all": (*_DENSE, *_MOE)}[options.cases]
+    cases = {"ceilings": (), "dense": _DENSE, "moe": _MOE, "all": (*_DENSE, *_MOE)}[options.cases]
     if options.cases != "moe":
         print(_ceilings(device))
     with tempfile.TemporaryDirectory() as temporary:
@@ -93,56 +98,89 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ceilings(device: torch.device) -> str:
     """What the tool measures, and loops of our own over the same shapes."""
     dtype = "bfloat16" if device.type == "cuda" else "float32"
-    found = ceilings.measure(device, dtype)
+    turns = []
+    for _ in range(_TURNS):
+        found = ceilings.measure(device, dtype)
+        turns.append((found, _own(found, device, dtype)))
+    found = turns[0][0]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     sheet = next((v for card, v in _DATA_SHEETS.items() if card in name), None)
-    lines = [f"{name}, torch {torch.__version__}, {dtype}; SM clock {found.sm_clock_mhz} MHz", ""]
-    lines.append(f"{'ceiling':<28}{'tool':>12}{'own loop':>12}{'ratio':>8}{'data sheet':>12}")
-    rows = [*_product_rows(found, device, dtype), *_memory_rows(found, device)]
-    for what, ours, theirs, unit, at in rows:
-        said = f"{sheet[at]:.1f}" if sheet else "-"
-        ratio = ours / theirs
-        lines.append(f"{what:<28}{ours / unit:>12.1f}{theirs / unit:>12.1f}{ratio:>8.3f}{said:>12}")
-    lines.append(f"shortest kernel: {found.launch_ns / 1e3:.2f} us")
+    lines = [f"{name}, torch {torch.__version__}, {dtype}; medians of {_TURNS} turns", ""]
+    lines.append(
+        f"{'ceiling':<28}{'tool':>9}{'own loop':>10}{'ratio':>8}{'of each turn':>22}"
+        f"{'MHz':>12}{'data sheet':>12}"
+    )
+    for at, (what, *_) in enumerate(_rates(found)):
+        tool = [_rates(each)[at][1] for each, _ in turns]
+        own = [loops[at] for _, loops in turns]
+        unit, sheet_at = (1e12, 0) if "FLOP" in what else (1e9, 1)
+        ratios = [ours / theirs for ours, theirs in zip(tool, own, strict=True)]
+        lines.append(
+            f"{what:<28}{median(tool) / unit:>9.1f}{median(own) / unit:>10.1f}"
+            f"{median(ratios):>8.3f}{' '.join(f'{each:.3f}' for each in ratios):>22}"
+            f"{_clocks([_rates(each)[at][2] for each, _ in turns]):>12}"
+            f"{f'{sheet[sheet_at]:.1f}' if sheet else '-':>12}"
+        )
+    shortest = median(each.launch_ns for each, _ in turns)
+    lines.append(f"shortest kernel: {shortest / 1e3:.2f} us")
     return "\n".join(lines)
 
 
-Row = tuple[str, float, float, float, int]
+def _rates(found: Ceilings) -> list[tuple[str, float, int | None]]:
+    """Of each ceiling its name, what it is per second, and the clock meanwhile."""
+    return [
+        *(
+            (f"{e.rows} x {e.into} x {e.out}, TFLOP/s", e.flops_per_s, e.sm_clock_mhz)
+            for e in found.products
+        ),
+        ("copy, GB/s", found.copy_bytes_per_s, None),
+        ("sum, GB/s", found.read_bytes_per_s, None),
+    ]
 
 
-def _product_rows(found: Ceilings, device: torch.device, dtype: str) -> Iterator[Row]:
+def _clocks(mhz: Sequence[int | None]) -> str:
+    known = [each for each in mhz if each is not None]
+    return f"{min(known)}..{max(known)}" if known else "-"
+
+
+def _own(found: Ceilings, device: torch.device, dtype: str) -> list[float]:
+    """The same per second, by loops of our own: FLOPs of each shape, bytes of a copy and a sum."""
+    calls, counts = [], []
     for each in found.products:
-        rows, into, out = each.rows, each.into, each.out
-        x = torch.randn(rows, into, device=device).to(getattr(torch, dtype))
-        weight = torch.randn(out, into, device=device).to(getattr(torch, dtype))
-        seconds = _loop(lambda x=x, weight=weight: functional.linear(x, weight), device)
-        name = f"{rows} x {into} x {out}, TFLOP/s"
-        yield name, each.flops_per_s, 2 * rows * into * out / seconds, 1e12, 0
-
-
-def _memory_rows(found: Ceilings, device: torch.device) -> Iterator[Row]:
+        x = torch.randn(each.rows, each.into, device=device).to(getattr(torch, dtype))
+        weight = torch.randn(each.out, each.into, device=device).to(getattr(torch, dtype))
+        calls.append(lambda x=x, weight=weight: functional.linear(x, weight))
+        counts.append(2 * each.rows * each.into * each.out)
+    seconds = _loops(calls, device)
+    del calls
     size = 1 << (30 if device.type == "cuda" else 28)
     source = torch.randn(size // 4, device=device)
     target = torch.empty_like(source)
-    copied = _loop(lambda: target.copy_(source), device)
-    yield "copy, GB/s", found.copy_bytes_per_s, 2 * size / copied, 1e9, 1
-    yield "sum, GB/s", found.read_bytes_per_s, size / _loop(source.sum, device), 1e9, 1
+    for call, count in ((lambda: target.copy_(source), 2 * size), (source.sum, size)):
+        seconds += _loops([call], device)
+        counts.append(count)
+    return [count / took for count, took in zip(counts, seconds, strict=True)]
 
 
-def _loop(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, by the host's clock round many of them."""
+def _loops(calls: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
+    """Seconds of each call by the host's clock round blocks of it, one call's after another's."""
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    for _ in range(3 * _CALLS):
-        call()
-    found = []
-    for _ in range(_LOOPS):
+
+    def block(call: Callable[[], object], count: int) -> float:
         wait()
         start = time.perf_counter()
-        for _ in range(_CALLS):
+        for _ in range(count):
             call()
         wait()
-        found.append((time.perf_counter() - start) / _CALLS)
-    return median(found)
+        return (time.perf_counter() - start) / count
+
+    counts = [max(1, round(_BLOCK_S / max(block(call, 2), 1e-9))) for call in calls]
+    end = time.perf_counter() + _WARM_UP_S
+    while time.perf_counter() < end:
+        for call, count in zip(calls, counts, strict=True):
+            block(call, count)
+    taken = [[block(c, n) for c, n in zip(calls, counts, strict=True)] for _ in range(_BLOCKS)]
+    return [median(each) for each in zip(*taken, strict=True)]
 
 
 def _told(case: Case, place: Path, device: torch.device, small: bool) -> str:

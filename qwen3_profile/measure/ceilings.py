@@ -1,16 +1,21 @@
 """Measures what a device does at most: products of matrices in a dtype, and copies.
 
 Data are random: a product of zeros draws less power and runs at a higher clock. Each figure is the
-median of several blocks of calls, timed by the device's own clock where it has one.
+median of several blocks of calls, timed by the device's own clock where it has one. A GPU at its
+power limit lowers its clock within tenths of a second, so after a warm-up the shapes take turns,
+a block of each: all are measured at the clock that it holds under such work, not one after the
+other at clocks that fall.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import torch
@@ -20,6 +25,7 @@ from qwen3_profile.errors import OutputError
 from qwen3_profile.measure.devices import free_memory_bytes
 from qwen3_profile.measure.environment import ask_driver, cpu_name
 from qwen3_profile.measure.model.memory import release_unused
+from qwen3_profile.measure.sm_clock import SmClockReader
 from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_file, read_kept
 
 # (rows, into, out): square, and wide and flat ones as models have them.
@@ -29,7 +35,7 @@ _CPU_PRODUCTS = ((128, 256, 256), (256, 1024, 1024), (512, 1024, 1024), (1024, 1
 _GPU_BUFFER_BYTES, _CPU_BUFFER_BYTES = 1 << 30, 1 << 28
 # Of what is free, so much is taken at most, in all.
 _SHARE_OF_FREE = 4
-_WARM_UP_S, _BLOCK_S, _BLOCKS = 0.1, 0.02, 10
+_WARM_UP_S, _BLOCK_S, _BLOCKS = 0.2, 0.02, 10
 # Where a call takes long there are fewer blocks, or the shape is left out.
 _FEWEST_BLOCKS, _GPU_MOST_S, _CPU_MOST_S = 3, 1.0, 0.4
 _LAUNCHES = 200
@@ -77,7 +83,7 @@ def measure(device: torch.device, dtype: str) -> Ceilings:
     timer = _Timer(device)
     driver, before, _ = ask_driver(device)
     with torch.inference_mode():
-        products = tuple(_products(timer, getattr(torch, dtype)))
+        products = _products(timer, getattr(torch, dtype))
         copy, read = _memory(timer)
         launch_ns = _launch_ns(timer)
     release_unused(device)
@@ -96,6 +102,27 @@ def measure(device: torch.device, dtype: str) -> Ceilings:
     )
 
 
+@dataclass(slots=True)
+class _Timed:
+    """A call that is timed in so many blocks of so many calls: of each block the seconds of one
+    call, and a GPU's clock meanwhile, where the driver tells.
+    """
+
+    call: Callable[[], object]
+    blocks: int
+    calls: int
+    seconds: list[float] = field(default_factory=list)
+    clocks_mhz: list[int] = field(default_factory=list)
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def sm_clock_mhz(self) -> int | None:
+        return round(statistics.median(self.clocks_mhz)) if self.clocks_mhz else None
+
+
 class _Timer:
     """Times calls on one device, and draws data there."""
 
@@ -104,6 +131,7 @@ class _Timer:
         self.is_gpu = device.type == "cuda"
         free = free_memory_bytes(device)
         self.most_bytes = (1 << 62) if free is None else free // _SHARE_OF_FREE
+        self._clock = SmClockReader(device)
         # The user's own random numbers stay what they are.
         self._generator = torch.Generator(device).manual_seed(0)
 
@@ -111,23 +139,38 @@ class _Timer:
         found = torch.empty(shape, dtype=dtype, device=self.device)
         return found.normal_(generator=self._generator)
 
-    def seconds(self, call: Callable[[], object], *, at_any_cost: bool = False) -> float | None:
-        """Of one call, the median over blocks of calls; None where they would take too long.
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Of one call, the median over blocks of calls, however long they take."""
+        (timed,) = self.in_turn([call], at_any_cost=True)
+        return timed.median_s
+
+    def in_turn(
+        self, calls: Sequence[Callable[[], object]], *, at_any_cost: bool = False
+    ) -> list[_Timed]:
+        """Times blocks of each call, which take turns; none of a call that would take too long.
 
         Args:
             at_any_cost: however long they take, as there is no smaller call to ask instead.
         """
+        found = [self._warmed_up(call, at_any_cost) for call in calls]
+        for turn in range(_BLOCKS):
+            for each in found:
+                if turn < each.blocks:
+                    each.seconds.append(self._block(each.call, each.calls) / each.calls)
+                    each.clocks_mhz += self._clock.take()
+        return found
+
+    def _warmed_up(self, call: Callable[[], object], at_any_cost: bool) -> _Timed:
         call()
         once = self._block(call, 1)
+        self._clock.take()
         most_s = _GPU_MOST_S if self.is_gpu else _CPU_MOST_S
         blocks = min(_BLOCKS, int(most_s / max(once, 1e-9)))
         if blocks < _FEWEST_BLOCKS and not at_any_cost:
-            return None
-        blocks = max(blocks, _FEWEST_BLOCKS)
+            return _Timed(call, 0, 0)
         for _ in range(int(_WARM_UP_S / max(once, 1e-6)) if self.is_gpu else 1):
             call()
-        calls = max(1, int(_BLOCK_S / max(once, 1e-7)))
-        return statistics.median(self._block(call, calls) for _ in range(blocks)) / calls
+        return _Timed(call, max(blocks, _FEWEST_BLOCKS), max(1, int(_BLOCK_S / max(once, 1e-7))))
 
     def _block(self, call: Callable[[], object], calls: int) -> float:
         if not self.is_gpu:
@@ -141,6 +184,7 @@ class _Timer:
         for _ in range(calls):
             call()
         end_event.record(stream)
+        self._clock.read()  # while the device works
         end_event.synchronize()
         return float(start_event.elapsed_time(end_event)) / 1e3
 
@@ -149,23 +193,28 @@ def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
-def _products(timer: _Timer, dtype: torch.dtype) -> Iterator[ProductRate]:
-    """Of each shape that fits and is done in time."""
+def _products(timer: _Timer, dtype: torch.dtype) -> tuple[ProductRate, ...]:
+    """Of each shape that fits beside those before it and is done in time."""
+    shapes, calls, taken = [], [], 0
     for rows, into, out in _GPU_PRODUCTS if timer.is_gpu else _CPU_PRODUCTS:
-        taken = (rows * into + into * out + rows * out) * dtype.itemsize
-        seconds = (
-            _product_seconds(timer, rows, into, out, dtype) if taken < timer.most_bytes else None
-        )
-        if seconds is not None:
-            yield ProductRate(rows, into, out, 2 * rows * into * out / seconds)
+        more = (rows * into + into * out + rows * out) * dtype.itemsize
+        if taken + more < timer.most_bytes:
+            shapes.append((rows, into, out))
+            calls.append(_product(timer, rows, into, out, dtype))
+            taken += more
+    return tuple(
+        ProductRate(*shape, 2 * math.prod(shape) / timed.median_s, timed.sm_clock_mhz)
+        for shape, timed in zip(shapes, timer.in_turn(calls), strict=True)
+        if timed.seconds
+    )
 
 
-def _product_seconds(
+def _product(
     timer: _Timer, rows: int, into: int, out: int, dtype: torch.dtype
-) -> float | None:
+) -> Callable[[], object]:
     # The layout in which a model has its weights.
     x, weight = timer.random(rows, into, dtype=dtype), timer.random(out, into, dtype=dtype)
-    return timer.seconds(lambda: functional.linear(x, weight))
+    return lambda: functional.linear(x, weight)
 
 
 def _memory(timer: _Timer) -> tuple[float, float]:
@@ -175,13 +224,8 @@ def _memory(timer: _Timer) -> tuple[float, float]:
     # Repeated, for drawing it all would take longer than copying it.
     source = timer.random(size // 64, dtype=torch.float32).repeat(16)
     target = torch.empty_like(source)
-    copied = timer.seconds(lambda: target.copy_(source), at_any_cost=True)
-    summed = timer.seconds(lambda: source.sum(), at_any_cost=True)
-    return _rate(2 * size, copied), _rate(size, summed)
-
-
-def _rate(count: int, seconds: float | None) -> float:
-    return count / seconds if seconds else 0.0
+    copied = timer.seconds(lambda: target.copy_(source))
+    return 2 * size / copied, size / timer.seconds(lambda: source.sum())
 
 
 def _launch_ns(timer: _Timer) -> float:
@@ -194,8 +238,7 @@ def _launch_ns(timer: _Timer) -> float:
         for _ in range(_LAUNCHES):
             one.add_(1)
 
-    seconds = timer.seconds(_captured(adds, timer.device) if timer.is_gpu else adds)
-    return (seconds or 0.0) / _LAUNCHES * 1e9
+    return timer.seconds(_captured(adds, timer.device) if timer.is_gpu else adds) / _LAUNCHES * 1e9
 
 
 def _captured(call: Callable[[], None], device: torch.device) -> Callable[[], object]:

@@ -27,12 +27,15 @@ _KEPT_FOR = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class ProductRate:
-    """How fast [rows, into] is multiplied with weights [out, into], in FLOP/s."""
+    """How fast [rows, into] is multiplied with weights [out, into], in FLOP/s; and a GPU's clock
+    meanwhile, None where the driver does not tell.
+    """
 
     rows: Size
     into: Size
     out: Size
     flops_per_s: Rate
+    sm_clock_mhz: Mhz | None = None
 
 
 @dataclass(frozen=True, slots=True)
