@@ -102,7 +102,7 @@ def _table(phase: str, groups: Sequence[Totals], random: np.random.Generator) ->
         for name, left_out in (("rank", "_is_outside"), ("spread", "_worst_ranks")):
             with Without(left_out):
                 _rates(name, [_others(times, kinds) for times in each])
-    _rates("drift", [any(o.kind == DRIFT for o in odd_ones(group)) for group in groups])
+    _rates("drift", [any(o.verdict == DRIFT for o in odd_ones(group)) for group in groups])
     for kind in kinds:
         _planted(each, kind, kinds, random)
 

@@ -175,13 +175,13 @@ def _load_by_engine(options: ExportRequest, engine: str) -> Loaded:
 
 def _explain(options: ExportRequest, form: str) -> int:
     from qwen3_profile.analysis.explain import explain
-    from qwen3_profile.views.terminal.explain import explanation_json, render_explanation
+    from qwen3_profile.views.terminal.explain import explanation_json, render_explanations
 
     found = [explain(records) for records in _load(options).groups]
     if form == "json":
         show(explanation_json(found))
     else:
-        show("\n\n".join(map(render_explanation, found)))
+        show(render_explanations(found))
     return EXIT_OK
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
 from qwen3_profile.analysis.odd_ones import odd_ones
 from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
@@ -44,26 +45,6 @@ ADVICE = {
 _LEAST = 0.01
 _NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
 MEMORY, ENERGY = "memory", "energy"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One thing that is said of a pass or a part.
-
-    subject: the phase, the name of a part, or what is odd.
-    verdict: see `part_verdicts`, `phase_verdict`, `odd_ones`.
-    rests_on: the figures that it follows from; the unit is in each name.
-    gain_ns: what could be gained at most; None where nothing is claimed.
-    withheld: why nothing is claimed; else empty.
-    """
-
-    subject: str
-    verdict: str
-    sentence: str
-    rests_on: dict[str, float]
-    gain_ns: float | None
-    advice: str
-    withheld: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +95,7 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
         whole=whole,
         parts=parts,
         claims=claims,
-        odd=tuple(
-            Claim(each.subject, each.kind, each.sentence, each.rests_on, None, "", each.withheld)
-            for each in odd_ones(totals)
-        ),
+        odd=odd_ones(totals),
         memory=tuple(_memory_claims(shown)),
         energy=tuple(_energy_claims(shown)),
         shown=shown,
@@ -226,7 +204,7 @@ def _memory_claims(shown: TimingRecord) -> Iterator[Claim]:
         more = at_peak | started if each is memory.whole else {}
         peak, rise = each.peak_bytes / _BYTES_PER_MB, each.rise_bytes / _BYTES_PER_MB
         sentence = f"{name}: {peak:.3f} MB at the peak, {rise:.3f} MB more than before it."
-        yield Claim(name, MEMORY, sentence, figures | more, None, "", "")
+        yield Claim(name, MEMORY, sentence, figures | more)
 
 
 def energy_sentence(shown: TimingRecord) -> str:
@@ -254,7 +232,7 @@ def _energy_claims(shown: TimingRecord) -> Iterator[Claim]:
     if shown.energy is not None:
         figures = asdict(shown.energy).items()
         known = {key: float(value) for key, value in figures if isinstance(value, (int, float))}
-        yield Claim(shown.phase, ENERGY, energy_sentence(shown), known, None, "", "")
+        yield Claim(shown.phase, ENERGY, energy_sentence(shown), known)
 
 
 def _split(whole: PhaseVerdict) -> str:

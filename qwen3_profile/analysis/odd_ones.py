@@ -8,9 +8,9 @@ odd_ones.py` counts how often it is said of undisturbed runs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
+from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.distribution import TREND_ALARMS, drift_of
 from qwen3_profile.analysis.layer_times import CUDA
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
@@ -29,36 +29,23 @@ THROTTLED, SHARED = "throttled", "shared GPU"
 _NS_PER_MS, _MW_PER_W = 1e6, 1e3
 
 
-@dataclass(frozen=True, slots=True)
-class OddOne:
-    """One thing that is odd, in a sentence.
-
-    kind: `ODD_LAYER`, `FIRST_LAYER`, `DRIFT`, `THROTTLED` or `SHARED`.
-    rests_on: the figures that say so; the unit is in each name.
-    withheld: why nothing is said; the sentence is empty then.
+def odd_ones(totals: Totals) -> tuple[Claim, ...]:
+    """All that is odd in one config and phase: the verdict is `ODD_LAYER`, `FIRST_LAYER`, `DRIFT`,
+    `THROTTLED` or `SHARED`.
     """
-
-    subject: str
-    kind: str
-    sentence: str
-    rests_on: dict[str, float]
-    withheld: str = ""
-
-
-def odd_ones(totals: Totals) -> tuple[OddOne, ...]:
-    """All that is odd in one config and phase."""
     return (*_layers(totals.passes), *_drifts(totals), *_gpu(totals.passes))
 
 
-def _layers(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
+def _layers(passes: Sequence[TimingRecord]) -> Iterator[Claim]:
     found = find_odd_layers(median_record(passes), passes)
     if found.why_not:
-        yield OddOne("layers", ODD_LAYER, "", {"passes": found.passes}, found.why_not)
+        figures = {"passes": found.passes, "passes_needed": found.needed}
+        yield Claim("layers", ODD_LAYER, "", dict(figures), withheld=found.why_not)
     for each in odd_layers(found.outliers, is_on_device(passes)).values():
         yield _layer(each)
 
 
-def _layer(odd: Outlier) -> OddOne:
+def _layer(odd: Outlier) -> Claim:
     name = f"layer {odd.layer}"
     where = f"{name}, the first," if odd.is_first else name
     what = f"{odd.part} in {where}" if odd.part else where
@@ -70,9 +57,9 @@ def _layer(odd: Outlier) -> OddOne:
         f"({odd.ns / _NS_PER_MS:.3f} ms beside {odd.median_ns / _NS_PER_MS:.3f}): {place} of "
         f"{odd.equals} in each of {odd.passes} passes."
     )
-    return OddOne(
+    return Claim(
         subject=f"{name} {odd.part}".strip(),
-        kind=FIRST_LAYER if odd.is_first else ODD_LAYER,
+        verdict=FIRST_LAYER if odd.is_first else ODD_LAYER,
         sentence=sentence,
         rests_on={
             "time_ns": float(odd.ns),
@@ -86,7 +73,7 @@ def _layer(odd: Outlier) -> OddOne:
     )
 
 
-def _gpu(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
+def _gpu(passes: Sequence[TimingRecord]) -> Iterator[Claim]:
     """What the driver told after more than half of the runs: facts of its own, and no estimates."""
     states = list({each.run_index: each.gpu for each in passes if each.gpu is not None}.values())
     held = [each for each in states if each.throttled]
@@ -95,7 +82,7 @@ def _gpu(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
         hottest = max((each.temperature_c or 0 for each in held), default=0)
         drawn = max((each.power_mw or 0 for each in held), default=0) / _MW_PER_W
         limit = max((each.power_limit_mw or 0 for each in held), default=0) / _MW_PER_W
-        yield OddOne(
+        yield Claim(
             "GPU",
             THROTTLED,
             f"the driver held the clock back after {len(held)} of {len(states)} runs: {why} "
@@ -106,7 +93,7 @@ def _gpu(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
     shared = [each for each in states if each.others]
     if 2 * len(shared) > len(states):
         most = max(each.others or 0 for each in shared)
-        yield OddOne(
+        yield Claim(
             "GPU",
             SHARED,
             f"{most} other {'process' if most == 1 else 'processes'} had the GPU open after "
@@ -115,7 +102,7 @@ def _gpu(passes: Sequence[TimingRecord]) -> Iterator[OddOne]:
         )
 
 
-def _drifts(totals: Totals) -> Iterator[OddOne]:
+def _drifts(totals: Totals) -> Iterator[Claim]:
     """Whether later runs took longer than earlier ones: the bare passes, and the device's work."""
     bare = [median(run[1:] if len(run) > 1 else run) for run in totals.runs_ns]
     yield from _drift("bare passes", bare)
@@ -125,7 +112,7 @@ def _drifts(totals: Totals) -> Iterator[OddOne]:
         yield from _drift("the device's work", busy)
 
 
-def _drift(what: str, runs_ns: Sequence[float]) -> Iterator[OddOne]:
+def _drift(what: str, runs_ns: Sequence[float]) -> Iterator[Claim]:
     change = drift_of(runs_ns)
     if change is None:
         return
@@ -135,4 +122,4 @@ def _drift(what: str, runs_ns: Sequence[float]) -> Iterator[OddOne]:
         "than the first."
     )
     figures = {"change": change, "runs": len(runs_ns), "false_alarm_rate": TREND_ALARMS}
-    yield OddOne(what, DRIFT, sentence, figures)
+    yield Claim(what, DRIFT, sentence, figures)

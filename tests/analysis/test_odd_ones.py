@@ -21,7 +21,7 @@ from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.attribution.parts import Part, Times, make_part
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.gpu_state import GpuState
-from qwen3_profile.views.terminal.explain import render_explanation
+from qwen3_profile.views.terminal.explain import render_explanation, render_explanations
 
 
 def forward(slow: int | None) -> Part:
@@ -46,7 +46,7 @@ def runs(slow: int | None, bare_ns: list[float], clock: bool = True) -> list[Tim
 def test_a_layer_in_a_line(slow: int, kind: str) -> None:
     (odd,) = odd_ones(totals_of(runs(slow, [1e6] * 6)))
     where = "layer 0, the first," if slow == 0 else "layer 4"
-    assert odd.kind == kind
+    assert odd.verdict == kind
     assert odd.sentence == (
         f"{where} takes 1.50 times the CUDA time of its equals (0.150 ms beside 0.100): "
         "the longest of 10 in each of 6 passes."
@@ -58,17 +58,29 @@ def test_nothing_odd_says_nothing() -> None:
     assert odd_ones(totals_of(runs(None, [1e6] * 6))) == ()
 
 
-def test_one_pass_is_not_judged_and_says_so() -> None:
+def test_one_pass_is_not_judged_and_one_line_says_so_for_all_pages() -> None:
     found = explain(runs(4, [1e6]))
     (claim,) = found.odd
     assert (claim.verdict, claim.sentence, claim.gain_ns) == (ODD_LAYER, "", None)
-    assert "odd layer: not judged: 1 traced pass cannot tell" in render_explanation(found)
+    assert claim.withheld == "1 traced pass cannot tell an odd layer from a stray time; 4 can"
+    assert claim.rests_on == {"passes": 1, "passes_needed": 4}
+    assert "odd layer" not in render_explanation(found)
+    judged, decode = explain(runs(4, [1e6] * 6)), replace(found, phase="decode")
+    page = render_explanations([found, judged, decode, found])
+    (line,) = [line for line in page.splitlines() if line.startswith("odd layers")]
+    assert line == (
+        "odd layers: not judged in prefill, decode; that takes 4 traced passes of each "
+        "(--num-runs 4)."
+    )
+    foreign = replace(found, shown=replace(found.shown, config=None))
+    assert render_explanations([foreign]).endswith("that takes 4 traced passes of each.")
+    assert "odd layers" not in render_explanations([judged])
 
 
 @pytest.mark.parametrize(("grow", "expected"), [(0.1, [DRIFT]), (0.0, []), (0.001, [])])
 def test_drift_of_bare_passes(grow: float, expected: list[str]) -> None:
     found = odd_ones(totals_of(runs(None, [1e6 * (1 + grow * run) for run in range(8)])))
-    assert [each.kind for each in found] == expected
+    assert [each.verdict for each in found] == expected
     for each in found:
         assert each.rests_on["change"] == pytest.approx(1.65 / 1.05 - 1)
         assert "takes 57.1% longer than the first" in each.sentence
@@ -101,8 +113,8 @@ HOT = GpuState(0, 88, 698_000, 700_000, ("the power limit",), 0)
 def test_what_the_driver_tells(states: list[GpuState | None], kind: str, said: str) -> None:
     passes = runs(None, [1e6] * len(states))
     told = [replace(one, gpu=state) for one, state in zip(passes, states, strict=True)]
-    found = [each for each in odd_ones(totals_of(told)) if each.kind != ODD_LAYER]
-    assert [each.kind for each in found] == ([kind] if kind else [])
+    found = [each for each in odd_ones(totals_of(told)) if each.verdict != ODD_LAYER]
+    assert [each.verdict for each in found] == ([kind] if kind else [])
     assert all(said in each.sentence for each in found)
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from qwen3_profile.analysis.explain import Claim, Explanation, energy_sentence
+from qwen3_profile.analysis.claims import Claim
+from qwen3_profile.analysis.explain import Explanation, energy_sentence
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
@@ -15,6 +16,12 @@ from qwen3_profile.views.terminal.summary_lines import ceilings_line
 from qwen3_profile.views.terminal.table import Column, table
 
 _GIGA, _TERA = 1e9, 1e12
+
+
+def render_explanations(found: Sequence[Explanation]) -> str:
+    """The pages of all configs and phases, and then what could not be judged in any of them."""
+    pages = [render_explanation(each) for each in found]
+    return "\n\n".join(filter(None, (*pages, wrap(_not_judged(found)))))
 
 
 def render_explanation(found: Explanation) -> str:
@@ -29,7 +36,7 @@ def render_explanation(found: Explanation) -> str:
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
         memory_table(found.shown),
         wrap(energy_sentence(found.shown)),
-        "\n".join(wrap(_odd(claim)) for claim in found.odd),
+        "\n".join(wrap(f"{o.verdict}: {o.sentence}") for o in found.odd if not o.withheld),
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -53,10 +60,16 @@ def _advice(claim: Claim) -> str:
     return wrap(f"What usually helps: {claim.advice}.") if claim.advice else ""
 
 
-def _odd(claim: Claim) -> str:
-    if claim.withheld:
-        return f"{claim.verdict}: not judged: {claim.withheld}."
-    return f"{claim.verdict}: {claim.sentence}"
+def _not_judged(found: Sequence[Explanation]) -> str:
+    """One line on layers in all pages: as few passes can tell little in each of them."""
+    withheld = [(each, odd) for each in found for odd in each.odd if odd.withheld]
+    if not withheld:
+        return ""
+    phases = ", ".join(dict.fromkeys(each.phase for each, _ in withheld))
+    needed = max(round(odd.rests_on["passes_needed"]) for _, odd in withheld)
+    ours = all(each.shown.config is not None for each, _ in withheld)
+    how = f" (--num-runs {needed})" if ours else ""
+    return f"odd layers: not judged in {phases}; that takes {needed} traced passes of each{how}."
 
 
 def _table(found: Explanation) -> str:
