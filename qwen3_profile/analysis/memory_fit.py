@@ -29,13 +29,14 @@ class MemoryFit:
 
 
 def memory_fit(record: TimingRecord) -> MemoryFit | None:
-    """What would fit; None of a decode step, whose context was there before it, and where it is not
-    known what the pass took or the device has.
+    """What would fit; None of a decode step, whose context was there before it, of a CUDA graph,
+    whose cache was, too, and where it is not known what the pass took or the device has.
     """
     memory, config = record.memory, record.config
     if memory is None or config is None or memory.capacity_bytes is None:
         return None
-    if record.phase != "prefill" or not memory.whole.rise_bytes:
+    is_graph = memory.graph_pool_bytes is not None
+    if record.phase != "prefill" or is_graph or not memory.whole.rise_bytes:
         return None
     # On a CPU nobody counts what was there before; what is free then is.
     room = memory.capacity_bytes - memory.start_bytes

@@ -123,16 +123,13 @@ def check_uncounted(reason: str) -> tuple[Finding, ...]:
     return (Finding(WARNING, "traffic-uncounted", message, 1, 0, reason),)
 
 
-def check_memory(reason: str, seen: int = 0, allocator: int | None = None) -> tuple[Finding, ...]:
-    """Tells why no memory was recorded, or that not all of it was.
+def check_memory(seen: int, allocator: int | None) -> tuple[Finding, ...]:
+    """Tells where not all memory was recorded.
 
     Args:
-        reason: why it was not; empty where it was, or nobody asked for it.
-        seen, allocator: the peak by what was recorded, and the allocator's own, in bytes.
+        seen, allocator: the peak by what was recorded, and the allocator's own, in bytes; None
+            where it keeps none.
     """
-    if reason:
-        message = f"no memory was recorded: {reason}"
-        return (Finding(WARNING, "memory-not-recorded", message, 1, 0, reason),)
     if allocator in (None, seen):
         return ()
     message = f"the peak of what was recorded is {seen} bytes, the allocator's own {allocator}"

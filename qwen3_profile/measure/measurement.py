@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
-from qwen3_profile.config import CUDA_GRAPH, RunConfig
+from qwen3_profile.config import RunConfig
 from qwen3_profile.errors import in_words
 from qwen3_profile.labels import fold_layers
 from qwen3_profile.measure.config_files import ConfigFiles, TraceSlot
@@ -41,6 +41,7 @@ from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
 from qwen3_profile.run_folder.energy import Energy
 from qwen3_profile.run_folder.gpu_state import GpuState
+from qwen3_profile.run_folder.memory_events import MemoryPass
 from qwen3_profile.run_folder.run_json import (
     Compiled,
     ConfigResult,
@@ -103,7 +104,6 @@ class MeasurementLoop:
         self._uncounted = ""
         self._model = model
         self._memory: dict[str, str] = {}
-        self._no_memory = ""
         self._energy: dict[Phase, Energy] = {}
         self._no_energy = ""
         self._gpu: list[GpuState] = []
@@ -146,7 +146,6 @@ class MeasurementLoop:
             quantised=fold_layers(labels.quantised, labels.num_layers),
             compiled=self._compiled,
             uncounted=self._uncounted,
-            no_memory=self._no_memory,
             no_energy=self._no_energy,
             gpu=tuple(self._gpu),
         )
@@ -233,17 +232,22 @@ class MeasurementLoop:
         signals.obey()
 
     def _watch_memory(self) -> None:
-        """Records what the last traced pass of each phase allocates."""
-        if self._execution.config.execution == CUDA_GRAPH:
-            self._no_memory = "a CUDA graph allocates when it is captured, and never again"
-            return
+        """Records what the last traced pass of each phase allocates.
+
+        A replay of a graph allocates nothing: the pass that is captured does, and of that, run
+        without a capture, it is recorded; of the graph itself the size of its pool.
+        """
+        found: list[MemoryPass] = []
         with self._execution.labelled(), closing(self._execution.passes(TRACED)) as passes:
             for each in passes:
-                slot = self._files.slot(each.phase, "memory")
-                take = partial(take_memory, self._recorder, self._model, each, slot)
-                taken = _each(each, each.chosen[-1:], take)
-                found = [memory for _, memory in taken]
-                self._memory[each.phase] = self._files.write_memory(each.phase, found)
+                if each.pool_bytes is not None:
+                    found = [replace(one, graph_pool_bytes=each.pool_bytes()) for one in found]
+                elif each.variant != "eager":
+                    slot = self._files.slot(each.phase, "memory")
+                    take = partial(take_memory, self._recorder, self._model, each, slot)
+                    found = [memory for _, memory in _each(each, each.chosen[-1:], take)]
+                if not each.variant:
+                    self._memory[each.phase] = self._files.write_memory(each.phase, found)
         signals.obey()
 
 

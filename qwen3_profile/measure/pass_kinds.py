@@ -32,6 +32,7 @@ class PassSeries:
     rewind: puts it back before its first pass, from which it then can be run again; None where
         nothing can.
     nodes: of a graph, node id -> label, where torch can tell.
+    pool_bytes: of a graph, tells what its own pool of memory holds.
     """
 
     phase: Phase
@@ -42,6 +43,7 @@ class PassSeries:
     variant: Variant = ""
     rewind: Callable[[], object] | None = None
     nodes: Mapping[int, str] = field(default_factory=dict)
+    pool_bytes: Callable[[], int] | None = None
 
 
 # Each is run before the next is asked for; what it needs holds until then.

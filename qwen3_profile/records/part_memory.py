@@ -52,7 +52,8 @@ class PassMemory:
     at_peak: what the pass had taken at its peak: KV cache, workspace of operators, activations.
     lasting_bytes, workspace_bytes: the most of its own at once, of blocks that outlive the operator
         that took them, and of those that do not.
-    start_bytes, weights_bytes, allocator_peak_bytes, capacity_bytes: as of a `MemoryPass`.
+    start_bytes, weights_bytes, allocator_peak_bytes, capacity_bytes, graph_pool_bytes: as of a
+        `MemoryPass`.
     """
 
     whole: LabelMemory
@@ -64,6 +65,7 @@ class PassMemory:
     weights_bytes: int
     allocator_peak_bytes: int | None
     capacity_bytes: int | None
+    graph_pool_bytes: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -84,9 +86,9 @@ def config_memory(
 ) -> tuple[PassMemory | None, tuple[Finding, ...]]:
     """What a pass of a saved config allocates, and what is to be said of how that was recorded."""
     if not result.memory:
-        return None, check_memory(result.no_memory)
+        return None, ()
     found = pass_memory(read_memory(folder / result.memory)[-1])
-    return found, check_memory("", found.whole.peak_bytes, found.allocator_peak_bytes)
+    return found, check_memory(found.whole.peak_bytes, found.allocator_peak_bytes)
 
 
 def memory_json(memory: PassMemory) -> dict[str, Any]:
@@ -150,6 +152,7 @@ def pass_memory(events: MemoryPass) -> PassMemory:
         weights_bytes=events.weights_bytes,
         allocator_peak_bytes=events.allocator_peak_bytes,
         capacity_bytes=events.capacity_bytes,
+        graph_pool_bytes=events.graph_pool_bytes,
     )
 
 

@@ -37,6 +37,7 @@ class MemoryPass:
     weights_bytes: what the weights take, of `start_bytes` on a GPU.
     allocator_peak_bytes: the allocator's own peak during the pass; None where it keeps none.
     capacity_bytes: what there is for torch: what it holds, and what is free; None where unknown.
+    graph_pool_bytes: of a CUDA graph of this pass, what its own pool holds; None where it is none.
     """
 
     position: int
@@ -48,6 +49,7 @@ class MemoryPass:
     weights_bytes: int
     allocator_peak_bytes: int | None = None
     capacity_bytes: int | None = None
+    graph_pool_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

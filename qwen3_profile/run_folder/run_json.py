@@ -200,7 +200,7 @@ class ConfigResult:
         was not counted, for the reason `uncounted`, and in older runs.
     quantised: the labels of Linears of packed weights, folded as `labels` are.
     memory: what the last traced position allocated, a file relative to the run's folder; empty
-        where nobody asked for it, or for the reason `no_memory`.
+        where nobody asked for it.
     energy: of a loop of this phase's passes; None where nobody asked for it, or for the reason
         `no_energy`.
     dtype_in_place_of: the default, which the CPU would only have emulated, where nobody asked for a
@@ -233,7 +233,6 @@ class ConfigResult:
     quantised: tuple[str, ...] = ()
     dtype_in_place_of: str = ""
     memory: FileName = ""
-    no_memory: str = ""
     energy: Energy | None = None
     no_energy: str = ""
     gpu: tuple[GpuState, ...] = ()

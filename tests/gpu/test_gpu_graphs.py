@@ -34,6 +34,21 @@ def test_the_run_ends_well(graphed: Done) -> None:
     assert found == [("prefill", "cuda_graph")] * 2 + [("decode", "cuda_graph")] * 2
 
 
+def test_the_pool_of_a_graph_holds_what_its_pass_takes(commands: Commands, tmp_path: Path) -> None:
+    """The pool is of whole segments; the peak that the pass adds lies in it."""
+    done = commands.profile(
+        tmp_path, "--batch-size", 4, "--input-len", 512, "--decode-steps", 2, "--memory", *_GRAPH
+    )
+    assert done.code == 0, done.err
+    for record in done.records():
+        memory = record["memory"]
+        assert memory["whole"]["peak_bytes"] == memory["allocator_peak_bytes"]
+        assert memory["graph_pool_bytes"] % (2 << 20) == 0
+        assert memory["graph_pool_bytes"] >= memory["whole"]["rise_bytes"] > 0
+        assert memory["labels"]["layer.0.ffn.gate_proj"]["retained_bytes"] > 0
+    assert done.out.count("CUDA graph: its own pool holds") == 2
+
+
 def test_every_event_of_a_replay_has_its_label(graphed: Done) -> None:
     for record in graphed.records():
         assert record["findings"] == []

@@ -65,7 +65,7 @@ def test_the_kinds_at_the_peak() -> None:
 def test_a_peak_that_is_not_the_allocators_is_told(allocator: int | None, complete: bool) -> None:
     memory = pass_memory(replace(HAND, allocator_peak_bytes=allocator))
     assert memory.is_complete == complete
-    found = check_memory("", memory.whole.peak_bytes, memory.allocator_peak_bytes)
+    found = check_memory(memory.whole.peak_bytes, memory.allocator_peak_bytes)
     assert [each.code for each in found] == ([] if complete else ["memory-incomplete"])
 
 
@@ -123,5 +123,7 @@ def test_what_would_fit(attention: str, expected: MemoryFit) -> None:
     )
     assert memory_fit(given_record) == expected
     assert memory_fit(replace(given_record, phase="decode")) is None
+    of_graph = replace(HAND, capacity_bytes=1000, graph_pool_bytes=0)
+    assert memory_fit(replace(given_record, memory=pass_memory(of_graph))) is None
     unknown = replace(given_record, memory=pass_memory(HAND))
     assert memory_fit(unknown) is None

@@ -165,6 +165,14 @@ class Graph:
         """Launches the graph."""
         self._graph.replay()
 
+    def pool_bytes(self) -> int:
+        """What the graph's own pool holds of the device: nothing else gets it while the graph
+        lives.
+        """
+        mine = tuple(self._graph.pool())
+        segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        return sum(e["total_size"] for e in segments if tuple(e["segment_pool_id"]) == mine)
+
     def release(self) -> None:
         """Frees the graph and its memory."""
         self._graph.reset()
@@ -260,8 +268,14 @@ class CudaGraphExecution(EagerExecution):
         with attached:
             graph = Graph(forward, f"config {config.worker}", marked=kind.tells_launches)
             _to_first_step(forward, graph.replay, kind)
-            rewind, nodes = forward.rewind, graph.labels
-            yield replace(eager, forward=graph.replay, variant="", rewind=rewind, nodes=nodes)
+            yield replace(
+                eager,
+                forward=graph.replay,
+                variant="",
+                rewind=forward.rewind,
+                nodes=graph.labels,
+                pool_bytes=graph.pool_bytes,
+            )
             graph.release()
 
     def _fixed(self, phase: Phase) -> FixedPass:

@@ -62,6 +62,12 @@ def _sentences(record: TimingRecord, memory: PassMemory) -> Iterator[str]:
     is_all = memory.start_bytes >= memory.weights_bytes
     told = f"At the peak: {', '.join(parts)}."
     yield told + ("" if is_all else " On a CPU, peaks are without what was there before.")
+    if memory.graph_pool_bytes is not None:
+        yield (
+            f"CUDA graph: its own pool holds {_mb(memory.graph_pool_bytes)} as long as the graph "
+            "lives. A replay allocates nothing: the figures above are of the captured pass, run "
+            "without a capture."
+        )
     fit = memory_fit(record)
     if fit is not None and record.config is not None:
         length = f", or {fit.tokens} tokens of each" if fit.tokens is not None else ""

@@ -158,6 +158,9 @@ class Played:
     def reset(self) -> None:
         self.resets += 1
 
+    def pool(self) -> tuple[int, int]:
+        return (0, 7)
+
 
 def test_a_graph_is_back_at_the_first_step(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config()
@@ -169,6 +172,13 @@ def test_a_graph_is_back_at_the_first_step(model: Any, monkeypatch: pytest.Monke
         graph.replay()
         assert forward.logits is not None
         assert torch.equal(forward.logits[:, -1:].argmax(-1), token)
+    segments = [((0, 7), 2 << 20), ((0, 0), 20 << 20), ((0, 7), 4 << 20), ((0, 8), 1 << 20)]
+    monkeypatch.setattr(
+        torch.cuda,
+        "memory_snapshot",
+        lambda: [{"segment_pool_id": pool, "total_size": size} for pool, size in segments],
+    )
+    assert graph.pool_bytes() == 6 << 20
     graph.release()
     assert played.resets == 1
 

@@ -55,9 +55,19 @@ def loaded(commands: Commands) -> LoadedModel:
 def played(of_eager: list[Op], of_captured: list[Op], of_graph: list[Op]) -> Iterator[None]:
     """Inside, passes run on the CPU, and their traces are of the given launches."""
 
+    really = Recorder.traced
+
     def traced(
-        self: Recorder, forward: Any, lead_in: Any, phase: Any, step: int, path: Path
+        self: Recorder,
+        forward: Any,
+        lead_in: Any,
+        phase: Any,
+        step: int,
+        path: Path,
+        memory: bool = False,
     ) -> Traced:
+        if memory:
+            return really(self, forward, lead_in, phase, step, path, memory=True)
         forward()
         if ".eager." in path.name:
             events = eager(of_eager, phase, step)
@@ -204,8 +214,9 @@ def drawn_labels(path: Path) -> list[str]:
 def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_path: Path) -> None:
     with played(small_pass(), MASKED, small_pass()):
         done = commands.profile(
-            tmp_path, "--cuda-graph", "--cache", "static", "--decode-steps", 2, "--num-runs", 2
-        )
+            tmp_path, "--cuda-graph", "--cache", "static", "--decode-steps", 2, "--num-runs", 2,
+            "--memory",
+        )  # fmt: skip
     assert done.code == 0, done.err
     records = done.records()
     assert [(r["phase"], r["execution"]) for r in records] == [
@@ -213,6 +224,11 @@ def test_the_command_runs_graphs_from_flags_to_tables(commands: Commands, tmp_pa
         ("decode", "cuda_graph"), ("decode", "cuda_graph"),
     ]  # fmt: skip
     assert "replayed as a CUDA graph" in done.out
+    assert done.out.count("CUDA graph: its own pool holds 3.146 MB") == 2
+    for record in records:
+        memory = record["memory"]
+        assert memory["graph_pool_bytes"] == 3 << 20
+        assert memory["labels"]["layer.1.attn.q_proj"]["retained_bytes"] > 0
     (shown,) = tmp_path.glob("traces/run1/*_static_cuda_graph_decode.*.pt.trace.json.gz")
     drawn = Counter(drawn_labels(shown))
     # Of each of the two runs' traced steps, over the kernels that the graph replayed.
