@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from qwen3_profile.system.files import is_special, only_writer, refuse_read_only
 Entry = Mapping[str, Any]
 Write = Callable[[Iterable[bytes]], None]
 
-# Beyond it each merge, which writes the whole files again, takes seconds.
-_LARGE_BYTES = 250_000_000
+# Each config reads and writes whole files; from here on that is no small part of a config's time.
+_DEAR_CPU_S = 1.0
 
 
 def check_json(path: Path) -> None:
@@ -44,13 +45,14 @@ def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.
     """
+    before_s = time.thread_time()
     new = {record.id: record.to_json for record in records}
     with _merging(path) as (known, write):
-        _tell_large(path)
         summaries = _told_again(path, known.keys() | new.keys(), new)
         write(_entries(known, new, summaries))
     with _merging(path.with_name(SUMMARY_FILE)) as (known, write):
         write(_entries(known, {name: each.to_json for name, each in summaries.items()}, {}))
+    _tell_dear(path, time.thread_time() - before_s)
 
 
 def save_entries(path: Path, entries: Mapping[str, Callable[[], Entry]]) -> None:
@@ -84,16 +86,19 @@ def _is_of(name: str, run_id: str) -> bool:
     return name.startswith(f"{run_id}-c")
 
 
-def _tell_large(path: Path) -> None:
+def _tell_dear(path: Path, cpu_s: float) -> None:
+    """Tells what a merge has cost, if that is more than a user would give for it unasked."""
+    if cpu_s <= _DEAR_CPU_S:
+        return
     size = 0
     for file in (path, path.with_name(SUMMARY_FILE)):
         with contextlib.suppress(OSError):
             size += file.stat().st_size
-    if size > _LARGE_BYTES:
-        warn(
-            f"{path}: is {size / 1e6:.0f} MB with its summary, and each config writes both again; "
-            "take another --output-file"
-        )
+    warn(
+        f"{path}: is {size / 1e6:.0f} MB with its summary, and to add to it took {cpu_s:.1f} s of "
+        "CPU, as it does for each config; take another --output-file, or remove older runs "
+        "(qwen3-profile rm)"
+    )
 
 
 def _told_again(path: Path, names: Iterable[str], new: Iterable[str]) -> dict[str, Summary]:

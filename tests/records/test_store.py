@@ -82,20 +82,17 @@ def test_what_is_in_the_file_stands_as_it_stood(tmp_path: Path) -> None:
     assert [entry["id"] for entry in load(path)] == ["mine", "A-c0-r0-prefill"]
 
 
-def test_a_large_file_is_told(
+def test_what_a_merge_costs_is_told_where_it_is_much(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "r.json"
     save_json(path, [record(1)])
-    both = sum(each.stat().st_size for each in tmp_path.glob("[!.]*.json"))
-    assert both > path.stat().st_size
-    monkeypatch.setattr("qwen3_profile.records.store._LARGE_BYTES", both)
-    save_json(path, [record(1)])
     assert capsys.readouterr().err == ""
-    save_json(path, [record(1, run="B")])
-    save_json(path, [record(1, run="B")])
+    monkeypatch.setattr("qwen3_profile.records.store._DEAR_CPU_S", 0)
+    save_json(path, [record(1)])
     assert re.search(
-        r"warning: .*r\.json: is \d+ MB with its summary.*another --output-file",
+        r"warning: .*r\.json: is \d+ MB with its summary, and to add to it took \d\.\d s of CPU.*"
+        r"another --output-file",
         capsys.readouterr().err,
     )
 
