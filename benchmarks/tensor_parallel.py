@@ -102,7 +102,8 @@ def loop_table(options: argparse.Namespace, ranks: int) -> str:
     call([*launcher(ranks), __file__, str(options.out / "loop"), *loop])
     plain = json.loads((options.out / "loop" / "plain.txt").read_text())
     found = rank_waiting(collect_ranks(trace_files(options.out / "loop")))
-    split = found.rows[0].bus_bytes_per_s if found is not None else None
+    rows = found.rows if found is not None else ()
+    split = next((row.bus_bytes_per_s for row in rows if row.kind == "all_reduce"), None)
     size = options.elements * 2
     lines = [
         f"all-reduce of {size / 1e6:.1f} MB on {ranks} ranks, bus bandwidth as nccl-tests has it:",

@@ -86,7 +86,6 @@ class RankWaiting:
     rows: in the order of the trace. total: their sum, over all parts; None without any.
     straggler: None where nobody waits.
     residual_ns: how far the ends of the same collective lie apart once clocks are aligned.
-    offset_ns: by how much the clock of the rank that is off the most is ahead of the first one's.
     differences: what could not be matched, and why.
     on_device: whether they are kernels.
     """
@@ -97,7 +96,6 @@ class RankWaiting:
     total: WaitingRow | None
     straggler: Straggler | None
     residual_ns: tuple[int, int] | None
-    offset_ns: int
     differences: tuple[str, ...]
     on_device: bool
 
@@ -136,7 +134,6 @@ def rank_waiting(
         total=_summed("all", "", mine, [each.sums for each in mine]) if len(rows) > 1 else None,
         straggler=_straggler(mine),
         residual_ns=matched.residual_ns,
-        offset_ns=max(matched.offset_ns.tolist(), key=abs),
         differences=_differences(matched),
         on_device=mine[0].found.on_device,
     )

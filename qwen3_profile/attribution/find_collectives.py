@@ -6,6 +6,7 @@ its own: `gloo:all_reduce`; that belongs to the label that was open on the one t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from qwen3_profile.attribution.attribute import (
 )
 from qwen3_profile.attribution.collective_times import Collectives, kind_of, no_collectives
 from qwen3_profile.attribution.collectives import is_collective
+from qwen3_profile.attribution.launches import NO_LAUNCH_EVENT, find_launches
 from qwen3_profile.attribution.scopes import NO_SCOPE, ScopeTree
 from qwen3_profile.trace.columns import Bool, Category, Events, Int32, Int64, Trace, which
 from qwen3_profile.trace.messages import Message
@@ -41,7 +43,7 @@ def find_collectives(attribution: Attribution, traced: Attribution, ranges: int)
     """
     chosen = np.flatnonzero(is_collective(attribution.trace))
     if len(chosen):
-        return _on_device(attribution, chosen)
+        return _on_device(attribution, traced.trace, chosen)
     mine = _said_by_gloo(traced.trace)
     return _on_host(traced, np.flatnonzero(mine), ranges) if mine.any() else no_collectives()
 
@@ -49,12 +51,12 @@ def find_collectives(attribution: Attribution, traced: Attribution, ranges: int)
 # --- on a device ----------------------------------------------------------------------------------
 
 
-def _on_device(found: Attribution, chosen: Int64) -> Collectives:
-    trace, device = found.trace, found.trace.device
+def _on_device(found: Attribution, traced: Trace, chosen: Int64) -> Collectives:
+    device = found.trace.device
     chosen = chosen[np.lexsort((device.end_ns[chosen], device.start_ns[chosen]))]
     owner = _label_of(found, found.owner)
     texts, numbers = _texts(found.scopes, owner)
-    said = [_message(trace, at) for at in chosen.tolist()]
+    said = _messages(traced, device.take(chosen))
     messages = tuple(dict.fromkeys(said))
     place = {message: at for at, message in enumerate(messages)}
     start_ns, dur_ns = device.start_ns[chosen], device.dur_ns[chosen]
@@ -97,11 +99,27 @@ def _texts(scopes: ScopeTree, owner: Int32) -> tuple[tuple[str, ...], Int32]:
     return tuple(names[at] for at in used.tolist()), place.astype(np.int32)
 
 
-def _message(trace: Trace, event: int) -> Message:
-    device = trace.device
-    name = int(device.name[event])
-    link = (name, int(device.track[event]), int(device.correlation[event]))
-    return trace.messages.get(link) or Message(kind_of(trace.names[name]), 0, 0, "", 0)
+def _messages(traced: Trace, kernels: Events) -> list[Message]:
+    """What each kernel carries: as it says itself, or else the call that launched it."""
+    launch = find_launches(kernels, traced.launches).tolist()
+    columns = (kernels.name, kernels.track, kernels.correlation)
+    links = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        traced.messages.get(link)
+        or _called(traced, call)
+        or Message(kind_of(traced.names[link[0]]), 0, 0, "", 0)
+        for link, call in zip(links, launch, strict=True)
+    ]
+
+
+def _called(traced: Trace, launch: int) -> Message | None:
+    """What the call carries that a launch lies in; None without one."""
+    if launch == NO_LAUNCH_EVENT:
+        return None
+    launched_ns = int(traced.launches.start_ns[launch])
+    calls = traced.message_calls.get(int(traced.launches.track[launch]), ())
+    at = bisect_right(calls, launched_ns, key=lambda call: call.start_ns)
+    return calls[at - 1].message if at and launched_ns < calls[at - 1].end_ns else None
 
 
 def _step_numbers(found: Attribution, step: Int32) -> Int64:

@@ -6,12 +6,13 @@ have waited, too, for a link or a cold communicator; what the others needed long
 
 Ranks record windows of their own, so the first collective of one need not be the first of another:
 they are matched by the number that torch gives them, else from the end, and refused where names or
-sizes differ. Clocks of ranks differ as well; the ends of matched collectives say by how much.
+sizes differ. Clocks of ranks differ as well, and passes that were recorded apart lie beside each
+other as each rank has put them; the ends of matched collectives say by how much, pass by pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -53,7 +54,8 @@ class MatchedCollectives:
     """The collectives of all ranks of a group.
 
     splits: one of each rank. last: how often each rank came last.
-    offset_ns: int64[ranks], by how much a rank's clock is ahead of the first one's.
+    offset_ns: of each rank: the number of a step -> by how much its times there are ahead of the
+        first rank's.
     residual_ns: how far the ends of the same collective lie apart once clocks are aligned: the
         least and the most against the middle one; None where nothing is matched.
     matched: how many collectives are.
@@ -62,7 +64,7 @@ class MatchedCollectives:
 
     splits: tuple[SplitCollectives, ...]
     last: tuple[int, ...]
-    offset_ns: Int64
+    offset_ns: tuple[dict[int, int], ...]
     residual_ns: tuple[int, int] | None
     matched: int
     differences: tuple[str, ...]
@@ -186,28 +188,41 @@ def _together(found: Sequence[Collectives], group: _Group) -> _Group:
 
 def _aligned(
     found: Sequence[Collectives], groups: Sequence[_Group]
-) -> tuple[Int64, tuple[int, int] | None]:
+) -> tuple[tuple[dict[int, int], ...], tuple[int, int] | None]:
     """`offset_ns` and `residual_ns` of matched collectives."""
-    offset_ns, is_known = np.zeros(len(found), np.int64), np.zeros(len(found), bool)
-    is_known[:1] = True
-    left = [group for group in groups if len(group.places)]
+    offsets: tuple[dict[int, int], ...] = tuple({} for _ in found)
     rests: list[Int64] = []
-    while left:
+    for near in _of_one_step(found, groups):
+        steps = near.of(found, "step")[0].tolist()
+        members = list(zip(near.members.tolist(), steps, strict=True))
         # A group goes on from a rank that is aligned already, as far as there is one.
-        near = next((each for each in left if is_known[each.members].any()), left[0])
-        left.remove(near)
+        known = [at for at, (rank, step) in enumerate(members) if step in offsets[rank]]
+        base = known[0] if known else 0
+        first = offsets[members[base][0]].get(members[base][1], 0)
         ends = near.of(found, "end_ns")
-        base = int(np.flatnonzero(is_known[near.members])[:1].sum())
-        ahead = np.median(ends - ends[:, [base]], axis=0).astype(np.int64)
-        ahead += offset_ns[near.members[base]]
-        fresh = ~is_known[near.members]
-        offset_ns[near.members[fresh]] = ahead[fresh]
-        is_known[near.members] = True
-        aligned = ends - offset_ns[near.members]
+        ahead = np.median(ends - ends[:, [base]], axis=0).astype(np.int64) + first
+        mine = [
+            offsets[rank].setdefault(step, ns)
+            for (rank, step), ns in zip(members, ahead.tolist(), strict=True)
+        ]
+        aligned = ends - np.array(mine, np.int64)
         rests.append(aligned - np.median(aligned, axis=1, keepdims=True).astype(np.int64))
     if not rests:
-        return offset_ns, None
-    return offset_ns, (min(int(r.min()) for r in rests), max(int(r.max()) for r in rests))
+        return offsets, None
+    return offsets, (min(int(r.min()) for r in rests), max(int(r.max()) for r in rests))
+
+
+def _of_one_step(found: Sequence[Collectives], groups: Sequence[_Group]) -> Iterator[_Group]:
+    """The matched collectives of each step, each group behind one that it shares a rank with."""
+    left = [group for group in groups if len(group.places)]
+    reached: set[int] = {0}
+    while left:
+        near = next((g for g in left if reached & set(g.members.tolist())), left[0])
+        left.remove(near)
+        reached |= set(near.members.tolist())
+        _, number = np.unique(near.of(found, "step"), axis=0, return_inverse=True)
+        for each in range(int(number.max()) + 1):
+            yield _Group(near.members, near.places[number.ravel() == each])
 
 
 def _unknown(count: int) -> SplitCollectives:

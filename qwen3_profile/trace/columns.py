@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from qwen3_profile.trace.losses import LossCounts
-    from qwen3_profile.trace.messages import Message
+    from qwen3_profile.trace.messages import Message, MessageCall
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -247,6 +247,7 @@ class Trace:
     said: what the file says twice. doubled: events that stand in it again, in no other table.
     messages: name, track and correlation id of a collective's kernel -> what it carries, as far as
         it is told.
+    message_calls: track -> the calls of collectives there, by start, as far as they tell.
     """
 
     info: TraceInfo
@@ -262,6 +263,7 @@ class Trace:
     said: SaidTwice = field(default_factory=nothing_twice)
     doubled: tuple[Events, ...] = ()
     messages: Mapping[tuple[int, int, int], Message] = field(default_factory=dict)
+    message_calls: Mapping[int, tuple[MessageCall, ...]] = field(default_factory=dict)
 
     def configs_of(self, events: Events) -> list[LaunchConfig]:
         """What each of these launches or device events says of itself.

@@ -30,7 +30,7 @@ from qwen3_profile.trace.columns import (
 from qwen3_profile.trace.doubled import leave_out_doubled
 from qwen3_profile.trace.event_keys import EventKeys, KeyColumns
 from qwen3_profile.trace.json_events import damaged
-from qwen3_profile.trace.messages import Message
+from qwen3_profile.trace.messages import Message, MessageCall
 from qwen3_profile.trace.packing import Block, Packed, PackedBlock, pack, span_of
 from qwen3_profile.trace.said_twice import as_columns
 
@@ -158,6 +158,7 @@ class CompactTrace:
         self._keys = keys.sorted_columns()
         self._said = _said_twice(keys, self._keys)
         self._messages = _messages(keys, self._keys)
+        self._message_calls = _message_calls(keys)
         self._tables = tables
         self._autograd = autograd
 
@@ -239,6 +240,7 @@ class CompactTrace:
             said=self._said.between(span),
             doubled=doubled,
             messages=self._messages,
+            message_calls=self._message_calls,
         )
 
     def _events(self, blocks: list[PackedBlock], span: Span) -> Events:
@@ -298,6 +300,20 @@ def _messages(keys: EventKeys, columns: KeyColumns) -> dict[tuple[int, int, int]
         for (key, link), message in keys.noted.messages.items()
         if link != NO_CORRELATION
     }
+
+
+def _message_calls(keys: EventKeys) -> dict[int, tuple[MessageCall, ...]]:
+    """The calls of collectives by their track, by start."""
+    tracks = keys.sorted_tracks()
+    found: dict[int, list[MessageCall]] = {}
+    for track, start_ns, dur_ns, message in keys.noted.calls:
+        call = MessageCall(start_ns, start_ns + dur_ns, message)
+        found.setdefault(int(tracks[track]), []).append(call)
+    return {track: tuple(sorted(calls, key=_in_order)) for track, calls in found.items()}
+
+
+def _in_order(call: MessageCall) -> tuple[int, int, str]:
+    return call.start_ns, -call.end_ns, repr(call.message)
 
 
 _ALWAYS = Span(-_INT64_MAX, _INT64_MAX)

@@ -13,6 +13,7 @@ import numpy as np
 from qwen3_profile.trace.columns import Bool, Category, Int8, Int32, Int64, LaunchConfig, Track
 from qwen3_profile.trace.json_events import Event, damaged, shown
 from qwen3_profile.trace.losses import Losses
+from qwen3_profile.trace.messages import CALL
 from qwen3_profile.trace.said_twice import Noted
 
 # Kineto's names of today, those of 2021, and what our own normalised trace calls a launch. To
@@ -100,7 +101,7 @@ class EventKeys:
         self._names: dict[str, int] = {}
         self._tracks: dict[tuple[str, str], int] = {}
         self._known: dict[_EventKey, int] = {}
-        self._rows: list[tuple[int, int, int, bool, bool]] = []
+        self._rows: list[tuple[int, int, int, bool, bool, bool]] = []
         self._columns = _columns_of(())
         self._unread: Counter[str] = Counter()
         self.losses = Losses()
@@ -182,6 +183,7 @@ class EventKeys:
             track,
             not is_op or self._keeps_op is None or self._keeps_op(name),
             is_op and name.startswith(NODE_PREFIX),
+            is_op and name == CALL,
         )
         self._rows.append(row)
         return len(self._rows) - 1
@@ -246,22 +248,27 @@ class EventKeys:
             self.sorted_tracks()[found.track].astype(np.int32),
             found.kept,
             found.is_node,
+            found.is_call,
         )
 
 
 class KeyColumns:
-    """Parallel arrays, one entry a key: what its number stands for."""
+    """Parallel arrays, one entry a key: what its number stands for.
 
-    __slots__ = ("category", "is_node", "kept", "linked", "name", "track")
+    is_node: evaluates a node of a backward. is_call: calls a collective.
+    """
+
+    __slots__ = ("category", "is_call", "is_node", "kept", "linked", "name", "track")
 
     def __init__(
-        self, category: Int8, name: Int32, track: Int32, kept: Bool, is_node: Bool
+        self, category: Int8, name: Int32, track: Int32, kept: Bool, is_node: Bool, is_call: Bool
     ) -> None:
         self.category = category
         self.name = name
         self.track = track
         self.kept = kept
         self.is_node = is_node
+        self.is_call = is_call
         self.linked = _IS_LINKED[category]
 
     def __len__(self) -> int:
@@ -269,13 +276,14 @@ class KeyColumns:
 
 
 def _columns_of(rows: object) -> KeyColumns:
-    table = np.array(rows, np.int64).reshape(-1, 5)
+    table = np.array(rows, np.int64).reshape(-1, 6)
     return KeyColumns(
         table[:, 0].astype(np.int8),
         table[:, 1].astype(np.int32),
         table[:, 2].astype(np.int32),
         table[:, 3].astype(bool),
         table[:, 4].astype(bool),
+        table[:, 5].astype(bool),
     )
 
 

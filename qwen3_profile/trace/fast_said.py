@@ -114,7 +114,7 @@ def note_device(
 def note_messages(
     chunk: Chunk, spans: Spans, key: Int64, columns: KeyColumns, correlation: Int64, noted: Noted
 ) -> None:
-    """Notes what the kernels of collectives carry; few chunks have any."""
+    """Notes what collectives carry, as their kernels and calls say; few chunks have any."""
     begin, end = int(spans.args[:1].sum()), int(spans.args_end[-1:].sum())
     if chunk.data.find(MESSAGE_KEY, begin, end) < 0:
         return
@@ -123,6 +123,12 @@ def note_messages(
     texts = chunk.cut(spans.args[at], spans.args_end[at])
     for number, link, args in zip(key[at].tolist(), links, texts, strict=True):
         noted.note_message(number, link, b"{" + args + b"}")
+    at = np.flatnonzero(columns.is_call[key])
+    tracks = columns.track[key[at]].tolist()
+    times = zip(spans.start_ns[at].tolist(), spans.dur_ns[at].tolist(), strict=True)
+    texts = chunk.cut(spans.args[at], spans.args_end[at])
+    for track, (start_ns, dur_ns), args in zip(tracks, times, texts, strict=True):
+        noted.note_call(track, start_ns, dur_ns, b"{" + args + b"}")
 
 
 def _note_places(

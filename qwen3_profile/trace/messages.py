@@ -1,7 +1,7 @@
-"""What the args of a collective's kernel say of it: which one, how much it carries, among whom.
+"""What a trace says of a collective: which one, how much it carries, among whom.
 
-Kineto writes them beside the launch configuration where torch recorded the call; `Seq` only where
-shapes were recorded, too. Kernels of graphs, and of other libraries than NCCL, have none:
+Kineto writes it into the args of the call and, where it linked both, of the kernel; `Seq` only
+where shapes were recorded, too. Kernels of graphs, and of other libraries than NCCL, have none:
 
     "Collective name": "allreduce", "In msg nelems": 8192, "Out msg nelems": 8192, "Group size": 2,
     "dtype": "BFloat16", "Process Group Name": "0", "Process Group Ranks": "[0, 1]", "Seq": 178
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import msgspec
 
 MESSAGE_KEY = b'"Collective name"'
+# The operator that torch writes round each call; its args are the same.
+CALL = "record_param_comms"
+_WAIT = "wait"
 UNNUMBERED = -1
 
 
@@ -37,6 +40,15 @@ class Message:
     sequence: int = UNNUMBERED
 
 
+@dataclass(frozen=True, slots=True)
+class MessageCall:
+    """The call of a collective: from when to when it ran on its thread, and what it carries."""
+
+    start_ns: int
+    end_ns: int
+    message: Message
+
+
 class _MessageArgs(msgspec.Struct, gc=False):
     collective: str = msgspec.field(name="Collective name")
     in_elements: int = msgspec.field(name="In msg nelems", default=0)
@@ -51,12 +63,14 @@ _decode = msgspec.json.Decoder(_MessageArgs).decode
 
 
 def read_message(args: bytes) -> Message | None:
-    """What the args of a kernel say; None where they tell of no collective, or are odd."""
+    """What args say; None where they tell of no collective, of mere waiting, or are odd."""
     if MESSAGE_KEY not in args:
         return None
     try:
         found = _decode(args)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if found.collective == _WAIT:
         return None
     return Message(
         found.collective, found.in_elements, found.out_elements, found.dtype, found.group_size,

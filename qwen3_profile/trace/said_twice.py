@@ -45,6 +45,7 @@ class Noted:
     copies: (key, start, duration, how long the copy of its bytes takes at its bandwidth).
     windows: from when to when the profiler recorded.
     messages: (key, correlation id) -> what the kernel of a collective carries; said once.
+    calls: (track, start, duration, what the call of a collective carries).
     """
 
     # To make it a dataclass would take longer than to read a small file.
@@ -55,12 +56,19 @@ class Noted:
         self.copies: list[tuple[int, int, int, int]] = []
         self.windows: list[tuple[int, int]] = []
         self.messages: dict[tuple[int, int], Message] = {}
+        self.calls: list[tuple[int, int, int, Message]] = []
 
     def note_message(self, key: int, correlation: int, args: bytes) -> None:
         """Notes what a kernel carries between devices, if its args tell."""
         message = read_message(args)
         if message is not None:
             self._keep_message((key, correlation), message)
+
+    def note_call(self, track: int, start_ns: int, dur_ns: int, args: bytes) -> None:
+        """Notes what the call of a collective carries, if its args tell."""
+        message = read_message(args)
+        if message is not None:
+            self.calls.append((track, start_ns, dur_ns, message))
 
     def _keep_message(self, link: tuple[int, int], message: Message) -> None:
         """Of two for one link, as only damage makes them, the same whichever came first."""
@@ -74,6 +82,7 @@ class Noted:
         for (key, *place), count in other.places.items():
             self.places[(int(keys[key]), *place)] += count  # type: ignore[index]
         self.windows += other.windows
+        self.calls += [(int(tracks[track]), *rest) for track, *rest in other.calls]  # type: ignore[misc]
         for (key, link), message in other.messages.items():
             self._keep_message((int(keys[key]), link), message)
 

@@ -25,6 +25,7 @@ from qwen3_profile.trace.event_keys import (
     is_needed,
 )
 from qwen3_profile.trace.json_events import Event, damaged, shown
+from qwen3_profile.trace.messages import CALL
 from qwen3_profile.trace.packing import Block
 from qwen3_profile.trace.said_twice import (
     NOTED,
@@ -71,6 +72,8 @@ def read_events(events: Iterable[Event], keys: EventKeys, path: Path) -> Block:
             continue
         if ids is not None:
             autograd.append((len(rows), *ids))
+        if category is Category.CPU_OP and event.name == CALL:
+            keys.noted.note_call(keys.track_of(key), start_ns, dur_ns, bytes(event.args))
         if keys.launch_columns:
             known = correlation != NO_CORRELATION
             configs.append(keys.launch_number(read_launch_config(event.args)) if known else 0)

@@ -25,6 +25,8 @@ from qwen3_profile.trace.messages import Message, read_message
 from qwen3_profile.views.terminal.ranks import render_ranks
 
 TP2 = DATA / "ranks"
+# Two layers of 8B on 2 x H200, recorded without links from operators to kernels.
+UNLINKED = DATA / "ranks_unlinked"
 MS = 1_000_000
 
 
@@ -123,7 +125,6 @@ def test_the_straggler_and_where_it_lost_its_time(tmp_path: Path, ahead: int) ->
     assert (late.rank, late.last, late.of, late.held_ns) == (1, 1, 2, 3 * MS)
     assert late.lost == (LostTime("ffn.up_proj", 0, 3 * MS),)
     assert late.lost_at == LostTime("layer.0.ffn.up_proj", 0, 3 * MS)
-    assert found.offset_ns == MS + ahead
     assert found.residual_ns == (0, 0)
 
 
@@ -251,11 +252,29 @@ def test_transfer_and_waiting_are_the_time(lengths: list[list[int]], shift: int)
         assert (split.transfer_ns == table.min(axis=1)).all()
         waits = table[:, rank] - split.transfer_ns
         assert (waits >= 0).all()
-    assert matched.offset_ns.tolist() == [0, shift, 2 * shift]
+    assert matched.offset_ns == ({0: 0}, {0: shift}, {0: 2 * shift})
     assert matched.residual_ns == (0, 0)
     assert sum(matched.last) == count
     held = sum(int(split.held_ns.sum()) for split in matched.splits)
     assert held == int((table.max(axis=1) - table.min(axis=1)).sum())
+
+
+@given(shifts=st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=4))
+def test_each_pass_is_aligned_by_itself(shifts: list[int]) -> None:
+    """Passes that were recorded apart lie beside each other as each rank has put them."""
+    passes = len(shifts)
+    none, zeros = np.empty((4, 0), np.int64), np.zeros(2 * passes, np.int32)
+    steps = np.repeat(np.arange(passes), 2)
+    starts = np.arange(2 * passes) * 10**9
+    long, message = np.full(2 * passes, 5), Message("allreduce", 4, 4, "Float", 2)
+    ahead = np.repeat(np.array(shifts, np.int64), 2)
+    found = [
+        Collectives(("a",), (message,), zeros, zeros, steps, each, long, zeros * 0, none, True)
+        for each in (starts, starts + ahead)
+    ]
+    matched = match_collectives((0, 1), found)
+    assert matched.residual_ns == (0, 0)
+    assert matched.offset_ns[1] == dict(enumerate(shifts))
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -279,6 +298,36 @@ def test_transfer_and_waiting_are_the_time(lengths: list[list[int]], shift: int)
 )
 def test_kinds_have_one_name(name: str, kind: str) -> None:
     assert kind_of(name) == kind
+
+
+def test_a_kernel_that_says_nothing_carries_what_its_call_does(tmp_path: Path) -> None:
+    """The call that its launch lies in, at 120 and at 400; to wait for one is no call."""
+    bare = [text.replace('"Collective name"', '"other"') for text in one_layer()]
+    sizes = {"In msg nelems": 512, "Out msg nelems": 512, "dtype": "Float", "Group size": 2}
+    mine = [
+        *bare,
+        *(
+            host("cpu_op", "record_param_comms", start, end, **{"Collective name": name}, **sizes)
+            for name, start, end in (
+                ("allreduce", 118, 130), ("wait", 390, 401), ("allreduce", 402, 410),
+            )
+        ),
+    ]  # fmt: skip
+    found = {row.part: row for row in waiting_of(tmp_path, mine, mine).rows}
+    assert (found["attn.o_proj"].bytes, found["ffn.down_proj"].bytes) == (2048, None)
+
+
+def test_sizes_are_told_where_operators_and_kernels_are_not_linked() -> None:
+    """128 tokens of 4096 in bfloat16, and a row of the vocabulary."""
+    found = rank_waiting(collect_ranks(trace_files(UNLINKED)))
+    assert found is not None
+    mib = 1 << 20
+    assert [(row.part, row.count, row.bytes) for row in found.rows] == [
+        ("embed_tokens", 1, mib), ("attn.o_proj", 2, mib), ("ffn.down_proj", 2, mib),
+        ("lm_head", 1, 151_936 * 2),
+    ]  # fmt: skip
+    assert found.residual_ns is not None
+    assert max(map(abs, found.residual_ns)) < 2_000
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,6 @@ def rank_json(view: RankView, bars: int) -> Json:
         ],
         "count": waiting.count,
         "residual": waiting.residual_ns,
-        "offset": waiting.offset_ns,
         "straggler": _straggler(waiting.straggler),
         "differences": waiting.differences,
     }

@@ -169,7 +169,7 @@ def _lines(
     """The lines of the ranks at `lined`, from one zero on."""
     matched = ranks[0].matched
     assert matched is not None  # of ranks with collectives in common
-    offsets = matched.offset_ns.tolist()
+    offsets = [matched.offset_ns[at].get(each.step_numbers[0], 0) for at, each in enumerate(passes)]
     works = [
         _moved(_work(read_pass(ranks[at], passes[at]), passes[at], parts), offsets[at])
         for at in lined

@@ -123,11 +123,10 @@ def _notes(found: RankWaiting) -> Iterator[str]:
         yield "all exposed: no other kernel of the rank ran meanwhile"
     if found.residual_ns is not None:
         least, most = (ns / _NS_PER_US for ns in found.residual_ns)
-        apart = abs(found.offset_ns) / _NS_PER_US
         yield (
             "transfer: the fastest rank's time for the same collective, an upper bound; waiting: "
-            f"the rest. Clocks, up to {apart:.1f} us apart, are aligned by the collectives' ends; "
-            f"residual {least:+.1f} .. {most:+.1f} us"
+            "the rest. Clocks are aligned by the collectives' ends, pass by pass; residual "
+            f"{least:+.1f} .. {most:+.1f} us"
         )
     if any(row.waiting is None and row.kind not in TOGETHER for row in found.rows):
         yield "not split: sends, broadcasts, all_to_alls, which need not end on all ranks together"

@@ -39,8 +39,8 @@ const micro = (ns) => `${(ns / 1e3).toFixed(1)} \u00b5s`;
 function clockSentence(view) {
   if (view.residual === null) return say("No collective tells how far the clocks are apart.");
   const [least, most] = view.residual;
-  return say("Clocks, up to {apart} apart, are aligned by the ends of collectives; residual {least} to {most}.", {
-    apart: micro(Math.abs(view.offset)), least: micro(least), most: micro(most),
+  return say("Clocks are aligned by the ends of collectives; residual {least} to {most}.", {
+    least: micro(least), most: micro(most),
   });
 }
 
