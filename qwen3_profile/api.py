@@ -194,6 +194,7 @@ def trace_forward(
     warmup_runs: int = 1,
     inference_mode: bool = True,
     memory: bool = False,
+    energy: bool = False,
     ceilings: bool = False,
     **kwargs: Any,
 ) -> Profile:
@@ -212,6 +213,9 @@ def trace_forward(
             a cache, else "prefill".
         inference_mode: run under torch.inference_mode; with False in the caller's own grad mode.
         memory: record in one more call what each part allocates.
+        energy: make the call over and over for seconds, and ask the GPU's driver what energy that
+            took: `record.energy`, in joules per call and token. Where no driver counts it, a
+            finding says so.
         ceilings: measure first what the device does at most, unless that was done today.
 
     Returns:
@@ -231,7 +235,14 @@ def trace_forward(
     folder = tempfile.TemporaryDirectory(prefix="qwen3_profile.")
     place = Path(folder.name)
     run = record_call(
-        call, phase or call.phase, num_runs, warmup_runs, place, memory=memory, ceilings=ceilings
+        call,
+        phase or call.phase,
+        num_runs,
+        warmup_runs,
+        place,
+        memory=memory,
+        energy=energy,
+        ceilings=ceilings,
     )
     write_run(place, run)
     return Profile(collect_config(place, run, run.configs[0]), run, folder)

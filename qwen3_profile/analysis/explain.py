@@ -207,11 +207,11 @@ def _memory_claims(shown: TimingRecord) -> Iterator[Claim]:
         yield Claim(name, MEMORY, sentence, figures | more)
 
 
-def energy_sentence(shown: TimingRecord) -> str:
-    """What energy a pass takes, and how that is known; "" where it was not measured."""
+def energy_sentences(shown: TimingRecord) -> tuple[str, ...]:
+    """What energy a pass takes, and how that is known; none where it was not measured."""
     found = shown.energy
     if found is None:
-        return ""
+        return ()
     limit = found.power_limit_w
     said = [
         f"Energy: {found.joules:.4g} J per {shown.phase} pass, {found.joules_above_idle:.4g} J of "
@@ -225,14 +225,14 @@ def energy_sentence(shown: TimingRecord) -> str:
         said.append(f"Meanwhile the clock was held back by {', '.join(found.throttled)}.")
     if found.others:
         said.append(f"Other processes had the GPU open ({found.others}): their energy is in it.")
-    return " ".join(said)
+    return tuple(said)
 
 
 def _energy_claims(shown: TimingRecord) -> Iterator[Claim]:
     if shown.energy is not None:
         figures = asdict(shown.energy).items()
         known = {key: float(value) for key, value in figures if isinstance(value, (int, float))}
-        yield Claim(shown.phase, ENERGY, energy_sentence(shown), known)
+        yield Claim(shown.phase, ENERGY, " ".join(energy_sentences(shown)), known)
 
 
 def _split(whole: PhaseVerdict) -> str:

@@ -39,6 +39,7 @@ def record_call(
     folder: Path,
     *,
     memory: bool = False,
+    energy: bool = False,
     ceilings: bool = False,
 ) -> Run:
     """Measures a call; traces go into `folder`.
@@ -51,7 +52,8 @@ def record_call(
         raise RunError("trace_forward", "another profiler is at work", "end its session first")
     find_decoder(call.model)
     device = _device_of(call.model)
-    config = replace(_config(call, phase, num_runs, warmup_runs), memory=memory)
+    asked = _config(call, phase, num_runs, warmup_runs)
+    config = replace(asked, memory=memory, energy=energy)
     found = ceilings_of(device, [config.dtype]) if ceilings else ()
     started = datetime.now(timezone.utc)
     execution = UserModelExecution(call, config, phase)

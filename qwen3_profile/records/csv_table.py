@@ -18,7 +18,7 @@ _COLUMNS = (
     "id", "run", "model", "device", "phase", "batch_size", "input_len", "dtype", "run_index",
     "total_time_s", "position", "context_len", "path",
     "calls", "cpu_s", "cpu_self_s", "cuda_s", "cuda_self_s", "device_events",
-    "launch_s", "gap_s", "queue_s", "bytes_self",
+    "launch_s", "gap_s", "queue_s", "bytes_self", "energy_j", "energy_per_token_j",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -82,6 +82,8 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
         step.position if step else "",
         step.context_len if step else (config.input_len if config else ""),
     )
+    energy = record.energy
+    of_pass = ("", "") if energy is None else (energy.joules, energy.joules_per_token)
     for path, part in record.times.forward.walk():
         total, own = part.total, part.own
         yield (
@@ -90,6 +92,8 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
             total.device_events, _seconds(total.launch_ns), _seconds(total.gap_ns),
             _seconds(total.queue_ns),
             _own_bytes(record.times, part),
+            # Of a part nobody knows it.
+            *(of_pass if part is record.times.forward else ("", "")),
         )  # fmt: skip
 
 

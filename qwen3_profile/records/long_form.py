@@ -138,6 +138,9 @@ def _rows(record: TimingRecord) -> Iterator[Row]:
         mhz = record.sm_clock.of(kind)
         if mhz is not None:
             yield row(None, None, "", (f"sm_clock_{kind}", mhz, "MHz"))
+    if record.energy is not None:
+        yield row(None, None, "", ("energy", record.energy.joules, "J"))
+        yield row(None, None, "", ("energy_per_token", record.energy.joules_per_token, "J"))
     for step, ns in enumerate(record.step_times_ns):
         yield row(step, None, "", ("total_time", ns / _NS_PER_S, "s"))
     for single in record.one_by_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import repeat
@@ -14,8 +15,10 @@ import pytest
 import torch
 from make import nvml
 from make.commands import Commands
+from make.labelled_models import TOKENS, tiny
 from make.played_execution import Played
 
+from qwen3_profile.api import trace_forward
 from qwen3_profile.measure import energy_loop
 from qwen3_profile.measure.energy_loop import NoEnergyError, counter_of, loop_energy, measure_energy
 from qwen3_profile.measure.nvml import nvml_of
@@ -174,6 +177,35 @@ def test_each_phase_is_looped_bare_and_an_error_costs_one(card: Card, fails: boo
     assert list(found) == (["prefill"] if fails else ["prefill", "decode"])
     assert ("ZeroDivisionError" in why) == fails
     assert {each.energy_mj for each in found.values()} == {1_200_000}
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_call_of_ones_own_is_looped_from_the_same_state(
+    phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that moves with the clock stands in for a GPU's."""
+    for name in ("_WARM_UP_NS", "_LOOP_NS", "_IDLE_NS"):
+        monkeypatch.setattr(energy_loop, name, 30 * 10**6)
+    counter = lambda: time.perf_counter_ns() // 10**6  # noqa: E731
+    monkeypatch.setattr(energy_loop, "counter_of", lambda _: counter)
+    model, seen = tiny("dense"), []
+    given: dict[str, Any] = {"input_ids": TOKENS}
+    if phase == "decode":
+        with torch.inference_mode():
+            cache = model(TOKENS).past_key_values
+        given = {"input_ids": TOKENS[:, -1:], "past_key_values": cache}
+    model.register_forward_hook(
+        lambda _, __, output: seen.append(output.past_key_values.get_seq_length())
+    )
+    record = trace_forward(model, **given, num_runs=1, energy=True).record
+    assert record.phase == phase
+    assert record.energy is not None
+    assert record.energy.passes > 1
+    assert record.energy.joules_per_token == record.energy.joules / record.energy.tokens
+    assert record.energy.power_w == pytest.approx(1.0, rel=0.5)  # a millijoule a millisecond
+    # However often it is called, a call sees as many tokens.
+    assert set(seen) == {TOKENS.shape[1] + (phase == "decode")}
+    assert trace_forward(model, **given, num_runs=1).record.energy is None
 
 
 def test_on_a_cpu_one_line_says_why_not(commands: Commands, tmp_path: Path) -> None:

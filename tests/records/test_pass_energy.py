@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import replace
 
 import pytest
 from make.samples import record
 
-from qwen3_profile.analysis.explain import ENERGY, energy_sentence, explain
+from qwen3_profile.analysis.explain import ENERGY, energy_sentences, explain
 from qwen3_profile.config import RunConfig
+from qwen3_profile.records.csv_table import csv_text
+from qwen3_profile.records.long_form import to_pandas
 from qwen3_profile.records.pass_energy import pass_energy, tokens_of
 from qwen3_profile.run_folder.energy import Energy
+from qwen3_profile.views.report.answers import time_answer
+from qwen3_profile.views.report.section_data import gather
 from qwen3_profile.views.terminal.explain import explanation_json, render_explanation
 from qwen3_profile.views.terminal.tables import render
 
@@ -43,7 +49,7 @@ def test_tokens_are_real_ones_and_of_a_decode_those_chosen() -> None:
 
 def test_the_record_the_table_and_the_explanation_have_it() -> None:
     shown = replace(record(), energy=PASS)
-    assert energy_sentence(shown) == SAID
+    assert " ".join(energy_sentences(shown)) == SAID
     assert shown.to_json()["energy"]["joules_per_token"] == 0.5
     found = explain([shown])
     for text in (render([shown]), render_explanation(found)):
@@ -54,6 +60,29 @@ def test_the_record_the_table_and_the_explanation_have_it() -> None:
     assert "others" not in claim["rests_on"]
 
 
+def test_tables_have_it_of_the_pass_and_of_no_part() -> None:
+    shown = replace(record(), energy=PASS)
+    first, *parts = csv.DictReader(io.StringIO(csv_text([shown]).decode()))
+    assert (first["path"], first["energy_j"], first["energy_per_token_j"]) == (
+        "prefill", "4.0", "0.5",
+    )  # fmt: skip
+    assert {(each["energy_j"], each["energy_per_token_j"]) for each in parts} == {("", "")}
+    table = to_pandas([shown, record()])
+    joules = table[table.unit == "J"]
+    assert joules.part.tolist() == ["", ""]
+    assert dict(zip(joules.quantity, joules.value, strict=True)) == {
+        "energy": 4.0, "energy_per_token": 0.5,
+    }  # fmt: skip
+
+
+def test_the_page_says_it_where_it_says_how_long_a_pass_takes() -> None:
+    told, without = (
+        time_answer(gather([each], None)) for each in (replace(record(), energy=PASS), record())
+    )
+    assert "Energy: 4 J per prefill pass, 3 J of it above idle; 0.5 J per token." in told
+    assert not [each for each in without if "Energy" in each or "power" in each]
+
+
 def test_without_it_nothing_is_said() -> None:
     assert "energy" not in record().to_json()
     assert explain([record()]).energy == ()
@@ -62,6 +91,6 @@ def test_without_it_nothing_is_said() -> None:
 
 def test_what_makes_it_doubtful_is_said() -> None:
     doubtful = replace(LOOP, power_limit_mw=None, throttled=("the power limit",), others=2)
-    said = energy_sentence(replace(record(), energy=pass_energy(doubtful, 8)))
+    said = " ".join(energy_sentences(replace(record(), energy=pass_energy(doubtful, 8))))
     assert "Mean power 400.0 W, idle" in said
     assert "held back by the power limit. Other processes had the GPU open (2)" in said

@@ -236,6 +236,7 @@ def test_a_row_for_each_part(tmp_path: Path) -> None:
         "cuda_s": "0.000001900", "cuda_self_s": "0.000000000", "device_events": "19",
         "launch_s": "0.000000190", "gap_s": f"0.0000{30 + 18 * 900}",
         "queue_s": "0.000000190", "bytes_self": "",
+        "energy_j": "", "energy_per_token_j": "",
     }  # fmt: skip
     q_proj = by_path["prefill/layer.0/layer.0.attn/layer.0.attn.q_proj"]
     assert (q_proj["cpu_s"], q_proj["cpu_self_s"], q_proj["cuda_self_s"]) == (

@@ -68,7 +68,13 @@ class UserModelExecution:
         call = self._call.prepared()
         # Kept beyond the clock, so that freeing them is not measured.
         outputs: list[object] = []
-        yield PassSeries(self._phase, lambda: outputs.append(call()), self.warm_up)
+
+        def again() -> None:
+            nonlocal call
+            outputs.clear()
+            call = self._call.prepared()
+
+        yield PassSeries(self._phase, lambda: outputs.append(call()), self.warm_up, rewind=again)
         self.has_cache = getattr(outputs[0], "past_key_values", None) is not None
         if compiles and _compiles() != compiles:
             raise RunError(

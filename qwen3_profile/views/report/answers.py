@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qwen3_profile.analysis.distribution import shape_sentences
+from qwen3_profile.analysis.explain import energy_sentences
 from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
@@ -72,7 +73,8 @@ def first_screen(config: Config) -> tuple[str, tuple[Number, ...], str]:
 def time_answer(config: Config) -> Sentences:
     """How long did it take, and can I trust it?"""
     asked = (_bare, _eager, _overhead, _unattributed)
-    return (*(line for each in asked for line in each(config)), _findings(config))
+    told = (line for each in asked for line in each(config))
+    return (*told, *energy_sentences(config.shown), _findings(config))
 
 
 def parts_answer(config: Config) -> Sentences:

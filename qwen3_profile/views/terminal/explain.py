@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from qwen3_profile.analysis.claims import Claim
-from qwen3_profile.analysis.explain import Explanation, energy_sentence
+from qwen3_profile.analysis.explain import Explanation, energy_sentences
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
@@ -35,7 +35,7 @@ def render_explanation(found: Explanation) -> str:
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
         memory_table(found.shown),
-        wrap(energy_sentence(found.shown)),
+        wrap(" ".join(energy_sentences(found.shown))),
         "\n".join(wrap(f"{o.verdict}: {o.sentence}") for o in found.odd if not o.withheld),
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from qwen3_profile.analysis.explain import energy_sentence, explain
+from qwen3_profile.analysis.explain import energy_sentences, explain
 from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
@@ -69,7 +69,7 @@ def render(records: Sequence[TimingRecord]) -> str:
         compiled_table(shown, on_device),
         *_backward_tables(forward, on_device, roofs),
         memory_table(shown),
-        wrap(energy_sentence(shown)),
+        wrap(" ".join(energy_sentences(shown))),
         graph_table(totals, shown),
         total_lines(totals),
         wrap(source_sentence(totals)),
