@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -68,6 +69,21 @@ def loaded(commands: Commands, request: pytest.FixtureRequest) -> LoadedModel:
 def generation(loaded: LoadedModel, cache: str = "dynamic") -> Generation:
     ids = torch.arange(BATCH * LENGTH).reshape(BATCH, LENGTH)
     return Generation(loaded.model, ids, STEPS, cache)
+
+
+def test_the_head_of_a_batch_is_one_product_bare_and_counted(loaded: LoadedModel) -> None:
+    hidden = torch.zeros(BATCH, LENGTH, HIDDEN, dtype=loaded.model.dtype)
+
+    @torch.inference_mode()
+    def head() -> None:
+        loaded.model.lm_head(hidden[:, -1:])
+
+    def batched(forward: Callable[[], object]) -> int:
+        with torch.profiler.profile() as session:
+            forward()
+        return sum(event.name == "aten::bmm" for event in session.events())
+
+    assert (batched(head), batched(lambda: count_pass(head))) == (0, 0)
 
 
 def test_a_prefill_and_a_decode_step_move_what_the_formulas_say(loaded: LoadedModel) -> None:

@@ -124,7 +124,9 @@ def _fill(
             view.fill_(1.0)
         owner, _, key = name.rpartition(".")
         # Each with a version of its own: autograd takes what is done to one view for done to all.
-        given = nn.Parameter(share(view, empty).data, requires_grad=False)
+        # They want gradients, as those of a checkpoint do: torch asks that to choose a kernel, in
+        # inference too. Without, the head of a batch would be multiplied once for each sequence.
+        given = nn.Parameter(share(view, empty).data)
         setattr(model.get_submodule(owner), key, given)
     model.tie_weights()
     if not any(buffer.is_meta for buffer in model.buffers()):
