@@ -16,7 +16,7 @@ from make.paths import ROOT
 
 # A person looks at these; the folder can be chosen. Where a change is judged nobody does.
 SCREENSHOTS = Path(os.environ.get("QWEN3_PROFILE_SCREENSHOTS") or ROOT / "tests" / "screenshots")
-_ARE_LOOKED_AT = "CI" not in os.environ or "QWEN3_PROFILE_SCREENSHOTS" in os.environ
+ARE_LOOKED_AT = "CI" not in os.environ or "QWEN3_PROFILE_SCREENSHOTS" in os.environ
 _PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 _ARGUMENTS = [
     "--no-sandbox",  # containers lack what the sandbox needs
@@ -37,7 +37,7 @@ class Page:
     complaints: list[str] = field(default_factory=list)
 
     def shoot(self, name: str, *, full_page: bool = False) -> None:
-        if _ARE_LOOKED_AT:
+        if ARE_LOOKED_AT:
             SCREENSHOTS.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=full_page)
 
