@@ -538,16 +538,18 @@ def test_without_decode_steps_no_token_is_chosen(finished: Done) -> None:
 # --- as processes of their own
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(["-m", "qwen3_profile"], id="module"),
-        pytest.param([str(ROOT / "run_model_timing.py")], id="script of the first document"),
-    ],
-)
-def test_the_main_job_as_a_process(commands: Commands, tmp_path: Path, script: list[str]) -> None:
+@pytest.mark.parametrize("is_fresh", [True, False], ids=["module", "script of the first document"])
+def test_the_main_job_as_a_process(commands: Commands, tmp_path: Path, is_fresh: bool) -> None:
     configs = write_configs(tmp_path, {"batch_size": 1}, {"batch_size": 2})
-    done = wait(commands.start_fresh(tmp_path, "--configs", configs, script=script), tmp_path)
+    script = (
+        f"import runpy; runpy.run_path({str(ROOT / 'run_model_timing.py')!r}, {{}}, '__main__')"
+    )
+    process = (
+        commands.start_fresh(tmp_path, "--configs", configs)
+        if is_fresh
+        else commands.start(tmp_path, "--configs", configs, script=["-c", script])
+    )
+    done = wait(process, tmp_path)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("lm_head") >= 2
     assert [record["batch_size"] for record in done.records()] == [1, 2]
