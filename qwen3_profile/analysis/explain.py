@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from qwen3_profile.analysis.advice import advice
 from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
 from qwen3_profile.analysis.odd_ones import odd_ones
 from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
-from qwen3_profile.analysis.phase_verdict import PhaseVerdict, bare_of, phase_verdict
+from qwen3_profile.analysis.phase_verdict import (
+    PhaseVerdict,
+    bare_of,
+    host_walls,
+    phase_verdict,
+)
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
@@ -31,16 +37,6 @@ from qwen3_profile.analysis.verdict import (
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.ceilings import Ceilings
 
-ADVICE = {
-    LAUNCH_BOUND: "launch less often from Python: a CUDA graph (--cuda-graph), torch.compile "
-    "(--compile), a larger batch",
-    MEMORY_BOUND: "move fewer bytes: quantised weights, a larger batch for each read of the "
-    "weights, fused kernels",
-    COMPUTE_BOUND: "compute less, or in a dtype with faster products (fp8); more devices",
-    LATENCY_BOUND: "fewer and larger kernels: fuse them (--compile), or batch more",
-    COMMUNICATION_BOUND: "overlap communication with work, or send less, in fewer pieces",
-    BLOCKED: "leave out what makes the CPU wait: .item(), .cpu(), printing tensors, nonzero",
-}
 # Parts of less than this share of the pass are in the table, and not among the claims.
 _LEAST = 0.01
 _NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
@@ -84,8 +80,9 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
     on_device = is_on_device(records)
     share = device_share(totals.passes)
     parts = part_verdicts(totals.passes, shown, on_device)
-    whole = phase_verdict(share, shown, parts, bare_of(share, totals.all_bare_ns))
-    claims = (_phase_claim(shown, whole, share), *_part_claims(parts, whole))
+    walls_ns = totals.all_bare_ns if on_device else host_walls(totals.passes)
+    whole = phase_verdict(share, shown, parts, bare_of(share, shown, walls_ns))
+    claims = (_phase_claim(shown, whole, share), *_part_claims(shown, parts, whole))
     return Explanation(
         run=shown.facts.run,
         config_index=shown.config_index,
@@ -105,15 +102,16 @@ def explain(records: Sequence[TimingRecord]) -> Explanation:
 
 def phase_sentence(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | None) -> str:
     """The verdict on a phase, in one sentence."""
+    split = _split(whole, share is not None)
     if whole.why:
-        return f"undecided: {whole.why} ({_split(whole)})."
+        return f"undecided: {whole.why} ({split})."
     wall, best = _ms(whole.wall_ns), _ms(whole.best_ns)
     most = f"At most {whole.gain:.1f} times as fast without that: {best} in place of {wall}."
     meaning = _MEANING[whole.kind]
     if share is None and whole.kind == LAUNCH_BOUND:
         meaning = "the CPU spends most of the time on calling operators, not in their arithmetic"
     profiled = "" if whole.is_bare or share is None else ", profiler included"
-    return f"{whole.kind}: {meaning} ({_split(whole)}{profiled}). {most}"
+    return f"{whole.kind}: {meaning} ({split}{profiled}). {most}"
 
 
 _MEANING = {
@@ -137,12 +135,14 @@ def _phase_claim(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | 
         sentence=phase_sentence(shown, whole, share),
         rests_on=rests_on,
         gain_ns=None if whole.why else whole.wall_ns - whole.best_ns,
-        advice=ADVICE.get(whole.kind, ""),
+        advice=advice(whole.kind, shown.facts.execution, share is not None),
         withheld=whole.why,
     )
 
 
-def _part_claims(parts: Sequence[PartVerdict], whole: PhaseVerdict) -> Iterator[Claim]:
+def _part_claims(
+    shown: TimingRecord, parts: Sequence[PartVerdict], whole: PhaseVerdict
+) -> Iterator[Claim]:
     for each in parts:
         if each.roof.ns >= _LEAST * whole.busy_ns:
             yield Claim(
@@ -151,7 +151,7 @@ def _part_claims(parts: Sequence[PartVerdict], whole: PhaseVerdict) -> Iterator[
                 sentence=_part_sentence(each),
                 rests_on=_part_figures(each),
                 gain_ns=None if each.kind == UNDECIDED else each.roof.gain_ns,
-                advice=ADVICE.get(each.kind, ""),
+                advice=advice(each.kind, shown.facts.execution, each.on_device),
                 withheld=each.why,
             )
 
@@ -163,15 +163,22 @@ def _part_sentence(part: PartVerdict) -> str:
     if part.kind == LATENCY_BOUND and not roof.floor_ns:
         return f"{part.name}: {part.kind}: nothing but calls, which compute and move nothing."
     if part.kind == LATENCY_BOUND:
-        us = (part.mean_ns or 0.0) / 1e3
-        what = f"{part.kernels} kernels of {us:.1f} us each, too short to come near a roof"
-        return f"{part.name}: {part.kind}: {what} ({share:.0%})."
+        return f"{part.name}: {part.kind}: {_short(part)} ({share:.0%})."
     if part.kind == COMPUTE_BOUND:
         rate = f"{(roof.flops_per_s or 0.0) / 1e12:.2f} TFLOP/s"
     else:
         rate = f"{(roof.bytes_per_s or 0.0) / 1e9:.1f} GB/s"
     ridge = ", and the other roof is about as near" if part.is_at_the_ridge else ""
     return f"{part.name}: {part.kind}: {rate}, {share:.0%} of what was measured{ridge}."
+
+
+def _short(part: PartVerdict) -> str:
+    us, one = f"{(part.mean_ns or 0.0) / 1e3:.1f} us", part.kernels == 1
+    if part.on_device:
+        what = f"{part.kernels} {'kernel' if one else 'kernels'} of {us} each"
+    else:
+        what = f"{part.kernels} {'operator' if one else 'operators'} of {us} each"
+    return f"{what}, too short to come near a roof"
 
 
 def _part_figures(part: PartVerdict) -> dict[str, float]:
@@ -235,10 +242,11 @@ def _energy_claims(shown: TimingRecord) -> Iterator[Claim]:
         yield Claim(shown.phase, ENERGY, " ".join(energy_sentences(shown)), known)
 
 
-def _split(whole: PhaseVerdict) -> str:
+def _split(whole: PhaseVerdict, on_device: bool) -> str:
     total = sum(whole.split.values()) or 1.0
+    short = _SHORT if on_device else _SHORT | {LAUNCH_BOUND: "calling operators"}
     named = [
-        f"{_SHORT.get(kind, kind)} {ns / total:.0%}"
+        f"{short.get(kind, kind)} {ns / total:.0%}"
         for kind, ns in whole.split.items()
         if ns >= _LEAST * total
     ]

@@ -51,6 +51,7 @@ class PartVerdict:
     why: str
     share_low: float
     share_high: float
+    on_device: bool
 
     @property
     def mean_ns(self) -> float | None:
@@ -86,7 +87,9 @@ def part_verdicts(
         low, high = _spread([share for share in shares if share is not None])
         kernels = costs[name].kernels
         kind, why = _verdict(roof, kernels, (low, high), ceilings.launch_ns)
-        found.append(PartVerdict(name, roof, kernels, kind, why, low, high))
+        if kind == UNDECIDED and not why:
+            why = _why_neither(roof, kernels, on_device)
+        found.append(PartVerdict(name, roof, kernels, kind, why, low, high, on_device))
     return tuple(sorted(found, key=lambda each: -each.roof.ns))
 
 
@@ -101,7 +104,7 @@ def _spread(shares: Sequence[float]) -> tuple[float, float]:
 def _verdict(
     roof: Roof, kernels: int | None, shares: tuple[float, float], launch_ns: float
 ) -> tuple[str, str]:
-    """The verdict, and the reason where there is none."""
+    """The verdict, and the reason where there is none, unless it is that no roof is near."""
     if roof.bytes == 0 and not roof.flops:
         return LATENCY_BOUND, ""  # nothing but its calls
     if roof.share is None:
@@ -113,8 +116,6 @@ def _verdict(
     kind = _kind(roof, roof.share, kernels, launch_ns)
     if any(_kind(roof, share, kernels, launch_ns) != kind for share in shares):
         return UNDECIDED, f"{shares[0]:.0%} to {shares[1]:.0%} of its roof, and the bound between"
-    if kind == UNDECIDED:
-        return kind, _why_neither(roof.share, roof.ns, kernels)
     return kind, ""
 
 
@@ -132,8 +133,13 @@ def _why_impossible(roof: Roof) -> str:
     return "its data lie in a cache"
 
 
-def _why_neither(share: float, ns: int, kernels: int | None) -> str:
+def _why_neither(roof: Roof, kernels: int | None, on_device: bool) -> str:
+    share = roof.share or 0.0
     if share >= _FAR:
         return f"{share:.0%} of its roof: neither near it nor far from it"
-    kernel = f", in kernels of {ns / kernels / _NS_PER_US:.1f} us" if kernels else ""
-    return f"far from both roofs, {share:.0%}{kernel}: the kernels themselves are slow"
+    each = f"{roof.ns / kernels / _NS_PER_US:.1f} us" if kernels else ""
+    if on_device:
+        what = f", in kernels of {each}" if each else ""
+        return f"far from both roofs, {share:.0%}{what}: the kernels themselves are slow"
+    what = f", in operators of {each}" if each else ""
+    return f"far from both roofs, {share:.0%}{what}: the operators themselves are slow"

@@ -70,13 +70,13 @@ def phase_verdict(
     Args:
         share: how busy the device was; None where no device was recorded.
         parts: of the same pass; none without ceilings.
-        bare: the wall-clock of bare passes, by which noise is judged.
+        bare: the wall-clock of bare passes, by which noise is judged; without a device of passes
+            whose labels were clocked, as the parts are of these.
     """
     if share is None:
-        wall_ns = float(shown.times.forward.total.cpu_ns)
-        split = _host_split(wall_ns, parts)
+        splits = [_host_split(wall_ns, parts) for wall_ns in (*bare.ends, bare.ns)]
         busy_ns = float(sum(each.roof.ns for each in parts))
-        return _decided(split, [split], wall_ns, busy_ns, parts, is_bare=False)
+        return _decided(splits[-1], splits, bare.ns, busy_ns, parts, is_bare=False)
     communication_ns = _exposed_communication(shown)
     splits = [
         _device_split(share, wall_ns, parts, communication_ns) for wall_ns in (*bare.ends, bare.ns)
@@ -92,20 +92,27 @@ class Bare:
     ends: tuple[float, float]
 
 
-def bare_of(share: DeviceShare | None, walls_ns: Sequence[float]) -> Bare:
-    """Three of four bare passes lie within the bounds; of a single one 10 % about it. Where none is
+def host_walls(passes: Sequence[TimingRecord]) -> tuple[float, ...]:
+    """The wall-clock of each pass as its parts were timed, in ns."""
+    return tuple(float(each.times.forward.total.cpu_ns) for each in passes)
+
+
+def bare_of(share: DeviceShare | None, shown: TimingRecord, walls_ns: Sequence[float]) -> Bare:
+    """Half of the passes lie within the bounds; of a single one 10 % about it. Where no bare one is
     known it is as long as the recorded one, or shorter by what a profiler costs at most.
+
+    Args:
+        walls_ns: of bare passes; without a device, `host_walls`.
     """
-    if share is None:
-        return Bare(0.0, (0.0, 0.0))
-    if not share.is_bare:
+    if share is not None and not share.is_bare:
         return Bare(
             share.span_ns, (max(share.busy_ns, share.span_ns / _MOST_OVERHEAD), share.span_ns)
         )
+    ns = host_walls([shown])[0] if share is None else share.span_ns
     if len(walls_ns) < 2:
-        return Bare(share.span_ns, (share.span_ns * (1 - NOISY), share.span_ns * (1 + NOISY)))
+        return Bare(ns, (ns * (1 - NOISY), ns * (1 + NOISY)))
     ranked = sorted(walls_ns)
-    return Bare(share.span_ns, (float(quantile(ranked, _LOW)), float(quantile(ranked, _HIGH))))
+    return Bare(ns, (float(quantile(ranked, _LOW)), float(quantile(ranked, _HIGH))))
 
 
 def _device_split(

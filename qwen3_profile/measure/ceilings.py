@@ -26,7 +26,14 @@ from qwen3_profile.measure.devices import free_memory_bytes
 from qwen3_profile.measure.environment import ask_driver, cpu_name
 from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.sm_clock import SmClockReader
-from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_file, read_kept
+from qwen3_profile.run_folder.ceilings import (
+    GPU,
+    Ceilings,
+    ProductRate,
+    keep,
+    kept_file,
+    read_kept,
+)
 
 # (rows, into, out): square, and wide and flat ones as models have them.
 _GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 8192, 1280), (4096, 4096, 12288))
@@ -74,7 +81,7 @@ def device_id(device: torch.device) -> str:
     """The UUID of a GPU, which is a part's own where it is divided; of a CPU what computes."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"GPU-{getattr(properties, 'uuid', properties.name)}"
+        return f"{GPU}{getattr(properties, 'uuid', properties.name)}"
     return f"{cpu_name()}, {torch.get_num_threads()} threads, {platform.node()}"
 
 

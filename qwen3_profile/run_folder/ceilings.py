@@ -19,6 +19,8 @@ from qwen3_profile.run_folder.side_files import read_versioned
 from qwen3_profile.system.files import make_folder, write_atomic
 
 SCHEMA_VERSION = 1
+# So begins the name of a GPU, which its UUID ends.
+GPU = "GPU-"
 # Ceilings measured twice differ by up to so much; what is faster by more is impossible.
 TOLERANCE = 0.03
 # Clocks, drivers and neighbours change.
@@ -75,6 +77,10 @@ class Ceilings:
     def ridge(self) -> float:
         """FLOPs for each byte, from which on the products set the pace and not the memory."""
         return self.flops_per_s / self.bytes_per_s if self.bytes_per_s else 0.0
+
+    @property
+    def is_of_gpu(self) -> bool:
+        return self.device.startswith(GPU)
 
     def is_of(self, device: str, driver: str, torch: str, dtype: str) -> bool:
         return (self.device, self.driver, self.torch, self.dtype) == (device, driver, torch, dtype)

@@ -15,7 +15,8 @@ from make.paths import ROOT
 from make.roofs import MEMORY, PRODUCT, SHORT, SLOW, US, Work, bounded
 from make.samples import record
 
-from qwen3_profile.analysis.explain import ADVICE, explain
+from qwen3_profile.analysis.advice import ADVICE, advice
+from qwen3_profile.analysis.explain import explain
 from qwen3_profile.analysis.part_verdicts import part_verdicts
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
@@ -138,6 +139,29 @@ def test_without_a_device_python_is_what_is_in_no_part() -> None:
     assert "calling operators" in host.claims[0].sentence
     large = explain([bounded({"lm_head": PRODUCT}, wall_us=105, on_device=False)])
     assert large.whole.kind == COMPUTE_BOUND
+    assert "fp8" not in large.claims[0].advice
+    # Of 205 us the products have 100, of 245 us 100, too: which of the two leads is noise.
+    noisy = [bounded({"lm_head": PRODUCT}, wall_us=us, on_device=False) for us in (170, 190, 245)]
+    assert explain(noisy).whole.why == "noise, or what the profiler costs, could turn it"
+
+
+@pytest.mark.parametrize(
+    ("execution", "on_device", "said", "unsaid"),
+    [
+        (None, True, "a CUDA graph (--cuda-graph), torch.compile (--compile)", "operators"),
+        ("compiled", True, "a CUDA graph (--cuda-graph)", "--compile"),
+        ("cuda_graph", True, "several steps in one graph", "--cuda-graph"),
+        ("eager", False, "torch.compile (--compile)", "CUDA"),
+        ("compiled", False, "a larger batch", "--compile"),
+    ],
+)
+def test_nobody_is_told_to_do_what_the_pass_does(
+    execution: str | None, on_device: bool, said: str, unsaid: str
+) -> None:
+    told = advice(LAUNCH_BOUND, execution, on_device)
+    assert said in told
+    assert unsaid not in told
+    assert advice(UNDECIDED, execution, on_device) == ""
 
 
 def test_without_ceilings_only_waiting_can_be_told() -> None:

@@ -79,7 +79,7 @@ def _table(found: Explanation) -> str:
     columns = (
         Column("part, all layers", left=True, least=25),
         Column(f"{kind} ms"),
-        Column("kernels", leave_out=5),
+        Column("kernels" if found.on_device else "operators", leave_out=5),
         Column("TFLOP/s", leave_out=2),
         Column("GB/s", leave_out=3),
         Column("FLOP/B", leave_out=4),

@@ -103,10 +103,11 @@ def ceilings_line(ceilings: Ceilings | None) -> str:
     """What the device was measured to do at most."""
     if ceilings is None:
         return ""
-    launch_us = ceilings.launch_ns / _NS_PER_US
+    us = f"{ceilings.launch_ns / _NS_PER_US:.2f} us"
+    kernel = f"{us} for the shortest {'kernel' if ceilings.is_of_gpu else 'operator'}"
+    tera, giga = ceilings.flops_per_s / _TERA, ceilings.bytes_per_s / _GIGA
     return wrap(
-        f"ceilings, measured: {ceilings.flops_per_s / _TERA:.2f} TFLOP/s in {ceilings.dtype}, "
-        f"{ceilings.bytes_per_s / _GIGA:.1f} GB/s, {launch_us:.2f} us for the shortest kernel; "
+        f"ceilings, measured: {tera:.2f} TFLOP/s in {ceilings.dtype}, {giga:.1f} GB/s, {kernel}; "
         f"both roofs meet at {ceilings.ridge:.0f} FLOP/B"
     )
 
