@@ -102,6 +102,7 @@ def _profile_asked_for(
 def _run_with_nvtx(invocation: Invocation) -> int:
     """Runs with the labels as NVTX ranges, for another profiler, and prints the passes' times."""
     with keep_all_objects():
+        _import_libraries()
         from qwen3_profile.measure.nvtx import check_nvtx, nvtx_passes
         from qwen3_profile.measure.session import prepare
 
@@ -113,6 +114,13 @@ def _run_with_nvtx(invocation: Invocation) -> int:
         line = f"{each.worker} {each.phase} run {each.run_index}: {each.wall_ns / 1e6:.3f} ms"
         show(said(line))
     return EXIT_OK
+
+
+def _import_libraries() -> None:
+    """torch and transformers, without what no forward pass needs."""
+    from qwen3_profile.measure.model.transformers_compat import import_without_extras
+
+    import_without_extras()
 
 
 def _profile_in_processes(invocation: Invocation, argv: Sequence[str]) -> int:
@@ -145,6 +153,7 @@ def _follow(argv: Sequence[str], process: Launched) -> int:
     try:
         with keep_all_objects():
             with signals.held():
+                _import_libraries()
                 from qwen3_profile.measure.session import prepare, run_configs
 
             prepared = prepare(invocation, process)
@@ -215,6 +224,7 @@ def _run(
     progress.step("import of torch")
     with keep_all_objects():
         with signals.held():  # what breaks off an import of C code may crash it
+            _import_libraries()
             from qwen3_profile.measure.session import (
                 add_result,
                 plan_of,

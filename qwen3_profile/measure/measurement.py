@@ -189,28 +189,36 @@ class MeasurementLoop:
     ) -> tuple[_Key, dict[int, Taken]]:
         """Runs a series, and measures its passes as `kind` does."""
         run.keep_nodes(series)
+        positions = kind.positions(series)
 
         def take(position: int) -> Taken:
-            self._settle(series, kind)
+            # Each session has a pass of its own that nobody looks at: the first one alone settles.
+            if not kind.in_session or position == positions[0]:
+                self._settle(series)
             clock = self._recorder.sm_clock
-            with signals.held(), clock.left_alone(kind.is_between(series, position)):
+            follows = kind.in_session and position != positions[-1]
+            with (
+                signals.held(),
+                clock.left_alone(kind.is_between(series, position)),
+                self._recorder.next_session_follows(follows, series.lead_in),
+            ):
                 clock.take()  # of what nobody keeps
                 one = kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
+                self._settled = not kind.in_session
                 return replace(one, sm_mhz=clock.take())
 
         # Collecting before each step would take longer than the step.
         with no_collections() if kind.every_step else nullcontext():
-            taken = dict(_each(series, kind.positions(series), take))
+            taken = dict(_each(series, positions, take))
         if labels is not None:
             called = dict.fromkeys(labels.called.take())
             self._called.setdefault(series.phase, {}).update(called)
         return (kind.name, series.phase, series.variant), taken
 
-    def _settle(self, series: PassSeries, kind: PassKind) -> None:
+    def _settle(self, series: PassSeries) -> None:
         """Lets the device recover from what ran before a pass, if that was a session."""
         if not self._settled:
             self._recorder.settle(series.lead_in)
-        self._settled = not kind.in_session
 
     def _count(self) -> None:
         """Counts what the passes move.

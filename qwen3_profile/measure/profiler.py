@@ -211,6 +211,27 @@ class Recorder:
             self._idle_session(lead_in)
             self.settle(lead_in)
 
+    @contextlib.contextmanager
+    def next_session_follows(self, follows: bool, lead_in: Callable[[], None]) -> Iterator[None]:
+        """Lets CUPTI stay after the session in the block, where the next one follows at once.
+
+        Nothing is timed bare in between; to let it go takes a tenth of a second of waiting.
+        """
+        if not follows or self.device.type != "cuda":
+            yield
+            return
+        before, self._teardown = self._teardown, _STAY
+        try:
+            yield
+        except BaseException:
+            self._teardown = before
+            # After an error that the device does not survive, that error is the one to tell.
+            with contextlib.suppress(RuntimeError):
+                self._idle_session(lead_in)
+            raise
+        finally:
+            self._teardown = before
+
     def detach_others(self, lead_in: Callable[[], None]) -> None:
         """Lets CUPTI go, which a session of the user's own has left attached to the process."""
         if self.device.type == "cuda":

@@ -41,9 +41,10 @@ def loop_of(execution: Execution, events: list[str], folder: Path) -> Measuremen
 
 BARE = ["bare", "settle", "timed", "prefill", *["timed", "decode"] * 5, "bare ends"]
 CLOCK = ["clock", "clocked", "prefill", *["clocked", "decode"] * 5, "clock ends"]
-# Right after a pass without a session nothing has to settle; after one it has.
+# Right after a pass without a session nothing has to settle; after one it has, unless a session of
+# the same series follows, which leads in by itself.
 TRACED = [
-    "traced", "traced", "prefill", "settle", "traced", "decode", *["decode"] * 3, "settle",
+    "traced", "traced", "prefill", "settle", "traced", "decode", *["decode"] * 3,
     "traced", "decode", "traced ends",
 ]  # fmt: skip
 

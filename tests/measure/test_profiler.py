@@ -258,6 +258,33 @@ def test_a_session_ends_with_the_calls_that_cupti_detaches_in(
     assert running == [False, True, True] + [False] * calls_after
 
 
+def test_cupti_stays_where_a_session_follows_and_goes_if_the_pass_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    recorder = Recorder(CPU)
+    recorder.device = torch.device("cuda")
+    monkeypatch.setattr(Recorder, "synchronize", lambda _: None)
+    monkeypatch.setattr(profiling, "_DETACH_WAIT_S", 0)
+    monkeypatch.setenv("TEARDOWN_CUPTI", "1")
+    monkeypatch.delenv("TEARDOWN_CUPTI")  # nobody has chosen
+    recorder._teardown = "1"
+    lead_in = counting([], "", lambda: told.append(os.environ["TEARDOWN_CUPTI"]))
+
+    def session(*, follows: bool, then: Callable[[], None] = nothing) -> None:
+        with recorder.next_session_follows(follows, lead_in):
+            recorder._idle_session(lead_in)
+            then()
+
+    session(follows=True)
+    session(follows=False)
+    assert told == ["0", "0", "1", "1"]
+    told.clear()
+    with pytest.raises(ZeroDivisionError):
+        session(follows=True, then=lambda: 1 // 0)
+    assert told == ["0", "0", "1", "1"]
+
+
 def test_on_a_cpu_nothing_is_attached() -> None:
     before = os.environ.get("TEARDOWN_CUPTI")
     with Recorder(CPU).attached(nothing):

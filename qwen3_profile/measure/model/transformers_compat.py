@@ -57,6 +57,24 @@ _MOST_CHARACTERS = 1 << 24
 _LISTS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
+def import_without_extras() -> None:
+    """Imports transformers as if scipy and scikit-learn were not installed.
+
+    It would import both, for the losses of detectors and for assisted generation, which takes two
+    seconds. It looks once whether they are there: for a process that runs forward passes alone.
+    """
+    hidden = [name for name in ("scipy", "sklearn") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: not to be found
+    try:
+        from transformers.utils import is_scipy_available, is_sklearn_available
+
+        is_scipy_available()
+        is_sklearn_available()
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def published_config(shape: Shape, dtype: torch.dtype) -> Any:
     """The transformers config of a published shape.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import importlib.util
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -241,6 +243,24 @@ def test_random_model_runs(tmp_path: Path, shape: Shape, dtype: str) -> None:
     assert logits.float().std() > 0.01
     assert not loaded.model.training
     assert not loaded.warnings
+
+
+def test_transformers_is_told_that_there_is_no_scipy_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def seen() -> list[bool]:
+        return [importlib.util.find_spec(name) is not None for name in ("scipy", "sklearn")]
+
+    asked: list[list[bool]] = []
+    for name in ("scipy", "sklearn"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    before = seen()
+    for name in ("is_scipy_available", "is_sklearn_available"):
+        monkeypatch.setattr(transformers.utils, name, lambda: asked.append(seen()))
+    transformers_compat.import_without_extras()
+    assert asked == [[False, False]] * 2
+    assert seen() == before
+    assert not {"scipy", "sklearn"} & set(sys.modules)
 
 
 @pytest.mark.parametrize("shape", TINY)
