@@ -257,8 +257,8 @@ def _run(
         with signals.held():
             run = add_result(run, result)
             run, code = _save(invocation, claim.folder, run, result, outcome)
-        if result.status == "failed":
-            outcome.failed.append(f"failed: {result.worker} {result.phase}: {result.error}")
+        if result.status == "failed" and result.error:  # the first phase's, where both failed
+            outcome.failed.append(f"failed: {result.error}")
         yield code
     if prepared.ranks is not None:
         prepared.ranks.leave()

@@ -88,6 +88,9 @@ def _slow_first(runs: Sequence[Sequence[float]]) -> float | None:
     others = sorted(ns for run in runs if len(run) > 2 for ns in run[1:])
     if len(firsts) < _FEWEST_RUNS or median(firsts) < quantile(others, 0.9):
         return None
+    # A part may have no device time in most passes.
+    if not median(others):
+        return None
     ratio = median(firsts) / median(others)
     return ratio if ratio > _SLOW_FIRST else None
 

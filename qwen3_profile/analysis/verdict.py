@@ -56,6 +56,7 @@ class DeviceShare:
         off: from its start to the end of its last event.
     idle: idle time of all recorded passes together.
     is_trace: the pass stands for a whole trace, which shows none.
+    communication_ns: of busy_ns about so much in collectives, inside of which ranks wait, too.
     """
 
     busy_ns: float
@@ -63,6 +64,7 @@ class DeviceShare:
     is_bare: bool
     idle: IdleTimes
     is_trace: bool = False
+    communication_ns: float = 0.0
 
     @property
     def share(self) -> float:
@@ -76,6 +78,9 @@ class DeviceShare:
     @property
     def verdict(self) -> str:
         """What the pass waits for: the kernels, the CPU's launches, or something else."""
+        is_busy = self.share >= MOSTLY_IDLE
+        if is_busy and self.communication_ns > MOSTLY_IDLE * self.busy_ns:
+            return COMMUNICATION_BOUND
         if self.share > MOSTLY_BUSY:
             return GPU_BOUND
         if max(self.idle) and self.host_share < MOSTLY_IDLE:
@@ -98,6 +103,9 @@ class DeviceShare:
             return ": it waits for the CPU, which the profiler slows down."
         if self.verdict == GPU_BOUND:
             return ": the kernels set the pace."
+        if self.verdict == COMMUNICATION_BOUND:
+            carried_ms = self.communication_ns / _NS_PER_MS
+            return f": {carried_ms:.3f} ms in collectives, where it waits for other ranks, too."
         whole = self.idle.ns or 1
         if self.verdict == BLOCKED:
             blocked = self.idle.blocked_ns / whole
@@ -115,6 +123,7 @@ _NEXT = {
     GPU_BOUND: "the largest kernels are what to speed up; Kernels has them by part.",
     BLOCKED: "remove the calls in which the CPU waits for the GPU; GPU idle names the longest.",
     QUEUED: "look in the time line for streams and copies that wait for one another.",
+    COMMUNICATION_BOUND: "see which rank the others wait for, and in which part it lost its time.",
     MIXED: "look at the largest kernels (Kernels) and at the parts that wait most (GPU idle).",
 }
 
@@ -171,13 +180,18 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     if any(record.total_ns is not None for record in records):
         busy_ns = median(record.times.busy_ns for record in records)
         idle = sum_idle(record.times.idle for record in records)
-        return DeviceShare(busy_ns, median_bare_ns(records), True, idle)
+        carried_ns = _communication_ns(records)
+        bare_ns = median_bare_ns(records)
+        return DeviceShare(busy_ns, bare_ns, True, idle, communication_ns=carried_ns)
     if records[0].phase == labels.WHOLE_TRACE:
         times = [record.times for record in records]
         spans = [each.busy_ns + each.gap_ns for each in times]
         busy_ns = median(each.busy_ns for each in times)
         idle = sum_idle(each.idle for each in times)
-        return DeviceShare(busy_ns, median(spans), False, idle, is_trace=True)
+        carried_ns = _communication_ns(records)
+        return DeviceShare(
+            busy_ns, median(spans), False, idle, is_trace=True, communication_ns=carried_ns
+        )
     # A standalone trace tells of no bare pass; what its pass itself spans has the profiler's
     # delays in it, but not what lies between it and the next one.
     busy = [_own_busy_ns(record.times) for record in records]
@@ -185,7 +199,15 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
         return None
     waited = [_own_idle(record.times.forward.total) for record in records]
     spans = [ns + idle.ns for ns, idle in zip(busy, waited, strict=True)]
-    return DeviceShare(median(busy), median(spans), False, sum_idle(waited))
+    carried_ns = _communication_ns(records)
+    return DeviceShare(
+        median(busy), median(spans), False, sum_idle(waited), communication_ns=carried_ns
+    )
+
+
+def _communication_ns(records: Sequence[TimingRecord]) -> float:
+    """Device time of collectives, the median pass."""
+    return median(sum(ns for _, ns in each.times.communication) for each in records)
 
 
 def _own_busy_ns(times: PassTimes) -> int:

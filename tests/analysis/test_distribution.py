@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from qwen3_profile.analysis.distribution import Shape, _trend_chance, shape_of, shape_sentences
@@ -81,3 +83,14 @@ def test_few_passes_say_nothing(count: int) -> None:
 
 def test_equal_times_say_nothing() -> None:
     assert shape_of([[1e6] * 30]) == NOTHING
+
+
+def test_a_part_without_time_but_in_first_steps_says_nothing() -> None:
+    """As a collective that the first step of each run alone has on the device."""
+    assert shape_of([[5.0, 0.0, 0.0]] * 4) == Shape(None, None, None)
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=12))
+def test_whatever_parts_take_is_looked_at(runs: list[list[int]]) -> None:
+    """Parts without any device time among them."""
+    assert all(isinstance(each, str) for each in shape_sentences(runs))

@@ -11,6 +11,7 @@ from make.samples import record, training_record
 
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
+    COMMUNICATION_BOUND,
     GPU_BOUND,
     LAUNCH_BOUND,
     MIXED,
@@ -163,6 +164,24 @@ def test_a_sentence_says_what_its_numbers_say_and_nothing_else(share: DeviceShar
 )
 def test_what_a_pass_waits_for(busy_ns: float, idle: IdleTimes, verdict: str) -> None:
     assert DeviceShare(busy_ns, 100, True, idle).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("busy_ns", "carried_ns", "verdict"),
+    [
+        pytest.param(121, 80, COMMUNICATION_BOUND, id="most of it in collectives"),
+        pytest.param(60, 40, COMMUNICATION_BOUND, id="half of the pass idle"),
+        pytest.param(95, 40, GPU_BOUND, id="less than half of it"),
+        pytest.param(20, 18, LAUNCH_BOUND, id="hardly busy at all"),
+    ],
+)
+def test_a_rank_that_waits_inside_of_collectives(
+    busy_ns: float, carried_ns: float, verdict: str
+) -> None:
+    idle = IdleTimes(starved_ns=max(1, 100 - int(busy_ns)))
+    share = DeviceShare(busy_ns, 100, True, idle, communication_ns=carried_ns)
+    assert share.verdict == verdict
+    assert ("collectives" in share.sentence) == (verdict == COMMUNICATION_BOUND)
 
 
 def test_all_of_the_time_is_named() -> None:
