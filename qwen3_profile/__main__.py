@@ -234,8 +234,7 @@ def _run(
                 steps_of,
             )
 
-        progress.step("model")
-        prepared = prepare(invocation, process)
+        prepared = prepare(invocation, process, progress.step)
     progress.pause()
     if prepared.ranks is not None:
         prepared.ranks.share(_FOLDER, str(claim.folder.absolute()))
@@ -249,7 +248,7 @@ def _run(
         plan = plan_lines(loaded.name, device, prepared.configs, *plan_of(prepared))
         show_table(f"{plan}\n")
     yield from untold
-    progress.total = 2 + steps_of(prepared) + len(prepared.configs)
+    progress.total = 3 + steps_of(prepared) + len(prepared.configs)
     for result in run_configs(invocation, prepared, claim.folder, progress.step):
         if result.phase != "decode":  # a config's second result
             progress.step(f"{result.worker}: tables and report")

@@ -58,17 +58,23 @@ class Prepared:
     ranks: Ranks | None = None
 
 
-def prepare(invocation: Invocation, process: Launched | None = None) -> Prepared:
+def prepare(
+    invocation: Invocation,
+    process: Launched | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> Prepared:
     """Finds the device and loads the model of the first config.
 
     Args:
         process: which of several this one is; they are joined.
+        step: is told of each step that begins: the model and, last, the ceilings.
 
     Raises:
         ConfigError: the device is not there.
         ModelError: the model is not known, not there, or too large; or it has no tokenizer, and
             there are prompts.
     """
+    step("model")
     import_quietly()
     asked = invocation.model.device
     device = resolve_device(asked if process is None else rank_device(process, asked))
@@ -87,6 +93,7 @@ def prepare(invocation: Invocation, process: Launched | None = None) -> Prepared
     told = tuple(line for line in warnings if line)
     asks = invocation.ceilings and (process is None or not process.rank)
     dtypes = [config.dtype for config in configs] if asks else []
+    step("ceilings")
     ceilings = ceilings_of(device.device, dtypes)
     return Prepared(loaded, device.device, told, configs, prompts, replaced, ceilings, ranks)
 
