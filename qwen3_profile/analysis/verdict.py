@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
-from qwen3_profile.analysis.median_pass import is_on_device, median_bare_ns, ns_of
+from qwen3_profile.analysis.median_pass import is_on_device, median_bare_ns, median_record, ns_of
 from qwen3_profile.attribution.findings import NOTE, Finding
 from qwen3_profile.attribution.idle import IdleTimes, sum_idle
 from qwen3_profile.attribution.idle_stretches import IdleStretch
@@ -34,6 +34,8 @@ MOSTLY_BUSY = 0.9
 _NAMED_PARTS = 5
 # Of the pass: less than this would be printed as 0.0 %.
 _LEAST_SHARE = 0.0005
+# Of the idle time: less than this would be printed as 0 %.
+_LEAST_IDLE = 0.005
 # Of a trace's device time: what may lie outside of its ranges without a word.
 _MUCH_OUTSIDE = 0.05
 # Of the longest idle times so many are named, if they are more than this share of the pass.
@@ -52,9 +54,9 @@ class DeviceShare:
     """For how much of a forward pass the device was busy, and why not longer.
 
     busy_ns: the union of the device events; the median pass.
-    span_ns: of the bare pass; of the pass that was recorded where no bare one is known, `is_bare`
+    span_ns: of the bare pass; of the pass that tables show where no bare one is known, `is_bare`
         off: from its start to the end of its last event.
-    idle: idle time of all recorded passes together.
+    idle: idle time of all passes that were counted together.
     is_trace: the pass stands for a whole trace, which shows none.
     communication_ns: of busy_ns about so much in collectives, inside of which ranks wait, too.
     """
@@ -87,13 +89,29 @@ class DeviceShare:
             return BLOCKED if self.idle.blocked_ns > self.idle.queued_ns else QUEUED
         return LAUNCH_BOUND if self.share < MOSTLY_IDLE else MIXED
 
+    def busy_and_idle_ns(self, times: PassTimes) -> tuple[int, int]:
+        """Of one pass, as the share counts it: of a lone trace without what follows the pass."""
+        if self.is_bare or self.is_trace:
+            return times.busy_ns, times.gap_ns
+        return _own_busy_ns(times), times.forward.total.gap_ns
+
     @property
     def sentence(self) -> str:
-        recorded = "until its last kernel ends" if self.is_trace else "that the recorded pass takes"
-        of = "that a bare pass takes" if self.is_bare else f"{recorded}, profiler included"
-        span_ms = self.span_ns / _NS_PER_MS
-        busy = f"{self.busy_ns / _NS_PER_MS:.3f} of the {span_ms:.3f} ms {of}"
-        return f"GPU busy {busy} ({self.share:.0%}){self._meaning}"
+        return f"GPU busy {self._busy} ({self.share:.0%}){self._meaning}"
+
+    @property
+    def _busy(self) -> str:
+        busy_ms, span_ms = self.busy_ns / _NS_PER_MS, self.span_ns / _NS_PER_MS
+        if self.is_bare:
+            return f"{busy_ms:.3f} of the {span_ms:.3f} ms that a bare pass takes"
+        if self.is_trace:
+            return (
+                f"{busy_ms:.3f} of the {span_ms:.3f} ms until its last kernel ends, profiler "
+                "included"
+            )
+        return (
+            f"{busy_ms:.3f} of the {span_ms:.3f} ms that the recorded pass takes, profiler included"
+        )
 
     @property
     def _meaning(self) -> str:
@@ -142,8 +160,8 @@ def next_step(verdict: str | None, execution: str | None) -> str:
     if execution == CUDA_GRAPH:
         return "Next: one launch of a graph per pass is too many; capture several steps in one."
     return (
-        "Next: launch less. Fusion (--compile) and CUDA graphs (--cuda-graph) do; GPU idle shows "
-        "which parts wait most."
+        "Next: launch fewer kernels from Python: torch.compile (--compile) fuses them, a CUDA "
+        "graph (--cuda-graph) replays them; GPU idle shows which parts wait most."
     )
 
 
@@ -193,16 +211,14 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
             busy_ns, median(spans), False, idle, is_trace=True, communication_ns=carried_ns
         )
     # A standalone trace tells of no bare pass; what its pass itself spans has the profiler's
-    # delays in it, but not what lies between it and the next one.
-    busy = [_own_busy_ns(record.times) for record in records]
-    if not any(busy):
+    # delays in it, but not what lies between it and the next one. It is that of the tables, with
+    # which a median of two passes would be at odds.
+    shown = median_record(records)
+    busy_ns, idle = _own_busy_ns(shown.times), _own_idle(shown.times.forward.total)
+    if not busy_ns:
         return None
-    waited = [_own_idle(record.times.forward.total) for record in records]
-    spans = [ns + idle.ns for ns, idle in zip(busy, waited, strict=True)]
-    carried_ns = _communication_ns(records)
-    return DeviceShare(
-        median(busy), median(spans), False, sum_idle(waited), communication_ns=carried_ns
-    )
+    carried_ns = _communication_ns([shown])
+    return DeviceShare(busy_ns, busy_ns + idle.ns, False, idle, communication_ns=carried_ns)
 
 
 def _communication_ns(records: Sequence[TimingRecord]) -> float:
@@ -291,14 +307,13 @@ def _most_time(times: Counter[str], forward: Part, on_device: bool) -> str:
     return f"Most {kind} time{where}: {named}{in_total}."
 
 
-def idle_classes(passes: Sequence[TimingRecord]) -> str:
-    """Whose turn it was while the device idled, in shares of all passes together."""
-    idle = sum_idle(each.times.idle for each in passes)
+def idle_classes(idle: IdleTimes) -> str:
+    """Whose turn it was while the device idled, in shares."""
     shares = sorted(idle._asdict().items(), key=lambda item: -item[1])
     named = [
         f"{name.removesuffix('_ns').replace('_', ' ')} {ns / idle.ns:.0%}"
         for name, ns in shares
-        if ns
+        if ns >= _LEAST_IDLE * idle.ns > 0
     ]
     return f"idle: {', '.join(named)}" if named else "the GPU was never idle"
 

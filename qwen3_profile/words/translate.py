@@ -95,7 +95,8 @@ class _Template:
             is_ours = all(map(_NUMBER.match, parts)) or any(map(_begins_known, parts))
             is_cut = any(map(_BETWEEN.search, first[: 1 if len(parts) > 2 else None]))
             return parts if is_ours and not is_cut else None
-        return None if self.is_short and any(map(_BETWEEN.search, checked)) else parts
+        is_cut = any(_BETWEEN.search(f"{part} ") for part in checked)
+        return None if self.is_short and is_cut else parts
 
 
 def is_weak(template: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.explain import energy_sentences
@@ -14,15 +13,17 @@ from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
 from qwen3_profile.analysis.part_rows import family_times
 from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.verdict import (
+    DeviceShare,
+    all_findings,
     idle_classes,
     idle_sentences,
     largest_parts,
-    next_step,
     noise,
     severe_findings,
     source_sentence,
     unattributed_share,
 )
+from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.summary import spread
 from qwen3_profile.run_folder.routing import routing_sentence
@@ -32,42 +33,11 @@ from qwen3_profile.views.report.section_data import Config
 _NS_PER_MS = 1e6
 _NAMED = 3
 _NO_TRACE = "The raw trace is missing; records hold sums only."
+_NO_OPERATORS = "The trace holds no operators inside these labels."
+# Of all: less than this would be printed as 0 %.
+_LEAST_SHARE = 0.005
 
 Sentences = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number of the first screen: a time, a share, or words."""
-
-    label: str
-    ns: float | None = None
-    share: float | None = None
-    text: str | None = None
-
-
-def first_screen(config: Config) -> tuple[str, tuple[Number, ...], str]:
-    """The verdict in a sentence, the three numbers behind it, and what to do next."""
-    facts = config.shown.facts
-    bare_ns = median(config.totals.all_bare_ns) if config.totals.all_bare_ns else None
-    unit = PASS_NAMES.get(config.shown.phase, "forward pass")
-    whole = Number(f"{unit}, bare", ns=bare_ns)
-    if bare_ns is None:
-        cpu_ns = median(each.times.forward.total.cpu_ns for each in config.passes)
-        whole = Number(f"{unit}, including profiler overhead", ns=cpu_ns)
-    share = config.share
-    if share is not None:
-        of_idle = share.host_share if max(share.idle) else 0.0
-        busy = Number("GPU busy", share=share.share)
-        waits = Number("of its idle time waiting for CPU launches", share=of_idle)
-        return share.sentence, (whole, busy, waits), next_step(share.verdict, facts.execution)
-    largest = largest_parts(config.shown.times.forward, False)
-    rates = config.totals.tokens_per_second
-    speed = Number("tokens per second", text=f"{median(rates):,.1f}") if rates else None
-    threads = facts.environment.cpu_threads if facts.environment else None
-    cores = Number("CPU threads", text=str(threads)) if threads else None
-    found = tuple(number for number in (whole, speed, cores) if number is not None)
-    return f"CPU-only run. {largest}", found, next_step(None, facts.execution)
 
 
 def time_answer(config: Config) -> Sentences:
@@ -83,24 +53,31 @@ def parts_answer(config: Config) -> Sentences:
     total = ns_of(config.shown.times.forward.total, config.on_device)
     if not total:
         return (f"No {kind} time was recorded.",)
+    largest = largest_parts(config.shown.times.forward, config.on_device)
+    pieces = piece_sentences(config.shown.times.forward, config.on_device)
+    return (f"{_families(config, kind, total)}.", largest, *pieces)
+
+
+def _families(config: Config, kind: str, total: int) -> str:
+    """The whole time, by kinds of parts where the model's are known."""
     families: Counter[str] = Counter()
     for family, times in family_times(config.rows).items():
         families[family] = ns_of(times, config.on_device)
     shares = [_family_share(name, ns / total) for name, ns in families.most_common() if ns]
-    largest = largest_parts(config.shown.times.forward, config.on_device)
-    pieces = piece_sentences(config.shown.times.forward, config.on_device)
-    whole = f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}."
-    return (whole, largest, *pieces)
+    if len(shares) == 1:
+        return f"{kind} time of all parts: {ms(total)} ms"
+    return f"Of {ms(total)} ms of {kind} time: {', '.join(shares)}"
 
 
 def _family_share(family: str, share: float) -> str:
+    said = f"{share:.0%}" if share >= _LEAST_SHARE else "<1%"
     return {
-        "attention": f"attention {share:.0%}",
-        "ffn": f"FFN {share:.0%}",
-        "norms": f"norms {share:.0%}",
-        "embedding": f"embedding {share:.0%}",
-        "head": f"head {share:.0%}",
-        "other": f"other {share:.0%}",
+        "attention": f"attention {said}",
+        "ffn": f"FFN {said}",
+        "norms": f"norms {said}",
+        "embedding": f"embedding {said}",
+        "head": f"head {said}",
+        "other": f"other {said}",
     }[family]
 
 
@@ -134,11 +111,14 @@ def waits_answer(config: Config) -> Sentences:
     waiting = Counter(
         {row.path: row.times.gap_ns for row in config.rows if row.is_leaf and row.times.gap_ns}
     )
-    idle = f"GPU idle for {ms(times.gap_ns)} ms ({idle_classes(config.passes)})."
-    named = ", ".join(f"{path[-1]} ({ms(ns)} ms)" for path, ns in waiting.most_common(_NAMED))
+    named = ", ".join(
+        f"{path[-1]} ({ms(ns)} ms)"
+        for path, ns in waiting.most_common(_NAMED)
+        if ns >= _LEAST_SHARE * waiting.total()
+    )
     return (
         config.share.sentence,
-        idle,
+        _idle(config, config.share),
         *((f"Most of it before {named}.",) if named else ()),
         *idle_sentences(config.shown),
         f"In the traced pass the CPU spent {ms(launch_ns)} ms in launch and synchronisation "
@@ -146,10 +126,29 @@ def waits_answer(config: Config) -> Sentences:
     )
 
 
+def _idle(config: Config, share: DeviceShare) -> str:
+    """Busy and idle time of the pass that tables and pictures show, which add up."""
+    classes = idle_classes(share.idle)
+    busy_ns, gap_ns = share.busy_and_idle_ns(config.shown.times)
+    busy, gap, whole = ms(busy_ns), ms(gap_ns), ms(busy_ns + gap_ns)
+    if share.is_trace:
+        return f"The trace takes {whole} ms: GPU busy {busy} ms, idle {gap} ms ({classes})."
+    if not share.is_bare:
+        return f"The pass shown takes {whole} ms: GPU busy {busy} ms, idle {gap} ms ({classes})."
+    if config.shown.idle_source == "device":
+        return (
+            f"The device pass shown takes {whole} ms: GPU busy {busy} ms, idle {gap} ms "
+            f"({classes})."
+        )
+    return f"The traced pass shown takes {whole} ms: GPU busy {busy} ms, idle {gap} ms ({classes})."
+
+
 def kernels_answer(config: Config) -> Sentences:
     """Which kernels? Of a pass without a device, which operators."""
-    if config.trace is None or not config.trace.kernels:
+    if config.trace is None:
         return (_NO_TRACE,)
+    if not config.trace.kernels:
+        return (_NO_OPERATORS,)
     kernels = config.trace.kernels
     total = sum(each.total_ns for each in kernels)
     kinds = counted(len({each.name for each in kernels}), "kind")
@@ -182,7 +181,7 @@ def timeline_answer(config: Config) -> Sentences:
             f"Labels span {ms(config.shown.times.forward.total.cpu_ns)} ms, in the clock pass. "
             f"Device events are from the device pass, which took {timeline.slower:.2f}x as long.",
         )
-    first = f"The traced pass spans {ms(timeline.span_ns)} ms"
+    first = f"The time line spans {ms(timeline.span_ns)} ms"
     if config.share is None:
         return (f"{first}, all of it on the CPU.",)
     queue = timeline.queue
@@ -217,8 +216,7 @@ def _bare(config: Config) -> Iterable[str]:
     steps = totals.steps_ns
     bare = totals.all_bare_ns
     if not bare:
-        cpu_ns = median(each.times.forward.total.cpu_ns for each in totals.passes)
-        yield f"One {unit} took {ms(cpu_ns)} ms of CPU time, including profiler overhead."
+        yield _recorded(config, unit)
         yield "A lone trace does not show the time without the profiler."
         return
     stats = spread(bare)
@@ -239,6 +237,20 @@ def _bare(config: Config) -> Iterable[str]:
     if steps:
         times = token_times(steps)
         yield f"Steps: p90 {ms(times.p90)} ms, p99 {ms(times.p99)} ms."
+
+
+def _recorded(config: Config, unit: str) -> str:
+    """The CPU time of a pass that is known from a trace alone."""
+    cpu_ns = median(each.times.forward.total.cpu_ns for each in config.passes)
+    took, count = ms(cpu_ns), len(config.passes)
+    if config.shown.phase == WHOLE_TRACE:
+        return f"The ranges of the trace took {took} ms of CPU time, including profiler overhead."
+    if count > 1:
+        return (
+            f"One {unit} took {took} ms of CPU time, including profiler overhead (median of "
+            f"{count} in the trace)."
+        )
+    return f"One {unit} took {took} ms of CPU time, including profiler overhead."
 
 
 def _eager(config: Config) -> Iterable[str]:
@@ -276,6 +288,8 @@ def _findings(config: Config) -> str:
     severe = severe_findings(config.passes)
     if severe:
         return f"{counted(len(severe), 'finding')} in the traces, listed below."
+    if notes := len(all_findings(config.passes)):
+        return f"No finding that puts a time in doubt; {counted(notes, 'note')} below."
     return "No findings: the traces pass all checks."
 
 

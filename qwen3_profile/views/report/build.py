@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from qwen3_profile.analysis.median_pass import shown_record
@@ -33,12 +32,15 @@ from qwen3_profile.run_folder.layout import (
 from qwen3_profile.run_folder.run_json import ConfigResult, Measurement, Run, read_run
 from qwen3_profile.views.report.page import fill_page
 from qwen3_profile.views.report.page_json import document
-from qwen3_profile.views.report.rank_view import RankView, groups_of, rank_view
+from qwen3_profile.views.report.rank_view import RankPasses, groups_of, passes_of_ranks, rank_view
 from qwen3_profile.views.report.section_data import Config, gather
 from qwen3_profile.views.report.shown_pass import read_shown_pass, shown_pass
+from qwen3_profile.views.report.timeline import Bars
 from qwen3_profile.words import asked_language
 
 Group = Sequence[TimingRecord]
+# A config's index, and what it ran.
+Phase = tuple[int, str]
 
 MOST_BYTES = 6_000_000
 _MOST_RANKS = 8
@@ -84,29 +86,43 @@ def _rank_configs(ranks: Sequence[RankTrace]) -> list[Config]:
             f"this page shows {len(shown)} of {len(ranks)} traces of ranks, from the least to the "
             "most time in collectives; the tables in the terminal and the records are of all",
         )
-    views = _views(ranks)
-    return [
-        replace(
-            gather(_told(group, told), read_shown_pass(rank.path, shown_record(group))),
-            ranks=views[rank.group, group[0].config_index, group[0].phase],
-        )
-        for rank in shown
-        for group in by_config(rank.records)
-    ]
+    passes = _passes_of_groups(ranks)
+    found: list[tuple[tuple[str, Phase], Config]] = []
+    works: dict[tuple[str, Phase], dict[int, Bars]] = {key: {} for key in passes}
+    for rank in ranks:
+        needed = [(key, each.lined_at(rank)) for key, each in passes.items()]
+        lined = [(key, at) for key, at in needed if at is not None]
+        if not lined and rank not in shown:
+            continue
+        # Once for all that is shown of it, and no longer there when the next one is read.
+        reading = _read_again(rank.path)
+        for key, at in lined:
+            works[key][at] = passes[key].work(at, reading)
+        for group in by_config(rank.records) if rank in shown else ():
+            trace = shown_pass(reading, shown_record(group))
+            key = (rank.group, _phase_of(group[0]))
+            found.append((key, gather(_told(group, told), trace)))
+    views = {key: rank_view(each, works[key]) for key, each in passes.items()}
+    return [replace(config, ranks=views.get(key)) for key, config in found]
 
 
-def _views(ranks: Sequence[RankTrace]) -> dict[tuple[str, int, str], RankView | None]:
-    """Of each group and phase all of its ranks in one."""
-    return {
-        (mine[0].group, *phase): rank_view(mine, phase, _read_again)
+def _passes_of_groups(ranks: Sequence[RankTrace]) -> dict[tuple[str, Phase], RankPasses]:
+    """Of each group and phase the same pass on all of its ranks."""
+    found = {
+        (mine[0].group, phase): passes_of_ranks(mine, phase)
         for mine in groups_of(ranks)
-        for phase in dict.fromkeys((r.config_index, r.phase) for one in mine for r in one.records)
+        for phase in dict.fromkeys(_phase_of(each) for one in mine for each in one.records)
     }
+    return {key: each for key, each in found.items() if each is not None}
 
 
-def _read_again(rank: RankTrace, _: TimingRecord) -> Reading:
+def _phase_of(record: TimingRecord) -> Phase:
+    return record.config_index, record.phase
+
+
+def _read_again(path: Path, known: MeasuredConfig | None = None) -> Reading:
     # What is damaged was refused, or accepted, when the records were made.
-    return read(rank.path, accept_damaged=True, needs=Needs.OPERATORS)
+    return read(path, known, accept_damaged=True, needs=Needs.OPERATORS)
 
 
 def _told(group: Group, lines: tuple[str, ...]) -> Group:
@@ -133,21 +149,20 @@ def measured_config(
     """
     shown = shown_record(records)
     result, measurement = _measurement_of(run, shown)
-    known = MeasuredConfig(folder, result)
-    found = gather(records, read_shown_pass(folder / measurement.trace, shown, known))
-    phase = (shown.config_index, shown.phase)
-    mine = [
-        each for each in ranks if (each.records[0].config_index, each.records[0].phase) == phase
-    ]
-    read_pass = partial(_read_measured, folder, run)
-    return replace(found, ranks=rank_view(mine, phase, read_pass) if len(mine) > 1 else None)
-
-
-def _read_measured(folder: Path, run: Run, rank: RankTrace, record: TimingRecord) -> Reading:
-    result, measurement = _measurement_of(run, record, rank.rank)
-    known = MeasuredConfig(folder, result)
     path = folder / measurement.trace
-    return read(path, known, accept_damaged=True, needs=Needs.OPERATORS)
+    reading = _read_again(path, MeasuredConfig(folder, result))
+    config = gather(records, shown_pass(reading, shown))
+    mine = [each for each in ranks if _phase_of(each.records[0]) == _phase_of(shown)]
+    passes = passes_of_ranks(mine, _phase_of(shown)) if len(mine) > 1 else None
+    if passes is None:
+        return config
+    works = {}
+    for at in passes.lined:
+        result, measurement = _measurement_of(run, passes.passes[at], passes.ranks[at].rank)
+        trace = folder / measurement.trace
+        known = MeasuredConfig(folder, result)
+        works[at] = passes.work(at, reading if trace == path else _read_again(trace, known))
+    return replace(config, ranks=rank_view(passes, works))
 
 
 def render_page(configs: Sequence[Config], start: str = "") -> str:

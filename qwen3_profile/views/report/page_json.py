@@ -11,10 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from qwen3_profile.analysis.compare_configs import ExecutionComparison, compare_executions
-from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.analysis.layer_times import BlockTimes, layer_blocks, sum_layers
 from qwen3_profile.analysis.odd_layers import (
     FALSE_ALARMS,
@@ -30,48 +27,21 @@ from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_finding
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.records.summary import spread
-from qwen3_profile.trace.columns import Int64
 from qwen3_profile.version import __version__
 from qwen3_profile.views.names import short_labels, words
 from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.distributions import distributions, grid_of
-from qwen3_profile.views.report.kernel_rows import KernelStats
+from qwen3_profile.views.report.first_screen import first_screen
 from qwen3_profile.views.report.rank_json import rank_json
 from qwen3_profile.views.report.roofline_data import roofline_of
 from qwen3_profile.views.report.section_data import Config
-from qwen3_profile.views.report.timeline import Bars, Lane, Timeline
-from qwen3_profile.views.report.timeline_merge import downsample
+from qwen3_profile.views.report.trace_json import Names, cut, kernels, launched, timeline
 from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.scaling import render_sweep
 from qwen3_profile.views.terminal.screen import FILE, on_screen
 from qwen3_profile.words import both, in_each
 
 Json = dict[str, Any]
-
-# Of each part the page has a row of these, and one for all others together.
-_MOST_KERNELS = 12
-_LONGEST_NAME = 1500
-_LONGEST_END = 300  # of it, what two names may differ in that begin alike
-
-
-class Names:
-    """Texts that occur many times, under one number each."""
-
-    def __init__(self) -> None:
-        self._index: dict[str, int] = {}
-
-    def __getitem__(self, text: str) -> int:
-        return self._index.setdefault(text, len(self._index))
-
-    @property
-    def texts(self) -> list[str]:
-        return [_cut(text) for text in self._index]
-
-    @property
-    def short(self) -> list[str | None]:
-        """The short name of each that has one."""
-        found = readable_names(self._index)
-        return [found[text] if found[text] != text else None for text in self._index]
 
 
 def document(configs: Sequence[Config], bars: int) -> Json:
@@ -161,7 +131,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "contexts": _contexts(config),
         "findings": [_finding(finding) for finding in all_findings(config.passes)],
         "warnings": [both(warning) for warning in shown.facts.warnings],
-        "environment": [(name, both(_cut(text))) for name, text in titles.environment(config)],
+        "environment": [(name, both(cut(text))) for name, text in titles.environment(config)],
         "share": _share(config),
         "rows": _rows(config),
         "roofline": _roofline(config),
@@ -172,9 +142,9 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "routing": [
             {"layer": each.layer, "tokens": each.tokens_per_expert} for each in shown.routing
         ],
-        "kernels": _kernels(config, row_of, names),
-        "launched": _launched(config, row_of, names),
-        "timeline": _timeline(config.trace.timeline, names, bars) if config.trace else None,
+        "kernels": kernels(config, row_of, names),
+        "launched": launched(config, row_of, names),
+        "timeline": timeline(config.trace.timeline, names, bars) if config.trace else None,
     }
 
 
@@ -193,11 +163,12 @@ def _roofline(config: Config) -> Json | None:
 
 
 def _first(config: Config) -> Json:
-    sentence, numbers, next_step = answers.first_screen(config)
+    first = first_screen(config)
     return {
-        "sentence": both(sentence),
-        "numbers": [{**asdict(number), "label": both(number.label)} for number in numbers],
-        "next": both(next_step),
+        "verdict": first.verdict,
+        "sentence": both(first.sentence),
+        "numbers": [{**asdict(number), "label": both(number.label)} for number in first.numbers],
+        "next": both(first.next_step),
     }
 
 
@@ -269,7 +240,7 @@ def _totals(config: Config) -> list[Json]:
                 "time with at least one of them running",
                 [p.times.busy_ns for p in passes],
             ),
-            ("cuda_gap", "GPU idle", [p.times.gap_ns for p in passes]),
+            ("cuda_gap", _idle_meaning(config), [p.times.gap_ns for p in passes]),
             (
                 "unattributed",
                 "device events of no label",
@@ -281,6 +252,15 @@ def _totals(config: Config) -> list[Json]:
         for name, meaning, values in rows
         if any(value is not None for value in values)
     ]
+
+
+def _idle_meaning(config: Config) -> str:
+    """What the row of idle time counts, which may be more than a bare pass takes."""
+    if config.share is None or not config.share.is_bare:
+        return "GPU idle, up to the start of the next pass"
+    if config.shown.idle_source == "device":
+        return "GPU idle, in device passes"
+    return "GPU idle, in traced passes"
 
 
 def _ns(config: Config, column: str) -> list[float | None]:
@@ -305,7 +285,7 @@ def _contexts(config: Config) -> list[Json]:
 
 def _finding(finding: Finding) -> Json:
     return {"severity": finding.severity, "code": finding.code, "message": both(finding.message),
-            "example": _cut(finding.example)}  # fmt: skip
+            "example": cut(finding.example)}  # fmt: skip
 
 
 def _share(config: Config) -> Json | None:
@@ -313,7 +293,8 @@ def _share(config: Config) -> Json | None:
     if share is None:
         return None
     return {"busy_ns": share.busy_ns, "span_ns": share.span_ns, "is_bare": share.is_bare,
-            "share": share.share, "verdict": share.verdict}  # fmt: skip
+            "share": share.share, "text": f"{share.share:.0%}",
+            "verdict": share.verdict}  # fmt: skip
 
 
 def _savings(config: Config) -> list[Json]:
@@ -343,95 +324,3 @@ def _layers(config: Config, row_of: dict[PartPath, int]) -> Json:
             for each in config.odd.outliers
         ],
     }  # fmt: skip
-
-
-def _kernels(config: Config, row_of: dict[PartPath, int], names: Names) -> Json | None:
-    """The kernels of each part, the longest first, and of each part the sum of those left out."""
-    if config.trace is None or not config.trace.kernels:
-        return None
-    by_part: dict[PartPath, list[KernelStats]] = {}
-    for each in config.trace.kernels:
-        by_part.setdefault(each.part, []).append(each)
-    shown = [each for kernels in by_part.values() for each in kernels[:_MOST_KERNELS]]
-    shown.sort(key=lambda each: -each.total_ns)
-    rest = [(part, kernels[_MOST_KERNELS:]) for part, kernels in by_part.items()]
-    return {
-        "noun": "kernel" if config.on_device else "operator",
-        "rows": [
-            [row_of.get(u.part, -1), names[u.name], names[u.op], u.calls, u.total_ns] for u in shown
-        ],
-        "rest": [
-            [row_of.get(part, -1), len(kernels), sum(u.calls for u in kernels),
-             sum(u.total_ns for u in kernels)]
-            for part, kernels in rest
-            if kernels
-        ],
-    }  # fmt: skip
-
-
-def _launched(config: Config, row_of: dict[PartPath, int], names: Names) -> list[list[int]]:
-    """[row, layer, name, ns] of each kernel in each part of each layer."""
-    if config.trace is None:
-        return []
-    return [
-        [row_of.get(each.part, -1), each.layer, names[each.name], each.total_ns]
-        for each in config.trace.by_layer
-    ]
-
-
-def _timeline(timeline: Timeline, names: Names, bars: int) -> Json:
-    joined = downsample(timeline, bars)
-    index = [names[name] for name in joined.names]
-    return {
-        "span": joined.span_ns,
-        "events": joined.events,
-        "bars": joined.bars,
-        "slower": joined.slower,
-        "queue": {
-            "step": np.diff(np.array(joined.queue.times_ns, np.int64), prepend=0).tolist(),
-            "depth": joined.queue.depth,
-            "joined": joined.queue.joined,
-            "deepest": joined.queue.deepest,
-            "empty": joined.queue.empty_ns,
-        },
-        "lanes": [_lane(lane, index) for lane in joined.lanes],
-    }
-
-
-def _lane(lane: Lane, index: Sequence[int]) -> Json:
-    """A lane's columns. `start` counts from the start of the bar before it, `launch` backwards
-    from the bar's own start; what all bars have alike is left out.
-    """
-    bars = lane.bars
-    columns: dict[str, Any] = {
-        "start": np.diff(bars.start_ns, prepend=0).tolist(),
-        "dur": bars.dur_ns.tolist(),
-        "part": bars.part.tolist(),
-        "layer": bars.layer.tolist(),
-        "name": [index[at] if at >= 0 else -1 for at in bars.name.tolist()],
-        "op": [index[at] if at >= 0 else -1 for at in bars.op.tolist()],
-        "launch": _before_start(bars),
-        "count": bars.count.tolist(),
-        "work": np.where(bars.count > 1, bars.work_ns, 0).tolist(),
-    }
-    usual = {"name": -1, "op": -1, "layer": -1, "launch": None, "count": 1, "work": 0}
-    kept = {
-        key: values
-        for key, values in columns.items()
-        if key not in usual or any(value != usual[key] for value in values)
-    }
-    return {"kind": lane.kind, "title": both(lane.title), **kept}
-
-
-def _before_start(bars: Bars) -> list[int | None]:
-    lead: Int64 = bars.start_ns - bars.launch_ns
-    known = (bars.launch_ns >= 0).tolist()
-    return [ns if is_known else None for ns, is_known in zip(lead.tolist(), known, strict=True)]
-
-
-def _cut(text: str) -> str:
-    """A name of any length in the room that it deserves."""
-    if len(text) <= _LONGEST_NAME:
-        return text
-    begin, end = text[: _LONGEST_NAME - _LONGEST_END], text[-_LONGEST_END:]
-    return f"{begin} ... {end} ({len(text)} characters)"

@@ -49,7 +49,7 @@ def rank_json(view: RankView, bars: int) -> Json:
             }
             for line, work in zip(view.lines, works, strict=True)
         ],
-        "count": waiting.count,
+        "passes": waiting.passes,
         "residual": waiting.residual_ns,
         "straggler": _straggler(waiting.straggler),
         "differences": waiting.differences,

@@ -6,7 +6,7 @@ trace, moved by how far the clock of the rank is ahead of the first one's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.median_pass import is_on_device, shown_record
-from qwen3_profile.analysis.part_rows import PartPath, PartRow, inside_of, part_times, part_tree
+from qwen3_profile.analysis.part_rows import PartPath, PartRow, inside_of, part_tree
 from qwen3_profile.analysis.rank_imbalance import chosen_ranks
 from qwen3_profile.analysis.rank_waiting import RankWaiting, part_of, rank_waiting
 from qwen3_profile.attribution.collective_times import kind_of
 from qwen3_profile.trace.columns import Int32, Int64
 from qwen3_profile.views.report.kernel_rows import ScopeRows, find_rows, owners
+from qwen3_profile.views.report.rank_cells import Cell, cells, device_ns, summed
 from qwen3_profile.views.report.timeline import NO_NAME, NOT_LAUNCHED, Bars
 
 if TYPE_CHECKING:
@@ -28,16 +29,11 @@ if TYPE_CHECKING:
     from qwen3_profile.records.ranks import RankTrace
     from qwen3_profile.records.record import TimingRecord
 
-    # The raw trace of one rank's pass, read again.
-    ReadPass = Callable[[RankTrace, TimingRecord], Reading]
-
 # The collectives of one pass of a rank, what of each is waiting or -1, and its kind.
 _Exchanged = tuple[Bars, Int64, tuple[str, ...]]
 
 # More lines than these nobody compares by eye, and each needs its trace read again.
 MOST_LINES = 8
-# Columns of the table; more ranks stand in groups.
-MOST_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,17 +53,32 @@ class RankLine:
     kinds: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One part on the ranks of one column: means, and the most of any of them.
+@dataclass(frozen=True, slots=True, eq=False)
+class RankPasses:
+    """One pass of one phase on each rank of a group, as their records have it.
 
-    work_ns: without waiting. most_rank: whose `most_ns` with waiting is.
+    passes: of each of `ranks`. parts: the leaves of the pass.
+    lined: the places of the ranks that the time line shows; each needs its raw trace once more.
+    waiting: the collectives of the phase.
     """
 
-    work_ns: int
-    waiting_ns: int
-    most_ns: int
-    most_rank: int
+    ranks: tuple[RankTrace, ...]
+    passes: tuple[TimingRecord, ...]
+    parts: tuple[PartRow, ...]
+    lined: tuple[int, ...]
+    waiting: RankWaiting
+
+    def lined_at(self, rank: RankTrace) -> int | None:
+        """The place of a rank in the time line; None where it shows none of it."""
+        return next((at for at in self.lined if self.ranks[at] is rank), None)
+
+    def work(self, at: int, reading: Reading) -> Bars:
+        """What the rank at this place did.
+
+        Args:
+            reading: of the raw trace of its pass.
+        """
+        return _work(reading, self.passes[at], self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +104,7 @@ class RankView:
     waiting: RankWaiting
 
 
-def rank_view(
-    ranks: Sequence[RankTrace], phase: tuple[int, str], read_pass: ReadPass
-) -> RankView | None:
+def passes_of_ranks(ranks: Sequence[RankTrace], phase: tuple[int, str]) -> RankPasses | None:
     """None where the ranks have no such pass in common, or no collectives in it.
 
     Args:
@@ -106,36 +115,50 @@ def rank_view(
     waiting = rank_waiting(ranks, phase) if len(passes) == len(ranks) > 1 else None
     if waiting is None:
         return None
-    parts = tuple(row for row in part_tree(passes[0].times.forward) if row.is_leaf)
-    on_device = is_on_device(passes)
     chosen = {each.rank for each in chosen_ranks(ranks, MOST_LINES)}
-    lined = [at for at, each in enumerate(ranks) if each.rank in chosen]
+    return RankPasses(
+        ranks=tuple(ranks),
+        passes=tuple(passes),
+        parts=tuple(row for row in part_tree(passes[0].times.forward) if row.is_leaf),
+        lined=tuple(at for at, each in enumerate(ranks) if each.rank in chosen),
+        waiting=waiting,
+    )
+
+
+def rank_view(found: RankPasses, works: Mapping[int, Bars]) -> RankView:
+    """The view of a pass.
+
+    Args:
+        works: `found.work` of each of `found.lined`.
+    """
+    ranks, parts, lined = found.ranks, found.parts, found.lined
+    on_device = is_on_device(found.passes)
     # Of the device the records hold the same of all ranks; of a CPU only the raw traces do.
     whose = range(len(ranks)) if on_device else lined
-    exchanged = {at: _collectives(ranks, at, passes[at], parts) for at in whose}
-    lines = _lines(ranks, lined, passes, parts, exchanged, read_pass)
+    exchanged = {at: _collectives(ranks, at, found.passes[at], parts) for at in whose}
+    lines = _lines(ranks, lined, found.passes, works, exchanged)
     if on_device:
-        of_each = [_device_ns(each, parts) for each in passes]
+        of_each = [device_ns(each, parts) for each in found.passes]
     else:
-        of_each = [_summed(line.work, line.work.dur_ns, len(parts)) for line in lines]
+        of_each = [summed(line.work, line.work.dur_ns, len(parts)) for line in lines]
     waits = [
-        _summed(found, np.maximum(waiting_ns, 0), len(parts))
-        for found, waiting_ns, _ in exchanged.values()
+        summed(mine, np.maximum(waiting_ns, 0), len(parts))
+        for mine, waiting_ns, _ in exchanged.values()
     ]
     numbers = [ranks[at].rank for at in whose]
-    columns, cells = _cells(numbers, np.array(of_each), np.array(waits))
+    columns, rows = cells(numbers, np.array(of_each), np.array(waits))
     layers = sorted({n for line in lines for n in line.work.layer.tolist() if n >= 0})
     return RankView(
         ranks=len(ranks),
         lines=lines,
         parts=parts,
         columns=columns,
-        cells=cells,
+        cells=rows,
         cell_ranks=len(whose),
         layers=tuple(layers),
-        layer=_worst_layer(waiting, lines, layers),
+        layer=_worst_layer(found.waiting, lines, layers),
         on_device=on_device,
-        waiting=waiting,
+        waiting=found.waiting,
     )
 
 
@@ -162,25 +185,23 @@ def _lines(
     ranks: Sequence[RankTrace],
     lined: Sequence[int],
     passes: Sequence[TimingRecord],
-    parts: Sequence[PartRow],
+    works: Mapping[int, Bars],
     exchanged: Mapping[int, _Exchanged],
-    read_pass: ReadPass,
 ) -> tuple[RankLine, ...]:
     """The lines of the ranks at `lined`, from one zero on."""
     matched = ranks[0].matched
     assert matched is not None  # of ranks with collectives in common
     offsets = [matched.offset_ns[at].get(each.step_numbers[0], 0) for at, each in enumerate(passes)]
-    works = [
-        _moved(_work(read_pass(ranks[at], passes[at]), passes[at], parts), offsets[at])
-        for at in lined
-    ]
+    aligned = [_moved(works[at], offsets[at]) for at in lined]
     found = [exchanged[at] for at in lined]
     shared = [_moved(each[0], offsets[at]) for at, each in zip(lined, found, strict=True)]
-    starts = [int(each.start_ns.min()) for each in (*works, *shared) if len(each.start_ns)]
+    starts = [int(each.start_ns.min()) for each in (*aligned, *shared) if len(each.start_ns)]
     zero = min(starts, default=0)
     return tuple(
         RankLine(ranks[at].rank, _moved(work, zero), _moved(mine, zero), waiting_ns, kinds)
-        for at, work, mine, (_, waiting_ns, kinds) in zip(lined, works, shared, found, strict=True)
+        for at, work, mine, (_, waiting_ns, kinds) in zip(
+            lined, aligned, shared, found, strict=True
+        )
     )
 
 
@@ -266,47 +287,6 @@ def _row_of(label: str, kind: str, parts: Sequence[PartRow]) -> int:
         if wanted in inside:
             return inside.index(wanted)
     return -1
-
-
-# --- part by rank ---------------------------------------------------------------------------------
-
-
-def _device_ns(record: TimingRecord, parts: Sequence[PartRow]) -> Int64:
-    """int64[parts + 1]: the device time of each part of a pass, and of no part."""
-    of_path, rest_ns = part_times(record.times.forward), record.times.unattributed_ns
-    mine = (of_path[row.path].device_ns if row.path in of_path else 0 for row in parts)
-    return np.array([*mine, rest_ns], np.int64)
-
-
-def _summed(found: Bars, values_ns: Int64, count: int) -> Int64:
-    """int64[count + 1]: the sum of each part, and of no part behind them."""
-    sums = np.zeros(count + 1, np.int64)
-    np.add.at(sums, found.part, values_ns)  # -1 is the last one
-    return sums
-
-
-def _cells(
-    numbers: Sequence[int], of_each_ns: Int64, waits_ns: Int64
-) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[Cell, ...], ...]]:
-    """The columns, and a row of cells for each part, and for what is of no part."""
-    wide = -(-len(numbers) // MOST_COLUMNS)
-    groups = [range(at, min(at + wide, len(numbers))) for at in range(0, len(numbers), wide)]
-    columns = tuple((numbers[group[0]], numbers[group[-1]]) for group in groups)
-    # What is waited inside a part that has other times too, as on a CPU, is not its work.
-    work_ns = np.maximum(of_each_ns - waits_ns, 0)
-    rows = range(of_each_ns.shape[1])
-    return columns, tuple(
-        tuple(_cell(numbers, group, work_ns[:, at], waits_ns[:, at]) for group in groups)
-        for at in rows
-    )
-
-
-def _cell(numbers: Sequence[int], group: range, work_ns: Int64, waits_ns: Int64) -> Cell:
-    mine = slice(group.start, group.stop)
-    all_ns = work_ns[mine] + waits_ns[mine]
-    most = int(all_ns.argmax())
-    work, waiting = round(float(work_ns[mine].mean())), round(float(waits_ns[mine].mean()))
-    return Cell(work, waiting, int(all_ns[most]), numbers[group.start + most])
 
 
 def _worst_layer(waiting: RankWaiting, lines: Sequence[RankLine], layers: Sequence[int]) -> int:

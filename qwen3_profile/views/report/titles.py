@@ -26,7 +26,8 @@ def headline(config: Config) -> str:
     if facts.model is None:
         named = facts.model_class or config.shown.phase
         on = f", running on {facts.device}" if facts.device else ""
-        return f"{named}, {counted(len(config.layers.layers), 'layer')}{on}"
+        count = len(config.layers.layers)
+        return f"{named}, {counted(count, 'layer')}{on}" if count else f"{named}{on}"
     model = facts.model
     part = counted(model.num_layers, "layer")
     if model.num_layers != model.model_layers:

@@ -17,6 +17,7 @@ from qwen3_profile.analysis.verdict import (
 )
 from qwen3_profile.attribution.collectives import summed
 from qwen3_profile.attribution.findings import Finding, counted
+from qwen3_profile.attribution.idle import sum_idle
 from qwen3_profile.records.impossible_rates import IMPOSSIBLE_RATE
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
@@ -80,13 +81,14 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
 
     events = int(median(values(lambda each: each.times.device_events)))
     unattributed = values(lambda each: each.times.unattributed_ns)
+    idle = sum_idle(each.times.idle for each in passes)
     crossed = values(lambda each: each.times.cross_thread_ns)
     lines = [
         _total("cuda_total", values(lambda e: e.times.device_ns), counted(events, "device event")),
         _total(
             "cuda_busy", values(lambda e: e.times.busy_ns), "time with at least one of them running"
         ),
-        _total("cuda_gap", values(lambda e: e.times.gap_ns), idle_classes(passes)),
+        _total("cuda_gap", values(lambda e: e.times.gap_ns), idle_classes(idle)),
         _total("unattributed", unattributed, _reasons(passes)),
     ]
     carriers = summed(each.times.communication for each in passes)

@@ -242,7 +242,7 @@ def test_noise_is_told() -> None:
     ("severities", "sentence"),
     [
         ((), "No findings: the traces pass all checks."),
-        ((NOTE,), "No findings: the traces pass all checks."),
+        ((NOTE,), "No finding that puts a time in doubt; 1 note below."),
         ((WARNING,), "1 finding in the traces, listed below."),
         ((WARNING, WARNING), "2 findings in the traces, listed below."),
     ],

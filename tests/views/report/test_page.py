@@ -5,6 +5,8 @@ Pictures of every page are written to `chromium.SCREENSHOTS`, for a person to lo
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,8 +199,10 @@ def test_every_control_and_picture_has_a_name(page: Page) -> None:
 
 def test_the_first_screen_has_the_verdict_its_numbers_and_what_to_do(page: Page) -> None:
     """The sentence and the shares are those of the section that explains them."""
-    verdict = page.page.inner_text("#first-verdict")
-    assert verdict == page.page.locator("#waits-answer p").first.inner_text()
+    word = page.page.inner_text("#first-verdict strong")
+    sentence = page.page.locator("#waits-answer p").first.inner_text()
+    assert word == page.page.inner_text("#verdict-word") == "launch-bound"
+    assert page.page.inner_text("#first-verdict") == f"{word} {sentence}"
     numbers = page.page.locator("#first-numbers dd").all_inner_texts()
     assert len(numbers) == 3
     assert numbers[0].endswith(" ms")
@@ -206,6 +210,38 @@ def test_the_first_screen_has_the_verdict_its_numbers_and_what_to_do(page: Page)
     box = page.page.locator("#first-next").bounding_box()
     assert box["y"] + box["height"] < WIDE[1]
     page.shoot("report-first-screen")
+
+
+def figure(text: str, pattern: str) -> str:
+    """What the one group of a pattern finds."""
+    found = re.search(pattern, text)
+    assert found, (pattern, text)
+    return found[1]
+
+
+def test_one_figure_is_the_same_wherever_it_stands(page: Page) -> None:
+    """Sentences, tiles, tables, and the words of charts take them from one place."""
+    get = page.page.inner_text
+    answers = {name: get(f"#{name}-answer") for name in ("parts", "waits", "kernels", "layers")}
+    parts = dict(zip(texts(page, "parts-table", 0), texts(page, "parts-table", 4), strict=True))
+    chart = page.page.get_attribute("#parts-chart", "aria-label")
+    busy, span, share = re.findall(r"[\d.]+", get("#first-verdict"))[:3]
+    tiles = page.page.locator("#first-numbers dd").all_inner_texts()
+    assert tiles[:2] == [f"{span} ms", f"{share}%"]
+    assert get("#verdict p:first-child") == f"launch-bound: busy {busy} of {span} ms"
+    assert texts(page, "configs-table", 7) == [f"{share}%"]
+    idle = figure(answers["waits"], rf"takes {span} ms: GPU busy {busy} ms, idle ([\d.]+) ms")
+    assert round(float(busy) + float(idle), 3) == float(span)
+    cuda = figure(answers["parts"], r"Of ([\d.]+) ms of CUDA time")
+    assert cuda == parts["decode"]
+    none = figure(get("#time-answer"), r"([\d.]+) ms of GPU time .* unattributed")
+    kernels = figure(answers["kernels"], r"ran for ([\d.]+) ms")
+    assert f"{float(cuda) + float(none):.3f}" == kernels
+    assert figure(answers["layers"], r"layers take ([\d.]+) ms") == parts["layers"]
+    waits = zip(texts(page, "waits-table", 0), texts(page, "waits-table", 1), strict=True)
+    busy_of = {part.split(" / ")[-1]: ns for part, ns in waits}
+    for name in ("q_proj", "rope", "down_proj"):
+        assert figure(chart, rf"/ {name} CUDA ([\d.]+) ms") == parts[name] == busy_of[name]
 
 
 def test_shares_of_bare_need_a_bare_time(page: Page) -> None:
@@ -428,7 +464,7 @@ def test_parts_are_points_below_the_roofs(shown: Reports, folder: Path) -> None:
     with shown.showing(put(folder, "roofs", render_page([gather([given], None)]))) as found:
         label = found.page.locator("#roofline-chart").get_attribute("aria-label")
         assert label == (
-            "2 parts below roofs of 0.1 TFLOP/s and 10.0 GB/s; up_proj is nearest to its roof, "
+            "2 parts below roofs of 100 GFLOP/s and 10.0 GB/s; up_proj is nearest to its roof, "
             "with 90 %"
         )
         assert "they meet at 10 FLOP/B" in found.page.inner_text("#roofline-note")
@@ -785,18 +821,53 @@ def test_it_works_in_a_frame_that_may_do_nothing_but_run_it(
     assert (found.outside, found.complaints) == ([], [])
 
 
-def test_ranks_are_found_and_each_says_what_it_waits(shown: Reports, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def of_ranks() -> str:
     path = DATA / "ranks"
-    with shown.showing(put(folder, "ranks", build_report(path, load(path)))) as found:
+    return build_report(path, load(path))
+
+
+def test_hostile_names_of_ranks_do_nothing(shown: Reports, folder: Path, of_ranks: str) -> None:
+    """Names that only the view of ranks shows: of parts, collectives and labels."""
+    page, name = of_ranks, HOSTILE[1]
+    for said in ("attn / o_proj / nccl", "all_reduce", "layer.4.residual_attn"):
+        assert json.dumps(said) in page
+        hostile = json.dumps(name).replace("<", "\\u003c").replace(">", "\\u003e")
+        page = page.replace(json.dumps(said), hostile)
+    with shown.showing(put(folder, "hostile-ranks", page)) as found:
+        assert name in found.page.inner_text("#ranks-answer")
+        assert name in texts(found, "ranks-table", 0)
+        found.page.locator("#ranks-chart").scroll_into_view_if_needed()
+        box = found.page.locator("#ranks-chart").bounding_box()
+        # The second rank waits in the middle of the layer.
+        found.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 24 + 51)
+        tip = found.page.locator("#ranks-chart .tip")
+        tip.wait_for()
+        assert name in tip.inner_text()
+        assert found.page.locator("img, iframe, object, embed").count() == 0
+        assert found.page.evaluate("document.scripts.length") == SCRIPTS
+        assert "owned" not in found.page.title()
+
+
+def test_ranks_are_found_and_each_says_what_it_waits(
+    shown: Reports, folder: Path, of_ranks: str
+) -> None:
+    with shown.showing(put(folder, "ranks", of_ranks)) as found:
         page = found.page
         page.locator("#nav a", has_text="Ranks").click()
         said = page.locator("#ranks-answer").inner_text()
-        assert "The others wait for rank 0: it comes last to 23 of 25 collectives" in said
+        assert "The others wait for rank 0: in 1 pass it comes last to 23 of 25 collectives" in said
         assert "residual -0.6 \u00b5s to 0.6 \u00b5s" in said
         assert page.locator("#ranks-layer").input_value() == "4"
         last = page.locator("#ranks-table tbody tr").last
         assert last.locator(".waits").all_inner_texts() == ["+ 0.275 waiting", "+ 22.626 waiting"]
+        # The layer with which it begins need not stand in the address.
+        assert "ranks=" not in page.url
         page.select_option("#ranks-layer", "all")
+        assert page.url.endswith("ranks=all")
+        page.reload()
+        page.wait_for_selector(READY)
+        assert page.input_value("#ranks-layer") == "all"
         drawn = page.locator("#ranks-chart").get_attribute("aria-label")
         assert drawn.endswith("rank 0 waits 0.275 ms, rank 1 waits 22.626 ms")
         for name, size in SIZES.items():

@@ -16,10 +16,11 @@ from qwen3_profile.analysis.part_rows import PartRow
 from qwen3_profile.analysis.rank_waiting import rank_waiting
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.records.ranks import collect_ranks, trace_files
+from qwen3_profile.views.report import rank_cells
 from qwen3_profile.views.report import rank_view as module
 from qwen3_profile.views.report.build import _read_again
 from qwen3_profile.views.report.rank_json import rank_json
-from qwen3_profile.views.report.rank_view import RankView, rank_view
+from qwen3_profile.views.report.rank_view import RankView, passes_of_ranks, rank_view
 
 NCCL = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
 LEFT = 40_000
@@ -58,9 +59,15 @@ def view_of(folder: Path, size: int, ahead_ns: Sequence[int] = ()) -> RankView:
     for rank in range(size):
         ahead = ahead_ns[rank] if ahead_ns else 0
         write(folder / f"rank{rank}.json.gz", trace_of(rank, size, ahead))
-    found = rank_view(collect_ranks(trace_files(folder)), (0, "prefill"), _read_again)
-    assert found is not None
-    return found
+    return seen(folder)
+
+
+def seen(folder: Path) -> RankView:
+    ranks = collect_ranks(trace_files(folder))
+    passes = passes_of_ranks(ranks, (0, "prefill"))
+    assert passes is not None
+    works = {at: passes.work(at, _read_again(ranks[at].path)) for at in passes.lined}
+    return rank_view(passes, works)
 
 
 def test_bars_of_ranks_lie_on_the_first_ones_clock(tmp_path: Path) -> None:
@@ -98,7 +105,7 @@ def test_what_each_part_took_and_waited_on_each_rank(tmp_path: Path) -> None:
 def test_many_ranks_stand_in_groups_and_none_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_COLUMNS", 2)
+    monkeypatch.setattr(rank_cells, "MOST_COLUMNS", 2)
     monkeypatch.setattr(module, "MOST_LINES", 3)
     view = view_of(tmp_path, 5)
     assert view.columns == ((0, 2), (3, 4))
@@ -123,9 +130,8 @@ def test_a_collective_without_a_label_stands_in_its_own_range() -> None:
 
 def test_real_ranks_add_up_to_the_terminals_table() -> None:
     ranks = collect_ranks(trace_files(DATA / "ranks"))
-    view = rank_view(ranks, (0, "prefill"), _read_again)
+    view = seen(DATA / "ranks")
     waiting = rank_waiting(ranks, (0, "prefill"))
-    assert view is not None
     assert waiting is not None
     assert waiting.total is not None
     assert waiting.total.waiting is not None
@@ -143,8 +149,7 @@ def test_real_ranks_add_up_to_the_terminals_table() -> None:
 
 
 def test_bars_are_joined_where_they_are_too_many() -> None:
-    view = rank_view(collect_ranks(trace_files(DATA / "ranks")), (0, "prefill"), _read_again)
-    assert view is not None
+    view = seen(DATA / "ranks")
     for limit in (60_000, 300):
         lines = rank_json(view, limit)["lines"]
         assert sum(len(line["work"]["dur"]) for line in lines) <= 2 * 732

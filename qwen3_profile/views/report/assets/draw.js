@@ -95,8 +95,15 @@ const barAxis = (more) =>
 
 /** The label of a bar at the left, cut to the room that there is. */
 const nameLabel = (width, text) => ({
-  color: color("text"), width: width - 12, overflow: "truncate", interval: 0, formatter: text,
+  color: color("text"), width: width - 12, overflow: "truncate", interval: 0, formatter: (at) => endOf(text(at), (width - 12) / 6.4),
 });
+
+/** Of a path that is too long, the last names: those before them are those of others, too. */
+function endOf(path, length) {
+  const names = path.split(" / ");
+  while (names.length > 1 && names.join(" / ").length > length) names.shift();
+  return names.join(" / ");
+}
 
 const chartTitle = (text, left, top) => ({
   text, left, top, textStyle: { fontSize: 12, fontWeight: 600, lineHeight: 14, color: color("text"), fontFamily: FONT },

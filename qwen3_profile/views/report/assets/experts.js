@@ -19,7 +19,7 @@ function expertsChart(config) {
       ]);
     }),
     xAxis: categoryAxis([...routing[0].tokens.keys()], { name: say("expert"), nameLocation: "middle", nameGap: 24, nameTextStyle: { color: color("quiet") } }),
-    yAxis: categoryAxis(routing.map((layer) => String(layer.layer)), { name: say("layer"), inverse: true, nameTextStyle: { color: color("quiet") } }),
+    yAxis: categoryAxis(routing.map((layer) => String(layer.layer)), { name: say("layer"), nameLocation: "middle", nameGap: 32, inverse: true, nameTextStyle: { color: color("quiet") } }),
     visualMap: {
       min: 0, max: most, calculable: false, orient: "horizontal", left: 50, bottom: 0, itemHeight: 120, itemWidth: 10, precision: 1,
       text: [say("{times}x the mean", { times: most.toFixed(1) }), say("no tokens")], textStyle: { color: color("quiet") },

@@ -6,15 +6,18 @@
 const LINKED = {
   config: ["config", "0"], part: ["layers-part", "all"], kernels: ["kernels-part", "all"],
   passes: ["passes-part", "all"], grid: ["grid-row", "all"],
-  layer: ["timeline-layer", ""], unit: ["unit", "ms"], filter: ["filter", ""], theme: ["theme", "auto"],
+  layer: ["timeline-layer", ""], ranks: ["ranks-layer", ""], unit: ["unit", "ms"], filter: ["filter", ""], theme: ["theme", "auto"],
   lang: ["language", firstLanguage()],
 };
+
+// With which layer the view of ranks begins, each config says.
+const usual = (key) => (key === "ranks" ? usualRankLayer(DATA.configs[current]) : LINKED[key][1]);
 
 let section = "";
 
 /** Keeps the address of what is shown; a frame without an address of its own has none. */
 function saveLink() {
-  const chosen = Object.entries(LINKED).filter(([, [id, usual]]) => byId(id).value !== usual);
+  const chosen = Object.entries(LINKED).filter(([key, [id]]) => byId(id).value !== usual(key));
   const words = [section, ...chosen.map(([key, [id]]) => `${key}=${encodeURIComponent(byId(id).value)}`)];
   try {
     history.replaceState(null, "", `#${words.filter(Boolean).join("&")}`);
@@ -28,7 +31,7 @@ function openLink() {
   const address = location.hash.slice(1) || document.documentElement.dataset.start;
   const [place, ...words] = address.split("&");
   const given = new URLSearchParams((place.includes("=") ? [place, ...words] : words).join("&"));
-  const value = (key) => given.get(key) ?? LINKED[key][1];
+  const value = (key) => given.get(key) ?? usual(key);
   setIfKnown(byId("language"), value("lang"));
   applyLanguage();
   for (const key of ["config", "unit", "filter", "theme"]) setIfKnown(byId(LINKED[key][0]), value(key));
@@ -43,6 +46,10 @@ function openLink() {
   if (DATA.configs[current].timeline && given.has("layer")) {
     setIfKnown(byId("timeline-layer"), value("layer"));
     showLayer(byId("timeline-layer").value);
+  }
+  if (rankView(DATA.configs[current])) {
+    setIfKnown(byId("ranks-layer"), value("ranks"));
+    ranksChart(DATA.configs[current]);
   }
   if (!place.includes("=") && byId(place)) goTo(place);
 }

@@ -12,11 +12,12 @@ function choose(index) {
 
 /** What dominates in a sentence, the numbers behind it, and what to do next. */
 function firstScreen(config) {
-  const { sentence, numbers, next } = config.first;
-  byId("first-verdict").textContent = spoken(sentence);
+  const { verdict, sentence, numbers, next } = config.first;
+  byId("first-verdict").replaceChildren(
+    ...(verdict === null ? [] : [make("strong", {}, say(verdict)), " "]), spoken(sentence));
   byId("first-numbers").replaceChildren(...numbers.map((number) => make("div", {},
     make("dt", {}, spoken(number.label)),
-    make("dd", {}, number.text ?? (number.share === null ? inMs(number.ns) : percent(number.share))))));
+    make("dd", {}, number.text ?? inMs(number.ns)))));
   byId("first-next").textContent = spoken(next);
 }
 
@@ -169,7 +170,7 @@ function wire() {
   byId("passes-part").addEventListener("change", () => { passesChart(DATA.configs[current]); saveLink(); });
   byId("grid-row").addEventListener("change", () => { gridChart(DATA.configs[current]); saveLink(); });
   byId("layers-part").addEventListener("change", () => { layersChart(DATA.configs[current]); saveLink(); });
-  byId("ranks-layer").addEventListener("change", () => ranksChart(DATA.configs[current]));
+  byId("ranks-layer").addEventListener("change", () => { ranksChart(DATA.configs[current]); saveLink(); });
   byId("kernels-part").addEventListener("change", (event) => {
     kernelsTable(DATA.configs[current], event.target.value);
     kernelsChart(DATA.configs[current], event.target.value);

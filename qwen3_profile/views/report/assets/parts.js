@@ -144,7 +144,7 @@ function kernelsChart(config, part) {
       data: rows.map((row) => ({ value: scaled(row.total), itemStyle: { color: color(familyOf(config, row.row)) } })),
       label: {
         show: true, position: "right", color: color("quiet"), fontSize: 11,
-        formatter: (about) => cut(`${percent(whole ? rows[about.dataIndex].total / whole : 0)} ${rows[about.dataIndex].part.split(" / ").pop()}`, 18),
+        formatter: (about) => cut(`${percent(whole ? rows[about.dataIndex].total / whole : 0)} ${ownName(rows[about.dataIndex].part)}`, 18),
       },
     }],
   };
@@ -155,6 +155,12 @@ function kernelsChart(config, part) {
     : say("The {rows} of the most time", { rows: most });
   draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => say("{kernel} in {part}: {time}", { kernel: row.text, part: row.part, time: withUnit(row.total) })).join("; "), option);
 
+}
+
+/** A part's last name; of the rest of a part, that part's. */
+function ownName(path) {
+  const names = path.split(" / ");
+  return names.length > 1 && names[names.length - 1] === "other" ? names[names.length - 2] : names[names.length - 1];
 }
 
 const familyOf = (config, row) => DATA.families[row < 0 ? DATA.families.length - 1 : config.rows[row].family];

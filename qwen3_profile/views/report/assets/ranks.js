@@ -5,6 +5,12 @@ const RANK_PX = 34;
 
 const rankView = (config) => (config.rank_view === null ? null : DATA.rank_views[config.rank_view]);
 
+/** The layer that a link need not name; none where there is one process. */
+function usualRankLayer(config) {
+  const view = rankView(config);
+  return view === null ? "" : view.layer < 0 ? "all" : String(view.layer);
+}
+
 /** The starts of bars, which the file has as steps. */
 function runningStarts(steps) {
   let at = 0;
@@ -19,7 +25,7 @@ function ranksSection(config) {
   const choices = [["all", say("the whole pass")], ...view.layers.map((layer) => [String(layer), say("layer {number}", { number: layer })])];
   const before = byId("ranks-layer").value;
   const isKnown = choices.some(([value]) => value === before);
-  fill(byId("ranks-layer"), choices, isKnown ? before : view.layer < 0 ? "all" : view.layer);
+  fill(byId("ranks-layer"), choices, isKnown ? before : usualRankLayer(config));
   ranksTable(view);
   byId("ranks-note").textContent = ranksNote(view);
 }
@@ -27,9 +33,9 @@ function ranksSection(config) {
 function stragglerSentence(view) {
   const late = view.straggler;
   if (late === null) return say("No rank waits for another.");
-  const values = { rank: late.rank, last: late.last, of: late.of, held: withUnit(late.held) };
+  const values = { rank: late.rank, last: late.last, of: late.of, held: withUnit(late.held), passes: many(view.passes, "pass") };
   return sentences([
-    say("The others wait for rank {rank}: it comes last to {last} of {of} collectives, and the first rank there waits {held} for it in all.", values),
+    say("The others wait for rank {rank}: in {passes} it comes last to {last} of {of} collectives, and the first rank there waits {held} for it in all.", values),
     late.label === null ? "" : say("Its largest single loss is {time} in {label}.", { time: withUnit(late.lost), label: late.label || say("no label") }),
   ]);
 }

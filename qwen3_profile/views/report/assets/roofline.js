@@ -1,7 +1,7 @@
 "use strict";
 // Parts at the FLOPs that they compute for each byte and each second, below the roofs.
 
-const flopsText = (v) => (v >= 1e11 ? `${Number((v / 1e12).toPrecision(3))} TFLOP/s` : `${Number((v / 1e9).toPrecision(3))} GFLOP/s`);
+const flopsText = (v) => (v >= 1e12 ? `${Number((v / 1e12).toPrecision(3))} TFLOP/s` : `${Number((v / 1e9).toPrecision(3))} GFLOP/s`);
 
 const intensityText = (v) => `${Number(v.toPrecision(3))} FLOP/B`;
 
@@ -33,10 +33,13 @@ function rooflineChart(config) {
       },
       {
         type: "scatter", z: 2, symbolSize: (_, { data }) => 7 + 17 * Math.sqrt(data.point.ns / longest),
-        label: { show: true, position: "right", formatter: ({ data }) => data.point.name, color: color("text"), fontSize: 11 },
+        label: { show: true, formatter: ({ data }) => data.point.name, color: color("text"), fontSize: 11 },
         labelLayout: { hideOverlap: true },
         data: points.map((point) => ({
-          value: [point.intensity, point.flops_per_s], point, itemStyle: { color: color(DATA.families[point.family]), opacity: 0.8 },
+          value: [point.intensity, point.flops_per_s], point,
+          // Of the last points the names lie to the left, where there is room.
+          label: { position: point.intensity > from * (to / from) ** 0.85 ? "left" : "right" },
+          itemStyle: { color: color(DATA.families[point.family]), opacity: 0.8 },
         })),
       },
     ],

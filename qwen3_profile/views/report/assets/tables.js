@@ -173,7 +173,7 @@ function configsTable(current) {
     const none = (config) => sum(config.unattributed.map((item) => item.ns));
     columns.push(
       { name: say("unattributed ms"), value: none, cell: (config) => cell(ms(none(config)), none(config)) },
-      { name: say("GPU busy"), value: share, cell: (config) => cell(share(config) === null ? "-" : percent(share(config)), share(config)) },
+      { name: say("GPU busy"), value: share, cell: (config) => cell(config.share?.text ?? "-", share(config)) },
       { name: say("verdict"), text: true, cell: (config) => textCell(config.share ? say(config.share.verdict) : say("CPU only")) },
     );
   }
