@@ -28,8 +28,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "benchmarks")]
 
+import long_trace  # noqa: E402
 from faults import MODEL, demand, records_of, run_ids  # noqa: E402
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT, "SIGHUP": signal.SIGHUP}
@@ -67,16 +68,34 @@ WAYS = {
     "python -m qwen3_profile.export": (
         "-m", "qwen3_profile.export", _SAVED, "--output-dir", "out", "--report", "r.html",
     ),
+    "export of a long trace": ("-m", "qwen3_profile.export", "long.json", "--output-dir", "out"),
+    "export of long ranks": ("-m", "qwen3_profile.export", "ranks", "--output-dir", "out"),
     "python -m qwen3_profile.compare": ("-m", "qwen3_profile.compare", _SAVED, _SAVED),
+    "python -m qwen3_profile.export --view": ("-m", "qwen3_profile.export", _SAVED, "--view"),
 }  # fmt: skip
+# Of text: enough for two processes to share it.
+_LONG_MB = 70
+_LONG = {"long.json": ("long.json",), "ranks": ("ranks/rank0.json", "ranks/rank1.json")}
 
 
-def outcome(way: str, number: int, after_s: float, *, group: bool) -> tuple[str, str]:
+def _give_long_trace(cwd: Path, names: Sequence[str]) -> None:
+    """Puts a trace there that takes a while to read; it is made once, beside all places."""
+    long = cwd.parent / "long.json"
+    if not long.exists():
+        long_trace.main((str(long), "--megabytes", str(_LONG_MB)))
+    for name in names:
+        (cwd / name).parent.mkdir(exist_ok=True)
+        (cwd / name).hardlink_to(long)
+
+
+def outcome(way: str, number: int, after_s: float, places: Path, *, group: bool) -> tuple[str, str]:
     """What a signal comes to that is sent so long after the start; and why it is wrong."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=places) as folder:
         cwd = Path(folder)
         (cwd / "model").mkdir()
         (cwd / "model/config.json").write_text(json.dumps(MODEL))
+        for name in WAYS[way]:
+            _give_long_trace(cwd, _LONG.get(name, ()))
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
             [sys.executable, *WAYS[way]], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
@@ -161,6 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--signal", choices=SIGNALS, action="append", help="default: all")
     add("--group", action="store_true", help="send it to all processes of the command")
     args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as places:
+        return run_campaign(Path(places), args)
+
+
+def run_campaign(places: Path, args: argparse.Namespace) -> int:
     wrong = 0
     for way in args.way or WAYS:
         for name in args.signal or SIGNALS:
@@ -168,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             early_s = 0.0
             for moment in range(args.moments):
                 after_s = args.first + args.seconds * moment / args.moments
-                found, why = outcome(way, SIGNALS[name], after_s, group=args.group)
+                found, why = outcome(way, SIGNALS[name], after_s, places, group=args.group)
                 counts[found] += 1
                 if found == PYTHONS:
                     early_s = after_s

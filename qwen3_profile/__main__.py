@@ -191,17 +191,21 @@ def _profile(
         make_folder(invocation.output_dir)
         check_json(invocation.records_path)
         forget = partial(drop_run, invocation.records_path)
-    claim = claim_folder(
-        invocation.trace_dir, invocation.run_name, force=invocation.force, forget=forget
-    )
     codes: list[int] = []
-    try:
-        codes.extend(_run(invocation, claim, argv, outcome, process))
-    finally:
-        # A run that replaces another has to be of more use than it.
-        kept = outcome.is_measured or (not claim.replaces and has_traces(claim.folder))
-        with _told(codes), signals.held():
-            (claim.commit if kept else claim.roll_back)()
+    # A signal between the making of the folder and the block would leave the folder for ever.
+    with signals.noted():
+        claim = claim_folder(
+            invocation.trace_dir, invocation.run_name, force=invocation.force, forget=forget
+        )
+        try:
+            with signals.allowed():
+                codes.extend(_run(invocation, claim, argv, outcome, process))
+        finally:
+            # A run that replaces another has to be of more use than it.
+            kept = outcome.is_measured or (not claim.replaces and has_traces(claim.folder))
+            with _told(codes):
+                (claim.commit if kept else claim.roll_back)()
+    signals.obey()
     if kept:
         show(place_lines(invocation, claim.place))
     if len(invocation.configs) > 1:  # what was told before it stands far above

@@ -383,6 +383,20 @@ def test_ctrl_c_while_the_model_is_loaded(commands: Commands, tmp_path: Path) ->
     assert not list((tmp_path / "traces").iterdir())
 
 
+def test_a_signal_while_the_folder_is_taken_leaves_none(commands: Commands, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from qwen3_profile.run_folder import claim\n"
+        "from qwen3_profile.__main__ import main\n"
+        "locked = claim._locked\n"
+        "claim._locked = lambda folder: os.kill(os.getpid(), signal.SIGTERM) or locked(folder)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = wait(commands.start(tmp_path, script=["-c", code]), tmp_path)
+    assert_one_line(done, 143, "interrupted by SIGTERM")
+    assert not list((tmp_path / "traces").iterdir())
+
+
 def test_ctrl_c_while_records_are_saved(commands: Commands, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
