@@ -8,6 +8,7 @@ from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.part_rows import inside_of
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
+    COMMUNICATION_BOUND,
     COMPUTE_BOUND,
     GPU_BOUND,
     LATENCY_BOUND,
@@ -102,6 +103,9 @@ def _reason(config: Config, share: DeviceShare) -> Number:
     idle, whole_ns = share.idle, share.idle.ns or 1
     if share.verdict == GPU_BOUND:
         return _largest(config)
+    if share.verdict == COMMUNICATION_BOUND:
+        carried = share.communication_ns / share.busy_ns
+        return Number("of GPU busy time in collectives", text=f"{carried:.0%}")
     if share.verdict == BLOCKED:
         label = "of its idle time blocked in a CPU call"
         return Number(label, text=f"{idle.blocked_ns / whole_ns:.0%}")

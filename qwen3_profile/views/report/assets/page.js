@@ -18,7 +18,7 @@ function firstScreen(config) {
   byId("first-numbers").replaceChildren(...numbers.map((number) => make("div", {},
     make("dt", {}, spoken(number.label)),
     make("dd", {}, number.text ?? inMs(number.ns)))));
-  byId("first-next").textContent = spoken(next);
+  byId("first-next").replaceChildren(...withFlags(spoken(next)));
 }
 
 /** The places of the page that have anything to show. */

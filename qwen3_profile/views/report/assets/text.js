@@ -106,8 +106,11 @@ function tip(title, pairs) {
   return make("div", { class: "tip" }, make("p", {}, title), list);
 }
 
+/** A sentence with the flags in it as code, which no line's end tears apart. */
+const withFlags = (sentence) => sentence.split(/(--[a-z][a-z-]*)/).map((piece, at) => (at % 2 ? make("code", {}, piece) : piece));
+
 function paragraphs(place, sentences) {
-  place.replaceChildren(...sentences.map((sentence) => make("p", {}, sentence)));
+  place.replaceChildren(...sentences.map((sentence) => make("p", {}, ...withFlags(sentence))));
 }
 
 /** What the colours mean. */
