@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3_profile.cli.documents import KeyTwice, read_document
+from qwen3_profile.cli.documents import KeyTwice, read_document, read_text
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
@@ -30,7 +30,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
         ConfigError: the file cannot be read, is no text, or holds no prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path).split("\n")
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

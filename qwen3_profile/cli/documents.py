@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_profile.errors import ConfigError
+
+# Of what people write by hand, and of prompts: beyond it a file is another one, or never ends.
+_MOST_CHARACTERS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,25 @@ def read_document(path: Path) -> Any:
     """
     name, parse = _FORMATS.get(path.suffix.lower(), ("JSON", _from_json))
     try:
-        return parse(path.read_text(encoding="utf-8-sig"))
+        return parse(read_text(path))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(str(path), f"is not {name}: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file or a pipe in UTF-8.
+
+    Raises:
+        OSError: it cannot be read, or is far too long.
+        UnicodeDecodeError: it is no text.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        text = file.read(_MOST_CHARACTERS + 1)
+    if len(text) > _MOST_CHARACTERS:
+        raise OSError(errno.EFBIG, f"it is longer than {_MOST_CHARACTERS >> 20} MB")
+    return text
 
 
 def _from_json(text: str) -> Any:

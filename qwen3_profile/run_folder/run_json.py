@@ -284,11 +284,12 @@ def write_results(path: Path, results: Sequence[ConfigResult]) -> None:
 
 
 def read_results(path: Path) -> tuple[ConfigResult, ...]:
-    """What `write_results` wrote; nothing where that rank came to write nothing."""
+    """What `write_results` wrote; nothing where that rank came to write nothing that is whole."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[ConfigResult, ...])
-    except (OSError, msgspec.DecodeError):
+        found: tuple[ConfigResult, ...] = read_json(path, tuple[ConfigResult, ...], RUN_FILE)
+    except TraceError:
         return ()
+    return found
 
 
 def rank_results_file(folder: Path, worker: str, rank: int) -> Path:

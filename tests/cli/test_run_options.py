@@ -146,6 +146,12 @@ def test_where_a_run_goes_the_command_line_says_last(tmp_path: Path) -> None:
     assert parse_arguments(side.argv).records_path == Path("compare1/base/r.json")
 
 
+def test_configs_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_profile.cli.documents._MOST_CHARACTERS", 1 << 20)
+    with pytest.raises(ConfigError, match="/dev/zero: cannot be read: it is longer than 1 MB"):
+        parse_arguments(["--configs", "/dev/zero"])
+
+
 @pytest.mark.parametrize(
     ("text", "argv", "told"),
     [

@@ -55,6 +55,7 @@ FAULTS = {
     "sleep": sleep_in_ffn,
     "killed": lambda: after_traces(2, lambda _: os.kill(os.getpid(), signal.SIGKILL)),
     "hanging": lambda: after_traces(2, lambda _: time.sleep(600)),
+    "stopped": lambda: after_traces(2, lambda _: os.kill(os.getpid(), signal.SIGSTOP)),
     "full": lambda: after_traces(2, full_disk),
 }
 

@@ -159,6 +159,23 @@ def test_what_is_no_text_ends_soon_and_the_tab_goes_on(
     assert len(err.splitlines()) == (0 if make in (a_pipe, endless) else 1)
 
 
+def results_in_results(folder: Path) -> None:
+    (folder / "run.json").write_text('[{"others":' * 100_000)
+
+
+@pytest.mark.parametrize("make", [results_in_results, a_pipe, endless, large])
+def test_what_is_no_result_of_a_rank_keeps_nobody_from_the_run(tmp_path: Path, make: Any) -> None:
+    """The file of rank 1, which a killed run leaves beside its run.json."""
+    run = tmp_path / "run"
+    shutil.copytree(RUN, run, ignore=shutil.ignore_patterns("raw"))
+    made = tmp_path / "made"
+    made.mkdir()
+    make(made)
+    (made / "run.json").rename(run / ".bs1.rank1.json")
+    assert len(read_run(run).configs) == len(read_run(RUN).configs)
+    assert [found.name for found in LogDir(str(tmp_path)).runs()] == ["run"]
+
+
 def a_run(tmp_path: Path, place: str, value: Any) -> Path:
     shutil.copytree(RUN, tmp_path, dirs_exist_ok=True)
     return changed(tmp_path, place, value)

@@ -160,6 +160,12 @@ def test_prompts_are_the_lines_with_text(tmp_path: Path) -> None:
     assert read_prompts(path) == ("the fox", "\u4f60\u597d\u2028x")
 
 
+def test_prompts_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_profile.cli.documents._MOST_CHARACTERS", 1 << 20)
+    with pytest.raises(ConfigError, match="/dev/zero: cannot be read: it is longer than 1 MB"):
+        read_prompts(Path("/dev/zero"))
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
