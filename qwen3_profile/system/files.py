@@ -13,6 +13,8 @@ from pathlib import Path
 from qwen3_profile.errors import OutputError
 
 _LOCK_SECONDS = 60.0
+# Of a page or a trace for a browser, which shows no more.
+_MOST_BYTES = 1 << 30
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -82,13 +84,16 @@ def read_no_link(path: Path) -> bytes:
     """The bytes of a plain file; of none that a link leads to, not even one made a moment ago.
 
     Raises:
-        OSError: it is not there, a link, or no plain file.
+        OSError: it is not there, a link, no plain file, or longer than a browser can show.
     """
     flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     with open(os.open(path, sum(flags, os.O_RDONLY)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no plain file")
-        return file.read()
+        if found.st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, "it is too long")
+        return file.read(_MOST_BYTES)
 
 
 def refuse_read_only(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Sequence
 
@@ -14,6 +13,11 @@ from qwen3_profile.views.tensorboard.raw_events import EVENTS_KEY
 # So many layers side by side are told apart by their names; all of a model's may not be.
 _MOST_LAYERS = 8
 _NS_PER_US = 1000
+_GZIP = 31  # zlib's largest window, with gzip's head and sum
+# Of a trace's text: to look longer for where its view begins would keep its reader waiting.
+_MOST_BYTES = 1 << 28
+# Beyond every clock: times in us since 1970 are less than half of it.
+_MOST_US = 1e16
 _RIM = 0.02
 
 
@@ -38,14 +42,16 @@ def first_layers_ns(trace: bytes) -> tuple[int, int] | None:
         trace: a trace for viewers, packed by gzip.
 
     Returns:
-        None where it shows no pass of ours, or cannot be read.
+        None where it shows no pass of ours, is far too long, or cannot be read.
     """
     try:
-        document = msgspec.json.decode(gzip.decompress(trace), type=dict[str, msgspec.Raw])
+        text = zlib.decompressobj(_GZIP).decompress(trace, _MOST_BYTES)
+        document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         events = msgspec.json.decode(document[EVENTS_KEY], type=list[_Range])
-    except (KeyError, EOFError, OSError, zlib.error, msgspec.MsgspecError):
+    except (KeyError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None  # Perfetto says what it cannot read
     ranges = [each for each in events if each.ph == "X" and each.dur > 0]
+    ranges = [each for each in ranges if abs(each.ts) < _MOST_US and each.dur < _MOST_US]
     passes = [each for each in ranges if each.name in labels.PHASES]
     if not passes:
         return None

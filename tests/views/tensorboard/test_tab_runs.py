@@ -146,6 +146,14 @@ def test_a_report_that_became_a_link_is_not_read(tmp_path: Path) -> None:
     assert found.read_report() is None
 
 
+def test_a_report_that_fills_the_memory_is_not_read(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "logs" / "run1", "report")
+    with open(folder / "report.html", "wb") as file:
+        file.truncate(1 << 40)
+    (found,) = LogDir(str(tmp_path / "logs")).runs()
+    assert found.read_report() is None
+
+
 def test_a_folder_of_any_bytes_has_a_name_that_can_be_told(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/run\xff"))
     make_run(folder, "report")
