@@ -196,19 +196,16 @@ class MeasurementLoop:
             if not kind.in_session or position == positions[0]:
                 self._settle(series)
             clock = self._recorder.sm_clock
-            follows = kind.in_session and position != positions[-1]
-            with (
-                signals.held(),
-                clock.left_alone(kind.is_between(series, position)),
-                self._recorder.next_session_follows(follows, series.lead_in),
-            ):
+            with signals.held(), clock.left_alone(kind.is_between(series, position)):
                 clock.take()  # of what nobody keeps
                 one = kind.take(self._recorder, series, lambda: run.slot(kind, series, position))
                 self._settled = not kind.in_session
                 return replace(one, sm_mhz=clock.take())
 
+        several = kind.in_session and len(positions) > 1
+        together = self._recorder.kept_attached(series.lead_in) if several else nullcontext()
         # Collecting before each step would take longer than the step.
-        with no_collections() if kind.every_step else nullcontext():
+        with together, no_collections() if kind.every_step else nullcontext():
             taken = dict(_each(series, positions, take))
         if labels is not None:
             called = dict.fromkeys(labels.called.take())

@@ -200,24 +200,23 @@ class Recorder:
         if self.device.type != "cuda":
             yield
             return
-        before = self._teardown
         self.settle(lead_in)
-        self._teardown = _STAY
         try:
-            self._idle_session(lead_in)
-            yield
+            with self.kept_attached(lead_in):
+                self._idle_session(lead_in)
+                yield
         finally:
-            self._teardown = before
-            self._idle_session(lead_in)
             self.settle(lead_in)
 
     @contextlib.contextmanager
-    def next_session_follows(self, follows: bool, lead_in: Callable[[], None]) -> Iterator[None]:
-        """Lets CUPTI stay after the session in the block, where the next one follows at once.
+    def kept_attached(self, lead_in: Callable[[], None]) -> Iterator[None]:
+        """Lets CUPTI stay from one session of the block to the next, and go at its end.
 
-        Nothing is timed bare in between; to let it go takes a tenth of a second of waiting.
+        Between them nothing is timed bare, and to let it go takes a tenth of a second of waiting.
+        It goes in a session that nobody reads: one that lets it go after others that did not
+        records nothing of the device (H200, torch 2.11).
         """
-        if not follows or self.device.type != "cuda":
+        if self.device.type != "cuda" or self._teardown == _STAY:
             yield
             return
         before, self._teardown = self._teardown, _STAY
@@ -229,8 +228,8 @@ class Recorder:
             with contextlib.suppress(RuntimeError):
                 self._idle_session(lead_in)
             raise
-        finally:
-            self._teardown = before
+        self._teardown = before
+        self._idle_session(lead_in)
 
     def detach_others(self, lead_in: Callable[[], None]) -> None:
         """Lets CUPTI go, which a session of the user's own has left attached to the process."""

@@ -258,9 +258,10 @@ def test_a_session_ends_with_the_calls_that_cupti_detaches_in(
     assert running == [False, True, True] + [False] * calls_after
 
 
-def test_cupti_stays_where_a_session_follows_and_goes_if_the_pass_fails(
+def test_cupti_stays_between_sessions_and_goes_in_one_that_nobody_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also where a pass fails; and not at all inside of a block that keeps it anyway."""
     told: list[str] = []
     recorder = Recorder(CPU)
     recorder.device = torch.device("cuda")
@@ -271,18 +272,21 @@ def test_cupti_stays_where_a_session_follows_and_goes_if_the_pass_fails(
     recorder._teardown = "1"
     lead_in = counting([], "", lambda: told.append(os.environ["TEARDOWN_CUPTI"]))
 
-    def session(*, follows: bool, then: Callable[[], None] = nothing) -> None:
-        with recorder.next_session_follows(follows, lead_in):
-            recorder._idle_session(lead_in)
+    def sessions(count: int, then: Callable[[], None] = nothing) -> None:
+        told.clear()
+        with recorder.kept_attached(lead_in):
+            for _ in range(count):
+                recorder._idle_session(lead_in)
             then()
 
-    session(follows=True)
-    session(follows=False)
-    assert told == ["0", "0", "1", "1"]
-    told.clear()
+    sessions(2)
+    assert told == ["0"] * 4 + ["1"] * 2
     with pytest.raises(ZeroDivisionError):
-        session(follows=True, then=lambda: 1 // 0)
-    assert told == ["0", "0", "1", "1"]
+        sessions(1, then=lambda: 1 // 0)
+    assert told == ["0"] * 2 + ["1"] * 2
+    with recorder.kept_attached(lead_in):
+        sessions(2)
+        assert told == ["0"] * 4
 
 
 def test_on_a_cpu_nothing_is_attached() -> None:
