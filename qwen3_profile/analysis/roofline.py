@@ -103,10 +103,11 @@ def row_roofs(record: TimingRecord, on_device: bool) -> dict[PartPath, Roof]:
     unknown = flops.unknown if flops else ()
     found = _roofs(rows, computed, moved, unknown, ceilings, on_device)
     backward = backward_of(forward)
-    if backward is not None and flops is not None:
+    if backward is not None:
         rows = part_rows(backward)
-        computed = row_flops(flops.backward, rows, backward.name)
-        found |= _roofs(rows, computed, {}, unknown, ceilings, on_device)
+        moved = dict(zip((row.path for row in rows), row_bytes(record.times, rows), strict=False))
+        computed = row_flops(flops.backward, rows, backward.name) if flops else {}
+        found |= _roofs(rows, computed, moved, unknown, ceilings, on_device)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from qwen3_profile import label_parts
+from qwen3_profile import label_parts, labels
 from qwen3_profile.analysis.part_rows import PartPath, PartRow, own_path, place_of
 from qwen3_profile.passes.compiled.part_names import scope_names
 from qwen3_profile.passes.pass_times import PassTimes
@@ -17,7 +17,8 @@ def row_bytes(times: PassTimes, rows: Sequence[PartRow]) -> tuple[int | None, ..
     Nothing at all where no pass was counted.
 
     Args:
-        rows: of this pass, those of a backward among them.
+        rows: of this pass, those of a backward among them, below it or in one; or of its backward
+            alone.
     """
     if times.traffic is None:
         return ()
@@ -25,7 +26,8 @@ def row_bytes(times: PassTimes, rows: Sequence[PartRow]) -> tuple[int | None, ..
     known = {row.path for row in rows}
     # What of a packed Linear is moved by which of its stages was not counted.
     packed = {row.path[:-1] for row in rows if row.name in label_parts.stages()}
-    for path, each in _paths(times):
+    is_backward = bool(rows) and rows[0].path == (labels.BACKWARD,)
+    for path, each in _backward_paths(times) if is_backward else _paths(times):
         own = path if path in packed else own_path(path, known)
         for depth in range(1, len(own) + 1):
             accessed[own[:depth]] = accessed.get(own[:depth], Moved()) + each
@@ -44,5 +46,12 @@ def _paths(times: PassTimes) -> Iterator[tuple[PartPath, Moved]]:
     phase = times.forward.name
     for label, moved in times.traffic.labels.items() if times.traffic else ():
         yield place_of((phase, *scope_names((label,))))[0], moved
+    for path, moved in _backward_paths(times):
+        yield (phase, *path), moved
     for kernel in times.compiled.kernels if times.compiled else ():
         yield place_of((phase, *scope_names(kernel.labels)))[0], kernel.moved
+
+
+def _backward_paths(times: PassTimes) -> Iterator[tuple[PartPath, Moved]]:
+    for label, moved in times.traffic.backward.items() if times.traffic else ():
+        yield place_of((labels.BACKWARD, *scope_names((label,))))[0], moved

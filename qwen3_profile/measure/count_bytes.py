@@ -2,10 +2,14 @@
 
 The pass runs under a dispatch mode of torch, which sees every operator on its way to the device;
 nobody times it. An operator that is made of others is taken apart into these, as torch does it.
+
+What runs in a backward goes to the label of its forward: autograd numbers the nodes that it makes,
+and an operator of the forward reaches the device right after its node was made.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -15,11 +19,13 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qwen3_profile.labels import gap_label, is_container
+from qwen3_profile.labels import BACKWARD, gap_label, is_container
 from qwen3_profile.measure import ranges
 from qwen3_profile.measure.op_bytes import op_bytes
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic, gather
 
+# The number of nodes that add up a gradient, as no operator made them.
+_ADDS_UP = 2**64 - 1
 # Of packed weights all are read, but for zero points that are none.
 _READ_AT_LEAST = 0.5
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -41,12 +47,14 @@ def count_pass(
 
 def _without_unseen(traffic: Traffic, packed: Mapping[str, int | None]) -> Traffic:
     """Of Linears whose kernels went past torch's dispatcher nothing is known, not little."""
-    found = dict(traffic.labels)
+    found, backward = dict(traffic.labels), dict(traffic.backward)
     for label, stored in packed.items():
         seen = found.get(label, Moved())
         if stored is None or (seen.bytes or 0) < _READ_AT_LEAST * stored:
             found[label] = Moved(seen.operations, None)
-    return Traffic(found)
+            if label in backward:
+                backward[label] = Moved(backward[label].operations, None)
+    return Traffic(found, backward)
 
 
 class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -55,13 +63,19 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._open = [""]
+        # How many operators are being taken apart, one inside the other.
+        self._in_parts = 0
         self._ran: list[tuple[str, Moved | None]] = []
+        # How many nodes autograd had made when each of these had run.
+        self._nodes: list[int] = []
+        # The number of the node in which each operator of a backward ran.
+        self._backward: list[tuple[int, Moved]] = []
 
     @contextmanager
     def opened(self, label: str) -> Iterator[None]:
         """The range of a label."""
         self._open.append(label)
-        self._ran.append((label, None))
+        self._note(None)
         try:
             yield
         finally:
@@ -76,15 +90,30 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         if _is_made_of_others(func, args):
-            with self:
-                return func._op_dk(_COMPOSITE, *args, **kwargs)
+            return self._of_its_parts(func, args, kwargs)
         out = func(*args, **kwargs)
-        if func.is_view:
+        if func.is_view and self._in_parts:
             _keep_gradients(out, args[0])
         moved = op_bytes(func, args, kwargs, out)
-        if moved != 0:
-            self._ran.append((self._open[-1], Moved(1, moved)))
+        # A view moves nothing, and has a node.
+        ran = Moved(1, moved) if moved != 0 else Moved()
+        if BACKWARD in self._open:
+            self._backward.append((_node_number(), ran))
+        else:
+            self._note(ran)
         return out
+
+    def _of_its_parts(self, func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._in_parts += 1
+        try:
+            with self:
+                return func._op_dk(_COMPOSITE, *args, **kwargs)
+        finally:
+            self._in_parts -= 1
+
+    def _note(self, moved: Moved | None) -> None:
+        self._ran.append((self._open[-1], moved))
+        self._nodes.append(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
     def traffic(self) -> Traffic:
         """The sums by label; what lies between labels has the name of its gap."""
@@ -94,15 +123,34 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             label if moved is None or not (is_container(label) or label in holders) else None
             for label, moved in self._ran
         ]
-        return gather(
-            (label if inner[at] is not None else gap_label(label, inner, at), moved)
-            for at, (label, moved) in enumerate(self._ran)
-            if moved is not None
+
+        def label_at(at: int) -> str:
+            label = self._ran[at][0]
+            return label if inner[at] is not None else gap_label(label, inner, at)
+
+        forward = gather(
+            (label_at(at), moved)
+            for at, (_, moved) in enumerate(self._ran)
+            if moved is not None and moved.operations
         )
+        return Traffic(forward, gather(self._backward_of(label_at)))
+
+    def _backward_of(self, label_at: Callable[[int], str]) -> Iterator[tuple[str, Moved]]:
+        """The label of each operator of a backward; of one that adds up a gradient, which has no
+        number, that of the one before it.
+        """
+        label, first = "", self._nodes[0] if self._nodes else 0
+        for number, moved in self._backward:
+            at = bisect_right(self._nodes, number)
+            if number != _ADDS_UP:
+                label = label_at(at) if first <= number and at < len(self._nodes) else ""
+            if moved.operations:
+                yield label, moved
 
 
 def _keep_gradients(view: Any, of: Any) -> None:
-    """Lets a view of a weight want gradients as the weight does, which it forgets on its way here.
+    """Lets a view of a weight want gradients as the weight does, which it forgets where an operator
+    is taken apart.
 
     By that torch chooses, in inference too, whether a product of a batch of rows that do not lie
     side by side becomes one of matrices, or one for each sequence, with a copy of the weights on a
@@ -110,6 +158,12 @@ def _keep_gradients(view: Any, of: Any) -> None:
     """
     if not torch.is_grad_enabled() and isinstance(view, torch.Tensor) and of.requires_grad:
         view.requires_grad_()
+
+
+def _node_number() -> int:
+    """The number of the node of autograd that runs; -1 where none does."""
+    node = torch._C._current_autograd_node()
+    return -1 if node is None else int(node._sequence_nr())
 
 
 def _is_made_of_others(func: OpOverload, args: tuple[Any, ...]) -> bool:

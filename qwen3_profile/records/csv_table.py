@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from qwen3_profile import labels
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.passes.pass_times import PassTimes
 from qwen3_profile.records.record import TimingRecord
@@ -91,7 +92,7 @@ def _rows(record: TimingRecord) -> Iterator[tuple[object, ...]]:
             _seconds(own.cpu_ns), _seconds(total.device_ns), _seconds(own.device_ns),
             total.device_events, _seconds(total.launch_ns), _seconds(total.gap_ns),
             _seconds(total.queue_ns),
-            _own_bytes(record.times, part),
+            _own_bytes(record.times, part, is_backward=labels.BACKWARD in path),
             # Of a part nobody knows it.
             *(of_pass if part is record.times.forward else ("", "")),
         )  # fmt: skip
@@ -103,11 +104,13 @@ def _seconds(ns: float) -> str:
     return f"{whole // 10**9}.{whole % 10**9:09d}"
 
 
-def _own_bytes(times: PassTimes, part: Part) -> int | str:
+def _own_bytes(times: PassTimes, part: Part, *, is_backward: bool) -> int | str:
     """What the operations move that the part is the innermost label of; empty where unknown."""
     if times.traffic is None or times.compiled is not None:
         return ""
-    found = times.traffic.labels.get("" if part is times.forward else part.name)
+    moved = times.traffic.backward if is_backward else times.traffic.labels
+    is_root = part is times.forward or part.name == labels.BACKWARD
+    found = moved.get("" if is_root else part.name)
     if found is None:
         return "" if part.own.device_events else 0
     return "" if found.bytes is None else found.bytes

@@ -5,6 +5,7 @@ What ran in compiled graphs is known from what it was compiled to, the rest was 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qwen3_profile import labels
@@ -24,7 +25,7 @@ def moved_by_part(times: PassTimes) -> dict[str, Moved]:
     bypasses torch's dispatcher, moves nobody knows how much.
     """
     found: dict[str, Moved] = {}
-    for label, moved in times.traffic.labels.items() if times.traffic else ():
+    for label, moved in _counted(times):
         name = part_name(label)
         found[name] = found.get(name, Moved()) + moved
     for kernel in times.compiled.kernels if times.compiled else ():
@@ -35,6 +36,13 @@ def moved_by_part(times: PassTimes) -> dict[str, Moved]:
         if row is not None and row not in found and _moves_unseen(row, part):
             found[row] = Moved(bytes=None)
     return found
+
+
+def _counted(times: PassTimes) -> Iterator[tuple[str, Moved]]:
+    """What was counted under each label, on the way there and back."""
+    if times.traffic is not None:
+        yield from times.traffic.labels.items()
+        yield from times.traffic.backward.items()
 
 
 def total_bytes(times: PassTimes) -> int | None:

@@ -2,7 +2,7 @@
 
     {"schema_version": 1, "passes": [{"position": 0, "labels": {
         "layer.0.attn.q_proj": {"operations": 1, "bytes": 8519680},
-        "layer.0.residual_attn": {"operations": 1, "bytes": 196608}}}]}
+        "layer.0.residual_attn": {"operations": 1, "bytes": 196608}}, "backward": {}}]}
 
 What bytes are, `measure.op_bytes` says. Pure data: no torch.
 """
@@ -10,7 +10,7 @@ What bytes are, `measure.op_bytes` says. Pure data: no torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -48,17 +48,23 @@ class Traffic:
     labels: label -> what the operations move that it is the innermost label of; those between the
         labels have the names of their gaps, and those without a name the container's, the pass
         itself being "".
+    backward: the same of what runs backward, by the label of the operation that it is the backward
+        of; "" where there is none.
     """
 
     labels: dict[str, Moved]
+    backward: dict[str, Moved] = field(default_factory=dict)
 
     @property
     def total(self) -> Moved:
         """All of it; of the same operations as the labels together."""
-        return sum(self.labels.values(), Moved())
+        return sum((*self.labels.values(), *self.backward.values()), Moved())
 
     def __add__(self, other: Traffic) -> Traffic:
-        return gather((*self.labels.items(), *other.labels.items()))
+        return Traffic(
+            gather((*self.labels.items(), *other.labels.items())),
+            gather((*self.backward.items(), *other.backward.items())),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class PassTraffic:
 
     position: int
     labels: dict[str, Moved]
+    backward: dict[str, Moved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,12 @@ class _File:
     passes: tuple[PassTraffic, ...]
 
 
-def gather(moved: Iterable[tuple[str, Moved]]) -> Traffic:
+def gather(moved: Iterable[tuple[str, Moved]]) -> dict[str, Moved]:
     """The sums by label, in the order of the first operation of each."""
     found: dict[str, Moved] = {}
     for label, each in moved:
         found[label] = found.get(label, Moved()) + each
-    return Traffic(found)
+    return found
 
 
 def per_pass(moved: int | None, steps: int) -> float | None:
@@ -90,7 +97,7 @@ def per_pass(moved: int | None, steps: int) -> float | None:
 
 def write_traffic(path: Path, passes: Mapping[int, Traffic]) -> None:
     """Writes the traffic of each position whole or not at all."""
-    found = tuple(PassTraffic(position, each.labels) for position, each in passes.items())
+    found = tuple(PassTraffic(at, each.labels, each.backward) for at, each in passes.items())
     write_atomic(path, msgspec.json.encode(_File(SCHEMA_VERSION, found)) + b"\n")
 
 
@@ -101,4 +108,4 @@ def read_traffic(path: Path) -> dict[int, Traffic]:
         TraceError: it is not there, not ours, or of a newer schema.
     """
     found = read_versioned(path, _File, SCHEMA_VERSION, "file of bytes")
-    return {each.position: Traffic(each.labels) for each in found.passes}
+    return {each.position: Traffic(each.labels, each.backward) for each in found.passes}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make.samples import CEILINGS, record, training_record
 
-from qwen3_profile.analysis.part_rows import PartPath
+from qwen3_profile.analysis.part_rows import PartPath, part_tree
 from qwen3_profile.analysis.roofline import (
     COMPUTE,
     MEMORY,
@@ -20,6 +20,7 @@ from qwen3_profile.analysis.roofline import (
     roof_of,
     row_roofs,
 )
+from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.attribution.parts import Part, Times, make_part
 from qwen3_profile.records.flops import Flops
 from qwen3_profile.records.record import TimingRecord
@@ -118,9 +119,19 @@ def test_a_backward_has_roofs_of_its_own() -> None:
         facts=replace(given.facts, ceilings=CEILINGS),
         flops=Flops(labels, {"lm_head": 14}),
     )
+    moved = Traffic({"lm_head": Moved(1, 300)}, {"lm_head": Moved(2, 500), "layer.0": Moved(1, 20)})
+    both = replace(both, times=replace(both.times, traffic=moved))
     roofs = row_roofs(both, True)
-    assert roofs["train_step", "lm_head"].flops == 7
-    assert roofs["backward", "lm_head"].flops == 14
+    forward, backward = roofs["train_step", "lm_head"], roofs["backward", "lm_head"]
+    assert (forward.flops, forward.bytes, backward.flops, backward.bytes) == (7, 300, 14, 500)
+    assert (roofs["train_step",].bytes, roofs["backward",].bytes) == (820, 520)
+    assert roofs["train_step", "backward"].bytes == 520
+    whole = part_roofs(both, True)["lm_head"]
+    assert (whole.flops, whole.bytes) == (21, 800)
+    tree = part_tree(both.times.forward)
+    in_tree = dict(zip((row.path for row in tree), row_bytes(both.times, tree), strict=True))
+    assert in_tree["train_step", "backward", "lm_head"] == 500
+    assert in_tree["train_step",] == 820
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from make.commands import DENSE, Commands
 
 from qwen3_profile import label_parts
-from qwen3_profile.config import ModelRequest
+from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.count_bytes import count_pass
 from qwen3_profile.measure.executions.eager import Generation
+from qwen3_profile.measure.executions.train_step import TrainStep, with_gradients
+from qwen3_profile.measure.model.inputs import config_inputs
 from qwen3_profile.measure.model.load import LoadedModel, load_model
 from qwen3_profile.measure.ranges import leaf
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
@@ -98,6 +100,39 @@ def test_a_prefill_and_a_decode_step_move_what_the_formulas_say(loaded: LoadedMo
     assert {label.rpartition(".")[2] for label in prefill} <= {
         row.name for row in label_parts.PARTS
     }
+
+
+def test_a_backward_moves_what_the_gradients_of_its_products_take(loaded: LoadedModel) -> None:
+    """Of each Linear one product for its input and one for its weight, with two operands each."""
+    size, rows, cpu = SIZES[loaded.dtype], BATCH * LENGTH, torch.device("cpu")
+    asked = RunConfig(BATCH, LENGTH, loaded.dtype, backward=True)
+    step = TrainStep(loaded.model, config_inputs(asked, VOCAB, 0, cpu))
+    with with_gradients(loaded.model), instrument.labelled(loaded.model):
+        found = count_pass(step.run)
+
+    def products(into: int, out: int) -> Moved:
+        return Moved(2, 2 * linear(rows, into, out, size).bytes)
+
+    # Gradients of what goes to several parts are added where the last but one is made.
+    added = Moved(1, 3 * size * rows * HIDDEN)
+    assert {label: found.backward[label] for label in (
+        "lm_head", "layer.1.ffn.down_proj", "layer.0.ffn.up_proj", "layer.1.attn.o_proj",
+        "layer.0.attn.v_proj", "layer.0.attn.q_proj", "layer.1.ffn.act_mul",
+    )} == {
+        "lm_head": products(HIDDEN, VOCAB),
+        "layer.1.ffn.down_proj": products(FFN, HIDDEN),
+        "layer.0.ffn.up_proj": products(HIDDEN, FFN),
+        "layer.1.attn.o_proj": products(HEADS * HEAD, HIDDEN),
+        "layer.0.attn.v_proj": products(HIDDEN, KV_HEADS * HEAD),
+        "layer.0.attn.q_proj": products(HIDDEN, HEADS * HEAD) + added,
+        "layer.1.ffn.act_mul": Moved(2, 2 * 3 * size * rows * FFN),
+    }  # fmt: skip
+    assert "layer.0.residual_attn" not in found.backward  # a gradient that goes both ways
+    assert {each for each in found.backward if not each.endswith("split_heads")} - {""} <= {
+        *found.labels
+    }
+    assert found.labels["layer.0.ffn.up_proj"] == linear(rows, HIDDEN, FFN, size)
+    assert found.backward[""].operations == 1  # the gradient of the loss, which is one
 
 
 def test_a_cache_that_grows_is_copied_and_a_static_one_is_written(loaded: LoadedModel) -> None:

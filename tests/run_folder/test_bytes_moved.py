@@ -27,9 +27,8 @@ from qwen3_profile.views.report.build import render_page
 from qwen3_profile.views.report.section_data import gather
 
 MOVED = st.builds(Moved, st.integers(0, 9), st.none() | st.integers(0, 10**15))
-PASSES = st.dictionaries(
-    st.integers(0, 99), st.builds(Traffic, st.dictionaries(st.text(max_size=9), MOVED))
-)
+LABELS = st.dictionaries(st.text(max_size=9), MOVED)
+PASSES = st.dictionaries(st.integers(0, 99), st.builds(Traffic, LABELS, LABELS))
 ONE = Traffic({"layer.0.attn.q_proj": Moved(1, 100), "layer.0": Moved(2, 30)})
 
 
@@ -61,7 +60,8 @@ def test_files_that_are_not_ours(tmp_path: Path, text: str | None, what: str) ->
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), MOVED)))
 def test_one_unknown_makes_the_sum_unknown(moved: list[tuple[str, Moved]]) -> None:
-    found = gather_moved(moved)
+    found = Traffic(gather_moved(moved), gather_moved(moved[:1]))
+    moved = [*moved, *moved[:1]]
     sizes = [each.bytes for _, each in moved]
     assert found.total.operations == sum(each.operations for _, each in moved)
     assert found.total.bytes == (None if None in sizes else sum(size or 0 for size in sizes))

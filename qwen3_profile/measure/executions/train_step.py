@@ -18,7 +18,13 @@ from qwen3_profile.labels import BACKWARD, LOSS
 from qwen3_profile.measure import instrument
 from qwen3_profile.measure.config_files import ConfigFiles
 from qwen3_profile.measure.model.inputs import Inputs
-from qwen3_profile.measure.pass_kinds import PASS_KINDS, PassKind, PassSeries, SeriesOfPasses
+from qwen3_profile.measure.pass_kinds import (
+    BARE,
+    PASS_KINDS,
+    PassKind,
+    PassSeries,
+    SeriesOfPasses,
+)
 from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import PROFILER_RANGES, LabelMaker, Phase, annotation, leaf
 
@@ -118,5 +124,4 @@ class TrainStepExecution:
         step.forget()
 
     def counted(self) -> SeriesOfPasses:
-        """None: a backward's operators are not counted."""
-        yield from ()
+        yield from self.passes(BARE)
