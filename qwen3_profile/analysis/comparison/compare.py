@@ -25,6 +25,7 @@ from qwen3_profile.analysis.comparison.settings import (
     Pair,
     Setting,
     differences,
+    different_work,
     pair_configs,
 )
 from qwen3_profile.analysis.comparison.statistics import adjusted
@@ -43,6 +44,7 @@ class ConfigComparison:
     """One config and phase on both sides.
 
     undecided: why nothing of it can be decided; empty where it can.
+    is_same_work: whether a difference between the sides could be a regression at all.
     whole: of the bare passes; None where none were measured. rows: of parts, layers or kernels.
     on_device: whether the rows are times of the device.
     kernels: why parts differ; empty where kernels are not known.
@@ -53,6 +55,7 @@ class ConfigComparison:
     pair: Pair
     settings: tuple[Setting, ...]
     undecided: str
+    is_same_work: bool
     whole: Row | None
     rows: tuple[Row, ...]
     on_device: bool
@@ -66,7 +69,7 @@ class ConfigComparison:
         records = (
             record for side in (self.pair.base, self.pair.new) for _, g in side for record in g
         )
-        return self.on_device or any((r.facts.device or "").startswith("cuda") for r in records)
+        return self.on_device or all((r.facts.device or "").startswith("cuda") for r in records)
 
     @property
     def phase(self) -> str:
@@ -160,10 +163,13 @@ def _compare_pair(
     paths = order_of([each.rows for each in (*base, *new)])
     times = [each.rows for each in base], [each.rows for each in new]
     rows = make_rows(paths, *times, rules, row_clocks)
+    settings = differences(pair)
+    unlike = different_work(pair, settings)
     found = ConfigComparison(
         pair=pair,
-        settings=differences(pair),
-        undecided="" if itself else _why_undecided(base, new, rules),
+        settings=settings,
+        undecided="" if itself else unlike or _why_undecided(base, new, rules),
+        is_same_work=not unlike,
         whole=whole,
         rows=rows,
         on_device=on_device,

@@ -24,6 +24,8 @@ _KEYS: tuple[tuple[str, ...], ...] = (
     ("phase", "rank"),
     ("phase",),
 )  # fmt: skip
+# Sides that differ in these did not do the same work, so that a difference is no regression.
+_WORK = ("batch size", "input length")
 # Overheads that differ by less are the same.
 _SAME_OVERHEAD = 0.10
 
@@ -79,6 +81,21 @@ def differences(pair: Pair) -> tuple[Setting, ...]:
     return (*differ, *_clocks(pair), *_overheads(pair))
 
 
+def different_work(pair: Pair, settings: Sequence[Setting]) -> str:
+    """Why a difference says nothing of a regression; empty where it may.
+
+    Args:
+        settings: what differs between the sides.
+    """
+    names = [each.name for each in settings if each.name in _WORK]
+    devices = [
+        record.facts.device or "" for side in (pair.base, pair.new) for _, (record, *_) in side
+    ]
+    if len({device.partition(":")[0] for device in devices}) > 1:
+        names.append("device")
+    return f"BASE and NEW did different work: they differ in {', '.join(names)}" if names else ""
+
+
 def _clocks(pair: Pair) -> Iterator[Setting]:
     """The SM clock of each kind of pass in the middle, where the sides differ in that."""
     for kind in ("bare", "device", "traced"):
@@ -106,6 +123,12 @@ def _overhead(side: Sequence[Member], kind: str) -> float | None:
     ratios = [getattr(each, kind) for each in found if each is not None]
     known = [ratio for ratio in ratios if ratio is not None]
     return median(known) if known else None
+
+
+def describe_pair(pair: Pair) -> str:
+    """The config and phase of both sides; of each by itself where they differ."""
+    base, new = (describe(side[0][1][0]) for side in (pair.base, pair.new))
+    return base if base == new else f"BASE: {base}; NEW: {new}"
 
 
 def describe(record: TimingRecord) -> str:

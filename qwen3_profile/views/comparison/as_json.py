@@ -9,7 +9,7 @@ from typing import Any
 from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
 from qwen3_profile.analysis.comparison.rows import Row
-from qwen3_profile.analysis.comparison.settings import Member, describe
+from qwen3_profile.analysis.comparison.settings import Member, describe_pair
 from qwen3_profile.views.terminal.two_sides import cells, clock_lines, conclusions, head
 from qwen3_profile.words import said
 
@@ -22,7 +22,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "rules": asdict(comparison.rules),
         "regressions": [
-            {"config": describe(config.pair.base[0][1][0]), "row": row.path}
+            {"config": describe_pair(config.pair), "row": row.path}
             for config, row in comparison.regressions
         ],
         "configs": [_config_json(each) for each in comparison.configs],
@@ -38,7 +38,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _config_json(config: ConfigComparison) -> dict[str, Any]:
     return {
-        "config": describe(config.pair.base[0][1][0]),
+        "config": describe_pair(config.pair),
         "phase": config.phase,
         "base": _side_json(config.pair.base),
         "new": _side_json(config.pair.new),
@@ -112,7 +112,7 @@ def _kernel_json(change: KernelChange) -> dict[str, Any]:
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
     for config in comparison.configs:
-        yield f"### {said(describe(config.pair.base[0][1][0]))}\n"
+        yield f"### {said(describe_pair(config.pair))}\n"
         for each in config.settings:
             name, base, new = map(said, (each.name, each.base or "-", each.new or "-"))
             yield f"- {name}: {base} → {new}"

@@ -11,7 +11,7 @@ from importlib.resources import files
 from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import PartChange
 from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
-from qwen3_profile.analysis.comparison.settings import Setting, describe
+from qwen3_profile.analysis.comparison.settings import Setting, describe_pair
 from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.views.comparison.pictures import passes_picture, ratio_picture
 from qwen3_profile.views.terminal.cells import milliseconds
@@ -20,6 +20,7 @@ from qwen3_profile.views.terminal.two_sides import (
     clock_lines,
     conclusions,
     head,
+    is_shown,
     kernel_cells,
     meaning,
     parts_explained,
@@ -90,7 +91,7 @@ def _config(config: ConfigComparison, rules: Rules) -> str:
     sides = f"BASE: {processes(pair.base)}; NEW: {processes(pair.new)}"
     strip = "" if config.whole is None else passes_picture(config.whole, pair)
     return (
-        f"<h2>{_said(describe(pair.base[0][1][0]))}</h2>"
+        f"<h2>{_said(describe_pair(pair))}</h2>"
         f'<p class="quiet">{_said(sides)}</p>'
         f"{_settings(config.settings)}{lines}"
         f"{_figure('Every bare pass, process by process in the order of time', strip)}"
@@ -136,8 +137,9 @@ def _reason(part: PartChange) -> str:
     title = f"Why {milliseconds(part.change_ns)} ms: {' / '.join(part.path)}"
     names = readable_names((each.name for each in part.kernels), width=90)
     rows = [[said(each.what), names[each.name], *kernel_cells(each)] for each in part.kernels]
-    rest = milliseconds(part.unexplained_ns)
-    rows.append(["", said("unexplained: medians above, means here"), "", "", rest])
+    if is_shown(part.unexplained_ns):
+        rest = milliseconds(part.unexplained_ns)
+        rows.append(["", said("unexplained: medians above, means here"), "", "", rest])
     return _figure(title, _table(("what", "kernel", "runs", "mean us", "change ms"), rows))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import KernelChange, PartChange
 from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
-from qwen3_profile.analysis.comparison.settings import Setting, describe
+from qwen3_profile.analysis.comparison.settings import Setting, describe_pair
 from qwen3_profile.analysis.comparison.statistics import POWER
 from qwen3_profile.analysis.kernel_names import readable_names
 from qwen3_profile.views.terminal.cells import fit, milliseconds, wrap
@@ -72,7 +72,10 @@ def conclusions(comparison: Comparison) -> Iterator[str]:
         )
     if len(regressions) > _MOST_REGRESSIONS:
         yield f"and {len(regressions) - _MOST_REGRESSIONS} more rows"
-    if not regressions:
+    undecided = sum(bool(config.undecided) for config in comparison.configs)
+    if undecided == len(comparison.configs):
+        yield f"nothing was decided, so that no regression of more than {margin} could be found"
+    elif not regressions:
         yield f"no regression of more than {margin} was found"
     for config, row in comparison.blind:
         yield _blind(config, row, margin)
@@ -85,6 +88,8 @@ def _full_name(config: ConfigComparison, row: Row) -> str:
 
 def _blind(config: ConfigComparison, row: Row, margin: str) -> str:
     what = f"{_full_name(config, row)}: a regression of {margin} would not have been seen"
+    if not config.is_same_work:
+        return what
     if row.unconfirmed or row.needed is None:
         return f"{what}; {row.unconfirmed}" if row.unconfirmed else what
     as_what = "processes" if row.test is not None else "the passes of a process"
@@ -101,7 +106,7 @@ def percent(share: float) -> str:
 def _config(config: ConfigComparison, rules: Rules) -> str:
     base, new = config.pair.base, config.pair.new
     lines = [
-        wrap(describe(base[0][1][0])),
+        wrap(describe_pair(config.pair)),
         wrap(f"BASE: {processes(base)}; NEW: {processes(new)}"),
     ]
     blocks = ["\n".join(lines), _settings(config.settings), _table(config, rules)]
@@ -250,13 +255,18 @@ def _reason(part: PartChange, names: dict[str, str]) -> str:
     shown, rest = part.kernels[:_MOST_KERNELS], part.kernels[_MOST_KERNELS:]
     rows = [(each.what, names[each.name], *kernel_cells(each)) for each in shown]
     others = part.explained_ns - sum(round(each.change_ns) for each in shown)
-    if rest or others:
+    if rest and is_shown(others):
         rows.append(("", f"{len(rest)} other kernels", "", "", _signed(others)))
     unexplained = part.unexplained_ns
-    if unexplained:
+    if is_shown(unexplained):
         what = "unexplained: medians above, means here"
         rows.append(("", what, "", "", _signed(unexplained)))
     return "\n".join((*lines, table(_KERNELS, rows)))
+
+
+def is_shown(ns: float) -> bool:
+    """Whether a time is not 0.000 in milliseconds, to which it is shown."""
+    return float(milliseconds(ns).replace(",", "")) != 0
 
 
 def _microseconds(ns: float) -> str:

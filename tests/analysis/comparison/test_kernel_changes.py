@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_profile.analysis.comparison.kernel_changes import PartChange, kernel_changes
+from qwen3_profile.views.terminal.two_sides import _reason
 
 PART = ("prefill", "layers", "attn", "rope")
 
@@ -58,3 +59,14 @@ def test_explained_and_unexplained_add_up(base: dict, new: dict, change_ns: int)
     part = PartChange(PART, change_ns, kernels)
     assert part.explained_ns == round(difference)
     assert part.explained_ns + part.unexplained_ns == change_ns
+
+
+def test_a_rest_that_is_nothing_to_the_microsecond_has_no_row() -> None:
+    def tables(change_ns: int) -> str:
+        base = {(PART, "mul"): (Fraction(1), Fraction(10**6, 3))}
+        kernels = kernel_changes(base, {(PART, "mul"): (Fraction(1), Fraction(10**7, 3))})[PART]
+        return _reason(PartChange(PART, change_ns, kernels), {"mul": "mul"})
+
+    assert "other kernels" not in tables(3_000_001)
+    assert "unexplained" not in tables(3_000_001)
+    assert "unexplained: medians above, means here" in tables(3_002_000)

@@ -15,6 +15,7 @@ from qwen3_profile.analysis.comparison.rows import Rules
 from qwen3_profile.errors import ConfigError
 from qwen3_profile.records.process import Process
 from qwen3_profile.records.sides import kernels_of
+from qwen3_profile.views.terminal.two_sides import render_comparison
 
 QUIET = [[1.00, 1.01, 0.99], [1.01, 1.02, 1.00], [0.99, 1.00, 0.98], [1.00, 1.01, 1.01]]
 ATTN = ("prefill", "layers", "attn")
@@ -111,6 +112,31 @@ def test_what_forbids_a_verdict(sides: tuple, rules: Rules, why: str) -> None:
     assert config.undecided.startswith(why)
     assert bool(config.undecided) == bool(why)
     assert {row.state for row in config.every_row} == {"undecided" if why else "same"}
+
+
+def test_sides_that_did_different_work_are_shown_and_not_judged() -> None:
+    whole = record()
+    small = replace(whole, config=replace(whole.config, batch_size=1))
+    base = tuple(process(f"a{at}", p, minute=2 * at, whole=small) for at, p in enumerate(QUIET))
+    new = tuple(
+        process(f"b{at}", p, minute=2 * at + 1, whole=whole) for at, p in enumerate(times(2.0))
+    )
+    found = compare(base, new, Rules())
+    (config,) = found.configs
+    assert config.undecided == "BASE and NEW did different work: they differ in batch size"
+    assert {row.state for row in config.every_row} == {"undecided"}
+    heading = "BASE: prefill: batch 1 x 256 tokens, bfloat16, sdpa attention, "
+    text = " ".join(render_comparison(found).split())
+    assert text.startswith(heading)
+    assert "; NEW: prefill: batch 2 x 256 tokens, bfloat16" in text
+    assert text.endswith(
+        "nothing was decided, so that no regression of more than 5% could be found "
+        "prefill / total_time: a regression of 5% would not have been seen"
+    )
+    gpu = replace(whole, facts=replace(whole.facts, device="cpu"))
+    other = tuple(process(f"b{at}", p, minute=2 * at + 1, whole=gpu) for at, p in enumerate(QUIET))
+    (config,) = compare(side("a", QUIET), other, Rules()).configs
+    assert config.undecided.endswith("they differ in device")
 
 
 def test_one_process_a_side_tells_how_many_it_would_take() -> None:
