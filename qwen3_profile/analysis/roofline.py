@@ -123,12 +123,6 @@ def row_flops(flops: Mapping[str, int], rows: Iterable[PartRow], phase: str) -> 
     return found
 
 
-def impossible_parts(roofs: Mapping[PartPath, Roof]) -> tuple[PartPath, ...]:
-    """The rows without rows below them that are faster than their floor."""
-    above = {path[:-1] for path in roofs}
-    return tuple(p for p, roof in roofs.items() if roof.is_impossible and p not in above)
-
-
 def _roofs(
     rows: Iterable[PartRow],
     computed: Mapping[PartPath, int],

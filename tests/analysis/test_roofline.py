@@ -15,7 +15,6 @@ from qwen3_profile.analysis.roofline import (
     MEMORY,
     TOLERANCE,
     Roof,
-    impossible_parts,
     part_roofs,
     roof_of,
     row_roofs,
@@ -141,8 +140,6 @@ def test_a_backward_has_roofs_of_its_own() -> None:
 def test_what_is_faster_than_its_ceiling_is_no_figure(ns: int, impossible: bool, cell: str) -> None:
     roof = roof_of(ns, 0, 100, CEILINGS)
     assert (roof.is_impossible, roof_share(roof)) == (impossible, cell)
-    found = impossible_parts({("prefill", "norm"): roof, ("prefill",): roof})
-    assert found == ((("prefill", "norm"),) if impossible else ())
 
 
 COUNTS = st.integers(0, 10**12)

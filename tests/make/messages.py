@@ -90,7 +90,7 @@ def _is_count(node: ast.AST) -> TypeGuard[ast.Call]:
     """Whether it is `counted(count, "noun")`, which adds the s of several."""
     return (
         isinstance(node, ast.Call)
-        and _name(node) == "counted"
+        and _name(node) in ("counted", "with_commas")
         and len(node.args) == 2
         and isinstance(node.args[1], ast.Constant)
     )

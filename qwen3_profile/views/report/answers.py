@@ -122,7 +122,7 @@ def waits_answer(config: Config) -> Sentences:
         *((f"Most of it before {named}.",) if named else ()),
         *idle_sentences(config.shown),
         f"In the traced pass the CPU spent {ms(launch_ns)} ms in launch and synchronisation "
-        f"calls, for {counted(events, 'device event')}.",
+        f"calls, for {with_commas(events, 'device event')}.",
     )
 
 
@@ -151,14 +151,14 @@ def kernels_answer(config: Config) -> Sentences:
         return (_NO_OPERATORS,)
     kernels = config.trace.kernels
     total = sum(each.total_ns for each in kernels)
-    kinds = counted(len({each.name for each in kernels}), "kind")
+    kinds = with_commas(len({each.name for each in kernels}), "kind")
     events = sum(each.calls for each in kernels)
     top = kernels[0]
     share = f" ({top.total_ns / total:.1%})" if total else ""
     where = f"in the part {top.part[-1]}" if top.part else "outside any label"
-    calls = counted(top.calls, "call")
+    calls = with_commas(top.calls, "call")
     if config.share is None:
-        made = counted(events, "operator call")
+        made = with_commas(events, "operator call")
         return (
             "CPU-only run: no kernels; these are the CPU operators.",
             f"{made} of {kinds}, made by the labelled code itself: {ms(total)} ms in total.",
@@ -166,7 +166,7 @@ def kernels_answer(config: Config) -> Sentences:
         )
     by = f", launched by {top.op}" if top.op else ""
     return (
-        f"{counted(events, 'device event')} of {kinds} ran for {ms(total)} ms in total.",
+        f"{with_commas(events, 'device event')} of {kinds} ran for {ms(total)} ms in total.",
         f"One kernel {where} took the most: {ms(top.total_ns)} ms{share}, {calls}{by}.",
     )
 
@@ -287,9 +287,9 @@ def _unattributed(config: Config) -> Iterable[str]:
 def _findings(config: Config) -> str:
     severe = severe_findings(config.passes)
     if severe:
-        return f"{counted(len(severe), 'finding')} in the traces, listed below."
+        return f"{with_commas(len(severe), 'finding')} in the traces, listed below."
     if notes := len(all_findings(config.passes)):
-        return f"No finding that puts a time in doubt; {counted(notes, 'note')} below."
+        return f"No finding that puts a time in doubt; {with_commas(notes, 'note')} below."
     return "No findings: the traces pass all checks."
 
 
@@ -312,9 +312,9 @@ def _standing_out(config: Config) -> Iterable[str]:
     if first.is_first:
         yield "It is the first layer of its kind."
     if len(odd) > 1:
-        yield f"{counted(len(odd) - 1, 'more outlier layer')}."
+        yield f"{with_commas(len(odd) - 1, 'more outlier layer')}."
 
 
-def counted(count: int, noun: str) -> str:
+def with_commas(count: int, noun: str) -> str:
     """`1 layer`, `2 layers`, with the number's thousands apart."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

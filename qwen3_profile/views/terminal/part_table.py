@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.part_rows import PartPath, PartRow, part_rows
-from qwen3_profile.analysis.roofline import Roof, impossible_parts
+from qwen3_profile.analysis.roofline import Roof
 from qwen3_profile.attribution.parts import Part, Times
 from qwen3_profile.labels import OTHER, WHOLE_TRACE
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
@@ -93,16 +93,14 @@ def part_table(
                 "the memory's bandwidth set it; c: FLOPs and matrix products do"
             )
         )
-        lines += _impossible({row.path: roofs[row.path] for row, _ in shown if row.path in roofs})
+        if any(roofs[row.path].is_impossible for row, _ in shown if row.path in roofs):
+            lines.append(
+                wrap(
+                    "over: faster than the ceiling, which is no rate to believe (data in a cache, "
+                    "or fewer FLOPs and bytes than counted)"
+                )
+            )
     return "\n".join(lines)
-
-
-def _impossible(roofs: Mapping[PartPath, Roof]) -> Iterator[str]:
-    """Names what is faster than it can be."""
-    names = ", ".join(path[-1] for path in impossible_parts(roofs))
-    if names:
-        what = "data in a cache, or fewer FLOPs and bytes than counted"
-        yield wrap(f"over: faster than the ceiling, which is no rate to believe ({what}): {names}")
 
 
 def _largest(every: list[Cells], on_device: bool) -> list[Cells]:

@@ -62,7 +62,7 @@ def warning_lines(totals: Totals) -> str:
             "these are left out of all rows and medians"
         )
     told = [wrap(line, style="yellow") for line in lines]
-    # The table of parts names impossible rates below itself, of the pass that it shows.
+    # The table of parts shows impossible rates, of the pass that it shows.
     found = (each for each in all_findings(totals.passes) if each.code != IMPOSSIBLE_RATE)
     told += map(_finding_line, _alike(found))
     return "\n".join(told)
