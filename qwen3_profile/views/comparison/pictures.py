@@ -143,4 +143,5 @@ def _column(
 
 def _svg(height: float, name: str, marks: Sequence[str]) -> str:
     head = f'viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" role="img"'
-    return f'<svg {head} aria-label="{escape(said(name))}">{"".join(marks)}</svg>'
+    name = escape(said(name))
+    return f'<div class="scroll"><svg {head} aria-label="{name}">{"".join(marks)}</svg></div>'

@@ -92,10 +92,11 @@ def _blind(config: ConfigComparison, row: Row, margin: str) -> str:
         return what
     if row.unconfirmed or row.needed is None:
         return f"{what}; {row.unconfirmed}" if row.unconfirmed else what
-    as_what = "processes" if row.test is not None else "the passes of a process"
-    return (
-        f"{what}; {row.needed} processes a side would see it, if they differ as {as_what} do here"
-    )
+    enough = f"{what}; {row.needed} processes a side would see it"
+    as_here = "if they differ as the passes of a process do here"
+    if row.test is not None:
+        as_here = "if they differ as processes do here"
+    return f"{enough}, {as_here}"
 
 
 def percent(share: float) -> str:

@@ -162,7 +162,7 @@ function passesChart(config) {
   if (passes.length < 3) return;
   const ranked = passes.map((pass) => pass.ns).sort((a, b) => a - b);
   const shares = [0.5, 0.9, 0.99].map((share) => [share, quantile(ranked, share)]);
-  const axis = { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } };
+  const axis = { scale: true, splitNumber: isNarrow() ? 3 : 5, axisLabel: { color: color("quiet"), hideOverlap: true, formatter: (v) => `${v} ${unitName()}` } };
   const ecdf = ranked.map((ns, at) => [scaled(ns), (at + 1) / ranked.length, ns]);
   const narrow = isNarrow();
   const option = {
