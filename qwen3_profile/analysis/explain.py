@@ -150,26 +150,33 @@ def _part_claims(
                 verdict=each.kind,
                 sentence=_part_sentence(each),
                 rests_on=_part_figures(each),
-                gain_ns=None if each.kind == UNDECIDED else each.roof.gain_ns,
+                gain_ns=None if each.kind == UNDECIDED else each.gain_ns,
                 advice=advice(each.kind, shown.facts.execution, each.on_device),
                 withheld=each.why,
             )
 
 
 def _part_sentence(part: PartVerdict) -> str:
-    roof, share = part.roof, part.roof.share or 0.0
     if part.why:
         return f"{part.name}: undecided: {part.why}."
+    gain = f"at most {_ms(part.gain_ns)} to gain"
+    return f"{part.name}: {part.kind}: {_evidence(part)}; {gain}."
+
+
+def _evidence(part: PartVerdict) -> str:
+    roof, share = part.roof, part.roof.share or 0.0
+    if part.kind == COMMUNICATION_BOUND:
+        return "devices exchange data, and compute nothing in it"
     if part.kind == LATENCY_BOUND and not roof.floor_ns:
-        return f"{part.name}: {part.kind}: nothing but calls, which compute and move nothing."
+        return "nothing but calls, which compute and move nothing"
     if part.kind == LATENCY_BOUND:
-        return f"{part.name}: {part.kind}: {_short(part)} ({share:.0%})."
+        return f"{_short(part)} ({share:.0%})"
     if part.kind == COMPUTE_BOUND:
         rate = f"{(roof.flops_per_s or 0.0) / 1e12:.2f} TFLOP/s"
     else:
         rate = f"{(roof.bytes_per_s or 0.0) / 1e9:.1f} GB/s"
     ridge = ", and the other roof is about as near" if part.is_at_the_ridge else ""
-    return f"{part.name}: {part.kind}: {rate}, {share:.0%} of what was measured{ridge}."
+    return f"{rate}, {share:.0%} of what was measured{ridge}"
 
 
 def _short(part: PartVerdict) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qwen3_profile import labels
 from qwen3_profile.analysis.part_costs import part_costs
 from qwen3_profile.analysis.roofline import COMPUTE, Roof, part_roofs
 from qwen3_profile.analysis.verdict import (
+    COMMUNICATION_BOUND,
     COMPUTE_BOUND,
     LATENCY_BOUND,
     MEMORY_BOUND,
@@ -38,7 +40,8 @@ _NS_PER_US = 1e3
 class PartVerdict:
     """What holds up one part, of all layers together.
 
-    kind: memory-, compute- or latency-bound, or undecided. why: where it is undecided, the reason.
+    kind: memory-, compute-, latency- or, of a collective, communication-bound, or undecided.
+    why: where it is undecided, the reason.
     kernels: events on the device; where none was recorded, operators; None where not counted.
     share_low, share_high: of its roof, in three of four passes; of a single pass 10 % beside what
         it had, for its noise is not known.
@@ -52,6 +55,13 @@ class PartVerdict:
     share_low: float
     share_high: float
     on_device: bool
+
+    @property
+    def gain_ns(self) -> float:
+        """What could be saved at most: all of a collective that other work covers; else as `Roof`
+        says.
+        """
+        return float(self.roof.ns) if self.kind == COMMUNICATION_BOUND else self.roof.gain_ns
 
     @property
     def mean_ns(self) -> float | None:
@@ -87,6 +97,8 @@ def part_verdicts(
         low, high = _spread([share for share in shares if share is not None])
         kernels = costs[name].kernels
         kind, why = _verdict(roof, kernels, (low, high), ceilings.launch_ns)
+        if name in labels.COLLECTIVES:
+            kind, why = COMMUNICATION_BOUND, ""
         if kind == UNDECIDED and not why:
             why = _why_neither(roof, kernels, on_device)
         found.append(PartVerdict(name, roof, kernels, kind, why, low, high, on_device))
@@ -105,7 +117,7 @@ def _verdict(
     roof: Roof, kernels: int | None, shares: tuple[float, float], launch_ns: float
 ) -> tuple[str, str]:
     """The verdict, and the reason where there is none, unless it is that no roof is near."""
-    if roof.bytes == 0 and not roof.flops:
+    if roof.is_empty:
         return LATENCY_BOUND, ""  # nothing but its calls
     if roof.share is None:
         return UNDECIDED, "it is not known what it computes and moves"

@@ -123,8 +123,9 @@ def _device_split(
     found[COMMUNICATION_BOUND] += communication_ns
     # Kernels that overlap are busy together.
     worked_ns = share.busy_ns - communication_ns
-    total_ns = sum(each.roof.ns for each in parts)
-    for each in parts:
+    works = [each for each in parts if each.kind != COMMUNICATION_BOUND]
+    total_ns = sum(each.roof.ns for each in works)
+    for each in works:
         found[each.kind] += worked_ns * each.roof.ns / total_ns
     if not total_ns:
         found[UNDECIDED] += worked_ns

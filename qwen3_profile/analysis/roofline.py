@@ -63,9 +63,14 @@ class Roof:
         return self.share is not None and self.share > 1 + TOLERANCE
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it computes and moves nothing: its floor is no time at all."""
+        return self.bytes == 0 and not self.flops
+
+    @property
     def gain_ns(self) -> float:
-        """What the part would save at its floor."""
-        return max(0.0, self.ns - self.floor_ns) if self.floor_ns else 0.0
+        """What the part would save at its floor; 0 where that is not known."""
+        return max(0.0, self.ns - self.floor_ns) if self.floor_ns or self.is_empty else 0.0
 
     @property
     def flops_per_s(self) -> float | None:

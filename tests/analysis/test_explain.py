@@ -132,6 +132,24 @@ def test_a_pass_that_exchanges_data() -> None:
     assert explain([replace(given, times=times)]).whole.kind == MEMORY_BOUND
 
 
+def test_a_collective_is_a_part_that_exchanges_data() -> None:
+    works = {"lm_head": MEMORY, "nccl": (70, 2, 0, None)}
+    given = bounded(works, wall_us=180, communication_us=70)
+    found = explain([given])
+    assert found.whole.split == {MEMORY_BOUND: 100 * US, COMMUNICATION_BOUND: 70 * US,
+                                 LAUNCH_BOUND: 10 * US}  # fmt: skip
+    claim = next(each for each in found.claims if each.subject == "nccl")
+    assert (claim.verdict, claim.gain_ns) == (COMMUNICATION_BOUND, 70 * US)
+    assert claim.sentence == (
+        "nccl: communication-bound: devices exchange data, and compute nothing in it; at "
+        "most 0.070 ms to gain."
+    )
+    page = " ".join(render_explanation(found).split())
+    assert "lm_head: memory-bound: 8.0 GB/s, 80% of what was measured; at most 0.020 ms to" in page
+    assert "What usually helps a communication-bound part: overlap communication" in page
+    assert page.count("What usually helps") == 2
+
+
 def test_without_a_device_python_is_what_is_in_no_part() -> None:
     tiny = {"lm_head": (5, 2, 0, 100), "norm": (5, 2, 0, 100)}
     host = explain([bounded(tiny, wall_us=100, on_device=False)])

@@ -33,6 +33,7 @@ def render_explanation(found: Explanation) -> str:
         _table(found),
         ceilings_line(found.ceilings),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict != UNDECIDED),
+        "\n".join(_part_advice(head, parts)),
         "\n".join(wrap(claim.sentence) for claim in parts if claim.verdict == UNDECIDED),
         memory_table(found.shown),
         wrap(" ".join(energy_sentences(found.shown))),
@@ -58,6 +59,14 @@ def _verdict(phase: str, claim: Claim) -> str:
 
 def _advice(claim: Claim) -> str:
     return wrap(f"What usually helps: {claim.advice}.") if claim.advice else ""
+
+
+def _part_advice(head: Claim, parts: Sequence[Claim]) -> Iterator[str]:
+    """What helps against each verdict on a part that is not the pass's own."""
+    known = {claim.verdict: claim.advice for claim in parts if claim.advice}
+    for verdict, told in known.items():
+        if verdict != head.verdict:
+            yield wrap(f"What usually helps a {verdict} part: {told}.")
 
 
 def _not_judged(found: Sequence[Explanation]) -> str:
