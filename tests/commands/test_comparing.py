@@ -124,15 +124,19 @@ def test_bad_input_is_one_line(
     assert told in line
 
 
-def in_a_fork(command: list[str], **_: object) -> Forked:
-    return Forked(command[1:], Path.cwd(), environment())
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that need not import torch first; tests/cli starts some of the usual kind."""
+
+    def start(command: list[str], **_: object) -> Forked:
+        return Forked(command[1:], Path.cwd(), environment())
+
+    made = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(fresh_processes, "subprocess", made)
 
 
-def test_sides_are_measured_in_turn_and_compared(
-    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forks = SimpleNamespace(Popen=in_a_fork, DEVNULL=subprocess.DEVNULL)
-    monkeypatch.setattr(fresh_processes, "subprocess", forks)
+@pytest.mark.usefixtures("forks")
+def test_sides_are_measured_in_turn_and_compared(commands: Commands, tmp_path: Path) -> None:
     # What is asked for here is the order, and two processes a side show it.
     same = shlex.join(commands.arguments(["--dtype", "float32", "--num-runs", "3"]))
     eager = f"{same} --attn-implementation eager"
@@ -150,10 +154,10 @@ def test_sides_are_measured_in_turn_and_compared(
     assert "BASE: 2 processes; NEW: 2 processes" in again.out
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_run_in_several_processes_tells_how_much_they_differ(
-    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = commands.profile(tmp_path, "--num-processes", 2, "--dtype", "float32", "--num-runs", 3)
     assert done.code == 0, done.err
     records = done.records()

@@ -768,7 +768,7 @@ def test_whatever_the_modules_are_the_ledger_balances(events: list[str]) -> None
 
 
 def test_calls_without_end_do_not_exhaust_python() -> None:
-    deep = [host("python_function", f"nn.Module: Deep_{i}", i, 20_000 - i) for i in range(2000)]
+    deep = [host("python_function", f"nn.Module: Deep_{i}", i, 20_000 - i) for i in range(1200)]
     _, (only,) = passes_of(read(*deep, launch(1, 6000, 6010), kernel(1, 6020, 6030)))
     assert only.forward.total.device_ns == 10
 
