@@ -45,6 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(lambda: _export_asked_for(argv))
 
 
+def view(argv: Sequence[str]) -> int:
+    """Shows what argv names in a browser until Ctrl-C, and returns the exit code."""
+    from qwen3_profile.cli.export_options import parse_view
+
+    return run_command(lambda: _view(parse_view(argv)))
+
+
 def _export_asked_for(argv: Sequence[str] | None) -> int:
     with signals.held():  # it imports numpy: what breaks off an import of C code may crash it
         from qwen3_profile.cli.export_options import parse_arguments

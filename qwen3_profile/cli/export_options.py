@@ -105,6 +105,12 @@ def parse_arguments(argv: Sequence[str] | None) -> ExportRequest:
     )
 
 
+def parse_view(argv: Sequence[str]) -> ExportRequest:
+    """Reads the command line of `view`, which is a small part of an export's."""
+    build_view_parser().parse_args(argv)
+    return parse_arguments([*argv, "--view"])
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuses flags that do not go together."""
     if options.view:
@@ -183,4 +189,18 @@ def build_parser() -> Parser:
         "Ctrl-C; write nothing")
     add("--port", type=int, metavar="N",
         help="of --view (default: one that is free)")
+    return parser
+
+
+def build_view_parser() -> Parser:
+    """The parser of `qwen3-profile view`."""
+    parser = Parser(
+        prog="qwen3-profile view",
+        description="Shows the report and the traces of a run in a browser of this machine, until "
+        "Ctrl-C; writes nothing.",
+    )
+    parser.add_argument("path", metavar="PATH", help="a run's folder")
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="where it listens (default: one that is free)"
+    )
     return parser

@@ -18,7 +18,8 @@ from qwen3_profile.words.cells import wrap_cells
 # A file that is being written has a longer name for a while, and systems allow 255 bytes.
 _LONGEST_NAME_BYTES = 240
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
-_ONE_DEVICE = "one process runs one device; export reads the traces of ranks"
+_FLAG = re.compile(r"--[a-z-]+")
+_OVER_RANKS = "run it under torchrun, one process a GPU: --parallel tp"
 # What other programs call it: the flag that says it here, or why there is none.
 _ELSEWHERE = {
     "attn": "--attn-implementation", "attention": "--attn-implementation",
@@ -32,7 +33,7 @@ _ELSEWHERE = {
     "quantization": "--quantize", "runs": "--num-runs", "seq-len": "--input-len",
     "seqlen": "--input-len", "steps": "--decode-steps", "train": "--backward",
     "torch-compile": "--compile", "warmup": "--warmup-runs",
-    "cuda-graphs": "--cuda-graph", "tp": _ONE_DEVICE, "tensor-parallel-size": _ONE_DEVICE,
+    "cuda-graphs": "--cuda-graph", "tp": _OVER_RANKS, "tensor-parallel-size": _OVER_RANKS,
 }  # fmt: skip
 
 
@@ -99,8 +100,10 @@ def _meant(word: str, flags: Iterable[str]) -> str:
         return ""
     names = {flag.lstrip("-"): flag for flag in flags if flag.startswith("--")}
     known = _ELSEWHERE.get(name[2:].replace("_", "-"), "")
+    if any(flag not in names.values() for flag in _FLAG.findall(known)):
+        known = ""  # this command has it not
     if known.startswith("--"):
-        return f"did you mean {known}?" if known in names.values() else ""
+        return f"did you mean {known}?"
     # Without the hyphens, which make short names look alike.
     return known or closest(name[2:], names).replace("mean ", "mean --")
 

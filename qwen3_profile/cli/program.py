@@ -27,17 +27,15 @@ class Command:
     """A command of the program, and what it does in a line.
 
     place, parser: its function, and the one that builds its parser, as `module:function`.
-    added: flags that stand behind what the user gives.
     """
 
     place: str
     parser: str
     help: str
-    added: tuple[str, ...] = ()
 
     def main(self, argv: Sequence[str]) -> int:
         main: Main = _find(self.place)
-        return main([*argv, *self.added])
+        return main(argv)
 
     def build_parser(self) -> argparse.ArgumentParser:
         found: argparse.ArgumentParser = _find(self.parser)()
@@ -49,11 +47,16 @@ def _find(place: str) -> Any:
     return getattr(import_module(f"qwen3_profile.{module}"), function)
 
 
-_EXPORT = ("export:main", "cli.export_options:build_parser")
 COMMANDS = {
     "run": Command("__main__:main", "cli.run_flags:build_parser", "profile a model (the default)"),
-    "export": Command(*_EXPORT, "split a saved run or trace again"),
-    "view": Command(*_EXPORT, "show a run in a browser of this machine", ("--view",)),
+    "export": Command(
+        "export:main", "cli.export_options:build_parser", "split a saved run or trace again"
+    ),
+    "view": Command(
+        "export:view",
+        "cli.export_options:build_view_parser",
+        "show a run in a browser of this machine",
+    ),
     "compare": Command(
         "compare:main",
         "cli.compare_options:build_parser",

@@ -29,7 +29,10 @@ Runs a Qwen3 forward pass under torch.profiler with labels in every layer, split
 GPU time by layer and part, prints tables, and keeps the traces and the timing records.
 """
 MOST_PROCESSES = 100
-_EPILOG = f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more"
+_EPILOG = (
+    f"{COMMANDS_HELP}; qwen3-profile COMMAND --help says more; qwen3-profile --print-completion "
+    "bash (or zsh, fish, tcsh) prints the completion of commands and flags"
+)
 
 
 def build_parser() -> Parser:
@@ -82,7 +85,8 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
         "a CPU that only emulates it)")
     add("--num-runs", type=int, default=default.num_runs, metavar="N",
-        help="measured runs; each is one bare and one traced forward pass (default: %(default)s)")
+        help="measured runs; each is one forward pass of every kind: bare, clock, on a GPU device, "
+        "traced (default: %(default)s)")
     add("--num-processes", type=int, default=1, metavar="K",
         help="run all of it in K fresh processes, one after the other, in a folder of K runs that "
         "compare takes: what makes one process fast or slow is the same for all its passes "

@@ -43,7 +43,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
         ("--batch-size 2", "__main__.main", "--batch-size 2"),
         ("run --batch-size 2", "__main__.main", "--batch-size 2"),
         ("export traces/run1 --report", "export.main", "traces/run1 --report"),
-        ("view traces/run1", "export.main", "traces/run1 --view"),
+        ("view traces/run1", "export.view", "traces/run1"),
         ("list", "cli.runs.list_runs", ""),
         ("rm run1 run2", "cli.runs.remove_runs", "run1 run2"),
     ],
@@ -76,6 +76,21 @@ def test_every_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFi
         main([name, "--help"])
     assert ended.value.code == 0
     assert "usage: " in capsys.readouterr().out
+
+
+def test_view_has_its_own_few_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["view", "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("usage: qwen3-profile view ")
+    assert "--port N" in told
+    assert "--ledger" not in told
+    assert main(["view", "nowhere", "--port", "1"]) == 2
+    assert main(["view", "nowhere", "--ledger", "x"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: nowhere: holds no run.json; give the folder of one run",
+        "error: --ledger: is not a known argument; see --help",
+    ]
 
 
 @pytest.mark.parametrize("argv", [["list"], ["export", "--help"]])

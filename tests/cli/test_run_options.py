@@ -187,7 +187,8 @@ def test_what_a_file_says_wrongly(tmp_path: Path, text: str, argv: str, told: st
                      "--batch-size?", id="abbreviated"),
         pytest.param(["--max_new_tokens=2"], "--max_new_tokens=2: is not a known argument; did you "
                      "mean --decode-steps?", id="what generation calls it"),
-        pytest.param(["--tp", "2"], "--tp: is not a known argument; one process runs one device",
+        pytest.param(["--tp", "2"], "--tp: is not a known argument; run it under torchrun, one "
+                     "process a GPU: --parallel tp",
                      id="what there is not"),
         pytest.param(["prefill"], "prefill: is not a known argument", id="a stray word"),
         pytest.param(["--batch-size"], "--batch-size: expected one argument", id="no value"),

@@ -21,6 +21,8 @@ _SIZES = (
 )
 _MOST_LENGTHS = 8
 _GRID = "a row for each batch size, a column for each length"
+# An interval that reaches to more than so many times its value, or to as small a part, is too wide.
+_WIDEST = 3.0
 _NS_PER_US, _NS_PER_MS = 1e3, 1e6
 
 
@@ -35,9 +37,10 @@ def render_sweep(sweep: Sweep) -> str:
 def _size_table(sweep: Sweep) -> str:
     sizes = table(_SIZES, [*map(_size_cells, sweep.sizes)])
     meaning = (
-        "efficiency: tokens/s against as many times those of the smallest batch of that length; "
-        "busy: of the bare pass"
+        "efficiency: tokens/s against as many times those of the smallest batch of that length"
     )
+    if any(size.busy is not None for size in sweep.sizes):
+        meaning += "; busy: of the bare pass"
     return f"{sizes}\n{wrap(meaning)}"
 
 
@@ -149,5 +152,10 @@ def _ahead(sizes: Sequence[Size], total: Growth) -> str:
     ):
         assert time is not None
         low, high = milliseconds(time.low), milliseconds(time.high)
-        words.append(f"{batch} x {length} takes {milliseconds(time.value)} ms [{low} .. {high}]")
+        if max(time.high / time.value, time.value / max(time.low, 1.0)) > _WIDEST:
+            words.append(f"{batch} x {length} cannot be told, the interval is {low} .. {high} ms")
+        else:
+            words.append(
+                f"{batch} x {length} takes {milliseconds(time.value)} ms [{low} .. {high}]"
+            )
     return "; ".join(words)

@@ -62,6 +62,18 @@ def test_what_comes_next() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_an_interval_that_holds_everything_is_no_prediction() -> None:
+    found = sweep()
+    total, *others = found.rows
+    assert total.batch_ahead is not None
+    wide = replace(total.batch_ahead, low=0.0, high=2e12)
+    text = " ".join(
+        render_sweep(replace(found, rows=(replace(total, batch_ahead=wide), *others))).split()
+    )
+    assert "predicted: 8 x 256 cannot be told, the interval is 0 .. 2000000.000 ms; " in text
+    assert "4 x 512 takes " in text
+
+
 def test_batch_and_length_stand_in_one_table() -> None:
     lines = render_sweep(sweep()).splitlines()
     at = next(at for at, line in enumerate(lines) if line.startswith("total ms"))
