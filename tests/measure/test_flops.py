@@ -11,12 +11,12 @@ import pytest
 import torch
 from make.labelled_models import HYBRIDS, SHAPE, has_hybrid, tiny, tiny_hybrid
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import StaticCache
 
 from qwen3_profile import labels
 from qwen3_profile.config import RunConfig
-from qwen3_profile.measure import instrument, ranges
+from qwen3_profile.measure import count_bytes, instrument, ranges
 from qwen3_profile.measure.executions.train_step import TrainStep, with_gradients
 from qwen3_profile.measure.model.experts import experts_of
 from qwen3_profile.measure.model.inputs import Inputs
@@ -141,6 +141,31 @@ def test_a_training_step_computes_what_torch_counts(kind: str, attention: str) -
             ours[labels.BACKWARD] -= expected.backward[label]
             del ours[label]
     assert found == ours
+
+
+def torchs_flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """What torch's counter says of one operator."""
+    formula = flop_registry.get(func.overloadpacket)
+    return formula(*args, **kwargs, out_val=out) if formula else 0
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_every_part_of_a_backward_computes_what_torch_counts(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's counter knows no parts in a backward; so its formulas are asked operator by operator,
+    and the counting of bytes tells which part each is of.
+    """
+    monkeypatch.setattr(count_bytes, "op_bytes", torchs_flops)
+    model = model_of(kind)
+    ids = torch.arange(BATCH * LENGTH).view(BATCH, LENGTH) % 60
+    step = TrainStep(model, Inputs(ids, None, (LENGTH,) * BATCH))
+    with with_gradients(model), instrument.labelled(model) as labelled:
+        found = count_bytes.count_pass(step.run)
+    size = PassSize(BATCH, LENGTH, BATCH * LENGTH * LENGTH, BATCH * LENGTH, keeps_scores=True)
+    expected = pass_flops(shape_of(model.config), size, labelled.expected, trains=True)
+    assert {label: each.bytes for label, each in found.labels.items()} == expected.forward
+    assert {label: each.bytes for label, each in found.backward.items()} == expected.backward
 
 
 def test_flash_attention_computes_its_scores_twice_in_a_backward() -> None:
