@@ -172,6 +172,9 @@ def backward_flops(shape: Shape, size: PassSize) -> dict[str, int]:
     if size.adapters:
         return {}
     found = {label: _BACKWARD * flops for label, flops in forward_flops(shape, size).items()}
+    if shape.linear is not None:
+        rule = delta_rule_backward_flops(shape, size)
+        found |= {label: rule for label in found if label.endswith(".delta_rule")}
     if not size.keeps_scores:
         flash = attention_flops(shape, size) // _FORWARD_PRODUCTS * _FLASH_BACKWARD
         found |= {label: flash for label in found if label.endswith(labels.ATTN_CORES)}
@@ -214,6 +217,23 @@ def delta_rule_flops(shape: Shape, size: PassSize) -> int:
         return 7 * keys * values * heads * size.rows
     products = 6 * keys * values + 4 * _CHUNK * keys + 2 * _CHUNK * values
     return products * heads * _chunked(size) + triangular_flops(shape, size)
+
+
+def delta_rule_backward_flops(shape: Shape, size: PassSize) -> int:
+    """Of each product of the forward two, and of each triangular system one more system, for the
+    gradients of its right sides, and a product of twice its FLOPs, for that of its matrix (Giles,
+    2008, "Collected matrix derivative results for forward and reverse mode AD").
+
+    No gradient goes to the state before the first chunk, nor comes from that after the last: of the
+    two products of these each, 8 C K V for a head are not made.
+    """
+    assert shape.linear is not None
+    heads = shape.linear.linear_num_value_heads
+    keys, values = shape.linear.linear_key_head_dim, shape.linear.linear_value_head_dim
+    systems = triangular_flops(shape, size)
+    products = delta_rule_flops(shape, size) - systems
+    ends = 8 * _CHUNK * keys * values * heads * size.sequences
+    return _BACKWARD * products + 3 * systems - ends
 
 
 def triangular_flops(shape: Shape, size: PassSize) -> int:
