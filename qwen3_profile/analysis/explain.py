@@ -175,8 +175,10 @@ def _evidence(part: PartVerdict) -> str:
         rate = f"{(roof.flops_per_s or 0.0) / 1e12:.2f} TFLOP/s"
     else:
         rate = f"{(roof.bytes_per_s or 0.0) / 1e9:.1f} GB/s"
-    ridge = ", and the other roof is about as near" if part.is_at_the_ridge else ""
-    return f"{rate}, {share:.0%} of what was measured{ridge}"
+    beside = ", and the other roof is about as near" if part.is_at_the_ridge else ""
+    if roof.is_at_a_higher_clock:
+        beside = ", which was at a lower SM clock"
+    return f"{rate}, {share:.0%} of what was measured{beside}"
 
 
 def _short(part: PartVerdict) -> str:

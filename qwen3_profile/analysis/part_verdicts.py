@@ -140,6 +140,8 @@ def _kind(roof: Roof, share: float, kernels: int | None, launch_ns: float) -> st
 
 
 def _why_impossible(roof: Roof) -> str:
+    if roof.bound == COMPUTE and roof.possible_ns < roof.floor_ns:
+        return "no clock of this GPU is so high, so less was computed than counted"
     if roof.bound == COMPUTE:
         return "the clock was higher than when the ceiling was measured, or less was computed"
     return "its data lie in a cache"

@@ -9,7 +9,7 @@ faster than the memory's floor.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qwen3_profile import labels
@@ -36,6 +36,7 @@ class Roof:
     flops, bytes: what it computes and moves; None where that is not known.
     compute_ns, memory_ns: the least that these take; 0 where they are not known.
     floor_ns: the longer of the two; of a part with parts, the sum of theirs.
+    possible_ns: the same at the highest clock of the device, which `floor_ns` need not be at.
     """
 
     ns: int
@@ -44,6 +45,7 @@ class Roof:
     compute_ns: float
     memory_ns: float
     floor_ns: float
+    possible_ns: float
 
     @property
     def bound(self) -> str:
@@ -59,8 +61,13 @@ class Roof:
 
     @property
     def is_impossible(self) -> bool:
-        """Whether it is faster than its floor by more than ceilings are uncertain."""
-        return self.share is not None and self.share > 1 + TOLERANCE
+        """Whether it is faster than is possible, by more than ceilings are uncertain."""
+        return self.share is not None and self.possible_ns > (1 + TOLERANCE) * self.ns
+
+    @property
+    def is_at_a_higher_clock(self) -> bool:
+        """Whether it is faster than what was measured, as it may be at a higher clock."""
+        return self.share is not None and self.share > 1 + TOLERANCE and not self.is_impossible
 
     @property
     def is_empty(self) -> bool:
@@ -90,7 +97,9 @@ def roof_of(ns: int, flops: int | None, moved: int | None, ceilings: Ceilings) -
     """The roof of a part without parts."""
     compute_ns = _least_ns(flops, ceilings.flops_per_s)
     memory_ns = _least_ns(moved, ceilings.bytes_per_s)
-    return Roof(ns, flops, moved, compute_ns, memory_ns, max(compute_ns, memory_ns))
+    possible_ns = max(compute_ns / ceilings.clock_room, memory_ns)
+    floor_ns = max(compute_ns, memory_ns)
+    return Roof(ns, flops, moved, compute_ns, memory_ns, floor_ns, possible_ns)
 
 
 def row_roofs(record: TimingRecord, on_device: bool) -> dict[PartPath, Roof]:
@@ -138,21 +147,20 @@ def _roofs(
 ) -> dict[PartPath, Roof]:
     hidden = set(unknown)
     found: dict[PartPath, Roof] = {}
-    floors: dict[PartPath, float] = {}
+    floors: dict[PartPath, tuple[float, float]] = {}
     for row in rows:
         count = None if row.name in hidden else computed.get(row.path)
         found[row.path] = roof_of(ns_of(row.times, on_device), count, moved.get(row.path), ceilings)
         if row.is_leaf:
             for depth in range(1, len(row.path)):
                 above = row.path[:depth]
-                floors[above] = floors.get(above, 0.0) + found[row.path].floor_ns
-    return {path: _with_floor(roof, floors.get(path)) for path, roof in found.items()}
-
-
-def _with_floor(roof: Roof, floor_ns: float | None) -> Roof:
-    if floor_ns is None:
-        return roof
-    return Roof(roof.ns, roof.flops, roof.bytes, roof.compute_ns, roof.memory_ns, floor_ns)
+                floor_ns, possible_ns = floors.get(above, (0.0, 0.0))
+                mine = found[row.path]
+                floors[above] = (floor_ns + mine.floor_ns, possible_ns + mine.possible_ns)
+    for path, (floor_ns, possible_ns) in floors.items():
+        if path in found:
+            found[path] = replace(found[path], floor_ns=floor_ns, possible_ns=possible_ns)
+    return found
 
 
 def _least_ns(count: int | None, per_s: float) -> float:

@@ -34,14 +34,19 @@ def check_rates(
     took_ns = _part_ns(times)
     computed = flops.by_part() if flops else {}
     moved = {name: each.bytes for name, each in moved_by_part(times).items()}
-    kinds = ((computed, ceilings.flops_per_s, "FLOP/s"), (moved, ceilings.bytes_per_s, "bytes/s"))
+    kinds = (
+        (computed, ceilings.flops_per_s, ceilings.clock_room, "FLOP/s"),
+        (moved, ceilings.bytes_per_s, 1.0, "bytes/s"),
+    )
     shares = [
-        (count * _NS_PER_S / took_ns[name] / most, name, unit)
-        for counts, most, unit in kinds
+        (count * _NS_PER_S / took_ns[name] / most, name, unit, room)
+        for counts, most, room, unit in kinds
         for name, count in counts.items()
         if count and most and took_ns.get(name)
     ]
-    over = sorted((each for each in shares if each[0] > 1 + TOLERANCE), reverse=True)
+    over = sorted(
+        (each[:3] for each in shares if each[0] > (1 + TOLERANCE) * each[3]), reverse=True
+    )
     if not over:
         return ()
     named = ", ".join(f"{name} {share:.0%} of the {unit}" for share, name, unit in over)

@@ -69,6 +69,22 @@ class Ceilings:
         return max((each.flops_per_s for each in self.products), default=0.0)
 
     @property
+    def clock_room(self) -> float:
+        """How many times as fast products may get at the highest clock that was read: they are
+        measured at the one that their own power leaves; 1 where the driver does not tell.
+        """
+        highest = max(self.sm_clock_mhz, default=0)
+        at_most = max(
+            (
+                each.flops_per_s * highest / each.sm_clock_mhz
+                for each in self.products
+                if each.sm_clock_mhz
+            ),
+            default=0.0,
+        )
+        return max(1.0, at_most / self.flops_per_s) if self.flops_per_s else 1.0
+
+    @property
     def bytes_per_s(self) -> float:
         """Of the faster of copy and sum."""
         return max(self.copy_bytes_per_s, self.read_bytes_per_s)

@@ -142,6 +142,30 @@ def test_what_is_faster_than_its_ceiling_is_no_figure(ns: int, impossible: bool,
     assert (roof.is_impossible, roof_share(roof)) == (impossible, cell)
 
 
+@pytest.mark.parametrize(
+    ("ns", "at_a_higher_clock", "impossible", "cell"),
+    [
+        pytest.param(200, False, False, "50% c", id="half of the ceiling"),
+        pytest.param(98, False, False, "100% c", id="as two measurements differ"),
+        pytest.param(80, True, False, "125% c", id="1.25 times as fast, where 1.5 is possible"),
+        pytest.param(64, False, True, "over c", id="faster than at any clock"),
+    ],
+)
+def test_products_may_be_faster_at_a_higher_clock(
+    ns: int, at_a_higher_clock: bool, impossible: bool, cell: str
+) -> None:
+    """Their own power left the products of the ceilings 1000 MHz of 1500."""
+    products = tuple(replace(each, sm_clock_mhz=1000) for each in CEILINGS.products)
+    slowed = replace(CEILINGS, products=products, sm_clock_mhz=(1400, 1500))
+    assert slowed.clock_room == 1.5
+    assert CEILINGS.clock_room == 1
+    flops = round(100 * CEILINGS.flops_per_s / 1e9)
+    roof = roof_of(ns, flops, 0, slowed)
+    assert (roof.is_at_a_higher_clock, roof.is_impossible) == (at_a_higher_clock, impossible)
+    assert roof_share(roof) == cell
+    assert roof_of(80, flops, 0, CEILINGS).is_impossible
+
+
 COUNTS = st.integers(0, 10**12)
 
 
@@ -166,4 +190,4 @@ def test_the_bound_is_where_the_intensity_lies() -> None:
     assert CEILINGS.ridge == 10
     assert (below.intensity, below.bound) == (9.9, MEMORY)
     assert (above.intensity, above.bound) == (10.1, COMPUTE)
-    assert Roof(0, None, None, 0, 0, 0).share is None
+    assert Roof(0, None, None, 0, 0, 0, 0).share is None

@@ -30,6 +30,15 @@ def test_flops_over_the_ceiling(share: float, expected: str) -> None:
         assert f"q_proj {expected} of the FLOP/s" in finding.message
 
 
+def test_what_a_higher_clock_can_do_is_possible() -> None:
+    products = tuple(replace(each, sm_clock_mhz=1000) for each in CEILINGS.products)
+    slowed = replace(CEILINGS, products=products, sm_clock_mhz=(1500,))
+    for share, is_over in ((1.4, False), (1.6, True)):
+        count = round(share * CEILINGS.flops_per_s * TOOK_NS / 1e9)
+        found = check_rates(TIMES, Flops({"layer.0.attn.q_proj": count}), slowed)
+        assert bool(found) == is_over
+
+
 def test_bytes_over_the_ceiling() -> None:
     count = round(2 * CEILINGS.bytes_per_s * TOOK_NS / 1e9)
     moved = Traffic({"layer.1.attn.q_proj": Moved(1, count), "norm": Moved(1, None)})

@@ -53,7 +53,8 @@ def roof_share(roof: Roof) -> str:
     kind = "m" if roof.bound == MEMORY else "c"
     if roof.is_impossible:
         return f"over {kind}"
-    return f"{min(roof.share, 1.0):.0%} {kind}" if roof.share >= _SMALL else f"<1% {kind}"
+    share = roof.share if roof.is_at_a_higher_clock else min(roof.share, 1.0)
+    return f"{share:.0%} {kind}" if share >= _SMALL else f"<1% {kind}"
 
 
 def printable(name: str) -> str:

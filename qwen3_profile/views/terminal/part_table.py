@@ -93,7 +93,15 @@ def part_table(
                 "the memory's bandwidth set it; c: FLOPs and matrix products do"
             )
         )
-        if any(roofs[row.path].is_impossible for row, _ in shown if row.path in roofs):
+        seen = [roofs[row.path] for row, _ in shown if row.path in roofs]
+        if any(roof.is_at_a_higher_clock for roof in seen):
+            lines.append(
+                wrap(
+                    "more than 100%: at a higher SM clock than the power of the products left them "
+                    "that the ceiling was measured with"
+                )
+            )
+        if any(roof.is_impossible for roof in seen):
             lines.append(
                 wrap(
                     "over: faster than the ceiling, which is no rate to believe (data in a cache, "
