@@ -208,6 +208,7 @@ def test_what_the_profiler_costs_may_not_turn_the_verdict_of_a_lone_trace(
 def test_the_page_says_what_the_claims_say() -> None:
     found = explain([bounded({"lm_head": MEMORY, "norm": SLOW}, wall_us=1000, idle=starved(800))])
     page = render_explanation(found)
+    assert page.startswith("prefill of run1, config 0: 2 x 256 tokens, Qwen/Qwen3-0.6B, bfloat16")
     flat = " ".join(page.split())
     for claim in found.claims:
         assert " ".join(claim.sentence.split()) in flat

@@ -10,6 +10,7 @@ from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.explain import Explanation, energy_sentences
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 from qwen3_profile.analysis.verdict import UNDECIDED
+from qwen3_profile.views.names import words
 from qwen3_profile.views.terminal.cells import milliseconds, roof_share, wrap
 from qwen3_profile.views.terminal.memory import memory_table
 from qwen3_profile.views.terminal.summary_lines import ceilings_line
@@ -28,7 +29,7 @@ def render_explanation(found: Explanation) -> str:
     """The page of one config and phase."""
     head, *parts = found.claims
     blocks = [
-        wrap(f"{found.phase} of {found.run}, config {found.config_index}"),
+        wrap(_head(found)),
         "\n".join(filter(None, (_verdict(found.phase, head), _advice(head)))),
         _table(found),
         ceilings_line(found.ceilings),
@@ -41,6 +42,15 @@ def render_explanation(found: Explanation) -> str:
         "\n".join(wrap(f"warning: {line}", style="yellow") for line in found.warnings),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _head(found: Explanation) -> str:
+    """Which of a run's configs it is, and what sets it apart from the others."""
+    which, asked = f"{found.phase} of {found.run}, config {found.config_index}", found.shown.config
+    if asked is None:
+        return which
+    size = f"{asked.batch_size} x {asked.input_len} tokens"
+    return f"{which}: {', '.join(filter(None, (size, *words(found.shown)[3:])))}"
 
 
 def explanation_json(found: Sequence[Explanation]) -> str:
