@@ -260,7 +260,7 @@ def test_a_notebook_shows_the_picture_and_the_table() -> None:
     times = sorted(part_ns(each, "q_proj") / 1e6 for each in found.records)
     drawn = found.plot("attn/q_proj").svg
     assert (
-        f"layers/attn/q_proj, CPU time in clock passes; 2 passes: p50 {sum(times) / 2:.3f}" in drawn
+        f"layers/attn/q_proj: CPU time in clock passes; 2 passes: p50 {sum(times) / 2:.3f}" in drawn
     )
     assert drawn == found.plot("q_proj").svg
     with pytest.raises(ConfigError, match="'q_prj' is none of this pass; did you mean q_proj"):

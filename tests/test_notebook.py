@@ -16,8 +16,9 @@ from make.samples import record
 
 from qwen3_profile.api import Profile, Report
 from qwen3_profile.errors import ConfigError
-from qwen3_profile.views.notebook import framed, html_table
+from qwen3_profile.views.notebook import framed, html_table, plot_passes
 from qwen3_profile.views.passes_picture import Picture
+from qwen3_profile.words import language_kept, use_language
 
 NOTEBOOK = ROOT / "examples/forward_pass.ipynb"
 
@@ -82,6 +83,20 @@ def test_the_table_is_the_records() -> None:
     """One layer with 9 parts of attention of 1 us each, on a device that takes a tenth."""
     rows = {row[0].strip(): row[1:] for row in Cells(html_table([record(1)])).rows}
     assert rows["attn"] == ["1", "0.009", "0.001", "9", "0.008", "47.4%"]
+
+
+def test_tables_and_pictures_speak_the_language_that_was_chosen() -> None:
+    records = [record(1)]
+    with language_kept():
+        use_language("zh")
+        table, picture = html_table(records), plot_passes(records).svg
+        part = plot_passes(records, "attn").svg
+    assert "<th>占比</th>" in table
+    assert "前 5 项合计" in table
+    assert "第 1 遍：" in picture
+    assert "1 遍前向：p50 " in picture
+    assert "attn" in part
+    assert "time in" not in part
 
 
 def test_a_name_is_no_markup() -> None:

@@ -19,6 +19,7 @@ from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.passes_picture import Picture, passes_picture
 from qwen3_profile.views.report.page_policy import SANDBOX
 from qwen3_profile.views.terminal.part_table import HEAD, columns_on, part_cells
+from qwen3_profile.words import said
 
 _Passes = list[dict[PartPath, Times]]
 
@@ -41,8 +42,8 @@ def html_table(records: Sequence[TimingRecord]) -> str:
         [_INDENT * row.depth + row.name, *cells]
         for row, cells in part_cells(shown.times.forward, on_device, columns)
     )
-    head = [f"{HEAD}, ms", *(column.name for column in columns)]
-    told = "".join(f"<p>{escape(line)}</p>" for line in sentences(totals.passes, shown))
+    head = [said(name) for name in (f"{HEAD}, ms", *(column.name for column in columns))]
+    told = "".join(f"<p>{escape(said(line))}</p>" for line in sentences(totals.passes, shown))
     return f"{told}<table><thead>{_line('th', head)}</thead><tbody>{_lines(rows)}</tbody></table>"
 
 
@@ -77,7 +78,7 @@ def longest_parts(records: Sequence[TimingRecord]) -> str:
         _picture(*_times_of(records, passes, row.path, on_device)).svg
         for row in leaves[:_MOST_PARTS]
     )
-    summary = f"Every pass of the {min(_MOST_PARTS, len(leaves))} parts that take the most time"
+    summary = said(f"Every pass of the {len(leaves[:_MOST_PARTS])} parts that take the most time")
     return f"<details><summary>{summary}</summary>{pictures}</details>"
 
 
@@ -91,9 +92,11 @@ def _times_of(
 ) -> tuple[list[list[float]], str]:
     """The times of a part in every pass, run by run, and what they are."""
     runs = [[float(ns_of(one[path], on_device)) for one in run if path in one] for run in passes]
-    source = records[0].idle_source if on_device else records[0].cpu_source
-    kind = "device" if on_device else "CPU"
-    return runs, f"{'/'.join(path[1:] or path)}, {kind} time in {source} passes"
+    if on_device:
+        what = f"device time in {records[0].idle_source} passes"
+    else:
+        what = f"CPU time in {records[0].cpu_source} passes"
+    return runs, f"{'/'.join(path[1:] or path)}: {what}"
 
 
 def _picture(runs: Sequence[Sequence[float]], what: str) -> Picture:
@@ -102,7 +105,7 @@ def _picture(runs: Sequence[Sequence[float]], what: str) -> Picture:
     p50, p90, p99 = (quantile(ranked, share) / 1e6 for share in (0.5, 0.9, 0.99))
     told = f"{len(times)} passes" if len(times) > 1 else "1 pass"
     title = f"{what}; {told}: p50 {p50:.3f}, p90 {p90:.3f}, p99 {p99:.3f} ms"
-    return passes_picture(times, "", (title, *shape_sentences(runs)))
+    return passes_picture(times, "", [said(line) for line in (title, *shape_sentences(runs))])
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from qwen3_profile.records.quantiles import quantile
+from qwen3_profile.words import said
 
 _WIDTH, _HEIGHT, _TOP, _FOOT, _LEFT = 900, 240, 12, 30, 70
 # Where the points end, and where the distribution begins.
@@ -60,7 +61,7 @@ def passes_picture(times_ns: Sequence[float], title: str, notes: Sequence[str] =
 def _points(times_ns: Sequence[float], y: Place) -> Iterator[str]:
     wide = (_POINTS_END - _LEFT) / len(times_ns)
     for at, ns in enumerate(times_ns):
-        told = f"<title>pass {at + 1}: {ns / _NS_PER_MS:.3f} ms</title>"
+        told = f"<title>{said(f'pass {at + 1}: {ns / _NS_PER_MS:.3f} ms')}</title>"
         x = _LEFT + wide * (at + 0.5)
         yield f'<circle class="pass" cx="{x:.1f}" cy="{y(ns):.1f}" r="3">{told}</circle>'
 
