@@ -24,6 +24,7 @@ from torch.nn import functional
 from qwen3_profile.errors import OutputError
 from qwen3_profile.measure.devices import free_memory_bytes
 from qwen3_profile.measure.environment import ask_driver, cpu_name
+from qwen3_profile.measure.gpu_state import gpu_state
 from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.sm_clock import SmClockReader
 from qwen3_profile.run_folder.ceilings import (
@@ -51,7 +52,8 @@ _LAUNCHES = 200
 def ceilings_of(device: torch.device, dtypes: Sequence[str]) -> tuple[Ceilings, ...]:
     """Of each dtype what is kept, or what is measured now, and then kept for a day.
 
-    Those of a CPU are measured at each start: what else runs on it decides what it does at most.
+    Those of a CPU are measured at each start: what else runs on it decides what it does at most. So
+    are those of a GPU that another process has open.
 
     Args:
         device: a CUDA device or the CPU; of others nothing is known.
@@ -69,12 +71,18 @@ def ceilings_of(device: torch.device, dtypes: Sequence[str]) -> tuple[Ceilings, 
         mine = next((each for each in kept if each.is_of(*key)), None)
         if mine is None:
             mine = measure(device, dtype)
-            kept.append(mine)
+            if not _is_shared(device):
+                kept.append(mine)
             # A place that cannot be written to costs a second at the next start, no more.
             with contextlib.suppress(OutputError):
                 keep(kept_file(), kept)
         found.append(mine)
     return tuple(found)
+
+
+def _is_shared(device: torch.device) -> bool:
+    state = gpu_state(device, 0)
+    return bool(state and state.others)
 
 
 def device_id(device: torch.device) -> str:

@@ -14,6 +14,7 @@ from make.commands import Commands
 
 from qwen3_profile.measure import ceilings
 from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate, keep, kept_file, read_kept
+from qwen3_profile.run_folder.gpu_state import GpuState
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SECONDS = {"linear": 0.02, "copy_": 0.25, "sum": 0.125, "add_": 3e-6}
@@ -95,6 +96,7 @@ def pretended(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "measure", on_the_cpu)
     monkeypatch.setattr(ceilings, "device_id", lambda _: "GPU-0")
     monkeypatch.setattr(ceilings, "ask_driver", lambda _: ("570.1", None, None))
+    monkeypatch.setattr(ceilings, "gpu_state", lambda *_: None)
 
 
 @pytest.mark.usefixtures("pretended")
@@ -106,6 +108,17 @@ def test_what_was_measured_holds_for_a_day() -> None:
     keep(kept_file(), [replace(first, measured=day_before.isoformat(), launch_ns=0.5)])
     (second,) = ceilings.ceilings_of(GPU, ["float32"])
     assert second.launch_ns != 0.5
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(("others", "kept"), [(None, True), (0, True), (1, False)])
+def test_those_of_a_gpu_that_is_shared_are_not_kept(
+    others: int | None, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ceilings, "gpu_state", lambda *_: GpuState(0, others=others))
+    (found,) = ceilings.ceilings_of(GPU, ["float32"])
+    assert found.launch_ns > 0
+    assert bool(read_kept(kept_file())) == kept
 
 
 @pytest.mark.usefixtures("pretended")
