@@ -752,8 +752,19 @@ def test_the_page_begins_in_the_language_of_the_browser(browser: Any, decode: Sa
         assert found.page.inner_text("#time-title") == "1\n用了多久，可信吗？"
 
 
+_BLUE_ON_PAPER = """() => {
+  dispatchEvent(new Event("beforeprint"));
+  const canvas = document.querySelector("#timeline-chart canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  dispatchEvent(new Event("afterprint"));
+  return data.filter((blue, at) => at % 4 === 2 && blue - data[at - 2] > 60).length;
+}"""
+
+
 def test_it_prints_on_white_with_all_it_has(shown: Reports, decode: Sample, tmp_path: Path) -> None:
     with shown.showing(decode.address, scheme="dark") as found:
+        # What is not painted when the browser asks for paper is not on it: blue bars, say.
+        assert found.page.evaluate(_BLUE_ON_PAPER) > 1000
         pdf = found.page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
         assert found.page.evaluate("document.documentElement.dataset.theme") == "dark"
         assert found.page.evaluate("document.getElementById('environment-details').open")

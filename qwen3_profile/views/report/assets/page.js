@@ -182,6 +182,8 @@ function wire() {
     setTheme("light");
     byId("environment-details").open = true;
     show();
+    // The bars of the time line wait for the next frame, which comes after the paper.
+    drawn.get("timeline-chart")?.setOption({});
   });
   addEventListener("afterprint", () => { applyTheme(); show(); });
   wireTimeline();

@@ -247,8 +247,10 @@ function barShape(api, shown) {
 /** The name, or a shorter one, or none: never a torn one. */
 function fittingName(lane, i, width) {
   const name = barName(lane, i);
-  const short = lane.layer[i] >= 0 && name === `layer ${lane.layer[i]}` ? String(lane.layer[i]) : "";
-  return [name, short].find((text) => 6.3 * text.length + 10 < width) ?? "";
+  const short = lane.layer[i] >= 0 && name === say("layer {number}", { number: lane.layer[i] }) ? String(lane.layer[i]) : "";
+  // A Chinese character is as wide as two others.
+  const room = (text) => 6.3 * (text.length + text.replace(/[^\u4e00-\u9fff]/g, "").length) + 10;
+  return [name, short].find((text) => room(text) < width) ?? "";
 }
 
 /** What a bar is called: a label by its part and layer, a device event by its kernel. */
