@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import zlib
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,9 @@ from qwen3_profile.errors import ProfileError, TraceError
 # Of a file, unpacked: what the labels of a clock pass of a thousand steps read takes less.
 _MOST_BYTES = 1 << 28
 _GZIP = 31  # zlib's largest window, with gzip's head and sum
+# msgspec looks a type up at its first use; a second thread that uses it meanwhile crashes, as two
+# requests of TensorBoard's tab can.
+_DECODING = threading.Lock()
 _AGAIN = "it belongs to the run's folder; record the run again"
 
 
@@ -58,7 +62,8 @@ def read_json(path: Path, kind: Any, what: str, do: str = _AGAIN) -> Any:
 
 def _decoded(path: Path, data: bytes, kind: Any, what: str, do: str) -> Any:
     try:
-        return msgspec.json.decode(data, type=kind)
+        with _DECODING:
+            return msgspec.json.decode(data, type=kind)
     # A config checks itself when it is made.
     except (msgspec.DecodeError, UnicodeDecodeError, ProfileError) as error:
         raise TraceError(str(path), f"is not a {what} of ours: {error}", do) from error

@@ -6,11 +6,13 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from make.commands import environment
 from make.paths import DATA, ROOT
 
 sys.path.insert(0, str(ROOT / "fuzz"))
@@ -157,6 +159,29 @@ def test_what_is_no_text_ends_soon_and_the_tab_goes_on(
     out, err = capsys.readouterr()
     assert "h200-2layers" in out
     assert len(err.splitlines()) == (0 if make in (a_pipe, endless) else 1)
+
+
+def test_threads_may_read_their_first_run_at_once() -> None:
+    """As requests to TensorBoard do; it crashed the process, four times of five."""
+    code = f"""
+import sys, threading
+from pathlib import Path
+from qwen3_profile.run_folder.run_json import read_run
+sys.setswitchinterval(1e-6)
+begin, found = threading.Barrier(4), []
+def work():
+    begin.wait()
+    found.append(read_run(Path({str(RUN)!r})).id)
+threads = [threading.Thread(target=work) for _ in range(4)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+print(*found)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [read_run(RUN).id] * 4
 
 
 def results_in_results(folder: Path) -> None:

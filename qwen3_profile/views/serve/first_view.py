@@ -35,6 +35,10 @@ class _Range(msgspec.Struct, gc=False):
         return self.ts + self.dur
 
 
+# Made here, and not by the first of several requests at once.
+_decode_ranges = msgspec.json.Decoder(list[_Range]).decode
+
+
 def first_layers_ns(trace: bytes) -> tuple[int, int] | None:
     """From the start of a trace's first pass to the end of its first layers, in the trace's own ns.
 
@@ -47,7 +51,7 @@ def first_layers_ns(trace: bytes) -> tuple[int, int] | None:
     try:
         text = zlib.decompressobj(_GZIP).decompress(trace, _MOST_BYTES)
         document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        events = msgspec.json.decode(document[EVENTS_KEY], type=list[_Range])
+        events = _decode_ranges(document[EVENTS_KEY])
     except (KeyError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None  # Perfetto says what it cannot read
     ranges = [each for each in events if each.ph == "X" and each.dur > 0]
