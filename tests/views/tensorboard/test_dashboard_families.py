@@ -30,7 +30,12 @@ aggegate_module_view = pytest.importorskip(
 ).aggegate_module_view
 
 # Seconds each, and of families that another file is of.
-SIBLINGS = {"hta_a100_diff_control", "param_2080ti_linear", "tl_vllm_decode_full_capture"}
+SIBLINGS = {
+    "hta_a100_diff_control", "param_2080ti_linear", "tl_vllm_decode_full_capture",
+    # other ranks
+    "param_v100x8_dlrm_r1", "qa_h100_transformer_a1", "torchrec_v100x4_qcomm_r1",
+    "torchrec_v100x4_qcomm_r2", "torchrec_v100x4_qcomm_r3",
+}  # fmt: skip
 # Of our own, what the traces of the repository are not: another model, compiled code.
 OWN = (
     "qwen3-0.6b_4layers_compiled_b2_l256",
