@@ -9,7 +9,9 @@ three descriptors: its stdout, its stderr, and a socket on which its number and 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from typing import Any
 
 _MODULES = (
@@ -69,7 +72,7 @@ def _supervise(asked: dict[str, Any], out: int, err: int, status: int) -> None:
 
 
 def _become(asked: dict[str, Any], out: int, err: int) -> None:
-    """What Python does with its arguments when it starts; raises SystemExit as that would."""
+    """What Python does with its arguments when it starts, and when it has come to their end."""
     for descriptor, stream in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
         os.dup2(descriptor, stream)
         os.close(descriptor)
@@ -82,14 +85,33 @@ def _become(asked: dict[str, Any], out: int, err: int) -> None:
     how, what, *rest = asked["argv"]
     sys.path[0] = ""
     sys.argv = [how if how == "-c" else what, *rest]
-    if how == "-c":
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
-    else:
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    sys.exit()
+    try:
+        if how == "-c":
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        _exit(ended.code or 0)
+    _exit(0)
+
+
+def _exit(code: int) -> None:
+    """As Python ends, but for taking apart all that was imported, which takes a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = 120
+    os._exit(code)
 
 
 if __name__ == "__main__":
     for name in _MODULES:
         importlib.import_module(name)
+    # No fork looks through what they made, nor copies it by that.
+    gc.collect()
+    gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
