@@ -53,7 +53,7 @@ def _layer(odd: Outlier) -> Claim:
     side = "longest" if odd.ratio > 1 else "shortest"
     place = f"the {side}" if odd.rank == 1 else f"among the {odd.rank} {side}"
     sentence = (
-        f"{what} takes {odd.ratio:.2f} times the {kind} time of its equals "
+        f"{what} takes {odd.ratio:.2f} times the {kind} time of comparable layers "
         f"({odd.ns / _NS_PER_MS:.3f} ms beside {odd.median_ns / _NS_PER_MS:.3f}): {place} of "
         f"{odd.equals} in each of {odd.passes} passes."
     )

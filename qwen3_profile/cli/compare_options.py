@@ -101,8 +101,8 @@ def build_parser() -> Parser:
     """The parser of `python -m qwen3_profile.compare`."""
     parser = Parser(
         prog="qwen3-profile compare",
-        description="Holds NEW against BASE, part by part: what differs, by how much, how sure "
-        "that is, and which kernels explain it. Exit code 1 where NEW is slower beyond noise.",
+        description="Compares NEW with BASE, part by part: what differs, by how much, with what "
+        "confidence, and which kernels explain it. Exit code 1 where NEW is slower beyond noise.",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
         add("--version", action="version", version=__version__)
         add("-q", "--quiet", action="store_true", help="print no tables and no progress "
                   "(default: off)")  # fmt: skip
-        add("-v", "--verbose", action="store_true", help="print what takes how long, and where an "
-            "error comes from (default: off)")  # fmt: skip
+        add("-v", "--verbose", action="store_true", help="print how long each step takes, and "
+            "where an error comes from (default: off)")  # fmt: skip
         add("--lang", choices=LANGUAGES, help="language of what is printed; files that programs "
             "read are the same in both (default: the locale's)")  # fmt: skip
 

@@ -60,7 +60,7 @@ COMMANDS = {
     "compare": Command(
         "compare:main",
         "cli.compare_options:build_parser",
-        "hold runs against others, with a verdict",
+        "compare runs with others, with a verdict",
     ),
     "list": Command(
         "cli.runs:list_runs", "cli.runs_options:build_list_parser", "show the runs of a folder"

@@ -78,9 +78,8 @@ class Progress:
         if rest_s > _LONG_SECONDS:
             self.pause()
             tell(
-                f"a warm-up pass took {seconds:.1f} s, so that the rest takes about "
-                f"{_duration(rest_s)}; --num-runs 1, --num-layers 2 or a smaller --input-len make "
-                "it shorter"
+                f"a warm-up pass took {seconds:.1f} s: about {_duration(rest_s)} to go; "
+                "--num-runs 1, --num-layers 2 or a smaller --input-len make it shorter"
             )
 
 

@@ -78,7 +78,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
     # fmt: off
     add("--batch-size", type=counts, default=str(default.batch_size), metavar="N,N",
         help="sequences per forward pass; several, as in 1,2,4, are measured with every "
-        "--input-len, the largest first, and their scaling is told (default: %(default)s)")
+        "--input-len, the largest first, and their scaling is reported (default: %(default)s)")
     add("--input-len", type=counts, default=str(default.input_len), metavar="N,N",
         help="tokens per sequence; several as with --batch-size (default: %(default)s)")
     add("--dtype", type=_dtype, choices=DTYPES,
@@ -97,7 +97,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         default=default.decode_steps,
         help="tokens per sequence decoded greedily after each prefill (default: %(default)s)")
     add("--cache", choices=CACHES, default=default.cache,
-        help="the KV cache's kind: grown by each token, or allocated at once "
+        help="kind of KV cache: grows with each token, or is allocated up front "
         "(default: %(default)s)")
     add("--trace-steps", type=int, default=default.trace_steps, metavar="N",
         help="decode steps that are traced, the first, the last and others between them; all are "
@@ -141,8 +141,8 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         help="run eager passes with the labels as NVTX ranges, for nsys profile; print their "
         "times, and write nothing (default: off)")
     add("--no-ceilings", action="store_true",
-        help="do not measure what the device does at most, in matrix products and copies, of which "
-        "the tables show shares (default: off; it takes seconds, and holds for a day)")
+        help="do not measure the device's peak rates, of matrix products and copies, that the "
+        "tables compare with (default: off; it takes seconds; a GPU's are kept for a day)")
     add("--configs", type=Path, metavar="FILE",
         help='measure each entry of {"configs": [{"batch_size": 1, "input_len": 128}, ...]}, or of '
         "the list alone, in JSON, YAML or TOML; an entry may set batch_size, input_len, dtype, "
@@ -174,7 +174,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="quantise the Linears of the layers in memory, by torchao, and compare the logits "
         "with the unquantised ones (default: the weights as they are)")
     add("--adapter", action="append", metavar="DIR",
-        help="put an adapter that peft has saved round the model; several flags give several, all "
+        help="wrap the model in an adapter that peft has saved; several flags give several, all "
         "active (default: none)")
     add("--lora-rank", type=int, metavar="N",
         help="put a LoRA adapter of this rank with random weights round every Linear of the layers "

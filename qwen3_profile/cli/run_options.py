@@ -107,7 +107,7 @@ def _asked_parallel(name: str | None) -> Parallel | None:
     """How the ranks share the work; None where there is one process."""
     if name == PIPELINE:
         what = (
-            "is not measured: the pipeline of transformers 5.23 has one stage at work at a time, "
+            "is not measured: the pipeline of transformers 5.23 runs one stage at a time, "
             "so that a pass takes as long as on one device"
         )
         raise ConfigError("--parallel pp", what, "give --parallel tp or ep")

@@ -49,7 +49,7 @@ def routing_sentence(layers: Sequence[LayerRouting], weights: str) -> str:
     best = min(layers, key=lambda each: each.imbalance)
     count = len(worst.tokens_per_expert)
     idle = max(each.idle_experts for each in layers)
-    unused = f"up to {idle} get no token" if idle else "every expert gets tokens"
+    unused = f"up to {idle} get no tokens" if idle else "every expert gets tokens"
     return (
         f"Routing with {weights} weights: the busiest of {count} experts gets "
         f"{_span(best.imbalance, worst.imbalance)}x the mean (most in layer {worst.layer}); "

@@ -48,7 +48,7 @@ def test_a_layer_in_a_line(slow: int, kind: str) -> None:
     where = "layer 0, the first," if slow == 0 else "layer 4"
     assert odd.verdict == kind
     assert odd.sentence == (
-        f"{where} takes 1.50 times the CUDA time of its equals (0.150 ms beside 0.100): "
+        f"{where} takes 1.50 times the CUDA time of comparable layers (0.150 ms beside 0.100): "
         "the longest of 10 in each of 6 passes."
     )
     assert odd.rests_on["false_alarm_rate"] == 0.05

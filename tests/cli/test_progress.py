@@ -89,7 +89,7 @@ def test_the_first_warm_up_gives_an_estimate(
     """One of 15 s and 10 more steps: 150 s in all, which is 2 minutes and a half."""
     run(clock, [15.0], total=11)
     first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith("a warm-up pass took 15.0 s, so that the rest takes about 2 min; ")
+    assert first.startswith("a warm-up pass took 15.0 s: about 2 min to go; ")
 
 
 @pytest.mark.usefixtures("verbosity")

@@ -224,7 +224,7 @@ def test_what_ranks_kept_is_read_though_rank_0_was_killed(
 
 
 def test_why_a_pipeline_is_not_measured() -> None:
-    with pytest.raises(ConfigError, match="one stage at work at a time"):
+    with pytest.raises(ConfigError, match="runs one stage at a time"):
         parse_arguments(["--parallel", "pp"])
 
 

@@ -63,10 +63,11 @@ def document(configs: Sequence[Config], bars: int) -> Json:
         "thresholds": {"idle": MOSTLY_IDLE, "busy": MOSTLY_BUSY},
         "rule": both(
             "Outlier: a layer that is among the longest or the shortest of comparable layers (at "
-            f"least {FEWEST_EQUALS} with the same parts) in every pass, lies outside of what their "
-            f"medians differ by, and differs by more than {LEAST_EXCESS:.0%} of its equals and "
-            f"{LEAST_OF_LAYER:.0%} of a whole layer; {FALSE_ALARMS:.0%} of runs whose layers are "
-            "alike show any at most."
+            f"least {FEWEST_EQUALS} with the same parts) in every pass, lies outside the range "
+            "that their medians differ by, and differs by more than "
+            f"{LEAST_EXCESS:.0%} of their median and {LEAST_OF_LAYER:.0%} of a whole layer; "
+            f"{FALSE_ALARMS:.0%} of runs whose layers are "
+            "alike show one at most."
         ),
         "configs": [
             {

@@ -89,8 +89,8 @@ def part_table(
     if roofs:
         lines.append(
             wrap(
-                "of roof: the least time by the measured ceilings, of the time taken; m: bytes and "
-                "the memory's bandwidth set it; c: FLOPs and matrix products do"
+                "of roof: the least time that the measured ceilings allow, as a share of the time "
+                "taken; m: memory bandwidth sets it; c: the rate of matrix products does"
             )
         )
         seen = [roofs[row.path] for row, _ in shown if row.path in roofs]
@@ -104,8 +104,8 @@ def part_table(
         if any(roof.is_impossible for roof in seen):
             lines.append(
                 wrap(
-                    "over: faster than the ceiling, which is no rate to believe (data in a cache, "
-                    "or fewer FLOPs and bytes than counted)"
+                    "over: faster than the ceiling allows, so do not trust the rate (data in a "
+                    "cache, or fewer FLOPs or bytes than counted)"
                 )
             )
     return "\n".join(lines)

@@ -37,7 +37,7 @@ def render_sweep(sweep: Sweep) -> str:
 def _size_table(sweep: Sweep) -> str:
     sizes = table(_SIZES, [*map(_size_cells, sweep.sizes)])
     meaning = (
-        "efficiency: tokens/s against as many times those of the smallest batch of that length"
+        "efficiency: tokens/s over those of the smallest batch of that length, scaled linearly"
     )
     if any(size.busy is not None for size in sweep.sizes):
         meaning += "; busy: of the bare pass"
@@ -87,7 +87,7 @@ def _row_table(sweep: Sweep) -> str:
         "constant: the longer of f and the rest; exponent: of time against tokens, among the "
         "smaller sizes and the larger ones; batch, length: exponents of both at once; left out: "
         "how far the largest size lies from what the others predict, ! where that is outside "
-        "of the interval of 95%"
+        "the interval of 95%"
     )
     return f"{rows}\n{wrap(meaning)}"
 

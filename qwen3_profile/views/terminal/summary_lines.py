@@ -110,7 +110,7 @@ def ceilings_line(ceilings: Ceilings | None) -> str:
     tera, giga = ceilings.flops_per_s / _TERA, ceilings.bytes_per_s / _GIGA
     return wrap(
         f"ceilings, measured: {tera:.2f} TFLOP/s in {ceilings.dtype}, {giga:.1f} GB/s, {kernel}; "
-        f"both roofs meet at {ceilings.ridge:.0f} FLOP/B"
+        f"ridge point {ceilings.ridge:.0f} FLOP/B"
     )
 
 

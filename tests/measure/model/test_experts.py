@@ -51,7 +51,7 @@ def test_the_sentence_names_the_worst_layer_and_the_weights() -> None:
     layers = (LayerRouting(0, (2, 2)), LayerRouting(5, (4, 0)), LayerRouting(6, (3, 1)))
     assert routing_sentence(layers, "random") == (
         "Routing with random weights: the busiest of 2 experts gets 1.00 to 2.00x the mean "
-        "(most in layer 5); up to 1 get no token."
+        "(most in layer 5); up to 1 get no tokens."
     )
     assert "gets 1.00x the mean" in routing_sentence(layers[:1], "pretrained")
     assert routing_sentence((), "random") == ""
