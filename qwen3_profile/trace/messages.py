@@ -10,6 +10,7 @@ where shapes were recorded, too. Kernels of graphs, and of other libraries than 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -49,12 +50,16 @@ class MessageCall:
     message: Message
 
 
+# A size of less or more is damage, and none.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
 class _MessageArgs(msgspec.Struct, gc=False):
     collective: str = msgspec.field(name="Collective name")
-    in_elements: int = msgspec.field(name="In msg nelems", default=0)
-    out_elements: int = msgspec.field(name="Out msg nelems", default=0)
+    in_elements: _Count = msgspec.field(name="In msg nelems", default=0)
+    out_elements: _Count = msgspec.field(name="Out msg nelems", default=0)
     dtype: str = ""
-    group_size: int = msgspec.field(name="Group size", default=0)
+    group_size: _Count = msgspec.field(name="Group size", default=0)
     ranks: str = msgspec.field(name="Process Group Ranks", default="")
     sequence: int = msgspec.field(name="Seq", default=UNNUMBERED)
 

@@ -359,7 +359,16 @@ def test_factors_of_nccl_tests(kind: str, ranks: int, factor: float | None) -> N
 
 
 @pytest.mark.parametrize(
-    "args", [b"{}", b'{"Collective name": 7}', b'{"Collective name": "x', b'{"In msg nelems": 4}']
+    "args",
+    [
+        b"{}",
+        b'{"Collective name": 7}',
+        b'{"Collective name": "x',
+        b'{"In msg nelems": 4}',
+        b'{"Collective name": "allreduce", "In msg nelems": -4}',
+        b'{"Collective name": "allreduce", "In msg nelems": 1e300}',
+        b'{"Collective name": "wait", "In msg nelems": 0}',
+    ],
 )
 def test_odd_args_carry_nothing(args: bytes) -> None:
     assert read_message(args) is None
