@@ -39,6 +39,7 @@ from qwen3_profile.run_folder.ceilings import Ceilings
 
 # Parts of less than this share of the pass are in the table, and not among the claims.
 _LEAST = 0.01
+_TWICE = 2
 _NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
 MEMORY, ENERGY = "memory", "energy"
 
@@ -106,7 +107,8 @@ def phase_sentence(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare 
     if whole.why:
         return f"undecided: {whole.why} ({split})."
     wall, best = _ms(whole.wall_ns), _ms(whole.best_ns)
-    most = f"At most {whole.gain:.1f} times as fast without that: {best} in place of {wall}."
+    gain = f"{whole.gain:.1f}" if whole.gain >= _TWICE else f"{whole.gain:.2f}"
+    most = f"At most {gain} times as fast without that: {best} in place of {wall}."
     meaning = _MEANING[whole.kind]
     if share is None and whole.kind == LAUNCH_BOUND:
         meaning = "the CPU spends most of the time on calling operators, not in their arithmetic"

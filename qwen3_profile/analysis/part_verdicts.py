@@ -123,7 +123,8 @@ def _verdict(
         return UNDECIDED, "it is not known what it computes and moves"
     if roof.is_impossible:
         return UNDECIDED, f"{roof.share:.0%} of its roof is impossible: {_why_impossible(roof)}"
-    if roof.flops is None or (roof.bytes is None and roof.bound != COMPUTE):
+    # What sets no floor may be what holds it up, unless the other one is at its roof.
+    if roof.flops is None or (roof.bytes is None and roof.share < _NEAR):
         return UNDECIDED, "what it computes or moves is known in part only"
     kind = _kind(roof, roof.share, kernels, launch_ns)
     if any(_kind(roof, share, kernels, launch_ns) != kind for share in shares):

@@ -51,7 +51,9 @@ def starved(us: int) -> IdleTimes:
         ((100, 1, 0, 1_200_000), UNDECIDED, "120% of its roof is impossible: its data lie in a"),
         ((100, 1, 12_000_000, 100), UNDECIDED, "is impossible: the clock was higher"),
         ((100, 1, 0, None), UNDECIDED, "not known what it computes and moves"),
-        ((100, 1, 10_000, None), UNDECIDED, ""),
+        ((100, 1, 10_000, None), UNDECIDED, "known in part only"),
+        ((100, 50, 10_000, None), UNDECIDED, "known in part only"),  # the memory may hold it up
+        ((100, 1, 9_000_000, None), COMPUTE_BOUND, ""),
     ],
 )
 def test_a_part_is_bound_by_the_roof_that_it_is_near(work: Work, kind: str, why: str) -> None:
