@@ -299,7 +299,8 @@ def _save(
     codes = [_exit_code(result)]
     if result.error:
         tell(f"error: {result.error}")
-        signals.told()
+        # That torchrun then ends this rank, too, is no news.
+        (signals.told if run.ranks == 1 else signals.told_elsewhere)()
     with _told(codes):
         write_run(folder, run)
         outcome.is_measured |= bool(result.measurements)

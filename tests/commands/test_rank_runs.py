@@ -198,6 +198,7 @@ def test_what_was_measured_before_a_rank_failed_is_kept(
     assert done.code == 1  # torchrun's own
     for line in told:
         assert any(re.search(line, each) for each in ours(done)), done.err
+    assert not [line for line in ours(done) if line.startswith("interrupted")]
     records = done.records()
     assert [(r["rank"], r["run_index"]) for r in records if r["run_index"] < 2] == [
         (0, 0), (0, 1), (1, 0), (1, 1),
