@@ -322,17 +322,20 @@ def idle_sentences(shown: TimingRecord) -> tuple[str, ...]:
     """The longest idle times of the traced pass, as far as they are long."""
     span_ns = shown.times.busy_ns + shown.times.gap_ns
     return tuple(
-        _idle_sentence(each)
-        for each in shown.times.stretches[:_NAMED_STRETCHES]
+        _idle_sentence(each, is_longest=not at)
+        for at, each in enumerate(shown.times.stretches[:_NAMED_STRETCHES])
         if each.idle.ns > _LONG_SHARE * span_ns
     )
 
 
-def _idle_sentence(stretch: IdleStretch) -> str:
+def _idle_sentence(stretch: IdleStretch, is_longest: bool) -> str:
     before = f" before {stretch.before}" if stretch.before else ""
     host = f"; the host was in {stretch.host}" if stretch.host else ""
     turn = longest_class(stretch.idle)
-    return f"Longest idle: {stretch.idle.ns / _NS_PER_MS:.3f} ms{before}, mostly {turn}{host}."
+    idle_ms = stretch.idle.ns / _NS_PER_MS
+    if is_longest:
+        return f"Longest idle: {idle_ms:.3f} ms{before}, mostly {turn}{host}."
+    return f"Next longest: {idle_ms:.3f} ms{before}, mostly {turn}{host}."
 
 
 def longest_class(idle: IdleTimes) -> str:
