@@ -32,6 +32,10 @@ _OF_EXECUTION: dict[str, dict[str, str]] = {
         LATENCY_BOUND: "fewer and larger kernels: batch more",
     },
 }
+_OF_OTHERS = {
+    LAUNCH_BOUND: "launch less often from Python: CUDA graphs, torch.compile, a larger batch",
+    LATENCY_BOUND: "fewer and larger kernels: fuse them, or batch more",
+}
 _CALL_LESS = "call fewer operators from Python: torch.compile (--compile), a larger batch"
 _ON_HOST = {
     LAUNCH_BOUND: _CALL_LESS,
@@ -43,13 +47,14 @@ _ON_HOST = {
 _ON_HOST_COMPILED = dict.fromkeys((LAUNCH_BOUND, LATENCY_BOUND), "a larger batch for each call")
 
 
-def advice(kind: str, execution: str | None, on_device: bool) -> str:
+def advice(kind: str, execution: str | None, on_device: bool, *, is_ours: bool = True) -> str:
     """What usually helps against a verdict's kind; "" where it names nothing to help against.
 
     Args:
         execution: how the pass ran, where that is known.
+        is_ours: whether our flags ran the pass; else none of them is named.
     """
-    known = ADVICE | _OF_EXECUTION.get(execution or "", {})
+    known = ADVICE | _OF_EXECUTION.get(execution or "", {}) | ({} if is_ours else _OF_OTHERS)
     if not on_device:
         known |= _ON_HOST | (_ON_HOST_COMPILED if execution == COMPILED else {})
     return known.get(kind, "")

@@ -137,9 +137,13 @@ def _phase_claim(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | 
         sentence=phase_sentence(shown, whole, share),
         rests_on=rests_on,
         gain_ns=None if whole.why else whole.wall_ns - whole.best_ns,
-        advice=advice(whole.kind, shown.facts.execution, share is not None),
+        advice=_advice(whole.kind, shown, share is not None),
         withheld=whole.why,
     )
+
+
+def _advice(kind: str, shown: TimingRecord, on_device: bool) -> str:
+    return advice(kind, shown.facts.execution, on_device, is_ours=shown.config is not None)
 
 
 def _part_claims(
@@ -153,7 +157,7 @@ def _part_claims(
                 sentence=_part_sentence(each),
                 rests_on=_part_figures(each),
                 gain_ns=None if each.kind == UNDECIDED else each.gain_ns,
-                advice=advice(each.kind, shown.facts.execution, each.on_device),
+                advice=_advice(each.kind, shown, each.on_device),
                 withheld=each.why,
             )
 

@@ -182,6 +182,8 @@ def test_nobody_is_told_to_do_what_the_pass_does(
     assert said in told
     assert unsaid not in told
     assert advice(UNDECIDED, execution, on_device) == ""
+    if on_device:
+        assert "--" not in advice(LAUNCH_BOUND, execution, on_device, is_ours=False)
 
 
 def test_without_ceilings_only_waiting_can_be_told() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make.commands import Commands, Done, environment, wait
+from make.commands import DENSE, Commands, Done, environment, wait
 
 pytestmark = pytest.mark.gpu
 
@@ -169,6 +169,11 @@ def test_a_backward_lies_in_the_labels_of_its_forward(commands: Commands, tmp_pa
         ledger = record["ledger_ns"]
         assert ledger["labels"] + ledger["unattributed"] == ledger["device_time"]
         assert record["backward_cuda"] > record["forward_cuda"] > 0
+        # A product of the forward and two of the backward, with three operands each, in two layers.
+        rows, width, hidden = 2 * 32, DENSE["num_attention_heads"] * DENSE["head_dim"], 64
+        operands = rows * width + width * hidden + rows * hidden
+        size = torch.finfo(getattr(torch, record["dtype"])).bits // 8
+        assert record["traffic"]["parts"]["o_proj"]["bytes"] == 2 * 3 * size * operands
         for layer in record["layer_details"]:
             assert layer["other_bwd_cuda"] == layer["attn_details"]["other_bwd_cuda"] == 0
             for part in ("q_proj", "rope", "attn_forward", "o_proj"):
