@@ -33,6 +33,9 @@ for _signal, _usual in (
     if signal.getsignal(_signal) is signal.SIG_IGN:
         signal.signal(_signal, _usual)
 
+# What a test writes need not outlast a loss of power, and to wait for the disk takes milliseconds.
+os.fsync = lambda _: None
+
 # A loaded machine may take long over one example, which is no fault of it. Where a change is judged
 # it is the change that has to fail, not the luck of that hour: the examples are the same each time.
 settings.register_profile(

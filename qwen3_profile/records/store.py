@@ -50,8 +50,10 @@ def save_json(path: Path, records: Sequence[TimingRecord]) -> None:
     with _merging(path) as (known, write):
         summaries = _told_again(path, known.keys() | new.keys(), new)
         write(_entries(known, new, summaries))
-    with _merging(path.with_name(SUMMARY_FILE)) as (known, write):
-        write(_entries(known, {name: each.to_json for name, each in summaries.items()}, {}))
+        # Before another run may add records: its summaries would be newer than these.
+        told = {name: each.to_json for name, each in summaries.items()}
+        with _merging(path.with_name(SUMMARY_FILE)) as (known, write):
+            write(_entries(known, told, {}))
     _tell_dear(path, time.thread_time() - before_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 from make.paths import ROOT
 from make.samples import decode_record, lone_record, record
 
 from qwen3_profile.errors import EXIT_BAD_INPUT, OutputError
+from qwen3_profile.records import store
 from qwen3_profile.records.csv_table import check_csv, save_csv
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.store import SUMMARY_FILE, check_json, drop_run, save_json
@@ -364,3 +367,20 @@ def test_processes_that_save_at_once_lose_nothing(
     if save is save_json:
         runs = {entry["id"]: entry["runs"] for entry in load(tmp_path / SUMMARY_FILE)}
         assert runs == {f"{run}-c0-prefill": 8 for run in "ABC"}
+
+
+def test_nobody_adds_records_before_their_summary_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the summary of one could be written over that of another, who knows of more records."""
+    write, is_free = store.write_atomic, []
+
+    def watched(path: Path, data: Any) -> None:
+        with contextlib.suppress(Timeout), FileLock(tmp_path / ".r.json.lock", timeout=0):
+            is_free.append(path.name)
+        write(path, data)
+
+    monkeypatch.setattr(store, "write_atomic", watched)
+    save_json(tmp_path / "r.json", [record(1)])
+    assert (tmp_path / SUMMARY_FILE).is_file()
+    assert is_free == []
