@@ -274,9 +274,10 @@ def _run(
 def _finish(invocation: Invocation, folder: Path, outcome: _Outcome) -> None:
     """What is said and kept of all configs together."""
     groups = [*outcome.groups.values()]
-    compared = (render_attention(groups), render_executions(groups), render_configs(groups))
+    compared = (render_attention(groups), render_executions(groups))
     sweeps = tell_sweeps(groups, None if invocation.prints_records else invocation.records_path)
-    for text in filter(None, (*compared, *sweeps)):
+    # The summary last: who has measured many configs reads from the end.
+    for text in filter(None, (*compared, *sweeps, render_configs(groups))):
         show_table(f"{text}\n")
     if groups:
         from qwen3_profile.views.tensorboard.own_tabs import write_settings

@@ -15,6 +15,9 @@ def test_a_sweep_is_measured_and_told_again(commands: Commands, tmp_path: Path) 
     done = commands.profile(tmp_path, *sizes, "--dtype", "float32")
     assert done.code == 0, done.err
     assert "scaling of prefill: 6 sizes" in done.out
+    # One line for each config comes last, but for where all of it lies.
+    last = done.out[: done.out.index("\n\ntraces ")].splitlines()[-7:]
+    assert [line.split()[0] for line in last] == ["all", *["prefill"] * 6]
     (found,) = json.loads((tmp_path / SCALING).read_text())
     records = {(r["batch_size"], r["input_len"]): r for r in done.records()}
     assert [(s["batch_size"], s["input_len"]) for s in found["sizes"]] == [
