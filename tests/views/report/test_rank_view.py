@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from make.commands import Commands
@@ -15,8 +16,10 @@ from make.report import data_of
 from qwen3_profile.analysis.part_rows import PartRow
 from qwen3_profile.analysis.rank_waiting import rank_waiting
 from qwen3_profile.attribution.parts import Times
+from qwen3_profile.passes.reading import Reading
+from qwen3_profile.records.load import load
 from qwen3_profile.records.ranks import collect_ranks, trace_files
-from qwen3_profile.views.report import rank_cells
+from qwen3_profile.views.report import build, rank_cells
 from qwen3_profile.views.report import rank_view as module
 from qwen3_profile.views.report.build import _read_again
 from qwen3_profile.views.report.rank_json import rank_json
@@ -146,6 +149,21 @@ def test_real_ranks_add_up_to_the_terminals_table() -> None:
     assert waits == [waiting.total.waiting.least_ns, waiting.total.waiting.most_ns]
     # Rank 0 lost most in layer 4, and the page begins there.
     assert view.layer == 4
+
+
+def test_the_trace_of_each_rank_is_read_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its own parts and kernels, and for the view of all ranks."""
+    read: list[str] = []
+
+    def counted(path: Path, *args: Any, **kwargs: Any) -> Reading:
+        read.append(path.name)
+        return real(path, *args, **kwargs)
+
+    loaded, real = load(DATA / "ranks"), build.read
+    monkeypatch.setattr(build, "read", counted)
+    page = data_of(build.build_report(DATA / "ranks", loaded))
+    assert [config["rank_view"] for config in page["configs"]] == [0, 0]
+    assert sorted(read) == [f"tp2_8b_prefill_rank{rank}.json.gz" for rank in range(2)]
 
 
 def test_bars_are_joined_where_they_are_too_many() -> None:
