@@ -79,6 +79,8 @@ def family_of(path: PartPath) -> str:
     if not set(path).isdisjoint(labels.COLLECTIVES):
         return "other"
     inside = inside_of(path)
+    if inside[:1] == (labels.BACKWARD,):
+        inside = inside[1:]
     return (label_parts.family_of(inside[0]) if inside else "") or "other"
 
 

@@ -30,7 +30,9 @@ def test_the_place_of_a_scope(names: tuple[str, ...], expected: object) -> None:
         ("prefill embed_tokens", "embedding"), ("prefill layers", "other"),
         ("prefill layers attn q_norm", "attention"), ("prefill layers ffn down_proj", "ffn"),
         ("prefill layers input_layernorm", "norms"), ("prefill layers residual_attn", "attention"),
-        ("train_step backward layers ffn up_proj", "ffn"), ("prefill layers attn nccl", "other"),
+        ("train_step backward layers ffn up_proj", "ffn"), ("train_step backward norm", "norms"),
+        ("train_step backward lm_head", "head"), ("train_step backward", "other"),
+        ("prefill layers attn nccl", "other"),
     ],
     ids=str,
 )  # fmt: skip
