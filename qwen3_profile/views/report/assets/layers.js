@@ -11,10 +11,11 @@ function layersChart(config) {
   const series = layerSeries(config, chosen);
   const marked = markedLayers(config, chosen);
   const slowest = Object.fromEntries(kinds.map(([, kind]) => [kind, slowestLayer(numbers, series, kind)]));
-  const top = (at) => 34 + at * 222;
+  // Between a panel and its title is room for the mark above the tallest bar.
+  const top = (at) => 46 + at * 234;
   const option = {
     grid: kinds.map((_, at) => ({ left: 56, right: 16, top: top(at), height: 150 })),
-    title: kinds.map(([name], at) => chartTitle(`${name}, ${unitName()}`, -5, top(at) - 26)),
+    title: kinds.map(([name], at) => chartTitle(`${name}, ${unitName()}`, -5, top(at) - 42)),
     axisPointer: { link: [{ xAxisIndex: "all" }], type: "shadow" },
     tooltip: tooltip((about) => layerTip(config, (Array.isArray(about) ? about[0] : about).dataIndex, series, kinds, marked), { trigger: "axis", axisPointer: { type: "shadow" } }),
     xAxis: kinds.map((_, at) => categoryAxis(numbers.map(String), {
