@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from make.commands import DENSE, SPARSE, Commands, Done
+from make.frozen import freeze_all
 
 # Before torch is imported. Models of two layers gain nothing by threads, and two processes of tests
 # would fight for the cores.
@@ -75,8 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Do
 
 def pytest_collection_finish() -> None:
     """What the test modules have imported stays, so that no collection need look through it."""
-    gc.collect()
-    gc.freeze()
+    freeze_all()
 
 
 def pytest_configure(config: pytest.Config) -> None:

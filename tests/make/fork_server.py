@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -23,6 +22,8 @@ import struct
 import sys
 import threading
 from typing import Any
+
+from make.frozen import freeze_all
 
 _MODULES = (
     "qwen3_profile.measure.session",
@@ -111,7 +112,5 @@ def _exit(code: int) -> None:
 if __name__ == "__main__":
     for name in _MODULES:
         importlib.import_module(name)
-    # No fork looks through what they made, nor copies it by that.
-    gc.collect()
-    gc.freeze()
+    freeze_all()  # no fork looks through what they made, nor copies it by that
     serve(socket.socket(fileno=int(sys.argv[1])))
