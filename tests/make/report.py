@@ -18,7 +18,7 @@ from qwen3_profile.views.report.section_data import Config, ShownPass, gather
 from qwen3_profile.views.report.shown_pass import shown_pass
 
 # The page's own, its words, and its data.
-SCRIPTS = 18
+SCRIPTS = 20
 
 
 # What a trace may name its kernels: none of it may become markup, code, or the end of a block.

@@ -24,8 +24,8 @@ _CHINESE = "zh.json"
 # In the order in which they run.
 _SCRIPTS = (
     "echarts.min.js", "words.js", "text.js", "draw.js", "tables.js", "executions.js", "times.js",
-    "parts.js", "layers.js", "icicle.js", "experts.js", "roofline.js", "timeline.js", "ranks.js",
-    "links.js", "page.js",
+    "scaling.js", "parts.js", "layers.js", "icicle.js", "experts.js", "roofline.js",
+    "timeline_bars.js", "timeline.js", "ranks.js", "links.js", "page.js",
 )  # fmt: skip
 
 
