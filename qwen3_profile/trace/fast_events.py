@@ -44,6 +44,7 @@ on) or from the epoch (before). They are read as text: a float64 of an epoch tim
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -86,7 +87,8 @@ class KinetoText:
 
     def __init__(self, keys: EventKeys) -> None:
         self._keys = keys
-        self._heads = EventHeads(self._decode_head)
+        # No method of this object, which would then be freed only with a search for garbage.
+        self._heads = EventHeads(partial(_decode_head, keys))
         self.count = 0
 
     def read(self, text: Text, cut: int) -> tuple[Block, list[Event]] | None:
@@ -147,21 +149,22 @@ class KinetoText:
         ]
         return found
 
-    def _decode_head(self, head: bytes) -> int:
-        if not head.endswith(_BEHIND_HEAD):
+
+def _decode_head(keys: EventKeys, head: bytes) -> int:
+    if not head.endswith(_BEHIND_HEAD):
+        return _ODD
+    try:
+        event = decode_event(b"{" + head.removesuffix(_BEHIND_HEAD) + b"}")
+        category = keys.category(event)
+        # What else the head may hold is no head of Kineto's.
+        more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
+        if more or keys.is_unread(event) or event.cat in EITHER_SIDE:
             return _ODD
-        try:
-            event = decode_event(b"{" + head.removesuffix(_BEHIND_HEAD) + b"}")
-            category = self._keys.category(event)
-            # What else the head may hold is no head of Kineto's.
-            more = bytes(event.ts) or bytes(event.dur) or bytes(event.args)
-            if more or self._keys.is_unread(event) or event.cat in EITHER_SIDE:
-                return _ODD
-            if event.cat in NOTED:
-                return _ODD
-            return PASSED_OVER if category is None else self._keys.number(event, category)
-        except (*NOT_JSON, TraceError):
+        if event.cat in NOTED:
             return _ODD
+        return PASSED_OVER if category is None else keys.number(event, category)
+    except (*NOT_JSON, TraceError):
+        return _ODD
 
 
 def _is_json(data: bytearray, begin: int, cut: int) -> bool:

@@ -5,6 +5,7 @@ Both give the same columns, or both refuse.
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ def test_a_file_of_many_chunks(layout: str, tmp_path: Path) -> None:
 )
 def test_every_trace_is_read_alike(path: Path) -> None:
     assert_read_alike(path)
+
+
+def test_what_was_read_with_is_gone_without_a_search_for_garbage(tmp_path: Path) -> None:
+    """A command looks for none: 300 exports in one process took a gigabyte and more."""
+    path = write(tmp_path / "t.json", next(iter(TEXTS.values())).encode())
+    read_trace(path)
+    gc.collect()
+    gc.disable()
+    try:
+        read_trace(path)
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 # --- events of any kind in both layouts -----------------------------------------------------------
