@@ -9,6 +9,7 @@ import decimal
 import gzip
 import json
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +149,11 @@ def plain(data: bytes) -> Plain:
         if event.get("ph") != "X":
             continue
         table = _table(found, event.get("cat"))
-        if table is not None:
+        if table is found.gpu_annotations:
+            # No figure depends on them, so that one that cannot be used is passed over.
+            with suppress(KeyError, ValueError, TypeError, ArithmeticError):
+                table.append(_range(event))
+        elif table is not None:
             table.append(_range(event))
     return found
 

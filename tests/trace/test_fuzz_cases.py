@@ -15,6 +15,7 @@ FOLDER = DATA / "fuzz"
 
 # What becomes of each: the line of a refusal, or the device time in ns.
 OUTCOMES: dict[str, str | int] = {
+    "annotation_of_the_device_without_a_name": 30,
     "args_are_a_number_and_not_utf8": 30015,
     "args_are_not_utf8": 20,
     "base_time_beyond_64_bits": 20,
