@@ -370,30 +370,38 @@ def test_a_signal_keeps_what_is_done(
     assert again.records("again/timing_records.json") == records
 
 
-def test_ctrl_c_while_the_model_is_loaded(commands: Commands, tmp_path: Path) -> None:
-    code = (
+@pytest.mark.parametrize(
+    ("planted", "code", "words"),
+    [
+        pytest.param(
+            "from qwen3_profile.measure import session\n"
+            "session.load_model = lambda *args: os.kill(os.getpid(), signal.SIGINT)\n",
+            130,
+            "interrupted",
+            id="the model is loaded",
+        ),
+        pytest.param(
+            "from qwen3_profile.run_folder import claim\n"
+            "locked = claim._locked\n"
+            "claim._locked = lambda path: os.kill(os.getpid(), signal.SIGTERM) or locked(path)\n",
+            143,
+            "interrupted by SIGTERM",
+            id="the folder is taken",
+        ),
+    ],
+)
+def test_a_signal_before_there_is_anything_leaves_no_folder(
+    commands: Commands, tmp_path: Path, planted: str, code: int, words: str
+) -> None:
+    """While each of these is done."""
+    script = (
         "import os, signal, sys\n"
-        "from qwen3_profile.measure import session\n"
         "from qwen3_profile.__main__ import main\n"
-        "session.load_model = lambda *args: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"{planted}"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    done = wait(commands.start(tmp_path, script=["-c", code]), tmp_path)
-    assert_one_line(done, 130, "interrupted")
-    assert not list((tmp_path / "traces").iterdir())
-
-
-def test_a_signal_while_the_folder_is_taken_leaves_none(commands: Commands, tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "from qwen3_profile.run_folder import claim\n"
-        "from qwen3_profile.__main__ import main\n"
-        "locked = claim._locked\n"
-        "claim._locked = lambda folder: os.kill(os.getpid(), signal.SIGTERM) or locked(folder)\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    done = wait(commands.start(tmp_path, script=["-c", code]), tmp_path)
-    assert_one_line(done, 143, "interrupted by SIGTERM")
+    done = wait(commands.start(tmp_path, script=["-c", script]), tmp_path)
+    assert_one_line(done, code, words)
     assert not list((tmp_path / "traces").iterdir())
 
 
