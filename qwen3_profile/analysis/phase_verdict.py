@@ -162,7 +162,7 @@ def _idle_kind(share: DeviceShare) -> str:
 def _exposed_communication(shown: TimingRecord) -> float:
     """Device time of collectives that no other work of the device can have covered."""
     times = shown.times
-    carried_ns = sum(ns for _, ns in times.communication)
+    carried_ns = times.communication_ns
     return float(max(0, times.busy_ns - (times.device_ns - carried_ns))) if carried_ns else 0.0
 
 

@@ -195,18 +195,18 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     """
     if not is_on_device(records):
         return None
+    carried_ns = median(record.times.communication_ns for record in records)
     if any(record.total_ns is not None for record in records):
         busy_ns = median(record.times.busy_ns for record in records)
         idle = sum_idle(record.times.idle for record in records)
-        carried_ns = _communication_ns(records)
-        bare_ns = median_bare_ns(records)
-        return DeviceShare(busy_ns, bare_ns, True, idle, communication_ns=carried_ns)
+        return DeviceShare(
+            busy_ns, median_bare_ns(records), True, idle, communication_ns=carried_ns
+        )
     if records[0].phase == labels.WHOLE_TRACE:
         times = [record.times for record in records]
         spans = [each.busy_ns + each.gap_ns for each in times]
         busy_ns = median(each.busy_ns for each in times)
         idle = sum_idle(each.idle for each in times)
-        carried_ns = _communication_ns(records)
         return DeviceShare(
             busy_ns, median(spans), False, idle, is_trace=True, communication_ns=carried_ns
         )
@@ -217,13 +217,8 @@ def device_share(records: Sequence[TimingRecord]) -> DeviceShare | None:
     busy_ns, idle = _own_busy_ns(shown.times), _own_idle(shown.times.forward.total)
     if not busy_ns:
         return None
-    carried_ns = _communication_ns([shown])
+    carried_ns = shown.times.communication_ns
     return DeviceShare(busy_ns, busy_ns + idle.ns, False, idle, communication_ns=carried_ns)
-
-
-def _communication_ns(records: Sequence[TimingRecord]) -> float:
-    """Device time of collectives, the median pass."""
-    return median(sum(ns for _, ns in each.times.communication) for each in records)
 
 
 def _own_busy_ns(times: PassTimes) -> int:

@@ -92,6 +92,11 @@ class PassTimes:
         return sum(item.ns for item in self.unattributed)
 
     @property
+    def communication_ns(self) -> int:
+        """Device time of all that carried data between devices."""
+        return sum(ns for _, ns in self.communication)
+
+    @property
     def balances(self) -> bool:
         """Labels and unattributed are the sum of all device events, to the nanosecond."""
         return self.forward.total.device_ns + self.unattributed_ns == self.device_ns

@@ -112,8 +112,7 @@ def _reason(config: Config, share: DeviceShare) -> Number:
     if share.verdict == QUEUED:
         queued_ns = idle.queued_ns + idle.in_graph_ns
         return Number("of its idle time with work queued", text=f"{queued_ns / whole_ns:.0%}")
-    waiting = share.host_share if max(idle) else 0.0
-    return Number("of its idle time waiting for CPU launches", text=f"{waiting:.0%}")
+    return Number("of its idle time waiting for CPU launches", text=f"{share.host_share:.0%}")
 
 
 def _largest(config: Config) -> Number:

@@ -93,7 +93,7 @@ def _device_totals(passes: Sequence[TimingRecord]) -> list[str]:
     ]
     carriers = summed(each.times.communication for each in passes)
     if carriers:
-        carried = values(lambda each: sum(ns for _, ns in each.times.communication))
+        carried = values(lambda each: each.times.communication_ns)
         lines.append(_total("communication", carried, ", ".join(kind for kind, _ in carriers)))
     if any(crossed):
         meaning = "launched by threads with no label open, counted under another thread's"
