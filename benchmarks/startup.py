@@ -86,10 +86,11 @@ class Clock:
 def ours(clock: Clock, args: Namespace) -> None:
     """What `__main__` does, with the clock between its steps."""
     from qwen3_profile import __main__ as command
+    from qwen3_profile.system.collector import keep_all_objects
 
     argv = ["--batch-size", str(args.batch_size), "--input-len", str(args.input_len)]
     invocation = command.parse_arguments(argv)
-    with command.keep_all_objects():
+    with keep_all_objects():
         from qwen3_profile.measure import session
 
         split_loading(clock)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from qwen3_profile.cli.console import (
     all_to_stderr,
-    keep_all_objects,
     run_command,
     show,
     show_table,
@@ -44,6 +43,7 @@ from qwen3_profile.run_folder.claim import Claim, Forget, claim_folder, has_trac
 from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.run_folder.run_json import ConfigResult, Run, write_run
 from qwen3_profile.system import signals
+from qwen3_profile.system.collector import keep_all_objects
 from qwen3_profile.system.files import make_folder, write_atomic
 from qwen3_profile.system.launched import Launched, launched
 from qwen3_profile.views.report.build import measured_config, render_page

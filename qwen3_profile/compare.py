@@ -11,9 +11,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qwen3_profile.cli.console import keep_all_objects, run_command, show
+from qwen3_profile.cli.console import run_command, show
 from qwen3_profile.errors import EXIT_FAILED, EXIT_OK, ConfigError, NoRangesError, tell
 from qwen3_profile.system import signals
+from qwen3_profile.system.collector import keep_all_objects
 from qwen3_profile.system.files import make_folder, write_atomic
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from qwen3_profile.cli.console import (
     all_to_stderr,
-    keep_all_objects,
     run_command,
     show,
     show_table,
 )
 from qwen3_profile.errors import EXIT_OK, ConfigError, OutputError
 from qwen3_profile.system import signals
+from qwen3_profile.system.collector import keep_all_objects
 from qwen3_profile.system.files import is_special, make_folder, write_atomic
 from qwen3_profile.words import said
 from qwen3_profile.words.cells import place

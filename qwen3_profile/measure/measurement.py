@@ -35,7 +35,7 @@ from qwen3_profile.measure.pass_kinds import (
     Variant,
     kinds_on,
 )
-from qwen3_profile.measure.profiler import Recorder, no_collections
+from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import Phase
 from qwen3_profile.run_folder.bytes_moved import Traffic
 from qwen3_profile.run_folder.clocked import ClockedPass
@@ -50,6 +50,7 @@ from qwen3_profile.run_folder.run_json import (
 )
 from qwen3_profile.run_folder.sm_clock import SmClock
 from qwen3_profile.system import signals
+from qwen3_profile.system.collector import no_collections
 
 # Kind of pass, phase, variant.
 _Key = tuple[str, Phase, Variant]

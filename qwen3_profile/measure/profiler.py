@@ -13,7 +13,6 @@ theirs: what ours ask of CUPTI is asked while they run, and taken back at their 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import time
 import warnings
@@ -33,6 +32,7 @@ from qwen3_profile.measure.profiler_log import kept_log
 from qwen3_profile.measure.ranges import Phase, redirect_ranges
 from qwen3_profile.measure.sm_clock import SmClockReader
 from qwen3_profile.measure.trace_file import export_trace
+from qwen3_profile.system.collector import no_collections
 
 # Read by Kineto when a session ends. The user's own choice stands.
 _TEARDOWN = "TEARDOWN_CUPTI"
@@ -323,38 +323,3 @@ def _cheaper() -> _ExperimentalConfig | None:
         return _ExperimentalConfig(disable_external_correlation=True)
     except TypeError:  # torch before 2.7
         return None
-
-
-@contextlib.contextmanager
-def frozen_heap() -> Iterator[None]:
-    """Spares what is there already the collections in the block: they come before every pass.
-
-    The libraries alone are several hundred thousand objects, which take a fifth of a second to
-    look through. Inside another such block, or where the caller froze them, it does nothing.
-    """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextlib.contextmanager
-def no_collections() -> Iterator[None]:
-    """Keeps the garbage collector out of a measurement, as timeit does; collects beforehand.
-
-    Inside another such block it does nothing: collecting takes longer than a decode step.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -22,10 +22,11 @@ from qwen3_profile.measure.measurement import MeasurementLoop, unmeasured
 from qwen3_profile.measure.model import other_decoders, transformers_compat
 from qwen3_profile.measure.model.loaded_facts import weight_facts
 from qwen3_profile.measure.model.structure import find_decoder
-from qwen3_profile.measure.profiler import Recorder, frozen_heap
+from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.ranges import CallPhase
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+from qwen3_profile.system.collector import frozen_heap
 
 # What a record says of weights that are neither ours nor read by us.
 _GIVEN = "given"

@@ -23,11 +23,12 @@ from qwen3_profile.measure.model.memory import release_unused
 from qwen3_profile.measure.model.prompts import encode_prompts
 from qwen3_profile.measure.model.quantise import import_quietly
 from qwen3_profile.measure.pass_kinds import kinds_on
-from qwen3_profile.measure.profiler import Recorder, frozen_heap
+from qwen3_profile.measure.profiler import Recorder
 from qwen3_profile.measure.rank_group import Ranks, rank_device
 from qwen3_profile.measure.run_config import RunContext, execution_class, run_config
 from qwen3_profile.run_folder.ceilings import Ceilings
 from qwen3_profile.run_folder.run_json import SCHEMA_VERSION, ConfigResult, ModelFacts, Run
+from qwen3_profile.system.collector import frozen_heap
 from qwen3_profile.system.launched import Launched
 
 # What every CPU has instructions for.
