@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import io
 import os
 import re
@@ -76,33 +75,20 @@ def _told(work: Callable[[], int]) -> int:
         raise
 
 
+def is_left_at_once() -> bool:
+    """Whether `leave` may end this process: those of mpi4py end together, in Python's own way, or
+    mpiexec takes it for a crash.
+    """
+    return "mpi4py" not in sys.modules
+
+
 def leave(code: int) -> NoReturn:
     """Ends the process; the system takes its memory back at once, where Python would free it."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-    if "mpi4py" in sys.modules:  # its processes end together, or mpiexec takes it for a crash
-        raise SystemExit(code)
     os._exit(code)
-
-
-@contextlib.contextmanager
-def keep_all_objects() -> Iterator[None]:
-    """Lets nobody look for garbage meanwhile: for work that makes many objects and keeps them.
-
-    They are old at its end, so that the next collection of young objects does not go through them.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if not gc.get_freeze_count():
-            gc.freeze()
-            gc.unfreeze()
-        if was_on:
-            gc.enable()
 
 
 def show(text: str) -> None:

@@ -7,6 +7,7 @@ a run without what others need.
 from __future__ import annotations
 
 import argparse
+import atexit
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qwen3_profile.cli.console import leave, run_command, show
+from qwen3_profile.cli.console import is_left_at_once, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, closest
 from qwen3_profile.system import signals
 from qwen3_profile.system.launched import is_first
@@ -119,9 +120,13 @@ def run(command: str = "") -> NoReturn:
         command: what a program of its own does; empty where argv says it.
     """
     signals.end_at_once(tells=is_first())
+    codes: list[int] = []
+    # Registered first and so called last, when what torch and others started has been ended: for
+    # Python to take torch's modules down one by one takes a second.
+    atexit.register(lambda: leave(*codes) if codes and is_left_at_once() else None)
     code = COMMANDS[command].main(sys.argv[1:]) if command else main()
     signals.end_with(code)
-    # What torch started is ended by Python; all else the system takes back at once.
-    if "torch" in sys.modules:
-        raise SystemExit(code)
-    leave(code)
+    if "torch" not in sys.modules and is_left_at_once():
+        leave(code)
+    codes.append(code)
+    raise SystemExit(code)
