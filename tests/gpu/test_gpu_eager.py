@@ -151,9 +151,10 @@ def test_out_of_memory_fails_one_config_only(
     (tmp_path / "c.json").write_text(json.dumps({"configs": entries}))
     done = commands.profile(tmp_path, "--configs", "c.json", "--num-runs", 1, *_DEVICE)
     assert done.code == 1
-    (error,) = done.errors
+    error, last = done.errors
     assert "GB free" in error
     assert "batch_size" in error
+    assert last == error.replace("error: ", "failed: ")
     assert [record["batch_size"] for record in done.records()] == [1]
 
 
