@@ -1,13 +1,13 @@
 """Holds what is predicted to fit into a device's memory against real runs near the limit.
 
-    python benchmarks/memory_limit.py [--device cpu] [--num-layers N] [--most N]
+    python benchmarks/memory_limit.py [--device cpu --address-space GB] [--num-layers N]
 
 A prefill of 2 x 512 tokens with --memory says how much a sequence takes, and how many would fit.
 Then 95 % and 110 % of as many are run: the first has to fit, with about the predicted peak,
 and the second has to fail, in one line that names the part. On a GPU the allocator's segments can
 grow meanwhile (expandable_segments), as the prediction says; once 95 % is run without, where what
-lies between blocks may be more than the 5 % left. --most bounds how many are tried: on a machine
-that others work on, --device cpu --most 16 holds the prediction against as many.
+lies between blocks may be more than the 5 % left. On a CPU --address-space gives each process so
+much, as `ulimit -v` does, so that the limit is near.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-name", default="Qwen/Qwen3-0.6B")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--num-layers", type=int)
-    parser.add_argument("--most", type=int, default=1 << 20)
+    parser.add_argument("--address-space", type=float, help="GB, on a CPU")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -52,16 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials = [(_FITS, grows), (_FITS, {}), (_FAILS, grows)]
         for share, allocator in trials if options.device != "cpu" else trials[::2]:
             batch = round(share * fit.sequences)
-            if batch > options.most:
-                batch, share = options.most, options.most / fit.sequences
             predicted = memory.start_bytes + batch * fit.each_bytes
             found, line = _run(place / f"{share}{len(allocator)}", batch, options, allocator)
             peak = found.memory.whole.peak_bytes if found and found.memory else None
             told = line if peak is None else f"{_mb(peak)}, {peak / predicted:.4f} of it"
             how = "" if allocator or options.device == "cpu" else ", segments that do not grow"
             print(f"batch {batch} ({share:.1%}{how}): predicted {_mb(predicted)}; {told}")
-            if batch == options.most:
-                break
     return 0
 
 
@@ -78,12 +76,18 @@ def _run(
     done = subprocess.run(
         [sys.executable, "-m", "qwen3_profile", *argv],
         capture_output=True, text=True, check=False, env=os.environ | (allocator or {}),
+        preexec_fn=partial(_limit, options.address_space),
     )  # fmt: skip
     errors = [each for each in done.stderr.splitlines() if each.startswith("error")]
     file = place / "run" / "run.json"
     if not file.is_file() or not json.loads(file.read_text())["configs"][0]["measurements"]:
         return None, (errors or ["no run"])[0]
     return load(place / "run").groups[0][0], ""
+
+
+def _limit(gb: float | None) -> None:
+    if gb is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (int(gb * 1e9), int(gb * 1e9)))
 
 
 def _mb(count: float) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from qwen3_profile.analysis.advice import advice
 from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.memory_fit import memory_fit
 from qwen3_profile.analysis.odd_ones import odd_ones
 from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
 from qwen3_profile.analysis.phase_verdict import (
@@ -42,6 +43,7 @@ _LEAST = 0.01
 _TWICE = 2
 _NS_PER_MS, _BYTES_PER_MB = 1e6, 1e6
 MEMORY, ENERGY = "memory", "energy"
+_WOULD_FIT = "would fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,10 @@ def _memory_claims(shown: TimingRecord) -> Iterator[Claim]:
         peak, rise = each.peak_bytes / _BYTES_PER_MB, each.rise_bytes / _BYTES_PER_MB
         sentence = f"{name}: {peak:.3f} MB at the peak, {rise:.3f} MB more than before it."
         yield Claim(name, MEMORY, sentence, figures | more)
+    fit = memory_fit(shown)
+    if fit is not None:
+        known = {key: float(value) for key, value in asdict(fit).items() if value is not None}
+        yield Claim(_WOULD_FIT, MEMORY, fit.sentence, known)
 
 
 def energy_sentences(shown: TimingRecord) -> tuple[str, ...]:

@@ -12,20 +12,33 @@ from dataclasses import dataclass
 from qwen3_profile.records.record import TimingRecord
 
 _QUADRATIC = "eager"
+_BYTES_PER_MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryFit:
-    """What would fit beside the weights, on the device as it was.
+    """What would fit at most beside the weights, on the device as it was.
 
+    What the allocator cannot use between its blocks is not known beforehand, and not counted.
+
+    length: in tokens, of the sequences that were measured.
     sequences: of the length that was measured. tokens: of each of as many sequences as were
         measured; None where the memory does not grow in step with them.
     each_bytes: what a sequence takes at the peak.
     """
 
+    length: int
     sequences: int
     tokens: int | None
     each_bytes: float
+
+    @property
+    def sentence(self) -> str:
+        longer = f", or {self.tokens} tokens of each" if self.tokens is not None else ""
+        return (
+            f"Would fit at most: {self.sequences} sequences of {self.length} tokens{longer}; one "
+            f"takes {self.each_bytes / _BYTES_PER_MB:.3f} MB at the peak."
+        )
 
 
 def memory_fit(record: TimingRecord) -> MemoryFit | None:
@@ -46,4 +59,4 @@ def memory_fit(record: TimingRecord) -> MemoryFit | None:
     shape = record.facts.model.shape if record.facts.model else None
     if tokens is not None and shape is not None and shape.max_position_embeddings:
         tokens = min(tokens, shape.max_position_embeddings)
-    return MemoryFit(int(room / each_bytes), tokens, each_bytes)
+    return MemoryFit(config.input_len, int(room / each_bytes), tokens, each_bytes)

@@ -11,6 +11,7 @@ from qwen3_profile.measure.devices import free_memory_bytes
 from qwen3_profile.measure.memory_events import read_events
 from qwen3_profile.measure.pass_kinds import PassSeries
 from qwen3_profile.measure.profiler import Recorder
+from qwen3_profile.measure.profiler_log import kept_log
 from qwen3_profile.run_folder.memory_events import MemoryPass
 
 
@@ -27,7 +28,8 @@ def take_memory(
         recorder.synchronize()
         facts["allocator_peak_bytes"] = _peak(device)
 
-    recorder.traced(forward, series.lead_in, series.phase, slot.step, slot.path, memory=True)
+    with kept_log([]):  # what Kineto says is kept by the session itself
+        recorder.traced(forward, series.lead_in, series.phase, slot.step, slot.path, memory=True)
     facts["weights_bytes"] = weights_bytes(model)
     return read_events(slot.path, position, device, facts)
 

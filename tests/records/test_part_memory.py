@@ -111,7 +111,7 @@ def test_what_is_retained_and_freed_is_the_change_of_the_total(events: MemoryPas
 
 @pytest.mark.parametrize(
     ("attention", "expected"),
-    [("sdpa", MemoryFit(22, 45, 40.0)), ("eager", MemoryFit(22, None, 40.0))],
+    [("sdpa", MemoryFit(4, 22, 45, 40.0)), ("eager", MemoryFit(4, 22, None, 40.0))],
 )
 def test_what_would_fit(attention: str, expected: MemoryFit) -> None:
     """80 bytes for 2 sequences of 4 tokens, and 900 free beside the 100 that were there."""

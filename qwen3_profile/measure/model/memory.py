@@ -22,9 +22,14 @@ _HEADROOM = 0.1
 _INDEX_BYTES = 8
 _SOFTMAX_BYTES = 4
 # As torch words it for a GPU ("Tried to allocate 20.00 GiB") and for the CPU, in bytes.
-_TRIED = re.compile(r"[Tt]ried to allocate (?P<count>[\d.]+) (?P<unit>[KMGT]iB|bytes)")
+_SIZE = r"(?P<count>[\d.]+) (?P<unit>[KMGT]iB|bytes)"
+_TRIED = re.compile(f"[Tt]ried to allocate {_SIZE}")
+# And what it says besides for a GPU: what the driver had, and what lay unused between its blocks.
+_FREE = re.compile(f"of which {_SIZE} is free")
+_PIECES = re.compile(f"{_SIZE} is reserved by PyTorch but unallocated")
 # Of the driver and the libraries on it, which torch raises as it raises any other error of theirs.
 _DRIVER = re.compile(r"(CUDA|HIP) error: out of memory|(CUBLAS|CUDNN|HIPBLAS)_STATUS_ALLOC_FAILED")
+_FEWER_PIECES = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
 _UNIT_BYTES = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -162,16 +167,28 @@ def out_of_memory(
         part: the label of what ran; empty where none did.
     """
     release_unused(device)
-    free = free_memory_bytes(device)
-    tried = _TRIED.search(str(error))
+    text = str(error)
+    asked, free, pieces = _size(_TRIED, text), _size(_FREE, text), _size(_PIECES, text)
     figures = []
-    if tried is not None:
-        figures.append(f"asked for {_gb(float(tried['count']) * _UNIT_BYTES[tried['unit']])} more")
-    if free is not None:
-        figures.append(f"{_gb(free)} were left beside the weights")
+    if asked is not None:
+        figures.append(f"asked for {_gb(asked)} more")
+    if free is not None and pieces is not None:
+        figures.append(f"{_gb(free)} were free and {_gb(pieces)} in pieces between blocks")
+    else:
+        left = free_memory_bytes(device)
+        figures += [] if left is None else [f"{_gb(left)} were left beside the weights"]
     within = f" in {part}" if part else ""
     what = f"out of memory on {device}{within}" + (f": {', '.join(figures)}" if figures else "")
-    return RunError(f"config {config.worker}", what, _what_to_lower(config, attention))
+    do = _what_to_lower(config, attention)
+    if asked is not None and pieces is not None and pieces > asked:
+        do = f"set {_FEWER_PIECES}, which leaves fewer pieces; or {do}"
+    return RunError(f"config {config.worker}", what, do)
+
+
+def _size(pattern: re.Pattern[str], text: str) -> float | None:
+    """The bytes that torch names there."""
+    found = pattern.search(text)
+    return float(found["count"]) * _UNIT_BYTES[found["unit"]] if found else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -69,12 +69,8 @@ def _sentences(record: TimingRecord, memory: PassMemory) -> Iterator[str]:
             "without a capture."
         )
     fit = memory_fit(record)
-    if fit is not None and record.config is not None:
-        length = f", or {fit.tokens} tokens of each" if fit.tokens is not None else ""
-        yield (
-            f"Would fit: {fit.sequences} sequences of {record.config.input_len} tokens"
-            f"{length}; one takes {_mb(fit.each_bytes)} at the peak."
-        )
+    if fit is not None:
+        yield fit.sentence
 
 
 def _mb(count: float) -> str:

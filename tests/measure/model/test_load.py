@@ -19,7 +19,7 @@ import torch
 import transformers
 from make.labelled_models import HYBRIDS, has_hybrid
 
-from qwen3_profile.config import ModelRequest
+from qwen3_profile.config import ModelRequest, RunConfig
 from qwen3_profile.errors import ConfigError, ModelError
 from qwen3_profile.measure import devices
 from qwen3_profile.measure.model import (
@@ -797,6 +797,26 @@ def test_suggested_layers_fit_and_one_more_would_not() -> None:
 )
 def test_what_says_that_memory_ran_out(error: Exception, known: bool) -> None:
     assert memory.is_out_of_memory(error) is known
+
+
+@pytest.mark.parametrize(
+    ("pieces", "figures", "do"),
+    [
+        ("7.50 GiB", "5.1 GB were free and 8.1 GB in pieces between blocks",
+         "set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which leaves fewer pieces; or "),
+        ("53.47 MiB", "5.1 GB were free and 0.1 GB in pieces between blocks", ""),
+    ],
+)  # fmt: skip
+def test_what_lay_in_pieces_when_memory_ran_out(pieces: str, figures: str, do: str) -> None:
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 5.69 GiB. GPU 0 has a total capacity of 139.80 GiB "
+        "of which 4.75 GiB is free. Process 7 has 135.04 GiB memory in use. Of the allocated "
+        f"memory 126.4 GiB is allocated by PyTorch, and {pieces} is reserved by PyTorch but "
+        "unallocated. If reserved but unallocated memory is large try setting ..."
+    )
+    told = memory.out_of_memory(RunConfig(), "sdpa", CPU, error, "layer.27.ffn")
+    assert told.what == f"out of memory on cpu in layer.27.ffn: asked for 6.1 GB more, {figures}"
+    assert told.do.startswith(f"{do}lower batch_size")
 
 
 def test_memory_is_asked_of_this_machine() -> None:
