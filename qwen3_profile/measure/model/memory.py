@@ -168,21 +168,34 @@ def out_of_memory(
     """
     release_unused(device)
     text = str(error)
-    asked, free, pieces = _size(_TRIED, text), _size(_FREE, text), _size(_PIECES, text)
-    figures = []
-    if asked is not None:
-        figures.append(f"asked for {_gb(asked)} more")
-    if free is not None and pieces is not None:
-        figures.append(f"{_gb(free)} were free and {_gb(pieces)} in pieces between blocks")
-    else:
-        left = free_memory_bytes(device)
-        figures += [] if left is None else [f"{_gb(left)} were left beside the weights"]
+    asked, pieces = _size(_TRIED, text), _size(_PIECES, text)
+    figures = _figures(asked, _size(_FREE, text), pieces, free_memory_bytes(device))
     within = f" in {part}" if part else ""
-    what = f"out of memory on {device}{within}" + (f": {', '.join(figures)}" if figures else "")
+    what = f"out of memory on {device}{within}" + (f": {figures}" if figures else "")
     do = _what_to_lower(config, attention)
     if asked is not None and pieces is not None and pieces > asked:
         do = f"set {_FEWER_PIECES}, which leaves fewer pieces; or {do}"
     return RunError(f"config {config.worker}", what, do)
+
+
+def _figures(
+    asked: float | None, free: float | None, pieces: float | None, left: int | None
+) -> str:
+    """What there was, in one message, for its Chinese has another order.
+
+    Args:
+        free, pieces: as the error has them. left: once the failed pass had given back its own.
+    """
+    if asked is not None and free is not None and pieces is not None:
+        return (
+            f"asked for {_gb(asked)} more, {_gb(free)} were free and {_gb(pieces)} in pieces "
+            "between blocks"
+        )
+    if asked is not None and left is not None:
+        return f"asked for {_gb(asked)} more, {_gb(left)} were left beside the weights"
+    if asked is not None:
+        return f"asked for {_gb(asked)} more"
+    return "" if left is None else f"with {_gb(left)} left beside the weights"
 
 
 def _size(pattern: re.Pattern[str], text: str) -> float | None:
