@@ -176,18 +176,22 @@ def _decided(
     is_bare: bool,
 ) -> PhaseVerdict:
     kind = next(iter(split), UNDECIDED)
-    why = _why_undecided(kind, split, splits, bool(parts))
+    why = _why_undecided(kind, split, splits, parts)
     best_ns = wall_ns if why else _best_ns(kind, wall_ns, split, parts)
     return PhaseVerdict(UNDECIDED if why else kind, why, wall_ns, is_bare, busy_ns, split, best_ns)
 
 
 def _why_undecided(
-    kind: str, split: dict[str, float], splits: Sequence[dict[str, float]], has_roofs: bool
+    kind: str,
+    split: dict[str, float],
+    splits: Sequence[dict[str, float]],
+    parts: Sequence[PartVerdict],
 ) -> str:
-    if kind == UNDECIDED and not has_roofs:
+    if kind == UNDECIDED and not parts:
         return "most of the time goes to work, and what the device does at most was not measured"
     if kind == UNDECIDED:
-        return "most of the time goes to parts that are undecided"
+        part = next(each for each in parts if each.kind == UNDECIDED)
+        return f"most of the time goes to parts without a verdict, first {part.name}: {part.why}"
     if kind == QUEUED:
         return (
             "work had been launched and did not run: behind other streams, or records are missing"

@@ -116,6 +116,14 @@ def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
         assert head.gain_ns == pytest.approx((wall_us - best_us) * US)
 
 
+def test_a_pass_of_parts_without_a_verdict_names_the_first_of_them() -> None:
+    head = explain([bounded({"norm": SLOW}, wall_us=110, idle=starved(10))]).claims[0]
+    assert (
+        "parts without a verdict, first norm: far from both roofs, 1%, in kernels of 100.0 us"
+        in (head.sentence)
+    )
+
+
 def test_the_table_names_what_is_faster_than_it_can_be() -> None:
     fast = bounded({"lm_head": MEMORY, "norm": (100, 1, 0, 1_200_000)}, wall_us=210)
     page = " ".join(render([fast]).split())

@@ -20,11 +20,13 @@ PASS = PassMemory(WHOLE, (SMALL, LARGE), TAKEN, 0, 0, 5_000_000, 5_000_000, 9_00
 
 def test_each_part_has_the_figures_of_the_layer_where_it_is_most() -> None:
     found = explain([replace(record(), memory=PASS)])
-    assert [claim.subject for claim in found.memory] == ["prefill", "layer.*.ffn"]
-    whole, part = (claim.rests_on for claim in found.memory)
+    assert [claim.subject for claim in found.memory] == ["prefill", "layer.*.ffn", "would fit"]
+    whole, part, fit = (claim.rests_on for claim in found.memory)
     assert (whole["peak_bytes"], whole["weights_bytes"]) == (9_000_000, 5_000_000)
     assert whole["kv_cache_at_peak_bytes"] == 1_000_000
     assert (part["peak_bytes"], part["rise_bytes"]) == (8_000_000, 3_000_000)
+    # 4 MB of 2 sequences; beside the 5 MB that were there, 75 of 80 MB are left
+    assert (fit["sequences"], fit["each_bytes"]) == (37, 2_000_000)
     assert found.memory[1].sentence.endswith("8.000 MB at the peak, 3.000 MB more than before it.")
 
 
@@ -33,7 +35,7 @@ def test_text_and_json_have_it() -> None:
     assert "At the peak: weights 5.000 MB, KV cache 1.000 MB" in render_explanation(found)
     claims = json.loads(explanation_json([found]))
     assert [each["subject"] for each in claims if each["verdict"] == MEMORY] == [
-        "prefill", "layer.*.ffn",
+        "prefill", "layer.*.ffn", "would fit",
     ]  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_profile.analysis.explain import explain
 from qwen3_profile.analysis.median_pass import median_bare_ns, shown_record
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.analysis.verdict import device_share
+from qwen3_profile.analysis.verdict import UNDECIDED, device_share
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.names import short_labels
@@ -40,4 +41,8 @@ def _cells(group: Sequence[TimingRecord]) -> list[str]:
     rates, share = totals.tokens_per_second, device_share(totals.passes)
     bare = milliseconds(median_bare_ns(group)) if totals.all_bare_ns else "-"
     cells = [bare, f"{median(rates):.1f}" if rates else "-"]
-    return cells + ([f"{share.share:.0%}", share.verdict] if share is not None else [])
+    if share is None:
+        return cells
+    # One word for a pass: that of its verdict, which the page above says, where there is one.
+    kind = explain(group).whole.kind
+    return [*cells, f"{share.share:.0%}", share.verdict if kind == UNDECIDED else kind]

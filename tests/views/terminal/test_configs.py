@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from make.roofs import MEMORY, SHORT, US, bounded
 from make.samples import decode_record, record
 
+from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.views.terminal.configs import render_configs
 
 
@@ -18,6 +20,16 @@ def test_a_row_for_each_config_with_its_median() -> None:
     # 2 x 256 tokens in 40 us, 2 tokens in 5 us
     assert first.split()[:6] == ["prefill", "2", "x", "256", "0.040", "12800000.0"]
     assert second.split()[:6] == ["decode", "2", "x", "256", "0.005", "400000.0"]
+
+
+def test_a_row_has_the_verdict_of_the_page_above_it() -> None:
+    """The memory has 77 % of one pass, and of the other about as much as short kernels."""
+    idle = IdleTimes(starved_ns=30 * US)
+    memory = [bounded({"lm_head": MEMORY}, wall_us=130, idle=idle)]
+    even = [bounded({"lm_head": MEMORY, "norm": SHORT}, wall_us=230, idle=idle)]
+    _, first, second = render_configs([memory, even]).splitlines()
+    assert first.split()[-2:] == ["77%", "memory-bound"]
+    assert second.split()[-2:] == ["87%", "mixed"]
 
 
 def test_it_is_left_out_of_one_config() -> None:
