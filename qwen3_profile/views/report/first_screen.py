@@ -26,6 +26,8 @@ from qwen3_profile.views.report.section_data import Config
 _NS_PER_MS = 1e6
 # Of a pass: what the other ranks wait for one of them, from which on it comes before all else.
 _MUCH_WAITING = 0.05
+# The pass is bound by what the device works on, and not by what it waits for.
+_BY_WORK = (MEMORY_BOUND, COMPUTE_BOUND, LATENCY_BOUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,22 @@ def first_screen(config: Config) -> FirstScreen:
     return FirstScreen(
         verdict,
         share.sentence,
-        (_whole(config), busy, _reason(config, share)),
+        (_whole(config), busy, _reason(config, share, verdict)),
         _waited_for(config, share) or advice or next_step(share.verdict, execution),
     )
 
 
 def _bound_by(config: Config) -> Claim | None:
-    """What the parts are bound by, where the pass is bound by its work and the roofs say it."""
-    waits = config.share is not None and config.share.verdict != GPU_BOUND
-    if config.explained is None or waits:
+    """What the pass is bound by where the roofs say more of it than how busy the device was; the
+    roofline on the same page says it, too.
+    """
+    if config.explained is None:
         return None
     claim = config.explained.claims[0]
-    return claim if claim.verdict in (MEMORY_BOUND, COMPUTE_BOUND, LATENCY_BOUND) else None
+    if config.share is None:
+        return claim if claim.verdict in _BY_WORK else None
+    says_more = not claim.withheld and claim.verdict != config.share.verdict
+    return claim if says_more else None
 
 
 def _whole(config: Config) -> Number:
@@ -98,18 +104,18 @@ def _speed(config: Config) -> tuple[Number, ...]:
     return (*speed, *((Number("CPU threads", text=str(threads)),) if threads else ()))
 
 
-def _reason(config: Config, share: DeviceShare) -> Number:
+def _reason(config: Config, share: DeviceShare, verdict: str | None) -> Number:
     """What makes the verdict the one that it is."""
     idle, whole_ns = share.idle, share.idle.ns or 1
-    if share.verdict == GPU_BOUND:
+    if verdict in (GPU_BOUND, *_BY_WORK):
         return _largest(config)
-    if share.verdict == COMMUNICATION_BOUND:
+    if verdict == COMMUNICATION_BOUND:
         carried = share.communication_ns / share.busy_ns
         return Number("of GPU busy time in collectives", text=f"{carried:.0%}")
-    if share.verdict == BLOCKED:
+    if verdict == BLOCKED:
         label = "of its idle time blocked in a CPU call"
         return Number(label, text=f"{idle.blocked_ns / whole_ns:.0%}")
-    if share.verdict == QUEUED:
+    if verdict == QUEUED:
         queued_ns = idle.queued_ns + idle.in_graph_ns
         return Number("of its idle time with work queued", text=f"{queued_ns / whole_ns:.0%}")
     return Number("of its idle time waiting for CPU launches", text=f"{share.host_share:.0%}")

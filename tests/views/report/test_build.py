@@ -18,6 +18,7 @@ from make.commands import Commands, Done
 from make.kineto import cpu_op, document, forward_pass, kernel, label, launch, write
 from make.paths import DATA, DECODE, EXPERTS, SHARED
 from make.report import HOSTILE, SCRIPTS, assert_rows_add_up, config_of, data_of, lone, one_layer
+from make.roofs import MEMORY, bounded
 from make.samples import decode_record, facts, lone_record, record
 
 import qwen3_profile.views.report
@@ -30,6 +31,7 @@ from qwen3_profile.records.load import collect_trace, load
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.report import answers
 from qwen3_profile.views.report.build import MOST_BYTES, build_report, render_page, report_path
+from qwen3_profile.views.report.first_screen import first_screen
 from qwen3_profile.views.report.kernel_rows import KernelStats
 from qwen3_profile.views.report.page import content_policy
 from qwen3_profile.views.report.page_json import document as page_data
@@ -267,6 +269,23 @@ def test_the_verdict_is_the_terminals(total_ns: int, verdict: str) -> None:
     busy = config.shown.times.busy_ns
     assert (data["share"]["busy_ns"], data["share"]["span_ns"]) == (busy, total_ns)
     assert data["answers"]["waits"][0]["en"] == answers.waits_answer(config)[0]
+
+
+@pytest.mark.parametrize(
+    ("wall_us", "verdict"),
+    [(100, "memory-bound"), (130, "memory-bound"), (195, "mixed"), (300, "launch-bound")],
+    ids=str,
+)
+def test_one_word_says_what_a_pass_is_bound_by(wall_us: int, verdict: str) -> None:
+    """The first screen's is that of the sentence above the roofs, unless that leaves it open."""
+    config = gather([bounded({"lm_head": MEMORY}, wall_us=wall_us)], None)
+    assert config.explained
+    first = first_screen(config)
+    assert first.verdict == verdict
+    told = config.explained.claims[0].sentence
+    assert told.startswith("undecided" if verdict == "mixed" else verdict)
+    by_work = verdict == "memory-bound"
+    assert first.numbers[2].label.startswith("of GPU time in the" if by_work else "of its idle")
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one layer", "two layers"])

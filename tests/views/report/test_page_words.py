@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "run", "trace", "started", "device", "model", "weights", "parameters", "attention",
     "warm-up runs", "attention kernels", "device memory", "operating system",
 } - {"device memory bytes", "system"}  # fmt: skip
-# What the data chooses: `say(config.share.verdict)`.
+# What the data chooses: `say(config.first.verdict)`.
 CHOSEN = {
     *FAMILIES, findings.NOTE, findings.WARNING, findings.DAMAGE, "kernel", "operator",
     verdict.GPU_BOUND, verdict.LAUNCH_BOUND, verdict.MIXED, verdict.BLOCKED, verdict.QUEUED,

@@ -78,7 +78,7 @@ function partsChart(config) {
 }
 
 function verdict(config) {
-  const { share } = config;
+  const { share, first } = config;
   const marks = [DATA.thresholds.idle, DATA.thresholds.busy];
   const at = (element, place) => {
     element.style.left = `${100 * place}%`;
@@ -92,7 +92,7 @@ function verdict(config) {
   const bounds = { idle: Math.round(100 * marks[0]), busy: Math.round(100 * marks[1]) };
   byId("verdict").replaceChildren(
     make("div", { class: "verdict" },
-      make("p", {}, make("strong", { id: "verdict-word" }, say(share.verdict)), say(": busy {busy} of {span}", { busy: ms(share.busy_ns), span: withUnit(share.span_ns) })),
+      make("p", {}, make("strong", { id: "verdict-word" }, say(first.verdict)), say(": busy {busy} of {span}", { busy: ms(share.busy_ns), span: withUnit(share.span_ns) })),
       bar, scale,
       make("p", { class: "quiet" }, share.is_bare
         ? say("GPU busy, as a share of the bare pass: GPU-bound above {busy}%; below {idle}% launch-bound, if it waits for the CPU.", bounds)

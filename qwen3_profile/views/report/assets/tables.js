@@ -174,7 +174,7 @@ function configsTable(current) {
     columns.push(
       { name: say("unattributed ms"), value: none, cell: (config) => cell(ms(none(config)), none(config)) },
       { name: say("GPU busy"), value: share, cell: (config) => cell(config.share?.text ?? "-", share(config)) },
-      { name: say("verdict"), text: true, cell: (config) => textCell(config.share ? say(config.share.verdict) : say("CPU only")) },
+      { name: say("verdict"), text: true, cell: (config) => textCell(config.share ? say(config.first.verdict) : say("CPU only")) },
     );
   }
   const found = (config) => config.findings.filter((finding) => finding.severity !== "note").length;
