@@ -10,7 +10,7 @@ finds another rate than one of 300 ms. MHz is the SM clock while the tool measur
 Then, each in a process of its own as a user runs it:
 
     decode of 0.6B      waits for the CPU; as a CUDA graph and compiled, against what was predicted
-    decode of 8B        as a CUDA graph: reads 16 GB of weights for each token
+    decode of 8B        as a CUDA graph and compiled: reads 16 GB of weights for each token
     prefill of 8B       8 x 2048 tokens: multiplies matrices
     decode of 30B-A3B   a mixture of experts, op by op and as a CUDA graph
 
@@ -63,6 +63,9 @@ _DENSE = (
     Case("8B decode, batch 1, CUDA graph", "decode", "memory-bound",
          ("--model-name", "Qwen/Qwen3-8B", *_STATIC, "--num-runs", "3", "--executions",
           "cuda_graph"), needs_gpu=True),
+    Case("8B decode, batch 1, compiled", "decode", "memory-bound",
+         ("--model-name", "Qwen/Qwen3-8B", *_STATIC, "--num-runs", "3", "--compile", "reduce-overhead",
+          "--executions", "compiled"), needs_gpu=True),
     Case("8B prefill, 8 x 2048", "prefill", "compute-bound",
          ("--model-name", "Qwen/Qwen3-8B", "--batch-size", "8", "--input-len", "2048")),
 )  # fmt: skip
