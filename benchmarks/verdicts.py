@@ -64,8 +64,8 @@ _DENSE = (
          ("--model-name", "Qwen/Qwen3-8B", *_STATIC, "--num-runs", "3", "--executions",
           "cuda_graph"), needs_gpu=True),
     Case("8B decode, batch 1, compiled", "decode", "memory-bound",
-         ("--model-name", "Qwen/Qwen3-8B", *_STATIC, "--num-runs", "3", "--compile", "reduce-overhead",
-          "--executions", "compiled"), needs_gpu=True),
+         ("--model-name", "Qwen/Qwen3-8B", *_STATIC, "--num-runs", "3", "--executions", "compiled",
+          "--compile", "reduce-overhead"), needs_gpu=True),
     Case("8B prefill, 8 x 2048", "prefill", "compute-bound",
          ("--model-name", "Qwen/Qwen3-8B", "--batch-size", "8", "--input-len", "2048")),
 )  # fmt: skip
