@@ -139,7 +139,7 @@ def _check(options: argparse.Namespace) -> None:
 def build_parser() -> Parser:
     """The parser of `python -m qwen3_profile.export`."""
     parser = Parser(
-        prog="qwen3_profile.export",
+        prog="qwen3-profile export",
         description="Splits a saved run or trace again, as the run itself did: the same records "
         "from the same files, without torch and without a GPU.",
     )

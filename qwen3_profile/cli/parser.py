@@ -1,4 +1,4 @@
-"""What all command lines parse their arguments with; it needs nothing else of the package."""
+"""What all command lines parse their arguments with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qwen3_profile.cli.program import COMMANDS
 from qwen3_profile.errors import VERBOSITY, ConfigError, closest
 from qwen3_profile.version import __version__
 from qwen3_profile.words import ENGLISH, LANGUAGES, language, said, use_language_of
@@ -19,21 +20,36 @@ from qwen3_profile.words.cells import wrap_cells
 _LONGEST_NAME_BYTES = 240
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _FLAG = re.compile(r"--[a-z-]+")
-_OVER_RANKS = "run it under torchrun, one process a GPU: --parallel tp"
+
+
+def _over_ranks(way: str) -> str:
+    return f"run it under torchrun, one process a GPU: --parallel {way}"
+
+
 # What other programs call it: the flag that says it here, or why there is none.
 _ELSEWHERE = {
     "attn": "--attn-implementation", "attention": "--attn-implementation",
-    "attention-backend": "--attn-implementation", "batch": "--batch-size", "bs": "--batch-size",
-    "enforce-eager": "eager is the default; see --executions", "gpu": "--device",
-    "input-length": "--input-len", "iters": "--num-runs", "kv-cache": "--cache",
-    "layers": "--num-layers", "lora": "--adapter", "max-new-tokens": "--decode-steps",
-    "max-tokens": "--decode-steps", "model-path": "--model-name", "name": "--run-name",
-    "num-iters": "--num-runs", "num-iters-warmup": "--warmup-runs", "out": "--output-dir",
+    "attention-backend": "--attn-implementation", "batch": "--batch-size", "bf16": "--dtype bf16",
+    "bs": "--batch-size", "context-len": "--input-len", "cpu": "--device cpu",
+    "csv": "--format csv", "cuda": "--device cuda",
+    "enforce-eager": "eager is the default; see --executions",
+    "fp16": "--dtype fp16", "fp8": "--quantize fp8", "gpu": "--device", "half": "--dtype fp16",
+    "input-length": "--input-len", "int4": "--quantize int4", "int8": "--quantize int8",
+    "isl": "--input-len", "iters": "--num-runs", "kv-cache": "--cache",
+    "layers": "--num-layers", "lora": "--adapter", "max-model-len": "--input-len",
+    "max-new-tokens": "--decode-steps", "max-tokens": "--decode-steps",
+    "model-path": "--model-name", "name": "--run-name", "num-iters": "--num-runs",
+    "num-iters-warmup": "--warmup-runs", "num-prompts": "--batch-size",
+    "num-steps": "--decode-steps", "osl": "--decode-steps", "out": "--output-dir",
     "output": "--output-dir", "output-length": "--decode-steps", "prompt-len": "--input-len",
     "quantization": "--quantize", "runs": "--num-runs", "seq-len": "--input-len",
     "seqlen": "--input-len", "steps": "--decode-steps", "train": "--backward",
     "torch-compile": "--compile", "warmup": "--warmup-runs",
-    "cuda-graphs": "--cuda-graph", "tp": _OVER_RANKS, "tensor-parallel-size": _OVER_RANKS,
+    "cuda-graphs": "--cuda-graph", "tp": _over_ranks("tp"),
+    "tensor-parallel-size": _over_ranks("tp"), "pp": _over_ranks("tp"),
+    "pipeline-parallel-size": _over_ranks("tp"), "ep": _over_ranks("ep"),
+    "enable-expert-parallel": _over_ranks("ep"), "dp": _over_ranks("dp"),
+    "data-parallel-size": _over_ranks("dp"),
 }  # fmt: skip
 
 
@@ -53,7 +69,8 @@ class Parser(argparse.ArgumentParser):
             "read are the same in both (default: the locale's)")  # fmt: skip
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        use_language_of(sys.argv[1:] if args is None else args)
+        self._given = sys.argv[1:] if args is None else args
+        use_language_of(self._given)
         options = super().parse_args(args, namespace)
         VERBOSITY.set(int(options.verbose) - int(options.quiet))
         return options
@@ -78,8 +95,9 @@ class Parser(argparse.ArgumentParser):
         flag, found, what = message.removeprefix("argument ").partition(": ")
         if not found:
             raise ConfigError(self.prog, message, "see --help")
-        # Of a flag with several names the last one is ours.
-        raise ConfigError(flag.rpartition("/")[2], what, "see --help")
+        # Of a flag with several names the one that was written; the last one is ours.
+        names, words = flag.split("/"), [word.partition("=")[0] for word in self._given]
+        raise ConfigError(next(filter(words.__contains__, names), names[-1]), what, "see --help")
 
 
 class _WideFormatter(argparse.HelpFormatter):
@@ -98,6 +116,8 @@ def _meant(word: str, flags: Iterable[str]) -> str:
     name = word.partition("=")[0]
     if not name.startswith("--"):
         return ""
+    if name[2:] in COMMANDS:
+        return f"did you mean qwen3-profile {name[2:]}?"
     names = {flag.lstrip("-"): flag for flag in flags if flag.startswith("--")}
     known = _ELSEWHERE.get(name[2:].replace("_", "-"), "")
     if any(flag not in names.values() for flag in _FLAG.findall(known)):
@@ -105,7 +125,16 @@ def _meant(word: str, flags: Iterable[str]) -> str:
     if known.startswith("--"):
         return f"did you mean {known}?"
     # Without the hyphens, which make short names look alike.
-    return known or closest(name[2:], names).replace("mean ", "mean --")
+    near = closest(name[2:], names).replace("mean ", "mean --")
+    return known or near or _whose(name)
+
+
+def _whose(flag: str) -> str:
+    """Which other command has the flag; nothing where none has it."""
+    for name, command in COMMANDS.items():
+        if flag in command.build_parser()._option_string_actions:
+            return f"it is a flag of qwen3-profile {name}"
+    return ""
 
 
 def output_file_name(text: str) -> str:

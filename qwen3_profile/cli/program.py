@@ -96,20 +96,27 @@ def _print_completion(words: Sequence[str]) -> int:
     if shell not in shtab.SUPPORTED_SHELLS:
         do = f"give one of {', '.join(shtab.SUPPORTED_SHELLS)}"
         raise ConfigError("--print-completion", f"{shell} is not a known shell", do)
-    parser = argparse.ArgumentParser(prog="qwen3-profile")
+    every = {name: command.build_parser() for name, command in COMMANDS.items()}
+    for action in (action for each in every.values() for action in each._actions):
+        if action.type is Path or action.metavar in ("PATH", "RUN", "FILE", "DIR"):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    # Without a command it is `run`.
+    parser = argparse.ArgumentParser(
+        prog="qwen3-profile", parents=[every["run"]], conflict_handler="resolve"
+    )
     commands = parser.add_subparsers(parser_class=argparse.ArgumentParser)
-    for name, command in COMMANDS.items():
-        mine = command.build_parser()
-        commands.add_parser(name, parents=[mine], help=command.help, conflict_handler="resolve")
-        for action in mine._actions:
-            if action.type is Path:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    for name, mine in every.items():
+        commands.add_parser(
+            name, parents=[mine], help=COMMANDS[name].help, conflict_handler="resolve"
+        )
     show(shtab.complete(parser, shell))
     return EXIT_OK
 
 
 def _refuse(word: str) -> NoReturn:
     hint = closest(word, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+    if Path(word).exists():
+        hint = f"did you mean qwen3-profile export {word}?"
     raise ConfigError(word, "is not a command", hint)
 
 

@@ -37,7 +37,7 @@ _EPILOG = (
 
 def build_parser() -> Parser:
     """The parser of `python -m qwen3_profile`; the reference's table of flags follows its help."""
-    parser = Parser(prog="qwen3_profile", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = Parser(prog="qwen3-profile", description=_DESCRIPTION, epilog=_EPILOG)
     _add_measurement(parser.add_argument_group("what is measured"))
     _add_model(parser.add_argument_group("on which model, and where"))
     _add_output(parser.add_argument_group("what is written"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -61,11 +62,18 @@ def test_the_first_word_chooses(
         ("lst", "did you mean list?"),
         ("exprot", "did you mean export?"),
         ("frobnicate", f"the commands are {', '.join(COMMANDS)}"),
+        ("traces/run1", "did you mean qwen3-profile export traces/run1?"),
     ],
 )
 def test_a_word_that_is_no_command(
-    capsys: pytest.CaptureFixture[str], word: str, told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+    told: str,
 ) -> None:
+    (tmp_path / "traces/run1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     assert main([word]) == 2
     assert capsys.readouterr().err == f"error: {word}: is not a command; {told}\n"
 
@@ -89,7 +97,7 @@ def test_view_has_its_own_few_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["view", "nowhere", "--ledger", "x"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: nowhere: holds no run.json; give the folder of one run",
-        "error: --ledger: is not a known argument; see --help",
+        "error: --ledger: is not a known argument; it is a flag of qwen3-profile export",
     ]
 
 
@@ -140,7 +148,28 @@ def test_shells_can_complete(shell: str, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     missing = [word for word in (*COMMANDS, "batch-size", "ledger") if word not in shown]
     # tcsh completes the words of the first place alone.
-    assert missing in ([], ["batch-size", "ledger"] if shell == "tcsh" else [])
+    assert missing in ([], ["ledger"] if shell == "tcsh" else [])
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_what_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands, the flags of the one that runs without a word, their values, and files."""
+    found = {
+        "": " ".join(COMMANDS), "--bat": "--batch-size", "--cache ": "dynamic static",
+        "export --form": "--format", "export tra": "traces", "rm tra": "traces",
+    }  # fmt: skip
+    (tmp_path / "traces").mkdir()
+    assert main(["--print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    for line in found:
+        words = " ".join(f"'{word}'" for word in line.split(" "))
+        script += f"COMPREPLY=(); COMP_WORDS=(qwen3-profile {words}); "
+        script += "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _shtab_qwen3_profile; "
+        script += 'echo "${COMPREPLY[@]}"\n'
+    shown = subprocess.run(
+        ["bash"], input=script, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert dict(zip(found, shown, strict=True)) == found
 
 
 def test_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,6 +190,18 @@ def test_what_a_file_says_wrongly(tmp_path: Path, text: str, argv: str, told: st
         pytest.param(["--tp", "2"], "--tp: is not a known argument; run it under torchrun, one "
                      "process a GPU: --parallel tp",
                      id="what there is not"),
+        pytest.param(["--ep"], "--ep: is not a known argument; run it under torchrun, one process "
+                     "a GPU: --parallel ep", id="experts"),
+        pytest.param(["--osl=2"], "--osl=2: is not a known argument; did you mean --decode-steps?",
+                     id="what benchmarks call it"),
+        pytest.param(["--bf16"], "--bf16: is not a known argument; did you mean --dtype bf16?",
+                     id="a value"),
+        pytest.param(["--compare"], "--compare: is not a known argument; did you mean "
+                     "qwen3-profile compare?", id="a command"),
+        pytest.param(["--explain"], "--explain: is not a known argument; it is a flag of "
+                     "qwen3-profile export", id="another command's"),
+        pytest.param(["--load-format", "x"], "--load-format: invalid choice: 'x'", id="by its "
+                     "other name"),
         pytest.param(["prefill"], "prefill: is not a known argument", id="a stray word"),
         pytest.param(["--batch-size"], "--batch-size: expected one argument", id="no value"),
         pytest.param(["--batch-size", "two"], "--batch-size: 'two' is not a number", id="word"),
