@@ -172,7 +172,7 @@ def _known(text: str) -> str | None:
     parts = _WITH_FIGURE.fullmatch(text)
     if found is None and parts:
         known = _of_template(parts[1])
-        return None if known is None else _filled("{0}{1}", (known, parts[2]))
+        return None if known is None else f"{known} {parts[2]}"
     return found
 
 

@@ -165,6 +165,7 @@ TABLE_OF_CASES = {
     "interrupted by SIGINT": "被 SIGINT 中断",
     "": "",
     "12.3 (4)": "12.3 (4)",
+    "waiting for launches 92%, short kernels 7%": "等待 kernel 启动 92%，短 kernel 7%",
 }
 
 

@@ -326,6 +326,8 @@ def test_the_filter_finds_parts_layers_and_kernels(page: Page, decode: Sample) -
     name = decode.trace.kernels[0].name
     page.page.fill("#filter", name[:30])
     assert len(texts(page, "kernels-table", 0)) >= 1
+    page.page.fill("#filter", "no such part")
+    assert page.page.inner_text("#parts-table caption") == "Nothing here matches the filter."
     page.page.fill("#filter", "")
     assert len(texts(page, "parts-table", 0)) == len(part_tree(decode.shown.times.forward))
 
@@ -767,7 +769,8 @@ def test_it_prints_on_white_with_all_it_has(shown: Reports, decode: Sample, tmp_
         assert found.page.evaluate(_BLUE_ON_PAPER) > 1000
         pdf = found.page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
         assert found.page.evaluate("document.documentElement.dataset.theme") == "dark"
-        assert found.page.evaluate("document.getElementById('environment-details').open")
+        for name in ("environment", "memory", "sweeps"):
+            assert found.page.evaluate(f"document.getElementById('{name}-details').open")
         found.page.emulate_media(media="print")
         assert found.page.is_visible("#timeline-chart")
         assert not found.page.is_visible("#nav")

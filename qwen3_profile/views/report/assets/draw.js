@@ -91,7 +91,7 @@ const msAxis = (name, more) =>
   valueAxis(name, { axisLabel: { color: color("quiet"), hideOverlap: true, formatter: (v) => `${Number(v.toPrecision(6))}` }, ...more });
 
 const barAxis = (more) =>
-  msAxis("", { splitNumber: 4, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}`, hideOverlap: true }, ...more });
+  msAxis("", { splitNumber: 4, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${axisUnit()}`, hideOverlap: true }, ...more });
 
 /** The label of a bar at the left, cut to the room that there is. */
 const nameLabel = (width, text) => ({

@@ -7,7 +7,9 @@ function layersChart(config) {
   byId("layers-details").hidden = !numbers.length;
   if (!numbers.length) return;
   const chosen = byId("layers-part").value;
-  const kinds = config.on_device ? [["CUDA", "cuda"], ["CPU", "cpu"]] : [["CPU", "cpu"]];
+  // What is launched by compiled code or as a graph has no CPU time of its own.
+  const kinds = (config.on_device ? [["CUDA", "cuda"], ["CPU", "cpu"]] : [["CPU", "cpu"]])
+    .filter(([, kind], at) => !at || sum(config.layers[kind].flat()));
   const series = layerSeries(config, chosen);
   const marked = markedLayers(config, chosen);
   const slowest = Object.fromEntries(kinds.map(([, kind]) => [kind, slowestLayer(numbers, series, kind)]));
@@ -100,7 +102,7 @@ function layerTip(config, layer, series, kinds, marked) {
   const chosen = byId("layers-part").value;
   const odd = config.layers.outliers.filter((o) => o.layer === number && (chosen === "all" || Number(chosen) === o.row));
   for (const outlier of odd.slice(0, 4)) {
-    pairs.push([`\u25bc ${outlierName(config, outlier)} ${outlier.kind === "cuda" ? "CUDA" : "CPU"}`, `${signed(outlier.ns - outlier.median)} ms`]);
+    pairs.push([`\u25bc ${outlierName(config, outlier)} ${outlier.kind === "cuda" ? "CUDA" : "CPU"}`, `${signed(outlier.ns - outlier.median)} ${unitName()}`]);
   }
   return tip(say("layer {number}", { number }), pairs);
 }

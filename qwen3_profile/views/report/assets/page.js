@@ -180,7 +180,7 @@ function wire() {
   // Paper is white, and narrower than the window.
   addEventListener("beforeprint", () => {
     setTheme("light");
-    byId("environment-details").open = true;
+    for (const id of ["environment", "memory", "sweeps"]) byId(`${id}-details`).open = true;
     show();
     // The bars of the time line wait for the next frame, which comes after the paper.
     drawn.get("timeline-chart")?.setOption({});

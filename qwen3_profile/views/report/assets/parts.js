@@ -150,7 +150,7 @@ function kernelsChart(config, part) {
   };
   const rest = Math.min(all.length, MOST_KERNEL_ROWS) - rows.length;
   const most = many(rows.length, "row");
-  byId("kernels-caption").textContent = rest > 0
+  byId("kernels-caption").textContent = !rows.length ? "" : rest > 0
     ? say("The {rows} of the most time; the table has {more}", { rows: most, more: many(rest, "more row") })
     : say("The {rows} of the most time", { rows: most });
   draw("kernels-chart", 40 + 25 * rows.length, rows.map((row) => say("{kernel} in {part}: {time}", { kernel: row.text, part: row.part, time: withUnit(row.total) })).join("; "), option);

@@ -53,6 +53,7 @@ function clockSentence(view) {
 function ranksNote(view) {
   const wide = view.columns.some(([first, last]) => first !== last);
   return sentences([
+    view.passes > 1 ? say("Time line and table show one pass of {count}.", { count: view.passes }) : "",
     say("Waiting: what a rank needs longer for a collective than the fastest rank; transfer: what that one needs, at most."),
     view.lines.length < view.ranks ? say("The time line shows {some} of {all} ranks, from the least to the most time in collectives.", { some: view.lines.length, all: view.ranks }) : "",
     view.cell_ranks < view.ranks ? say("The table is of these ranks.") : "",

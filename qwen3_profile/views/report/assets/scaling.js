@@ -19,7 +19,7 @@ function scalingChart() {
       [scalingName(key), String(about.value[0])], [say("median bare time"), `${withUnit(about.value[2])}`],
     ])),
     xAxis: valueAxis(scalingName(key), { type: "log", logBase: 2, nameLocation: "middle", nameGap: 26, minorSplitLine: { show: false } }),
-    yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ${unitName()}` } }),
+    yAxis: msAxis("", { type: "log", logBase: 2, axisLabel: { color: color("quiet"), formatter: (v) => `${Number(v.toPrecision(3))} ${axisUnit()}` } }),
     series: [...lines].map(([name, points]) => ({
       type: "line", name, symbol: "circle", symbolSize: 8, lineStyle: { width: 2 }, data: points,
     })),

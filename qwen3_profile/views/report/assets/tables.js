@@ -10,8 +10,9 @@
 function fillTable(table, caption, columns, rows, sorted) {
   const body = make("tbody");
   const heads = columns.map((column, at) => head(column, () => sort(at)));
+  const about = make("caption");
   table.replaceChildren(
-    make("caption", { class: "unseen" }, caption),
+    about,
     make("thead", {}, make("tr", {}, ...heads)),
     body,
   );
@@ -38,11 +39,15 @@ function fillTable(table, caption, columns, rows, sorted) {
       element.setAttribute("aria-sort", column === at ? way : "none"),
     );
     table.dataset.sorted = String(at >= 0);
+    const found = order.filter(({ row }) => isFound(table, columns, row));
     body.replaceChildren(
-      ...order.filter(({ row }) => isFound(table, columns, row)).map(({ row }) =>
+      ...found.map(({ row }) =>
         make("tr", { class: row.isSum ? "sum" : "" }, ...columns.map((column) => column.cell(row, at >= 0))),
       ),
     );
+    const isEmptied = query.length > 0 && !found.length;
+    about.className = isEmptied ? "quiet" : "unseen";
+    about.textContent = isEmptied ? say("Nothing here matches the filter.") : caption;
   }
 }
 

@@ -39,6 +39,8 @@ let bareNs = null;
 
 const unitName = () => ({ ms: "ms", us: "\u00b5s", share: say("% of bare") })[unit];
 
+/** The same beside the figures of an axis, where there is little room. */
+const axisUnit = () => (unit === "share" ? "%" : unitName());
 
 const scaled = (ns) => (unit === "share" ? (100 * ns) / bareNs : ns / (unit === "ms" ? 1e6 : 1e3));
 

@@ -110,7 +110,7 @@ function passesChart(config) {
   if (passes.length < 3) return;
   const ranked = passes.map((pass) => pass.ns).sort((a, b) => a - b);
   const shares = [0.5, 0.9, 0.99].map((share) => [share, quantile(ranked, share)]);
-  const axis = { scale: true, splitNumber: isNarrow() ? 3 : 5, axisLabel: { color: color("quiet"), hideOverlap: true, formatter: (v) => `${v} ${unitName()}` } };
+  const axis = { scale: true, splitNumber: isNarrow() ? 3 : 5, axisLabel: { color: color("quiet"), hideOverlap: true, formatter: (v) => `${v} ${axisUnit()}` } };
   const ecdf = ranked.map((ns, at) => [scaled(ns), (at + 1) / ranked.length, ns]);
   const narrow = isNarrow();
   const option = {
@@ -169,7 +169,7 @@ function stepsChart(config) {
     grid: { left: 62, right: 20, top: 10, bottom: 40 },
     tooltip: tooltip((about) => tip(say("{run}, step {step}", { run: about.seriesName, step: about.value[0] }), [[say("bare time"), `${withUnit(about.value[2])}`]])),
     xAxis: valueAxis(say("step"), { nameLocation: "middle", nameGap: 26, minInterval: 1, splitLine: { show: false } }),
-    yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
+    yAxis: msAxis("", { scale: true, axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${axisUnit()}` } }),
     series: runs.map((steps, at) => ({
       type: "line", name: name(at), symbol: steps.length > 60 ? "none" : "circle", symbolSize: 5,
       triggerLineEvent: true, lineStyle: { width: 1.5 }, data: steps.map((ns, step) => [step, scaled(ns), ns]),
@@ -187,15 +187,16 @@ function contextsChart(config) {
   if (contexts.size < 2) return;
   const lines = [["attn", "CPU", "attention"], ["ffn", "CPU", "ffn"]];
   if (config.on_device) lines.push(["attn_cuda", "CUDA", "attention"], ["ffn_cuda", "CUDA", "ffn"]);
+  const timed = lines.filter(([key]) => points.some((point) => point[key]));
   const at = [...contexts].sort((a, b) => a - b);
   const middle = (key, context) => median(points.filter((p) => p.context === context).map((p) => p[key]));
   const option = {
-    grid: { left: 62, right: 24, top: 30, bottom: 40 },
+    grid: { left: 62, right: 24, top: isNarrow() ? 52 : 30, bottom: 40 },
     legend: { top: 0, left: 0, icon: "path://M0,4 L14,4 L14,6 L0,6 Z", textStyle: { color: color("quiet") } },
     tooltip: tooltip((about) => tip(about.seriesName, [[say("context"), String(about.value[0])], [say("median over the runs"), `${withUnit(about.value[2])}`]])),
     xAxis: valueAxis(say("tokens that attention saw"), { nameLocation: "middle", nameGap: 26, scale: true, splitLine: { show: false } }),
-    yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${unitName()}` } }),
-    series: lines.map(([key, kind, family]) => ({
+    yAxis: msAxis("", { axisLabel: { color: color("quiet"), formatter: (v) => `${v} ${axisUnit()}` } }),
+    series: timed.map(([key, kind, family]) => ({
       type: "line", name: `${family === "ffn" ? "FFN" : say("attention")}, ${kind}`, symbol: "circle", symbolSize: 7,
       itemStyle: { color: color(family) }, lineStyle: { width: 2, color: color(family), type: kind === "CPU" ? "dashed" : "solid" },
       data: at.map((context) => [context, scaled(middle(key, context)), middle(key, context)]),
