@@ -50,7 +50,8 @@ def _compare_asked_for(argv: Sequence[str] | None) -> int:
         from qwen3_profile.views.comparison.page import render_page
 
         make_folder(options.report.parent)
-        write_atomic(options.report, render_page(comparison).encode())
+        page = render_page(comparison, options.report.parent)
+        write_atomic(options.report, page.encode())
         tell(f"report: {options.report}")
     failed = comparison.regressions or (options.require_power and comparison.blind)
     return EXIT_FAILED if failed else EXIT_OK

@@ -240,14 +240,15 @@ def energy_sentences(shown: TimingRecord) -> tuple[str, ...]:
     found = shown.energy
     if found is None:
         return ()
-    limit = found.power_limit_w
+    limit, off = found.power_limit_w, found.resolution * found.joules
     said = [
         f"Energy: {found.joules:.4g} J per {shown.phase} pass, {found.joules_above_idle:.4g} J of "
         f"it above idle; {found.joules_per_token:.4g} J per token.",
         f"Mean power {found.power_w:.1f} W{f' of {limit:.0f} W allowed' if limit else ''}, idle "
         f"before that {found.idle_power_w:.1f} W.",
         f"Looped bare: {found.passes} passes in {found.seconds:.2f} s; the counter moves every "
-        f"{found.update_seconds * 1e3:.1f} ms, so this is known to {found.resolution:.1%}.",
+        f"{found.update_seconds * 1e3:.1f} ms, so the energy of a pass may be off by {off:.2g} J "
+        f"({found.resolution:.1%}).",
     ]
     if found.throttled:
         said.append(f"Meanwhile the clock was held back by {', '.join(found.throttled)}.")

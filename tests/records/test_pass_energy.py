@@ -27,7 +27,7 @@ PASS = pass_energy(LOOP, 8)
 SAID = (
     "Energy: 4 J per prefill pass, 3 J of it above idle; 0.5 J per token. Mean power 400.0 W of "
     "700 W allowed, idle before that 100.0 W. Looped bare: 300 passes in 3.00 s; the counter moves "
-    "every 30.0 ms, so this is known to 1.0%."
+    "every 30.0 ms, so the energy of a pass may be off by 0.04 J (1.0%)."
 )
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
 
 from qwen3_profile.analysis.comparison.compare import Comparison, ConfigComparison
 from qwen3_profile.analysis.comparison.kernel_changes import PartChange
 from qwen3_profile.analysis.comparison.rows import WHOLE, Row, Rules
-from qwen3_profile.analysis.comparison.settings import Setting, describe_pair
+from qwen3_profile.analysis.comparison.settings import Member, Setting, describe_pair
 from qwen3_profile.analysis.kernel_names import readable_names
+from qwen3_profile.records.process import Process
+from qwen3_profile.run_folder.layout import REPORT_FILE
 from qwen3_profile.views.comparison.pictures import passes_picture, ratio_picture
 from qwen3_profile.views.terminal.cells import milliseconds
 from qwen3_profile.views.terminal.two_sides import (
@@ -40,14 +45,20 @@ _TAGS = {ENGLISH: "en", CHINESE: "zh-CN"}
 _NAMES = {ENGLISH: "English", CHINESE: "中文"}
 
 
-def render_page(comparison: Comparison) -> str:
-    """The whole page, in both languages; links show the one or the other without a script."""
+def render_page(comparison: Comparison, folder: Path | None = None) -> str:
+    """The whole page, in both languages; links show the one or the other without a script.
+
+    Args:
+        folder: where it will lie; with it the runs that were compared are links to their reports.
+    """
     style = files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'"
     first = language()
     with language_kept():
-        bodies = "".join(_body(comparison, name, is_first=name == first) for name in LANGUAGES)
+        bodies = "".join(
+            _body(comparison, name, folder, is_first=name == first) for name in LANGUAGES
+        )
     return (
         f'<!doctype html>\n<html lang="{_TAGS[first]}"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -57,7 +68,7 @@ def render_page(comparison: Comparison) -> str:
     )
 
 
-def _body(comparison: Comparison, name: str, *, is_first: bool) -> str:
+def _body(comparison: Comparison, name: str, folder: Path | None, *, is_first: bool) -> str:
     """All that the page says, in one language."""
     use_language(name)
     links = " ".join(
@@ -66,7 +77,7 @@ def _body(comparison: Comparison, name: str, *, is_first: bool) -> str:
         if other != name
     )
     lines = "".join(f"<p>{_said(line)}</p>" for line in conclusions(comparison))
-    configs = "".join(_config(config, comparison.rules) for config in comparison.configs)
+    configs = "".join(_config(each, comparison.rules, folder) for each in comparison.configs)
     kind = ' class="first"' if is_first else ""
     return (
         f'<main id="{name}" lang="{_TAGS[name]}"{kind}><p class="language">{links}</p>'
@@ -84,21 +95,36 @@ def _alone(comparison: Comparison) -> str:
     return "".join(f'<p class="quiet">{_said(each)}</p>' for each in words)
 
 
-def _config(config: ConfigComparison, rules: Rules) -> str:
+def _config(config: ConfigComparison, rules: Rules, folder: Path | None) -> str:
     pair = config.pair
     told = [f"Nothing is decided: {config.undecided}"] if config.undecided else []
     lines = "".join(f"<p>{_said(line)}</p>" for line in (*told, *clock_lines(config)))
-    sides = f"BASE: {processes(pair.base)}; NEW: {processes(pair.new)}"
+    sides = _side("BASE", pair.base, folder) + _side("NEW", pair.new, folder)
     strip = "" if config.whole is None else passes_picture(config.whole, pair)
     return (
         f"<h2>{_said(describe_pair(pair))}</h2>"
-        f'<p class="quiet">{_said(sides)}</p>'
-        f"{_settings(config.settings)}{lines}"
+        f"{sides}{_settings(config.settings)}{lines}"
         f"{_figure('Every bare pass, process by process in the order of time', strip)}"
         f"{_figure('NEW over BASE, with intervals', ratio_picture(config.every_row, rules))}"
         f'{_rows(config, rules)}<p class="quiet">{_said(meaning(rules))}</p>'
         f"{''.join(map(_reason, parts_explained(config)))}"
     )
+
+
+def _side(name: str, members: Sequence[Member], folder: Path | None) -> str:
+    """How many processes a side has, and which runs these are."""
+    runs = ", ".join(_run(process, folder) for process, _ in members)
+    return f'<p class="quiet">{_said(f"{name}: {processes(members)}")} ({runs})</p>'
+
+
+def _run(process: Process, folder: Path | None) -> str:
+    """Its name, which leads to its report where it has one."""
+    name = escape(process.name)
+    report = process.source / REPORT_FILE if process.source else None
+    if folder is None or report is None or not report.is_file():
+        return name
+    path = Path(os.path.relpath(report, folder)).as_posix()
+    return f'<a href="{quote(path)}">{name}</a>'
 
 
 def _figure(title: str, picture: str) -> str:

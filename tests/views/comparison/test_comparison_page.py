@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ def test_what_differs_is_said_in_the_language_of_the_page() -> None:
     english, chinese = render_page(compare(*sides, Rules(), kernels_of)).split('<main id="zh"')
     assert '<td class="words">of the clock pass</td>' in english
     assert '<td class="words">取自时钟前向</td>' in chinese
+
+
+def test_runs_are_named_and_lead_to_their_reports(tmp_path: Path) -> None:
+    run = tmp_path / "run 1"
+    run.mkdir()
+    (run / "report.html").write_text("")
+    base = [replace(each, source=run) for each in side("a", QUIET[:1])]
+    found = compare(base, side("b", QUIET[:1], first=1), Rules(), lambda *_: ())
+    page = render_page(found, tmp_path / "comparisons")
+    assert 'BASE: 1 process (<a href="../run%201/report.html">a0</a>)' in page
+    assert "NEW: 1 process (b0)" in page
+    (run / "report.html").unlink()
+    assert "BASE: 1 process (a0)" in render_page(found, tmp_path)
 
 
 def test_names_of_kernels_and_files_are_text() -> None:
