@@ -26,8 +26,9 @@ from qwen3_profile import labels
 from qwen3_profile.analysis.explain import explain
 from qwen3_profile.analysis.roofline import roof_of
 from qwen3_profile.measure.model.published_shapes import PUBLISHED
-from qwen3_profile.records.flops import PassSize, pass_flops
+from qwen3_profile.records.flops import PassSize
 from qwen3_profile.records.load import load
+from qwen3_profile.records.pass_flops import pass_flops
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.bytes_moved import Moved, Traffic
 from qwen3_profile.run_folder.ceilings import Ceilings, ProductRate

@@ -9,11 +9,10 @@ No dtype changes a FLOP; it changes how fast they go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qwen3_profile import labels
 from qwen3_profile.labels import layer_label
 from qwen3_profile.passes.compiled.part_names import part_name
 from qwen3_profile.run_folder.model_shape import Shape
@@ -23,16 +22,7 @@ if TYPE_CHECKING:
     from qwen3_profile.config import RunConfig
 
 # The delta rule's chunks; see `delta_rule_flops`.
-_CHUNK = 64
-# Parts that multiply matrices of sizes which a `Shape` does not hold.
-_UNKNOWN = frozenset((
-    "attn_hyper_connection", "mlp_hyper_connection", "hyper_connection_mixer", "indexer", "ple",
-    "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj",
-))  # fmt: skip
-# Of the forward's: each product of a backward is one for the input and one for the weight.
-_BACKWARD = 2
-_FLASH_BACKWARD = 5
-_FORWARD_PRODUCTS = 2
+DELTA_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +104,6 @@ class Linear:
         return 2 * self.rows * self.into * self.out
 
 
-def pass_flops(shape: Shape, size: PassSize, present: Collection[str], *, trains: bool) -> Flops:
-    """What a pass computes in those of its parts whose labels are `present`.
-
-    Args:
-        trains: whether it has a backward.
-    """
-    ran = frozenset(present)
-    forward = {k: v for k, v in forward_flops(shape, size).items() if k in ran}
-    unknown = dict.fromkeys(part_name(each) for each in present if part_name(each) in _UNKNOWN)
-    if not trains:
-        return Flops(forward, unknown=tuple(unknown))
-    backward = {k: v for k, v in backward_flops(shape, size).items() if k in ran}
-    unknown |= {} if backward else dict.fromkeys(map(part_name, forward))
-    return Flops(forward, backward, tuple(unknown))
-
-
 def flops_json(flops: Flops, steps: int) -> dict[str, Any]:
     """FLOPs per forward pass; `flops` is the sum of `steps` of them."""
     parts = flops.by_part()
@@ -146,9 +120,9 @@ def forward_flops(shape: Shape, size: PassSize) -> dict[str, int]:
     Names are those that any decoder may have, such as `qkv_proj`, whether this one has them or not.
     """
     found: dict[str, int] = {}
-    for label, linear in _linears(shape, size):
+    for label, linear in linears(shape, size):
         found[label] = linear.flops
-        for piece, inside in _adapted(label, linear, size.adapters):
+        for piece, inside in adapted(label, linear, size.adapters):
             found.pop(label, None)
             found[f"{label}.{piece}"] = inside.flops
     for layer in range(shape.num_hidden_layers):
@@ -157,27 +131,6 @@ def forward_flops(shape: Shape, size: PassSize) -> dict[str, int]:
             found[layer_label(layer, "linear_attn", "delta_rule")] = delta_rule_flops(shape, size)
         else:
             found[layer_label(layer, "attn", "attn_forward")] = attention_flops(shape, size)
-    return found
-
-
-def backward_flops(shape: Shape, size: PassSize) -> dict[str, int]:
-    """Label -> FLOPs of its part's backward; nothing where adapters are trained, for which of the
-    weights' gradients are wanted depends on where they are.
-
-    A linear layer's are twice the forward's: the gradient of its input and that of its weight
-    (Korthikanti et al., 2022, "Reducing Activation Recomputation", appendix A). Attention that
-    keeps its scores has two products for each of its two; flash attention has five for them, for
-    it computes the scores again (Dao et al., 2022; `sdpa_backward_flop` of torch).
-    """
-    if size.adapters:
-        return {}
-    found = {label: _BACKWARD * flops for label, flops in forward_flops(shape, size).items()}
-    if shape.linear is not None:
-        rule = delta_rule_backward_flops(shape, size)
-        found |= {label: rule for label in found if label.endswith(".delta_rule")}
-    if not size.keeps_scores:
-        flash = attention_flops(shape, size) // _FORWARD_PRODUCTS * _FLASH_BACKWARD
-        found |= {label: flash for label in found if label.endswith(labels.ATTN_CORES)}
     return found
 
 
@@ -215,25 +168,8 @@ def delta_rule_flops(shape: Shape, size: PassSize) -> int:
     keys, values = shape.linear.linear_key_head_dim, shape.linear.linear_value_head_dim
     if size.is_decode:
         return 7 * keys * values * heads * size.rows
-    products = 6 * keys * values + 4 * _CHUNK * keys + 2 * _CHUNK * values
+    products = 6 * keys * values + 4 * DELTA_CHUNK * keys + 2 * DELTA_CHUNK * values
     return products * heads * _chunked(size) + triangular_flops(shape, size)
-
-
-def delta_rule_backward_flops(shape: Shape, size: PassSize) -> int:
-    """Of each product of the forward two, and of each triangular system one more system, for the
-    gradients of its right sides, and a product of twice its FLOPs, for that of its matrix (Giles,
-    2008, "Collected matrix derivative results for forward and reverse mode AD").
-
-    No gradient goes to the state before the first chunk, nor comes from that after the last: of the
-    two products of these each, 8 C K V for a head are not made.
-    """
-    assert shape.linear is not None
-    heads = shape.linear.linear_num_value_heads
-    keys, values = shape.linear.linear_key_head_dim, shape.linear.linear_value_head_dim
-    systems = triangular_flops(shape, size)
-    products = delta_rule_flops(shape, size) - systems
-    ends = 8 * _CHUNK * keys * values * heads * size.sequences
-    return _BACKWARD * products + 3 * systems - ends
 
 
 def triangular_flops(shape: Shape, size: PassSize) -> int:
@@ -243,7 +179,7 @@ def triangular_flops(shape: Shape, size: PassSize) -> int:
     assert shape.linear is not None
     linear = shape.linear
     sides = linear.linear_key_head_dim + linear.linear_value_head_dim
-    return _CHUNK * sides * linear.linear_num_value_heads * _chunked(size)
+    return DELTA_CHUNK * sides * linear.linear_num_value_heads * _chunked(size)
 
 
 def attention_pairs(
@@ -275,10 +211,10 @@ def attention_pairs(
 
 def _chunked(size: PassSize) -> int:
     """The tokens of all sequences, each filled up to whole chunks."""
-    return size.sequences * -(-size.tokens // _CHUNK) * _CHUNK
+    return size.sequences * -(-size.tokens // DELTA_CHUNK) * DELTA_CHUNK
 
 
-def _linears(shape: Shape, size: PassSize) -> Iterator[tuple[str, Linear]]:
+def linears(shape: Shape, size: PassSize) -> Iterator[tuple[str, Linear]]:
     """Label -> the product of its weights, of every part that is one."""
     for layer in range(shape.num_hidden_layers):
         block = "linear_attn" if shape.is_linear(layer) else "attn"
@@ -340,7 +276,7 @@ def _feed_forward(shape: Shape, size: PassSize, layer: int) -> Iterator[tuple[st
     yield "shared_expert_gate", Linear(size.rows, hidden, 1)
 
 
-def _adapted(
+def adapted(
     label: str, linear: Linear, adapters: tuple[Adapter, ...]
 ) -> Iterator[tuple[str, Linear]]:
     """The pieces of a part with adapters; nothing where it has none.

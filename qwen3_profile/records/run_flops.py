@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from qwen3_profile import labels
 from qwen3_profile.passes.pass_times import PassTimes
-from qwen3_profile.records.flops import Flops, PassSize, attention_pairs, pass_flops
+from qwen3_profile.records.flops import Flops, PassSize, attention_pairs
+from qwen3_profile.records.pass_flops import pass_flops
 from qwen3_profile.run_folder.model_shape import Shape
 from qwen3_profile.run_folder.run_json import ConfigResult, ModelFacts, Run
 

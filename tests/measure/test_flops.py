@@ -18,11 +18,13 @@ from qwen3_profile import labels
 from qwen3_profile.config import RunConfig
 from qwen3_profile.measure import count_bytes, instrument, ranges
 from qwen3_profile.measure.executions.train_step import TrainStep, with_gradients
+from qwen3_profile.measure.model.adapters import adapters_of
 from qwen3_profile.measure.model.experts import experts_of
 from qwen3_profile.measure.model.inputs import Inputs
 from qwen3_profile.measure.model.transformers_compat import shape_of
 from qwen3_profile.records import flops
-from qwen3_profile.records.flops import PassSize, attention_pairs, forward_flops, pass_flops
+from qwen3_profile.records.flops import PassSize, attention_pairs, forward_flops
+from qwen3_profile.records.pass_flops import pass_flops
 
 BATCH, LENGTH = 2, 70
 KINDS = ("dense", "moe", *HYBRIDS)
@@ -174,6 +176,46 @@ def test_every_part_of_a_backward_computes_what_torch_counts(
             torchs[label] = wanted[label]
     unknown = {label for label in torchs if label.split(".")[-1] in expected.unknown}
     assert {k: v for k, v in torchs.items() if k not in unknown} == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("dense", ("q_proj", "v_proj")),
+        ("dense", ("k_proj",)),
+        ("dense", ("v_proj",)),
+        ("dense", ("o_proj",)),
+        ("dense", ("up_proj",)),
+        ("dense", ("down_proj",)),
+        ("dense", ("lm_head",)),
+        ("dense", ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+        ("moe", ("q_proj", "k_proj")),
+        ("moe", ("o_proj",)),
+    ],
+)
+def test_every_part_of_an_adapters_backward_computes_what_torch_counts(
+    kind: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen weights get no gradient, and their inputs where an adapter lies before them."""
+    peft = pytest.importorskip("peft")
+    monkeypatch.setattr(count_bytes, "op_bytes", torchs_flops)
+    model = model_of(kind)
+    lora = peft.LoraConfig(r=3, target_modules=[*parts], init_lora_weights=False)
+    model = peft.get_peft_model(model, lora).get_base_model()
+    ids = torch.arange(BATCH * LENGTH).view(BATCH, LENGTH) % 60
+    step = TrainStep(model, Inputs(ids, None, (LENGTH,) * BATCH))
+    with with_gradients(model), instrument.labelled(model) as labelled:
+        found = count_bytes.count_pass(step.run)
+    (adapter,) = adapters_of(model)
+    assert set(adapter.parts) == set(parts)
+    size = PassSize(
+        BATCH, LENGTH, BATCH * LENGTH * LENGTH, BATCH * LENGTH, keeps_scores=True,
+        adapters=(adapter,),
+    )  # fmt: skip
+    expected = pass_flops(shape_of(model.config), size, labelled.expected, trains=True)
+    assert not expected.unknown
+    torchs = {label: each.bytes for label, each in found.backward.items() if each.bytes}
+    assert torchs == expected.backward
 
 
 def test_flash_attention_computes_its_scores_twice_in_a_backward() -> None:
