@@ -34,7 +34,8 @@ function rooflineChart(config) {
       {
         type: "scatter", z: 2, symbolSize: (_, { data }) => 7 + 17 * Math.sqrt(data.point.ns / longest),
         label: { show: true, formatter: ({ data }) => data.point.name, color: color("text"), fontSize: 11 },
-        labelLayout: { hideOverlap: true },
+        // A name that has no room has none under the mouse either; the tooltip says it.
+        labelLayout: { hideOverlap: true }, emphasis: { disabled: true },
         data: points.map((point) => ({
           value: [point.intensity, point.flops_per_s], point,
           // Of the last points the names lie to the left, where there is room.

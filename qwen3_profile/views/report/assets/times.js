@@ -133,7 +133,8 @@ function passesChart(config) {
         type: "scatter", symbolSize: passes.length > 200 ? 4 : 7, itemStyle: { color: color("accent"), opacity: 0.7 },
         data: passes.map((pass, at) => [at, scaled(pass.ns), pass.ns, pass.run]),
         markLine: {
-          silent: true, symbol: "none", lineStyle: { color: color("quiet"), type: "dashed", width: 1 },
+          // By itself it is drawn to a hundredth, of whatever unit.
+          precision: 9, silent: true, symbol: "none", lineStyle: { color: color("quiet"), type: "dashed", width: 1 },
           label: { position: "insideEndTop", color: color("quiet"), formatter: (line) => line.name },
           data: shares.slice(0, ranked.length >= 20 ? 3 : 1).map(([share, ns]) => ({ name: `p${100 * share}`, yAxis: scaled(ns) })),
         },
