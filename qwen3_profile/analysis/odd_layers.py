@@ -95,7 +95,7 @@ class OddLayers:
         if self.is_judged or not self.needed:
             return ""
         have = "1 traced pass" if self.passes == 1 else f"{self.passes} traced passes"
-        return f"{have} cannot tell an odd layer from a stray time; {self.needed} can"
+        return f"{have} cannot tell an outlier from noise; {self.needed} can"
 
 
 def find_odd_layers(shown: TimingRecord, passes: Sequence[TimingRecord]) -> OddLayers:

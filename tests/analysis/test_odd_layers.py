@@ -63,7 +63,7 @@ def test_few_passes_tell_nothing_and_say_how_many_would() -> None:
     for count in range(1, ENOUGH):
         few = find_outliers(times, [times] * count)
         assert (few.outliers, few.passes, few.needed) == ((), count, ENOUGH)
-        assert few.why_not.endswith(f"an odd layer from a stray time; {ENOUGH} can")
+        assert few.why_not.endswith(f"an outlier from noise; {ENOUGH} can")
     assert found(times).why_not == ""
 
 

@@ -62,7 +62,7 @@ def test_one_pass_is_not_judged_and_one_line_says_so_for_all_pages() -> None:
     found = explain(runs(4, [1e6]))
     (claim,) = found.odd
     assert (claim.verdict, claim.sentence, claim.gain_ns) == (ODD_LAYER, "", None)
-    assert claim.withheld == "1 traced pass cannot tell an odd layer from a stray time; 4 can"
+    assert claim.withheld == "1 traced pass cannot tell an outlier from noise; 4 can"
     assert claim.rests_on == {"passes": 1, "passes_needed": 4}
     assert "odd layer" not in render_explanation(found)
     judged, decode = explain(runs(4, [1e6] * 6)), replace(found, phase="decode")

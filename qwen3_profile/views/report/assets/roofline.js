@@ -24,7 +24,7 @@ function rooflineChart(config) {
   const option = {
     grid: { left: 92, right: 24, top: 24, bottom: 44 },
     tooltip: tooltip(({ data }) => data.point && rooflineTip(data.point)),
-    xAxis: logAxis(say("FLOPs for each byte"), (v) => `${Number(v.toPrecision(3))}`, { nameGap: 26, min: from, max: to }),
+    xAxis: logAxis(say("arithmetic intensity, FLOP per byte"), (v) => `${Number(v.toPrecision(3))}`, { nameGap: 26, min: from, max: to }),
     yAxis: logAxis("", flopsText, { min: low, max: high }),
     series: [
       {
@@ -65,7 +65,7 @@ function rooflineTip(point) {
     [say("of its roof"), `${(100 * point.share).toFixed(0)} %`],
     [say("computes"), flopsText(point.flops_per_s)],
     [say("moves"), `${(point.bytes_per_s / 1e9).toFixed(1)} GB/s`],
-    [say("for each byte"), intensityText(point.intensity)],
+    [say("arithmetic intensity"), intensityText(point.intensity)],
     [say("verdict"), say(point.verdict)],
 
   ]);
