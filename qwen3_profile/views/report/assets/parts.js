@@ -4,13 +4,18 @@
 
 const MOST_BARS = 18;
 
-/** The leaves by time, the longest first, and in one row what there is no room for. */
+/**
+ * The leaves by time, the longest first, and in one row what there is no room for: what has little of
+ * any of the times that are shown.
+ */
 function longestLeaves(config, value, keys) {
   const leaves = config.rows.filter((row) => row.leaf && keys.some((key) => row[key] > 0) && matches(fullName(config, row)));
-  leaves.sort((a, b) => value(b) - value(a));
+  const whole = keys.map((key) => sum(leaves.map((row) => row[key])) || 1);
+  const most = (row) => Math.max(...keys.map((key, at) => row[key] / whole[at]));
+  leaves.sort((a, b) => most(b) - most(a));
   // A row that sums up a single part would take as much room as the part.
   const shown = leaves.length <= MOST_BARS + 1 ? leaves.length : MOST_BARS;
-  const rows = leaves.slice(0, shown).map((row) => ({ ...row, text: fullName(config, row) }));
+  const rows = leaves.slice(0, shown).sort((a, b) => value(b) - value(a)).map((row) => ({ ...row, text: fullName(config, row) }));
   const rest = leaves.slice(shown);
   if (rest.length) {
     const row = { text: many(rest.length, "smaller part"), family: DATA.families.indexOf("other") };
