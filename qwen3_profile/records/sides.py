@@ -17,6 +17,9 @@ from qwen3_profile.records.read_ledger import is_ledger, ledger_of_trace, read_l
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.layout import find_runs, may_be_trace
 
+# Of a file of records or a ledger, unpacked: they are read whole.
+_MOST_BYTES = 1 << 30
+
 
 def load_side(path: Path, *, accept: bool = False) -> tuple[Process, ...]:
     """The processes of a side.
@@ -142,7 +145,7 @@ def _of_trace(path: Path, accept: bool) -> Process:
 def _of_ledger(path: Path) -> Process:
     from qwen3_profile.trace.text import read_text
 
-    record, kernels = read_ledger(path, read_text(path))
+    record, kernels = read_ledger(path, read_text(path, _MOST_BYTES))
     return Process(record.id, path.name, ((record,),), kernels=kernels)
 
 
@@ -151,7 +154,7 @@ def _of_records(path: Path) -> Iterator[Process]:
     from qwen3_profile.trace.text import read_text
 
     runs: dict[str, list[TimingRecord]] = {}
-    for record in read_records(path, read_text(path)):
+    for record in read_records(path, read_text(path, _MOST_BYTES)):
         runs.setdefault(_run_id(record), []).append(record)
     if not runs:
         raise TraceError(str(path), "holds no record")

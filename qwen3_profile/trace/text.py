@@ -103,16 +103,20 @@ class Text:
         return True
 
 
-def read_text(path: Path) -> bytes:
+def read_text(path: Path, most: int | None = None) -> bytes:
     """All the text of a file.
 
+    Args:
+        most: so many bytes at most, for a small packed file can hold more than there is memory.
+
     Raises:
-        TraceError: the file cannot be read.
+        TraceError: the file cannot be read, or is longer.
         DamagedTraceError: it is packed, but broken or cut off.
     """
     with Text(path) as text:
         while text.fill():
-            pass
+            if most is not None and text.passed > most:
+                raise TraceError(str(path), f"is longer than {most >> 20} MB", "give a part of it")
         return bytes(text)
 
 

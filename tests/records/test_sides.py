@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from make.paths import ROOT
 from make.samples import record
 
 from qwen3_profile.errors import TraceError
+from qwen3_profile.records import sides
 from qwen3_profile.records.ledger import make_long_ledger
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.records.sides import as_ledgers, is_of_ledgers, kernels_of, load_side
@@ -98,3 +100,13 @@ def test_what_cannot_be_a_side_is_refused(tmp_path: Path) -> None:
     records_file(tmp_path / "empty.json")
     with pytest.raises(TraceError):
         load_side(tmp_path / "empty.json")
+
+
+def test_what_unpacks_to_more_than_records_are_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "_MOST_BYTES", 3 << 20)
+    path = tmp_path / "records.json.gz"
+    path.write_bytes(gzip.compress(b'[{"timestamp": 1, "batch_size": 1}' + b" " * (8 << 20) + b"]"))
+    with pytest.raises(TraceError, match="is longer than 3 MB"):
+        load_side(path)
