@@ -355,6 +355,8 @@ def test_an_address_keeps_what_is_shown(shown: Reports, pages: dict[str, str]) -
         found.page.select_option("#timeline-layer", "8")
         found.page.fill("#filter", "rope & q")
         found.page.click("#nav a[href='#layers']")
+        # The axis of the time line has the unit of its caption.
+        assert found.page.evaluate("axisTime(12e6, 1e6)") == "12000 \u00b5s"
         address, window = found.page.evaluate("location.href"), window_of(found)
         part = found.page.input_value("#layers-part")
     with shown.showing(address) as found:

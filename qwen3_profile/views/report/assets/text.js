@@ -62,11 +62,12 @@ const matches = (text) => query.every((word) => (
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 
-/** A time on an axis, with as many digits as its step needs. */
+/** A time on an axis, with as many digits as its step needs; a short step turns ms into us. */
 function axisTime(ns, step) {
-  const [unit, size] = step >= 1e4 ? ["ms", 1e6] : ["\u00b5s", 1e3];
+  const shown = unit === "ms" && step < 1e4 ? "us" : unit;
+  const [name, size] = { ms: ["ms", 1e6], us: ["\u00b5s", 1e3], share: ["%", bareNs / 100] }[shown];
   const digits = Math.max(0, Math.ceil(-Math.log10(step / size)));
-  return `${(ns / size).toFixed(digits)} ${unit}`;
+  return `${(ns / size).toFixed(digits)} ${name}`;
 }
 
 const SHORT = new Map(DATA.names.map((name, at) => [name, DATA.short[at] ?? name]));
