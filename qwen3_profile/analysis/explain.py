@@ -16,6 +16,7 @@ from qwen3_profile.analysis.median_pass import is_on_device, median_record
 from qwen3_profile.analysis.memory_fit import memory_fit
 from qwen3_profile.analysis.odd_ones import odd_ones
 from qwen3_profile.analysis.part_verdicts import PartVerdict, part_verdicts
+from qwen3_profile.analysis.pass_sentences import severe_findings
 from qwen3_profile.analysis.phase_verdict import (
     PhaseVerdict,
     bare_of,
@@ -33,7 +34,6 @@ from qwen3_profile.analysis.verdict import (
     UNDECIDED,
     DeviceShare,
     device_share,
-    severe_findings,
 )
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.run_folder.ceilings import Ceilings

@@ -9,8 +9,8 @@ from qwen3_profile.analysis.comparison.samples import bare_passes
 from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.part_rows import PartPath, part_times, part_tree
+from qwen3_profile.analysis.pass_sentences import sentences
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Times
 from qwen3_profile.config import suggest
 from qwen3_profile.errors import ConfigError

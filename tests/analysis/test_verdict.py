@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make.samples import record, training_record
 
+from qwen3_profile.analysis.pass_sentences import sentences
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
     COMMUNICATION_BOUND,
@@ -17,7 +18,6 @@ from qwen3_profile.analysis.verdict import (
     MIXED,
     QUEUED,
     DeviceShare,
-    sentences,
 )
 from qwen3_profile.attribution.idle import IdleTimes
 from qwen3_profile.attribution.parts import Part, Times, make_part

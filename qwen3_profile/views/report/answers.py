@@ -11,9 +11,7 @@ from qwen3_profile.analysis.layer_times import CPU, CUDA
 from qwen3_profile.analysis.median_pass import ns_of
 from qwen3_profile.analysis.odd_layers import FEWEST_EQUALS, odd_layers
 from qwen3_profile.analysis.part_rows import family_times
-from qwen3_profile.analysis.piece_costs import piece_sentences
-from qwen3_profile.analysis.verdict import (
-    DeviceShare,
+from qwen3_profile.analysis.pass_sentences import (
     all_findings,
     idle_classes,
     idle_sentences,
@@ -23,6 +21,8 @@ from qwen3_profile.analysis.verdict import (
     source_sentence,
     unattributed_share,
 )
+from qwen3_profile.analysis.piece_costs import piece_sentences
+from qwen3_profile.analysis.verdict import DeviceShare
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.quantiles import median, token_times
 from qwen3_profile.records.summary import spread

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.part_rows import inside_of
+from qwen3_profile.analysis.pass_sentences import largest_parts
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
     COMMUNICATION_BOUND,
@@ -15,7 +16,6 @@ from qwen3_profile.analysis.verdict import (
     MEMORY_BOUND,
     QUEUED,
     DeviceShare,
-    largest_parts,
     next_step,
 )
 from qwen3_profile.labels import WHOLE_TRACE

@@ -21,9 +21,10 @@ from qwen3_profile.analysis.odd_layers import (
 )
 from qwen3_profile.analysis.part_costs import Cost
 from qwen3_profile.analysis.part_rows import FAMILIES, PartPath
+from qwen3_profile.analysis.pass_sentences import all_findings, overhead_words
 from qwen3_profile.analysis.row_bytes import row_bytes
 from qwen3_profile.analysis.scaling.sweep import sweeps_of
-from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE, all_findings, overhead_words
+from qwen3_profile.analysis.verdict import MOSTLY_BUSY, MOSTLY_IDLE
 from qwen3_profile.attribution.findings import Finding
 from qwen3_profile.records.graph_savings import savings
 from qwen3_profile.records.summary import spread

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from qwen3_profile.analysis.layer_times import block_names, layer_blocks
 from qwen3_profile.analysis.median_pass import is_on_device, median_record
+from qwen3_profile.analysis.pass_sentences import sentences
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.analysis.verdict import sentences
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.terminal.cells import milliseconds

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qwen3_profile import labels
 from qwen3_profile.analysis.kernel_names import readable_names
-from qwen3_profile.analysis.verdict import longest_class
+from qwen3_profile.analysis.pass_sentences import longest_class
 from qwen3_profile.attribution.kernels import KernelRow
 from qwen3_profile.records.ledger import Ledger, Row
 from qwen3_profile.views.terminal.cells import fit_end, milliseconds, wrap, wrap_finding

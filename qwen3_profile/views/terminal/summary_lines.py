@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from qwen3_profile.analysis.distribution import shape_sentences
 from qwen3_profile.analysis.median_pass import is_on_device
-from qwen3_profile.analysis.totals import Totals
-from qwen3_profile.analysis.verdict import (
+from qwen3_profile.analysis.pass_sentences import (
     all_findings,
     idle_classes,
     idle_sentences,
     noise,
     overhead_words,
 )
+from qwen3_profile.analysis.totals import Totals
 from qwen3_profile.attribution.collectives import summed
 from qwen3_profile.attribution.findings import Finding, counted
 from qwen3_profile.attribution.idle import sum_idle

@@ -19,10 +19,10 @@ from qwen3_profile.analysis.layer_times import (
 )
 from qwen3_profile.analysis.median_pass import is_on_device, median_record, ns_of
 from qwen3_profile.analysis.part_rows import PartPath
+from qwen3_profile.analysis.pass_sentences import sentences, source_sentence
 from qwen3_profile.analysis.piece_costs import piece_sentences
 from qwen3_profile.analysis.roofline import Roof, row_roofs
 from qwen3_profile.analysis.totals import totals_of
-from qwen3_profile.analysis.verdict import sentences, source_sentence
 from qwen3_profile.attribution.findings import FALLBACK, counted
 from qwen3_profile.attribution.parts import Part
 from qwen3_profile.attribution.pass_parts import backward_of, layers
