@@ -72,6 +72,10 @@ def _told(work: Callable[[], int]) -> int:
             return report_error(ProfileError(where, error.strerror or str(error)))
         if isinstance(error, ProfileError):
             return report_error(error)
+        # The reading half alone was installed, and this needs more.
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("qwen3_"):
+            do = "pip install qwen3_profile with all that it needs"
+            return report_error(ProfileError(str(error.name), "is not installed", do))
         raise
 
 

@@ -66,3 +66,17 @@ def test_other_commands(tmp_path: Path, argv: list[str]) -> None:
     done = alone(tmp_path, *argv)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "needs"),
+    [
+        (["run"], "torch"),
+        (["compare", RUN, RUN], "scipy"),
+        (["--print-completion", "bash"], "shtab"),
+    ],
+)
+def test_what_needs_more_says_so_in_a_line(tmp_path: Path, argv: list[str], needs: str) -> None:
+    done = alone(tmp_path, *argv)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: {needs}: is not installed; pip install")

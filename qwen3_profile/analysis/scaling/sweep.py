@@ -133,8 +133,17 @@ def _alike(record: TimingRecord) -> _Alike | None:
     return record.facts.run, record.phase, replace(config, batch_size=1, input_len=2)
 
 
+def can_fit() -> bool:
+    """Whether scipy is there, which the reading half does without."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def sweeps_of(groups: Sequence[Group]) -> Iterator[Sweep]:
-    """The sweeps among configs of one run or several.
+    """The sweeps among configs of one run or several; none where nothing can be fitted.
 
     Args:
         groups: records of one config and phase each.
@@ -145,7 +154,7 @@ def sweeps_of(groups: Sequence[Group]) -> Iterator[Sweep]:
         if key is not None:
             alike.setdefault(key, []).append(records)
     for several in alike.values():
-        if len(several) >= FEWEST_SIZES:
+        if len(several) >= FEWEST_SIZES and can_fit():
             yield _sweep(sorted(several, key=_place))
 
 

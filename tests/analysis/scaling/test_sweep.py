@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from make.samples import record
 from make.sides import scaled
 
 from qwen3_profile.analysis.scaling.sweep import Sweep, sweeps_of
+from qwen3_profile.cli.sweeps import tell_sweeps
 from qwen3_profile.records.record import TimingRecord
 from qwen3_profile.views.scaling_json import sweep_json
 from qwen3_profile.views.terminal.scaling import render_sweep
@@ -41,6 +43,15 @@ def test_sizes_with_their_rates() -> None:
     assert one.efficiency is None
     assert two.efficiency == pytest.approx((256 / 1.256e-3) / (2 * 128 / 1.128e-3))
     assert one.busy == pytest.approx(0.5)
+
+
+def test_without_scipy_a_line_says_that_nothing_is_fitted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reading half runs without it."""
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert tell_sweeps([sized(b, n, 1 + b * n / 1000) for b, n in SIZES], None) == ()
+    assert capsys.readouterr().err == "warning: no scaling is fitted: scipy is not installed\n"
 
 
 def test_every_row_has_the_law_of_its_times() -> None:
