@@ -98,11 +98,7 @@ def _export(options: ExportRequest) -> int:
         if scaling:
             show_table(f"{scaling}\n")
     save(path, loaded.records)
-    if len(groups) > 2:
-        from qwen3_profile.cli.sweeps import tell_sweeps
-
-        for text in tell_sweeps(groups, path):
-            show_table(f"{text}\n")
+    _show_all_configs(loaded, path)
     show(place("records  ", path))
     if options.report is not None:
         _write_report(options, loaded)
@@ -121,6 +117,20 @@ def _show_tables(loaded: Loaded) -> None:
         show_table(f"{render_ranks(ranks)}\n")
 
 
+def _show_all_configs(loaded: Loaded, path: Path | None) -> None:
+    """The sweeps, and last the table of all configs: who has many of them reads from the end."""
+    groups = loaded.groups
+    if len(groups) < 2:
+        return
+    from qwen3_profile.cli.sweeps import tell_sweeps
+    from qwen3_profile.views.terminal.configs import render_configs
+
+    for text in tell_sweeps(groups, path):
+        show_table(f"{text}\n")
+    if not loaded.ranks:
+        show_table(f"{render_configs(groups)}\n")
+
+
 def _print_records(options: ExportRequest, loaded: Loaded) -> int:
     """The records to stdout, and all else that is printed to stderr."""
     from qwen3_profile.records.csv_table import csv_text
@@ -128,11 +138,7 @@ def _print_records(options: ExportRequest, loaded: Loaded) -> int:
 
     with all_to_stderr():
         _show_tables(loaded)
-        if len(loaded.groups) > 2:
-            from qwen3_profile.cli.sweeps import tell_sweeps
-
-            for sweep in tell_sweeps(loaded.groups, None):
-                show_table(f"{sweep}\n")
+        _show_all_configs(loaded, None)
         if options.report is not None:
             _write_report(options, loaded)
     text = csv_text if options.format == "csv" else json_text
@@ -197,10 +203,8 @@ def _comparisons(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:
     if len(groups) < 2:
         return
     from qwen3_profile.views.terminal.comparisons import render_attention, render_executions
-    from qwen3_profile.views.terminal.configs import render_configs
 
-    found = (render_attention(groups), render_executions(groups), render_configs(groups))
-    yield from filter(None, found)
+    yield from filter(None, (render_attention(groups), render_executions(groups)))
 
 
 def _tables(groups: Sequence[Sequence[TimingRecord]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwen3_profile.cli.console import run_command, show, show_table
 from qwen3_profile.cli.runs_options import ListRequest, RemoveRequest, list_request, removal
-from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, report_error
+from qwen3_profile.errors import EXIT_OK, ConfigError, TraceError, report_error, tell
 from qwen3_profile.records.store import drop_run
 from qwen3_profile.run_folder.claim import remove_run
 from qwen3_profile.run_folder.layout import find_runs
@@ -54,7 +54,17 @@ def _readable(folders: Iterable[Path], codes: list[int]) -> Iterator[Run]:
 
 
 def _remove(request: RemoveRequest) -> int:
+    path = request.records_path
     for folder in request.folders:
-        remove_run(folder, partial(drop_run, request.records_path))
+        dropped: list[bool] = []
+        remove_run(folder, partial(_forget, path, dropped))
         show_table(place("removed  ", folder))
+        if not any(dropped):
+            tell(
+                f"{folder}: {path} has no records of it; --output-dir names another folder of them"
+            )
     return EXIT_OK
+
+
+def _forget(path: Path, dropped: list[bool], run_id: str) -> None:
+    dropped.append(drop_run(path, run_id))

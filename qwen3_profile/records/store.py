@@ -72,16 +72,21 @@ def json_text(records: Sequence[TimingRecord]) -> bytes:
     return b"".join(_list_text(_entries({}, {each.id: each.to_json for each in records}, {})))
 
 
-def drop_run(path: Path, run_id: str) -> None:
+def drop_run(path: Path, run_id: str) -> bool:
     """Takes the records of a run out of `path`, and what else is told of it out of files beside it.
+
+    Returns whether there was any.
 
     Raises:
         OutputError: a file is not ours, or cannot be written; it is then as it was.
     """
+    found = False
     for file in (path, path.with_name(SUMMARY_FILE), path.with_name(SCALING_FILE)):
         if any(_is_of(name, run_id) for name in _read_entries(file)):
+            found = True
             with _merging(file) as (known, write):
                 write(bytes(text) for name, text in known.items() if not _is_of(name, run_id))
+    return found
 
 
 def _is_of(name: str, run_id: str) -> bool:

@@ -42,6 +42,17 @@ def test_a_run_goes_with_its_records(here: Path, name: str) -> None:
     assert ids(here, "timing_results/timing_summary.json") == {"id-two"}
 
 
+def test_records_that_lie_elsewhere_are_told_of(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.rename(here / "timing_results", here / "elsewhere")
+    assert runs.remove_runs(["one"]) == 0
+    told = "traces/one: timing_results/timing_records.json has no records of it; --output-dir names"
+    assert capsys.readouterr().err.startswith(told)
+    assert runs.remove_runs(["two", "--output-dir", "elsewhere"]) == 0
+    assert (ids(here, "elsewhere/timing_records.json"), capsys.readouterr().err) == ({"id-one"}, "")
+
+
 def test_all_or_none_where_one_is_not_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert runs.remove_runs(["one", "three"]) == 2

@@ -29,6 +29,8 @@ def test_a_sweep_is_measured_and_told_again(commands: Commands, tmp_path: Path) 
         assert size["tokens_per_second"] == one["tokens_per_second"]
     (tmp_path / SCALING).unlink()
     again = commands.export(tmp_path, "traces/run1")
+    for end in (done.out, again.out):  # who has measured many reads from the end
+        assert end.index("predicted") < end.index("all configs")
     assert again.code == 0, again.err
     table = done.out[done.out.index("scaling of") : done.out.index("predicted")]
     assert table in again.out
