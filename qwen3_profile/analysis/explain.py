@@ -168,17 +168,20 @@ def _part_sentence(part: PartVerdict) -> str:
     if part.why:
         return f"{part.name}: undecided: {part.why}."
     gain = f"at most {_ms(part.gain_ns)} to gain"
-    return f"{part.name}: {part.kind}: {_evidence(part)}; {gain}."
+    return f"{part.name}: {part.kind}: {evidence(part)}; {gain}."
 
 
-def _evidence(part: PartVerdict) -> str:
+def evidence(part: PartVerdict) -> str:
+    """What a verdict on a part rests on in a few words; of one that is undecided the reason."""
+    if part.why:
+        return part.why
     roof, share = part.roof, part.roof.share or 0.0
     if part.kind == COMMUNICATION_BOUND:
         return "devices exchange data, and compute nothing in it"
     if part.kind == LATENCY_BOUND and not roof.floor_ns:
         return "nothing but calls, which compute and move nothing"
     if part.kind == LATENCY_BOUND:
-        return f"{_short(part)} ({share:.0%})"
+        return _short(part, share)
     if part.kind == COMPUTE_BOUND:
         rate = f"{(roof.flops_per_s or 0.0) / 1e12:.2f} TFLOP/s"
     else:
@@ -189,13 +192,17 @@ def _evidence(part: PartVerdict) -> str:
     return f"{rate}, {share:.0%} of what was measured{beside}"
 
 
-def _short(part: PartVerdict) -> str:
+def _short(part: PartVerdict, share: float) -> str:
     us, one = f"{(part.mean_ns or 0.0) / 1e3:.1f} us", part.kernels == 1
     if part.on_device:
-        what = f"{part.kernels} {'kernel' if one else 'kernels'} of {us} each"
-    else:
-        what = f"{part.kernels} {'operator' if one else 'operators'} of {us} each"
-    return f"{what}, too short to come near a roof"
+        return (
+            f"{part.kernels} {'kernel' if one else 'kernels'} of {us} each, too short to come near "
+            f"a roof ({share:.0%})"
+        )
+    return (
+        f"{part.kernels} {'operator' if one else 'operators'} of {us} each, too short to come near "
+        f"a roof ({share:.0%})"
+    )
 
 
 def _part_figures(part: PartVerdict) -> dict[str, float]:

@@ -34,7 +34,7 @@ from qwen3_profile.views.report import answers, titles
 from qwen3_profile.views.report.distributions import distributions, grid_of
 from qwen3_profile.views.report.first_screen import first_screen
 from qwen3_profile.views.report.rank_json import rank_json
-from qwen3_profile.views.report.roofline_data import roofline_of
+from qwen3_profile.views.report.roofline_data import roofline_of, verdict_rows
 from qwen3_profile.views.report.section_data import Config
 from qwen3_profile.views.report.trace_json import Names, cut, kernels, launched, timeline
 from qwen3_profile.views.terminal.memory import memory_table
@@ -137,6 +137,7 @@ def _config(config: Config, names: Names, bars: int) -> Json:
         "share": _share(config),
         "rows": _rows(config),
         "roofline": _roofline(config),
+        "verdicts": _verdicts(config),
         "memory": _memory(config),
         "savings": _savings(config),
         "unattributed": [asdict(item) for item in shown.times.unattributed],
@@ -162,6 +163,11 @@ def _passes(config: Config, configs: int) -> Json:
 def _roofline(config: Config) -> Json | None:
     plot = roofline_of(config.explained, config.rows) if config.explained else None
     return None if plot is None else {**asdict(plot), "sentence": both(plot.sentence)}
+
+
+def _verdicts(config: Config) -> list[Json]:
+    found = verdict_rows(config.explained, config.rows) if config.explained else ()
+    return [{**asdict(row), "why": both(row.why), "advice": both(row.advice)} for row in found]
 
 
 def _first(config: Config) -> Json:

@@ -1,11 +1,13 @@
-"""The roofline plot of a report: the roofs that were measured, and a point for each part."""
+"""The roofline plot of a report: the roofs that were measured, and a point for each part; and the
+verdicts on these, which parts without a place in the plot have, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3_profile.analysis.explain import Explanation
+from qwen3_profile.analysis.explain import Explanation, evidence
 from qwen3_profile.analysis.part_rows import FAMILIES, PartRow
 from qwen3_profile.analysis.part_verdicts import PartVerdict
 
@@ -40,9 +42,49 @@ class Roofline:
     others: int
 
 
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """What holds a part up, of all layers together.
+
+    family: its number in `FAMILIES`. share: of its roof. gain_ns: at most to gain; None where
+    nothing is claimed. why: what the verdict rests on. advice: what usually helps.
+    """
+
+    name: str
+    family: int
+    ns: int
+    share: float | None
+    gain_ns: float | None
+    verdict: str
+    why: str
+    advice: str
+
+
+def verdict_rows(found: Explanation, rows: Sequence[PartRow]) -> tuple[VerdictRow, ...]:
+    """Of each part that something is claimed of, or nothing for a reason; the longest first."""
+    families, parts = _families(rows), {part.name: part for part in found.parts}
+    return tuple(
+        VerdictRow(
+            name=claim.subject,
+            family=families.get(claim.subject, len(FAMILIES) - 1),
+            ns=(part := parts[claim.subject]).roof.ns,
+            share=part.roof.share,
+            gain_ns=claim.gain_ns,
+            verdict=claim.verdict,
+            why=evidence(part),
+            advice=claim.advice,
+        )
+        for claim in found.claims[1:]
+    )
+
+
+def _families(rows: Sequence[PartRow]) -> dict[str, int]:
+    return {row.name: FAMILIES.index(row.family) for row in rows}
+
+
 def roofline_of(found: Explanation, rows: Sequence[PartRow]) -> Roofline | None:
     """The plot of what is said of one config; None where no part's FLOPs and bytes are known."""
-    families = {row.name: FAMILIES.index(row.family) for row in rows}
+    families = _families(rows)
     points = tuple(
         _point(part, families.get(part.name, len(FAMILIES) - 1))
         for part in found.parts

@@ -20,7 +20,7 @@ from make.page_words import english_in
 from make.paths import DATA, DECODE, EXPERTS
 from make.report import HOSTILE, SCRIPTS, config_of, one_layer
 from make.report_page import READY, WIDE, Reports, reports
-from make.roofs import PRODUCT, bounded
+from make.roofs import PRODUCT, SHORT, bounded
 from make.samples import counted_record, decode_record, record
 
 from qwen3_profile.analysis.layer_times import layer_times
@@ -251,6 +251,7 @@ def test_shares_of_bare_need_a_bare_time(page: Page) -> None:
 
 def test_without_ceilings_there_are_no_roofs(page: Page) -> None:
     assert not page.page.is_visible("#roofline-figure")
+    assert not page.page.is_visible("#verdicts-body")
 
 
 def test_models_without_experts_have_none_and_no_memory_was_recorded(page: Page) -> None:
@@ -464,8 +465,11 @@ def test_memory_has_its_place_where_it_was_recorded(shown: Reports, folder: Path
 
 
 def test_parts_are_points_below_the_roofs(shown: Reports, folder: Path) -> None:
-    """80 % of the memory's roof, and 90 % of that of the products, which are 10 and 100 per ns."""
-    given = bounded({"lm_head": (100, 1, 80_000, 800_000), "layer.0.ffn.up_proj": PRODUCT})
+    """80 % of the memory's roof, and 90 % of that of the products, which are 10 and 100 per ns. A
+    part that multiplies nothing has its verdict in the table alone.
+    """
+    works = {"lm_head": (100, 1, 80_000, 800_000), "layer.0.ffn.up_proj": PRODUCT, "norm": SHORT}
+    given = bounded(works)
     with shown.showing(put(folder, "roofs", render_page([gather([given], None)]))) as found:
         label = found.page.locator("#roofline-chart").get_attribute("aria-label")
         assert label == (
@@ -473,7 +477,20 @@ def test_parts_are_points_below_the_roofs(shown: Reports, folder: Path) -> None:
             "with 90 %"
         )
         assert "they meet at 10 FLOP/B" in found.page.inner_text("#roofline-note")
+        assert "Not shown: 1 part without matrix products" in found.page.inner_text(
+            "#roofline-note"
+        )
         assert "prefill is " in found.page.inner_text("#roofline-sentence")
+        assert texts(found, "verdicts-table", 4) == [
+            "memory-bound",
+            "compute-bound",
+            "latency-bound",
+        ]
+        assert texts(found, "verdicts-table", 5)[0] == "8.0 GB/s, 80% of what was measured"
+        assert texts(found, "verdicts-table", 5)[2].startswith(
+            "50 kernels of 2.0 us each, too short"
+        )
+        assert "a latency-bound part: fewer and larger" in found.page.inner_text("#verdicts-advice")
         place = found.page.evaluate(
             "drawn.get('roofline-chart').convertToPixel({seriesIndex: 1}, [0.1, 8e8])"
         )

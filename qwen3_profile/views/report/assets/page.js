@@ -78,6 +78,7 @@ function pictures() {
   partsChart(config);
   icicleChart(config);
   rooflineChart(config);
+  verdictsTable(config);
   layersChart(config);
   expertsChart(config);
   if (config.on_device) {

@@ -50,7 +50,7 @@ function rooflineChart(config) {
   byId("roofline-note").textContent = sentences([
     say("Roofs: {flops} in {dtype}, {bytes}, measured on this device; they meet at {ridge}.", { ...roofs, dtype: roofline.dtype, ridge: intensityText(ridge) }),
     say("Larger points take longer."),
-    roofline.others ? say("Not shown: {parts} without matrix products.", { parts: many(roofline.others, "part") }) : "",
+    roofline.others ? say("Not shown: {parts} without matrix products; the table below has their verdicts.", { parts: many(roofline.others, "part") }) : "",
   ]);
   const nearest = points.reduce((a, b) => (b.share > a.share ? b : a));
   draw("roofline-chart", 380, say("{parts} below roofs of {flops} and {bytes}; {nearest} is nearest to its roof, with {share} %", {
@@ -69,4 +69,22 @@ function rooflineTip(point) {
     [say("verdict"), say(point.verdict)],
 
   ]);
+}
+
+/** What holds each part up, also where it multiplies no matrices. */
+function verdictsTable(config) {
+  byId("verdicts-body").hidden = !config.verdicts.length;
+  const time = (name, key) => ({ name, value: (row) => row[key], cell: (row) => cell(row[key] === null ? "" : ms(row[key]), row[key]) });
+  const name = (row) => partCell(config, { ...row, leaf: true }, false);
+  fillTable(byId("verdicts-table"), say("Verdicts on the parts"), [
+    { name: say("part, all layers"), text: true, cell: name },
+    time(config.on_device ? "CUDA ms" : "CPU ms", "ns"),
+    { name: say("of roof"), value: (row) => row.share, cell: (row) => cell(row.share === null ? "" : percent(row.share), row.share) },
+    time(say("to gain ms"), "gain_ns"),
+    { name: say("verdict"), text: true, value: (row) => row.verdict, cell: (row) => textCell(say(row.verdict)) },
+    { name: say("because"), text: true, cell: (row) => textCell(spoken(row.why), "reason") },
+  ], config.verdicts);
+  const advice = new Map(config.verdicts.filter((row) => row.advice).map((row) => [row.verdict, spoken(row.advice)]));
+  paragraphs(byId("verdicts-advice"), [...advice].map(([verdict, text]) =>
+    say("What usually helps a {verdict} part: {advice}.", { verdict: say(verdict), advice: text })));
 }
