@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_profile.cli.documents import KeyTwice, read_document, read_text
+from qwen3_profile.cli.run_flags import dtype_called
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
-# Where a run is written; of all that holds for it, what the command line may say otherwise.
-PLACES = ("output_dir", "output_file", "trace_dir", "run_name")
+# Where a run is written, and how often it is run; of all that holds for it, what the command line
+# may say otherwise.
+PLACES = ("output_dir", "output_file", "trace_dir", "run_name", "num_processes")
 # What holds for a whole run and not for one config of it, by the name of its flag.
 RUN_KEYS = (
     "model_name", "weights", "num_layers", "device", "seed", "quantize", "adapter", "lora_rank",
-    "merge_adapters", *PLACES,
+    "merge_adapters", "parallel", "rank_timeout", "prompt", "no_ceilings", "nvtx", "force", *PLACES,
 )  # fmt: skip
+# What other programs call a key, as of the flags.
+ALIASES = {"model": "model_name", "load_format": "weights", "output_len": "decode_steps"}
+_CONFIG_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 # What a file of prompts decides, and no flag or entry besides it.
 _PROMPT_KEYS = ("batch_size", "input_len", "inputs")
 
@@ -93,14 +98,32 @@ def read_config_file(path: Path) -> ConfigFile:
         document = {"configs": document}
     if not isinstance(document, dict) or not isinstance(document.get("configs"), list):
         raise ConfigError(str(path), 'has no list "configs"', 'write {"configs": [{...}, ...]}')
-    entries = document.pop("configs")
+    document = _by_our_names(str(path), document)
+    entries = [
+        _by_our_names(f"{path}: configs[{index}]", entry)
+        for index, entry in enumerate(document.pop("configs"))
+    ]
     for key in document:
         if key not in RUN_KEYS:
-            hint = closest(key, RUN_KEYS) or "leave it out"
+            in_entry = "set it in each entry, or by its flag" if key in _CONFIG_KEYS else ""
+            hint = in_entry or closest(key, RUN_KEYS) or "leave it out"
             raise ConfigError(str(path), f"unknown key {key!r} beside configs", hint)
     if not entries:
         raise ConfigError(f"{path}: configs", "is empty", "give at least one entry")
     return ConfigFile(path, document | _common(path, entries), tuple(map(_of_config, entries)))
+
+
+def _by_our_names(where: str, entry: Any) -> Any:
+    """The same with our own keys and dtypes in place of those that other programs have."""
+    if not isinstance(entry, dict):
+        return entry
+    for key, ours in ALIASES.items():
+        if key in entry and ours in entry:
+            raise ConfigError(f"{where}.{key}", f"is {ours}, which is there, too", "leave one out")
+    found = {ALIASES.get(key, key): value for key, value in entry.items()}
+    if isinstance(found.get("dtype"), str):
+        found["dtype"] = dtype_called(found["dtype"])
+    return found
 
 
 def _common(path: Path, entries: list[Any]) -> dict[str, Any]:
@@ -128,10 +151,9 @@ def _read_entry(where: str, entry: object, defaults: RunConfig) -> RunConfig:
     _check_unique(where, entry)
     if not isinstance(entry, dict):
         raise ConfigError(where, f"is {json_type(entry)}", 'write {"batch_size": ...}')
-    known = [field.name for field in dataclasses.fields(RunConfig)]
     for key in entry:
-        if key not in known:
-            hint = closest(key, known) or f"the keys are {', '.join(known)}"
+        if key not in _CONFIG_KEYS:
+            hint = closest(key, _CONFIG_KEYS) or f"the keys are {', '.join(_CONFIG_KEYS)}"
             raise ConfigError(f"{where}.{key}", "is not a known key", hint)
     try:
         return dataclasses.replace(defaults, **entry)

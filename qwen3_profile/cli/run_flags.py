@@ -60,7 +60,7 @@ def counts(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(what) from None
 
 
-def _dtype(text: str) -> str:
+def dtype_called(text: str) -> str:
     """The dtype, which other programs also call by a short name."""
     return {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}.get(
         text, text
@@ -81,7 +81,7 @@ def _add_measurement(group: argparse._ArgumentGroup) -> None:
         "--input-len, the largest first, and their scaling is reported (default: %(default)s)")
     add("--input-len", type=counts, default=str(default.input_len), metavar="N,N",
         help="tokens per sequence; several as with --batch-size (default: %(default)s)")
-    add("--dtype", type=_dtype, choices=DTYPES,
+    add("--dtype", type=dtype_called, choices=DTYPES,
         help=f"of weights and activations (default: {default.dtype}, and float32 with a warning on "
         "a CPU that only emulates it)")
     add("--num-runs", type=int, default=default.num_runs, metavar="N",

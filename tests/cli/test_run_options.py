@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qwen3_profile import __version__
+from qwen3_profile.cli.config_file import RUN_KEYS
 from qwen3_profile.cli.fresh_processes import side_of
 from qwen3_profile.cli.run_flags import build_parser
 from qwen3_profile.cli.run_options import parse_arguments
@@ -127,6 +128,25 @@ def test_a_file_says_what_holds_for_the_run(tmp_path: Path) -> None:
     assert (found.output_dir, [each.batch_size for each in found.configs]) == (Path("out"), [2])
 
 
+def test_a_file_says_all_that_flags_say_of_the_run(tmp_path: Path) -> None:
+    """But for what is told, and in which language; and by the names that other programs have."""
+    (tmp_path / "p.txt").write_text("a prompt")
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"{{model: m, load_format: dummy, no_ceilings: true, rank_timeout: 5, num_processes: 2, "
+        f"prompt: {tmp_path / 'p.txt'}, force: true, configs: [{{output_len: 2, dtype: bf16}}]}}"
+    )
+    found = parse_arguments(["--configs", str(path)])
+    assert (found.model, found.force) == (ModelRequest("m", "random"), True)
+    assert (found.ceilings, found.rank_timeout_s, found.num_processes) == (False, 5, 2)
+    assert found.prompts == ("a prompt",)
+    assert found.configs == (RunConfig(decode_steps=2, inputs="prompt"),)
+    told = {*RUN_KEYS, "help", "version", "quiet", "verbose", "lang", "configs"}
+    # an execution, compiled or a graph, is a key of each entry
+    told |= {*RunConfig.__dataclass_fields__, "compile", "cuda_graph", "executions", "ragged"}
+    assert {a.option_strings[-1][2:].replace("-", "_") for a in build_parser()._actions} <= told
+
+
 def test_where_a_run_goes_the_command_line_says_last(tmp_path: Path) -> None:
     """Each of several fresh processes is sent to a place of its own, whatever the file says."""
     path = tmp_path / "c.yaml"
@@ -160,6 +180,12 @@ def test_configs_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         ("{weights: some, configs: [{}]}", "", "{}: weights: invalid choice: 'some'"),
         ("{model_name: m, configs: [{}]}", "--model n", "--model-name: is set by {}, too"),
         ("{model_nam: m, configs: [{}]}", "", "{}: unknown key 'model_nam' beside configs"),
+        (
+            "{num_runs: 1, configs: [{}]}",
+            "",
+            "{}: unknown key 'num_runs' beside configs; set it in",
+        ),
+        ("{model: m, model_name: n, configs: [{}]}", "", "{}.model: is model_name, which is there"),
     ],
 )
 def test_what_a_file_says_wrongly(tmp_path: Path, text: str, argv: str, told: str) -> None:
