@@ -47,11 +47,12 @@ def _layers(passes: Sequence[TimingRecord]) -> Iterator[Claim]:
 
 def _layer(odd: Outlier) -> Claim:
     name = f"layer {odd.layer}"
-    where = f"{name}, the first," if odd.is_first else name
+    where = f"{name} (the first)" if odd.is_first else name
     what = f"{odd.part} in {where}" if odd.part else where
     kind = "CUDA" if odd.kind == CUDA else "CPU"
-    side = "longest" if odd.ratio > 1 else "shortest"
-    place = f"the {side}" if odd.rank == 1 else f"among the {odd.rank} {side}"
+    place = "the longest" if odd.ratio > 1 else "the shortest"
+    if odd.rank > 1:
+        place = f"among the {odd.rank} {'longest' if odd.ratio > 1 else 'shortest'}"
     sentence = (
         f"{what} takes {odd.ratio:.2f} times the {kind} time of comparable layers "
         f"({odd.ns / _NS_PER_MS:.3f} ms beside {odd.median_ns / _NS_PER_MS:.3f}): {place} of "

@@ -19,6 +19,7 @@ from qwen3_profile.cli.console import is_left_at_once, leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, closest
 from qwen3_profile.system import signals
 from qwen3_profile.system.launched import is_first
+from qwen3_profile.words import use_language_of
 
 Main = Callable[[Sequence[str]], int]
 
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS["run"].main(given)
     word = given.pop(0)
     if word not in COMMANDS:
-        return run_command(lambda: _refuse(word))
+        return run_command(lambda: _refuse(word, given))
     return COMMANDS[word].main(given)
 
 
@@ -113,7 +114,8 @@ def _print_completion(words: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _refuse(word: str) -> NoReturn:
+def _refuse(word: str, rest: Sequence[str]) -> NoReturn:
+    use_language_of(rest)
     hint = closest(word, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
     if Path(word).exists():
         hint = f"did you mean qwen3-profile export {word}?"

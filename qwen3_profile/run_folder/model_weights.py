@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from qwen3_profile.run_folder.bounds import Amount, Share, Size
 
 _BYTES_PER_MB = 1e6
+# What each kind is called: a text of its own, so that each has its Chinese.
+_NAMES = {
+    "pretrained": "pretrained weights",
+    "random": "random weights",
+    "given": "given weights",
+}
+
+
+def weights_name(weights: str) -> str:
+    """What weights of a kind are called in a sentence."""
+    return _NAMES.get(weights, "weights")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.run_folder.bounds import Amount, Index
+from qwen3_profile.run_folder.model_weights import weights_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def routing_sentence(layers: Sequence[LayerRouting], weights: str) -> str:
     idle = max(each.idle_experts for each in layers)
     unused = f"up to {idle} get no tokens" if idle else "every expert gets tokens"
     return (
-        f"Routing with {weights} weights: the busiest of {count} experts gets "
+        f"Routing with {weights_name(weights)}: the busiest of {count} experts gets "
         f"{_span(best.imbalance, worst.imbalance)}x the mean (most in layer {worst.layer}); "
         f"{unused}."
     )

@@ -31,9 +31,9 @@ def which_pass(record: TimingRecord, count: int) -> str:
 
 
 def place_in_trace(record: TimingRecord, count: int) -> str:
-    """Which pass of somebody's trace a record is of: `#7 in the trace; of 3 of its kind`."""
+    """Which pass of somebody's trace a record is of: `#7 in the trace, of 3 of its kind`."""
     alike = "the only one of its kind" if count == 1 else f"of {count} of its kind"
-    return f"#{record.times.number} in the trace; {alike}"
+    return f"#{record.times.number} in the trace, {alike}"
 
 
 def place_name(record: TimingRecord) -> str:

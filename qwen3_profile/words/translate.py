@@ -28,7 +28,7 @@ HOLE = re.compile(r"\{(\d+)\}")
 COUNTED = re.compile(r"\{(\d+)\} ?[个次遍层行条步张]")
 # Single words of ours that stand inside of texts.
 CODES = {
-    "blocked", "clock", "device", "interrupted", "launching", "memory", "mixed",
+    "blocked", "clock", "commands", "device", "interrupted", "launching", "memory", "mixed",
     "note",
     "preparation", "queued", "starved", "traced", "undecided", "warning",
 }  # fmt: skip
@@ -42,7 +42,7 @@ _NUMBER = re.compile(r"[+-]?\d")
 _WITH_FIGURE = re.compile(r"(.*\S) ([+-]?[\d.,]+(?: ?%|x)?)", re.DOTALL)
 # An error of other people's code.
 _FOREIGN = re.compile(r"\w+(?:Error|Exception): ")
-_OPEN = re.compile("[:;] $|^before $")
+_OPEN = re.compile("[:;] $|^before $|there is $|the known ones are $")
 _NAMES = re.compile(r"[\w.-]+(?:, [\w.-]+)* and [\w.-]+")
 # A full stop ends a sentence where the next one begins with a capital letter.
 _SENTENCE = re.compile(r"\. (?=[A-Z])")
@@ -51,7 +51,7 @@ _EDGES = re.compile(r"^([ ,;:.]*)(.*?)([ ,;:.]*)$", re.DOTALL)
 _MARKS = {". ": "。", ".": "。", "; ": "；", ": ": "：", ", ": "，", ":": "：", ";": "；", " ": ""}
 _CHINESE, _LATIN = re.compile("[\u4e00-\u9fff]"), re.compile("[A-Za-z0-9+-]")
 # A text beyond this is no message, whatever it is.
-_LONGEST = 1000
+_LONGEST = 2000
 # So many pieces between marks a message has at most that is a part of a longer text.
 _MOST_PIECES = 12
 # The first of the characters that Unicode leaves to programs; and names that these stand for.
@@ -60,7 +60,9 @@ _MASK = re.compile("[\ue000-\uf8ff]")
 _TEMPLATED = re.compile(r"[\w:~]+<")
 _ANGLE = re.compile("[<>]")
 _INNER = re.compile(r"\([^()]*\)")
-_BRACKETS = re.compile(r" ?\(([^()]*[\u4e00-\u9fff][^()]*)\)")
+# No bracket of a file's name, which goes on behind it.
+_BRACKETS = re.compile(r" ?\(([^()]*[\u4e00-\u9fff][^()]*)\)(?![\w./])")
+_FLAG_OR_SHARE = re.compile(r"(?<=[\u4e00-\u9fff]) ?\((--[^()]*|[<>]?[\d.]+ ?%)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class _Template:
 
     is_weak: whether no word of it says anything. is_short: whether one alone does.
     is_open: whether its last hole ends it, behind a mark, say, and may be several pieces.
+    has_head: whether its first hole is what stands before a colon, and so has none in it.
     counts: the holes that hold numbers.
     """
 
@@ -78,6 +81,7 @@ class _Template:
     is_weak: bool
     is_short: bool
     is_open: bool
+    has_head: bool
     counts: tuple[int, ...]
 
     def parts(self, text: str) -> Sequence[str] | None:
@@ -91,9 +95,12 @@ class _Template:
             return None
         if not all(_NUMBER.match(parts[at]) for at in self.counts):
             return None
+        if self.has_head and ": " in parts[0]:
+            return None
         if self.is_weak:
             is_ours = all(map(_NUMBER.match, parts)) or any(map(_begins_known, parts))
-            is_cut = any(map(_BETWEEN.search, first[: 1 if len(parts) > 2 else None]))
+            whole = first[: 1 if len(parts) > 2 else None]
+            is_cut = any(_BETWEEN.search(f"{part} ") for part in whole)
             return parts if is_ours and not is_cut else None
         is_cut = any(_BETWEEN.search(f"{part} ") for part in checked)
         return None if self.is_short and is_cut else parts
@@ -120,7 +127,8 @@ def translate(text: str) -> str:
     masked = _without_names(text, names)
     if len(masked) > _LONGEST:
         return text
-    return _MASK.sub(lambda mask: names[ord(mask[0]) - _FIRST_MASK], _translate(masked))
+    found = _FLAG_OR_SHARE.sub("（\\1）", _translate(masked))
+    return _MASK.sub(lambda mask: names[ord(mask[0]) - _FIRST_MASK], found)
 
 
 def _without_names(text: str, names: list[str]) -> str:
@@ -163,7 +171,12 @@ def _inside(text: str) -> str:
     found = _known(core)
     if found is not None:
         return _in_marks(before, found, after)
-    return text.replace(" and ", " 和 ") if _NAMES.fullmatch(core) else _piece_by_piece(text)
+    return _and(text) if _NAMES.fullmatch(core) else _piece_by_piece(text)
+
+
+def _and(names: str) -> str:
+    """`q_proj and k_proj`: names, which stay as they are, and what joins them."""
+    return names.replace(" and ", " 和 ")
 
 
 def _known(text: str) -> str | None:
@@ -172,7 +185,9 @@ def _known(text: str) -> str | None:
     parts = _WITH_FIGURE.fullmatch(text)
     if found is None and parts:
         known = _of_template(parts[1])
-        return None if known is None else f"{known} {parts[2]}"
+        if known is None:
+            return None
+        return _filled("{0} {1}" if known[-1:].isascii() else "{0}{1}", (known, parts[2]))
     return found
 
 
@@ -231,15 +246,20 @@ def _piece_by_piece(text: str) -> str:
         if at:
             mark = marks[at - 1]
             out += _MARKS.get(mark, mark) if is_known or was_known else mark
-        out += known if known is not None else pieces[at]
+        out += known if known is not None else _unknown(pieces[at])
         at, was_known = end, is_known
     return _BRACKETS.sub("（\\1）", out)
+
+
+def _unknown(piece: str) -> str:
+    return _and(piece) if _NAMES.fullmatch(piece) else piece
 
 
 def _longest(tokens: Sequence[str], at: int) -> tuple[str | None, int]:
     """The Chinese of the longest known run of pieces from one on, and the piece after it."""
     count = (len(tokens) + 1) // 2
-    for end in range(min(count, at + _MOST_PIECES), at, -1):
+    # All the rest is tried, too, which may be a list of any length.
+    for end in (count, *range(min(count - 1, at + _MOST_PIECES), at, -1)):
         text = "".join(tokens[2 * at : 2 * end - 1])
         if _WORD.search(text) and (at, end) != (0, count):
             before, core, after = without_edges(text)
@@ -289,6 +309,7 @@ def _templates() -> dict[str, list[_Template]]:
                 not words,
                 len(words) < 2,
                 not literals[-1] and bool(_OPEN.search(literals[-2])),
+                not literals[0] and literals[1].startswith(": "),
                 tuple(int(hole) for hole in COUNTED.findall(chinese)),
             )
             found[max(words or _WORD.findall(" ".join(literals)), key=len)].append(template)

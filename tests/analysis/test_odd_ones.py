@@ -45,7 +45,7 @@ def runs(slow: int | None, bare_ns: list[float], clock: bool = True) -> list[Tim
 @pytest.mark.parametrize(("slow", "kind"), [(4, ODD_LAYER), (0, FIRST_LAYER)])
 def test_a_layer_in_a_line(slow: int, kind: str) -> None:
     (odd,) = odd_ones(totals_of(runs(slow, [1e6] * 6)))
-    where = "layer 0, the first," if slow == 0 else "layer 4"
+    where = "layer 0 (the first)" if slow == 0 else "layer 4"
     assert odd.verdict == kind
     assert odd.sentence == (
         f"{where} takes 1.50 times the CUDA time of comparable layers (0.150 ms beside 0.100): "

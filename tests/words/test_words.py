@@ -43,6 +43,8 @@ OF_SYSTEM = {
 MADE = {field.removesuffix("_ns").replace("_", " ") for field in IdleTimes._fields}
 # Of nouns that are not written where they are counted.
 MADE |= {"{0} call", "{0} calls", "{0} label", "{0} labels"}
+# A run's `weights` and where they are from.
+MADE |= {"random (generated)", *(f"pretrained ({each})" for each in ("directory", "cache", "hub"))}
 # Strings of several words that nobody is shown: what other programs write, and internal names.
 NOT_SHOWN = {
     '"Sequence number"',

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen3_profile.config import EAGER
+from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.process import Group, Process
 from qwen3_profile.records.quantiles import median
 from qwen3_profile.records.record import TimingRecord
@@ -136,7 +137,9 @@ def describe(record: TimingRecord) -> str:
     config, facts = record.config, record.facts
     if config is None:
         model = "" if facts.model_class is None else f", {facts.model_class}"
-        return f"{record.phase} in {facts.trace}{model}"
+        if record.phase == WHOLE_TRACE:
+            return f"{facts.trace}{model}"
+        return f"{record.phase} in the trace {facts.trace}{model}"
     words = [f"batch {config.batch_size} x {config.input_len} tokens", config.dtype]
     words += [f"{facts.attn_implementation} attention"] if facts.attn_implementation else []
     words += [] if config.cache == "dynamic" else [f"{config.cache} cache"]

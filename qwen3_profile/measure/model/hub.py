@@ -39,7 +39,7 @@ class Source:
 
 
 # Who cannot reach the hub may reach another one.
-_MIRROR = "HF_ENDPOINT names a mirror; a folder downloaded from ModelScope can be --model-name"
+_MIRROR = "HF_ENDPOINT names a mirror, and a folder downloaded from ModelScope can be --model-name"
 
 
 def is_directory(name: str) -> bool:
@@ -175,7 +175,8 @@ def _ask_hub(name: str) -> str:
     except HfHubHTTPError as error:
         return f"the hub does not give it (HTTP status {error.response.status_code})"
     except Exception as error:  # of requests or of httpx, by the client's version
-        return f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}; {_MIRROR})"
+        place = constants.ENDPOINT
+        return f"the hub at {place} cannot be reached ({type(error).__name__}; {_MIRROR})"
     if not any(file.rfilename.endswith(".safetensors") for file in files):
         return "the hub has no *.safetensors files of it"
     return ""

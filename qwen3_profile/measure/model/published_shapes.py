@@ -204,7 +204,8 @@ def nearest(name: str) -> str:
     owned = name if "/" in name else f"{_OWNER}{name}"
     known = ", ".join(published.removeprefix(_OWNER) for published in PUBLISHED)
     longer = [each for each in PUBLISHED if each.lower().startswith(owned.lower())]
-    return f"{closest(owned, longer or PUBLISHED)} the known ones are {known}".lstrip()
+    near = closest(owned, longer or PUBLISHED)
+    return f"{near} the known ones are {known}" if near else f"the known ones are {known}"
 
 
 def cut(name: str, shape: Shape, num_layers: int | None) -> Shape:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from qwen3_profile.attribution.findings import counted
 from qwen3_profile.labels import WHOLE_TRACE
+from qwen3_profile.run_folder.model_weights import weights_name
 from qwen3_profile.run_folder.run_json import Environment
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
 from qwen3_profile.views.report.section_data import Config
@@ -32,7 +33,8 @@ def headline(config: Config) -> str:
     part = counted(model.num_layers, "layer")
     if model.num_layers != model.model_layers:
         part = f"the first {model.num_layers} of {model.model_layers} layers"
-    return f"{model.name}, {part}, {model.weights} weights, on {place_name(config.shown)}"
+    named = weights_name(model.weights)
+    return f"{model.name}, {part}, {named}, on {place_name(config.shown)}"
 
 
 def shown_pass(config: Config) -> str:

@@ -29,7 +29,7 @@ from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.model_weights import weight_sentences
+from qwen3_profile.run_folder.model_weights import weight_sentences, weights_name
 from qwen3_profile.run_folder.routing import routing_sentence
 from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
@@ -99,18 +99,19 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         layers_of = f"{model.num_layers} layers"
         if model.num_layers != model.model_layers:
             layers_of = f"the first {model.num_layers} of {model.model_layers} layers"
-        lines.append(f"{model.name}, {layers_of}, {model.weights} weights, on {place_name(record)}")
+        named = weights_name(model.weights)
+        lines.append(f"{model.name}, {layers_of}, {named}, on {place_name(record)}")
         lines += weight_sentences(model.packed)
     if config is None:
         if facts.model_class is not None:
             lines.append(_foreign_model(record))
-        shown = f"median pass ({place_in_trace(record, len(records))})"
+        trace = f"{facts.trace}{_process(record)}"
+        on = f", running on {facts.device}" if facts.device else ""
         if record.phase == WHOLE_TRACE:
-            shown = "by range, as it shows no layers"
-        lines.append(
-            f"{record.phase} in {facts.trace}{_process(record)}: {shown}"
-            f"{f', on {facts.device}' if facts.device else ''}"
-        )
+            lines.append(f"{trace}: by range, as it shows no layers{on}")
+        else:
+            shown = f"median pass ({place_in_trace(record, len(records))})"
+            lines.append(f"{record.phase} in the trace {trace}: {shown}{on}")
     else:
         lines.append(
             f"{record.phase}: batch {config.batch_size} x {config.input_len} tokens"

@@ -170,7 +170,7 @@ def test_each_replay_is_a_record(
             "device_time": 50 * len(OPS), "labels": 50 * len(OPS), "unattributed": 0,
         }  # fmt: skip
         assert record["layer_details"][1]["attn_details"]["q_proj_cuda"] == 50e-9
-    assert "median pass (#0 in the trace; of 2 of its kind)" in done.out
+    assert "median pass (#0 in the trace, of 2 of its kind)" in done.out
 
 
 @pytest.mark.parametrize("named", [True, False])
