@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qwen3_profile.errors import VERBOSITY, tell
+from qwen3_profile.views.terminal.screen import screen_of
 from qwen3_profile.words import said
 
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ class Progress:
         tell(f"[{now_s - self._started_s:6.1f} s] {of}{said(what)}")
 
     def _estimate(self, seconds: float) -> None:
-        """Tells after the first warm-up how long the rest may take, if that is long."""
+        """Tells after the first warm-up how long the rest may take, if that is long.
+
+        No more than a pace: the first pass of all makes what the others find made, and configs
+        differ in size.
+        """
         if self._estimated or not self._what.endswith(WARM_UP) or VERBOSITY.get() < 0:
             return
         self._estimated = True
@@ -78,7 +83,7 @@ class Progress:
         if rest_s > _LONG_SECONDS:
             self.pause()
             tell(
-                f"a warm-up pass took {seconds:.1f} s: about {_duration(rest_s)} to go; "
+                f"a warm-up pass took {seconds:.1f} s: at this pace {_duration(rest_s)} to go; "
                 "--num-runs 1, --num-layers 2 or a smaller --input-len make it shorter"
             )
 
@@ -91,6 +96,8 @@ def _new_bar() -> tqdm[None]:
     from tqdm import tqdm  # only where there is a terminal
 
     form = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+    # By itself it draws nothing on a terminal that does not know its size, as in a container.
+    width = screen_of(sys.stderr).width - 1
     return tqdm(
-        total=1, leave=False, bar_format=form, dynamic_ncols=True, mininterval=0, file=sys.stderr
+        total=1, leave=False, bar_format=form, ncols=width, nrows=9, mininterval=0, file=sys.stderr
     )

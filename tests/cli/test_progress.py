@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import sys
 from collections.abc import Iterator
 
@@ -89,7 +91,7 @@ def test_the_first_warm_up_gives_an_estimate(
     """One of 15 s and 10 more steps: 150 s in all, which is 2 minutes and a half."""
     run(clock, [15.0], total=11)
     first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith("a warm-up pass took 15.0 s: about 2 min to go; ")
+    assert first.startswith("a warm-up pass took 15.0 s: at this pace 2 min to go; ")
 
 
 @pytest.mark.usefixtures("verbosity")
@@ -100,3 +102,18 @@ def test_one_bar_over_all_the_work(clock: Clock, monkeypatch: pytest.MonkeyPatch
     run(clock, [1.0, 1.0, 1.0], total=4)
     assert "c: step 2" in terminal.getvalue()
     assert "4/4" in terminal.getvalue()
+
+
+@pytest.mark.usefixtures("verbosity")
+def test_the_bar_is_drawn_on_a_terminal_that_does_not_know_its_size(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pty.openpty()  # of 0 rows and columns
+    os.set_blocking(ours, False)
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        run(clock, [1.0, 1.0, 1.0], total=4)
+        terminal.flush()
+        shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "c: step 2" in shown

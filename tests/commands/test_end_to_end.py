@@ -170,7 +170,7 @@ def test_records_are_printed_and_all_else_goes_to_stderr(
     done = commands.profile(tmp_path, "--output-file", "-")
     (record,) = json.loads(done.out)
     assert (done.code, record["run"], record["input_len"]) == (0, "run1", 8)
-    for shown in ("plan     ", "lm_head", "report   traces/run1/report.html"):
+    for shown in ("plan     ", "lm_head", "report     traces/run1/report.html"):
         assert shown in done.err
     assert "records  " not in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["traces"]

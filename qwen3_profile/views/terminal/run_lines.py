@@ -34,15 +34,15 @@ def place_lines(invocation: Invocation, folder: Path) -> str:
     """Where what was kept lies, and how it is looked at; paths are whole, to be copied."""
     records = invocation.records_path
     kept = (
-        place("records  ", records),
-        place("summary  ", records.with_name(SUMMARY_FILE)),
+        place("records    ", records),
+        place("summary    ", records.with_name(SUMMARY_FILE)),
     )
     return "\n".join(
         (
-            place("traces   ", folder),
+            place("traces     ", folder),
             *(() if invocation.prints_records else kept),
-            place("report   ", folder / REPORT_FILE),
-            place("view     ", f"tensorboard --logdir {invocation.trace_dir}"),
+            place("report     ", folder / REPORT_FILE),
+            place("view       ", f"tensorboard --logdir {invocation.trace_dir}"),
             place("re-export  ", f"python -m qwen3_profile.export {folder}"),
         )
     )
