@@ -39,7 +39,7 @@ def rows(page: str) -> dict[tuple[str, str], list[str]]:
 def test_executions_stand_side_by_side() -> None:
     page = render_executions([(counted(),), (compiled_record(),)])
     found = rows(page)
-    head = ["cuda", "idle", "kernels", "MB", "GB/s"]
+    head = ["cuda", "idle", "kernels", "traffic MB", "GB/s"]
     assert found["part, all layers", "execution"] == head
     # Eager in two layers, and compiled as LAYERS says: one kernel of 30 ns in each.
     assert found["q_proj", "eager"][2:] == ["2", "0.400", "2000.0"]
@@ -78,7 +78,7 @@ def test_every_column_adds_up(cuda: bool) -> None:
 def test_on_a_cpu_operations_are_counted() -> None:
     page = render_executions([(counted(cuda=False),), (compiled_record(cuda=False),)])
     found = rows(page)
-    assert page.splitlines()[1].split()[-4:] == ["cpu", "operations", "MB", "GB/s"]
+    assert page.splitlines()[1].split()[-5:] == ["cpu", "operations", "traffic", "MB", "GB/s"]
     assert found["q_proj", "eager"][1:3] == ["2", "0.400"]
     assert found["sample", "compiled"][1:3] == ["1", "0.002"]
 

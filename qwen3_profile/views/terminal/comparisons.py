@@ -34,8 +34,8 @@ _FUSED = (
     "kernels counted under other parts."
 )
 _MEANING = (
-    "MB: memory traffic, what the kernels read and write, each operand once; GB/s: traffic over "
-    "time; n/a: unknown; >: at least."
+    "traffic: what the kernels read from memory and write to it, each operand once; GB/s: traffic "
+    "over time; n/a: unknown; >: at least."
 )
 # What stands next to attention: the pass that it is part of, or its own backward.
 _WHOLE = ("forward", "forward_cuda")
@@ -98,7 +98,7 @@ def _part_lines(compared: ExecutionComparison) -> Iterator[str]:
         Column("part, all layers", left=True, least=24),
         Column("execution", left=True),
         *map(Column, kind),
-        Column("MB"),
+        Column("traffic MB"),
         Column("GB/s", leave_out=1),
     )
     rows: list[Sequence[str]] = []
