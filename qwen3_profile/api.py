@@ -224,7 +224,7 @@ def trace_forward(
     Raises:
         ModelError: not such a model, or one on several devices, or no input among the arguments.
         ConfigError: a count out of range, or weights of another dtype than config.DTYPES.
-        RunError: the model is labelled already, or another profiler is at work.
+        RunError: the model is labelled already, or another profiler is active.
 
     What the model itself raises comes through as it is.
     """

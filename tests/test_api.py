@@ -415,7 +415,7 @@ def test_a_call_without_input_is_refused() -> None:
 
 
 def test_two_profilers_at_once_are_refused() -> None:
-    with profiling(), pytest.raises(RunError, match="another profiler is at work"):
+    with profiling(), pytest.raises(RunError, match="another profiler is active"):
         qwen3_profile.trace_forward(tiny("Llama"), TOKENS)
 
 

@@ -50,7 +50,7 @@ def record_call(
     """
     _check_module(call.model)
     if autograd_profiler._is_profiler_enabled:
-        raise RunError("trace_forward", "another profiler is at work", "end its session first")
+        raise RunError("trace_forward", "another profiler is active", "end its session first")
     find_decoder(call.model)
     device = _device_of(call.model)
     asked = _config(call, phase, num_runs, warmup_runs)
