@@ -133,13 +133,14 @@ def _phase_claim(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | 
     rests_on |= {f"{kind.replace('-', '_')}_ns": ns for kind, ns in whole.split.items()}
     if share is not None:
         rests_on |= {f"idle_{name}": float(ns) for name, ns in share.idle._asdict().items()}
+    kinds, on_device = whole.tied or (whole.kind,), share is not None
     return Claim(
         subject=shown.phase,
         verdict=whole.kind,
         sentence=phase_sentence(shown, whole, share),
         rests_on=rests_on,
         gain_ns=None if whole.why else whole.wall_ns - whole.best_ns,
-        advice=_advice(whole.kind, shown, share is not None),
+        advice="; ".join(filter(None, (_advice(kind, shown, on_device) for kind in kinds))),
         withheld=whole.why,
     )
 

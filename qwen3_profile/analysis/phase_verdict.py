@@ -40,7 +40,8 @@ class PhaseVerdict:
     """What a pass of one config is held up by.
 
     kind: a verdict of a part, `LAUNCH_BOUND`, `BLOCKED`, `COMMUNICATION_BOUND` or `UNDECIDED`.
-    why: where it is undecided, the reason.
+    why: where it is undecided, the reason. tied: the two kinds, where that is that they have about
+        the same share.
     wall_ns: of a bare pass, `is_bare`; else of the recorded one, profiler included.
     busy_ns: of it, the device at work; without a device, the parts.
     split: kind -> how much of the wall-clock it has; the most first.
@@ -55,6 +56,7 @@ class PhaseVerdict:
     busy_ns: float
     split: dict[str, float]
     best_ns: float
+    tied: tuple[str, ...] = ()
 
     @property
     def gain(self) -> float:
@@ -176,9 +178,12 @@ def _decided(
     is_bare: bool,
 ) -> PhaseVerdict:
     kind = next(iter(split), UNDECIDED)
-    why = _why_undecided(kind, split, splits, parts)
+    why, tied = _why_undecided(kind, split, splits, parts), tuple[str, ...]()
+    if not why and (tied := _tied(split)):
+        why = f"{tied[0]} and {tied[1]} have about the same share"
     best_ns = wall_ns if why else _best_ns(kind, wall_ns, split, parts)
-    return PhaseVerdict(UNDECIDED if why else kind, why, wall_ns, is_bare, busy_ns, split, best_ns)
+    found = UNDECIDED if why else kind
+    return PhaseVerdict(found, why, wall_ns, is_bare, busy_ns, split, best_ns, tied)
 
 
 def _why_undecided(
@@ -198,11 +203,13 @@ def _why_undecided(
         )
     if any(next(iter(each), kind) != kind for each in splits):
         return "noise, or what the profiler costs, could turn it"
-    first, second = (*split.values(), 0.0)[:2]
-    if first - second < _MARGIN * sum(split.values()):
-        other = list(split)[1]
-        return f"{kind} and {other} have about the same share"
     return ""
+
+
+def _tied(split: dict[str, float]) -> tuple[str, ...]:
+    """The two kinds of which neither leads by enough."""
+    first, second = (*split.values(), 0.0)[:2]
+    return tuple(split)[:2] if first - second < _MARGIN * sum(split.values()) else ()
 
 
 def _best_ns(

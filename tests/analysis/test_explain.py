@@ -110,7 +110,8 @@ def test_a_pass_is_bound_by_what_most_of_its_time_goes_to(
     assert found.whole.kind == (kind or UNDECIDED)
     head = found.claims[0]
     assert bool(head.withheld) == (kind is None)
-    assert head.advice == ADVICE.get(found.whole.kind, "")
+    tied = f"{ADVICE[MEMORY_BOUND]}; {ADVICE[LATENCY_BOUND]}" if found.whole.tied else ""
+    assert head.advice == ADVICE.get(found.whole.kind, tied)
     if kind is not None:
         assert found.whole.best_ns == pytest.approx(best_us * US)
         assert head.gain_ns == pytest.approx((wall_us - best_us) * US)

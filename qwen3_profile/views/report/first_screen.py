@@ -14,6 +14,7 @@ from qwen3_profile.analysis.verdict import (
     GPU_BOUND,
     LATENCY_BOUND,
     MEMORY_BOUND,
+    MIXED,
     QUEUED,
     DeviceShare,
     next_step,
@@ -54,7 +55,7 @@ def first_screen(config: Config) -> FirstScreen:
     share, execution = config.share, config.shown.facts.execution
     bound = _bound_by(config)
     verdict = bound.verdict if bound else share.verdict if share else None
-    advice = f"Next: {bound.advice}." if bound and bound.advice else ""
+    advice = _advice(config, bound)
     if share is None:
         largest = largest_parts(config.shown.times.forward, False)
         numbers = (_whole(config), *_speed(config))
@@ -80,6 +81,14 @@ def _bound_by(config: Config) -> Claim | None:
         return claim if claim.verdict in _BY_WORK else None
     says_more = not claim.withheld and claim.verdict != config.share.verdict
     return claim if says_more else None
+
+
+def _advice(config: Config, bound: Claim | None) -> str:
+    """What helps against that, or against both where two lead alike."""
+    claim = bound
+    if claim is None and config.explained and config.share and config.share.verdict == MIXED:
+        claim = config.explained.claims[0]
+    return f"Next: {claim.advice}." if claim and claim.advice else ""
 
 
 def _whole(config: Config) -> Number:

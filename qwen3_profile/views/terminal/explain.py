@@ -72,10 +72,10 @@ def _advice(claim: Claim) -> str:
 
 
 def _part_advice(head: Claim, parts: Sequence[Claim]) -> Iterator[str]:
-    """What helps against each verdict on a part that is not the pass's own."""
+    """What helps against each verdict on a part, unless it was said of the pass."""
     known = {claim.verdict: claim.advice for claim in parts if claim.advice}
     for verdict, told in known.items():
-        if verdict != head.verdict:
+        if told not in head.advice:
             yield wrap(f"What usually helps a {verdict} part: {told}.")
 
 

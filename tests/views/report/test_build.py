@@ -430,7 +430,7 @@ def test_every_run_has_its_report(finished: Done) -> None:
         by_config[entry["config_index"]].append(entry["total_time"])
     bare = [[ns / 1e9 for ns in config["bare_ns"]] for config in data["configs"]]
     assert bare == list(by_config.values())
-    assert "report   traces/run1/report.html" in finished.out
+    assert "report     traces/run1/report.html" in finished.out
 
 
 def test_export_writes_the_same_report(commands: Commands, finished: Done, tmp_path: Path) -> None:
