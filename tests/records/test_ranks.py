@@ -353,7 +353,7 @@ def test_a_standalone_trace_without_passes_has_its_ranges(tmp_path: Path) -> Non
     path = write(tmp_path / "t.json", document(*training_events(1_000_000)))
     (record,) = collect_trace(path)
     shown = [line.split()[:5] for line in render([record]).splitlines()]
-    assert "trace in t.json: by range, as it shows no layers" in render([record])
+    assert "trace t.json: by range, as it shows no layers" in render([record])
     # The sentence is of the whole trace, as the totals above it are.
     times = record.times
     busy = (

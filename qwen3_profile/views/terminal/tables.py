@@ -108,7 +108,7 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
         trace = f"{facts.trace}{_process(record)}"
         on = f", running on {facts.device}" if facts.device else ""
         if record.phase == WHOLE_TRACE:
-            lines.append(f"{trace}: by range, as it shows no layers{on}")
+            lines.append(f"trace {trace}: by range, as it shows no layers{on}")
         else:
             shown = f"median pass ({place_in_trace(record, len(records))})"
             lines.append(f"{record.phase} in the trace {trace}: {shown}{on}")
