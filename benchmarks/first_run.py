@@ -15,6 +15,7 @@ brackets. Another command's arguments stand after `--`.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import resource
@@ -111,6 +112,7 @@ def environment(tree: Path | None) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
 
+@functools.cache
 def tells_phases(tree: Path) -> bool:
     """Whether the code of `tree` knows -v; of an older state the sums alone are told."""
     argv = [sys.executable, "-m", "qwen3_profile", "--help"]

@@ -23,7 +23,7 @@ from qwen3_profile.analysis.phase_verdict import (
     host_walls,
     phase_verdict,
 )
-from qwen3_profile.analysis.totals import totals_of
+from qwen3_profile.analysis.totals import Totals, totals_of
 from qwen3_profile.analysis.verdict import (
     BLOCKED,
     COMMUNICATION_BOUND,
@@ -72,35 +72,63 @@ class Explanation:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A config and phase, once its pass and its parts have their verdicts."""
+
+    totals: Totals
+    shown: TimingRecord
+    share: DeviceShare | None
+    parts: tuple[PartVerdict, ...]
+    whole: PhaseVerdict
+
+    @property
+    def claim(self) -> Claim:
+        return _phase_claim(self.shown, self.whole, self.share)
+
+
 def explain(records: Sequence[TimingRecord]) -> Explanation:
     """What is said of one config and phase.
 
     Args:
         records: its records, at least one.
     """
-    totals = totals_of(records)
-    shown = median_record(totals.passes)
-    on_device = is_on_device(records)
-    share = device_share(totals.passes)
-    parts = part_verdicts(totals.passes, shown, on_device)
-    walls_ns = totals.all_bare_ns if on_device else host_walls(totals.passes)
-    whole = phase_verdict(share, shown, parts, bare_of(share, shown, walls_ns))
-    claims = (_phase_claim(shown, whole, share), *_part_claims(shown, parts, whole))
+    found = _judged(records)
+    totals, shown = found.totals, found.shown
     return Explanation(
         run=shown.facts.run,
         config_index=shown.config_index,
         phase=shown.phase,
-        on_device=on_device,
+        on_device=is_on_device(records),
         ceilings=shown.facts.ceilings,
-        whole=whole,
-        parts=parts,
-        claims=claims,
+        whole=found.whole,
+        parts=found.parts,
+        claims=(found.claim, *_part_claims(shown, found.parts, found.whole)),
         odd=odd_ones(totals),
         memory=tuple(_memory_claims(shown)),
         energy=tuple(_energy_claims(shown)),
         shown=shown,
         warnings=tuple(finding.message for finding in severe_findings(totals.passes)),
     )
+
+
+def phase_claim(records: Sequence[TimingRecord]) -> Claim:
+    """The first of those claims, on the whole pass, without the time that all others take.
+
+    Args:
+        records: of one config and phase, at least one.
+    """
+    return _judged(records).claim
+
+
+def _judged(records: Sequence[TimingRecord]) -> _Judged:
+    totals = totals_of(records)
+    shown, on_device = median_record(totals.passes), is_on_device(records)
+    share = device_share(totals.passes)
+    parts = part_verdicts(totals.passes, shown, on_device)
+    walls_ns = totals.all_bare_ns if on_device else host_walls(totals.passes)
+    whole = phase_verdict(share, shown, parts, bare_of(share, shown, walls_ns))
+    return _Judged(totals, shown, share, parts, whole)
 
 
 def phase_sentence(shown: TimingRecord, whole: PhaseVerdict, share: DeviceShare | None) -> str:
@@ -173,9 +201,7 @@ def _part_sentence(part: PartVerdict) -> str:
 
 
 def evidence(part: PartVerdict) -> str:
-    """What a verdict on a part rests on in a few words; of one that is undecided the reason."""
-    if part.why:
-        return part.why
+    """What a verdict on a part rests on, in a few words."""
     roof, share = part.roof, part.roof.share or 0.0
     if part.kind == COMMUNICATION_BOUND:
         return "devices exchange data, and compute nothing in it"

@@ -86,14 +86,13 @@ def part_verdicts(
     ceilings = shown.facts.ceilings
     if ceilings is None:
         return ()
-    roofs = {id(one): part_roofs(one, on_device) for one in (shown, *passes)}
-    each_pass = [roofs[id(one)] for one in passes]
+    each_pass = {id(one): part_roofs(one, on_device) for one in passes}
     costs = part_costs(shown, on_device)
     found = []
-    for name, roof in roofs[id(shown)].items():
+    for name, roof in each_pass[id(shown)].items():
         if not roof.ns:
             continue
-        shares = [one[name].share for one in each_pass if name in one]
+        shares = [one[name].share for one in each_pass.values() if name in one]
         low, high = _spread([share for share in shares if share is not None])
         kernels = costs[name].kernels
         kind, why = _verdict(roof, kernels, (low, high), ceilings.launch_ns)

@@ -79,13 +79,6 @@ def _told(work: Callable[[], int]) -> int:
         raise
 
 
-def is_left_at_once() -> bool:
-    """Whether `leave` may end this process: those of mpi4py end together, in Python's own way, or
-    mpiexec takes it for a crash.
-    """
-    return "mpi4py" not in sys.modules
-
-
 def leave(code: int) -> NoReturn:
     """Ends the process; the system takes its memory back at once, where Python would free it."""
     for stream in (sys.stdout, sys.stderr):

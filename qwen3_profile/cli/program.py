@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qwen3_profile.cli.console import is_left_at_once, leave, run_command, show
+from qwen3_profile.cli.console import leave, run_command, show
 from qwen3_profile.errors import EXIT_OK, ConfigError, closest
 from qwen3_profile.system import signals
 from qwen3_profile.system.launched import is_first
@@ -132,10 +132,12 @@ def run(command: str = "") -> NoReturn:
     codes: list[int] = []
     # Registered first and so called last, when what torch and others started has been ended: for
     # Python to take torch's modules down one by one takes a second.
-    atexit.register(lambda: leave(*codes) if codes and is_left_at_once() else None)
+    atexit.register(lambda: leave(*codes) if codes else None)
     code = COMMANDS[command].main(sys.argv[1:]) if command else main()
     signals.end_with(code)
-    if "torch" not in sys.modules and is_left_at_once():
-        leave(code)
-    codes.append(code)
+    # The processes of mpi4py end together, in Python's own way, or mpiexec takes it for a crash.
+    if "mpi4py" not in sys.modules:
+        if "torch" not in sys.modules:
+            leave(code)
+        codes.append(code)
     raise SystemExit(code)

@@ -21,7 +21,6 @@ _LINE = re.compile(r"(?P<level>[A-Z]+):\d{4}-\d\d-\d\d [\d:]+ \d+:\d+ (?P<text>.
 _ROUTINE = frozenset({"USDT", "INFO", "VERBOSE", "STAGE"})
 # A build with CUDA looks for a device on every machine, and calls it an error that there is none.
 _NO_DEVICE = "GetDeviceCount failed"
-
 # What torch says once where a pass whose memory is recorded frees what it had before: no figure of
 # that pass counts on the block's size.
 _EARLIER_BLOCK = re.compile(r"\[W.* CPUAllocator\.cpp:\d+\] Memory block of unknown size")
@@ -46,9 +45,9 @@ def kept_log(messages: list[str]) -> Iterator[None]:
 
 def _sort(text: str, messages: list[str]) -> None:
     for line in text.splitlines(keepends=True):
-        match = _LINE.match(line)
         if _EARLIER_BLOCK.match(line):
             continue
+        match = _LINE.match(line)
         if match is None:
             with contextlib.suppress(OSError):  # nobody reads it
                 os.write(_STDERR, line.encode())

@@ -85,8 +85,9 @@ def _beside_frozen_weights(shape: Shape, size: PassSize) -> dict[str, int]:
         ):
             wanted |= {layer_label(layer, block, part): depends for part in parts}
         reached = inside or bool(names & _OUT_OF_FFN)
+    wanted["lm_head"] = reached
     for label, linear in linears(shape, size):
-        found.update(_linear_backward(label, linear, size, wanted.get(label, reached)))
+        found.update(_linear_backward(label, linear, size, wanted[label]))
     return {label: flops for label, flops in found.items() if flops}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qwen3_profile.analysis.claims import Claim
 from qwen3_profile.analysis.explain import Explanation, evidence
 from qwen3_profile.analysis.part_rows import FAMILIES, PartRow
 from qwen3_profile.analysis.part_verdicts import PartVerdict
@@ -64,17 +65,21 @@ def verdict_rows(found: Explanation, rows: Sequence[PartRow]) -> tuple[VerdictRo
     """Of each part that something is claimed of, or nothing for a reason; the longest first."""
     families, parts = _families(rows), {part.name: part for part in found.parts}
     return tuple(
-        VerdictRow(
-            name=claim.subject,
-            family=families.get(claim.subject, len(FAMILIES) - 1),
-            ns=(part := parts[claim.subject]).roof.ns,
-            share=part.roof.share,
-            gain_ns=claim.gain_ns,
-            verdict=claim.verdict,
-            why=evidence(part),
-            advice=claim.advice,
-        )
+        _verdict_row(claim, parts[claim.subject], families.get(claim.subject, len(FAMILIES) - 1))
         for claim in found.claims[1:]
+    )
+
+
+def _verdict_row(claim: Claim, part: PartVerdict, family: int) -> VerdictRow:
+    return VerdictRow(
+        name=claim.subject,
+        family=family,
+        ns=part.roof.ns,
+        share=part.roof.share,
+        gain_ns=claim.gain_ns,
+        verdict=claim.verdict,
+        why=claim.withheld or evidence(part),
+        advice=claim.advice,
     )
 
 

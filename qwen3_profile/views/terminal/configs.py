@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwen3_profile.analysis.explain import explain
+from qwen3_profile.analysis.explain import phase_claim
 from qwen3_profile.analysis.median_pass import median_bare_ns, shown_record
 from qwen3_profile.analysis.totals import totals_of
 from qwen3_profile.analysis.verdict import UNDECIDED, device_share
@@ -44,5 +44,5 @@ def _cells(group: Sequence[TimingRecord]) -> list[str]:
     if share is None:
         return cells
     # One word for a pass: that of its verdict, which the page above says, where there is one.
-    kind = explain(group).whole.kind
+    kind = phase_claim(group).verdict
     return [*cells, f"{share.share:.0%}", share.verdict if kind == UNDECIDED else kind]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from qwen3_profile.analysis.explain import energy_sentences, explain
+from qwen3_profile.analysis.explain import energy_sentences, phase_claim
 from qwen3_profile.analysis.layer_times import (
     ALL,
     LayerBlocks,
@@ -87,8 +87,8 @@ def render(records: Sequence[TimingRecord]) -> str:
 
 def _verdict(records: Sequence[TimingRecord]) -> str:
     """What holds the pass up, where the ceilings are known by which that is told."""
-    found = explain(records)
-    return wrap(f"{found.phase} is {found.claims[0].sentence}")
+    claim = phase_claim(records)
+    return wrap(f"{claim.subject} is {claim.sentence}")
 
 
 def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
