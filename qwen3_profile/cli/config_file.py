@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_profile.cli.documents import KeyTwice, read_document, read_text
-from qwen3_profile.cli.run_flags import dtype_called
+from qwen3_profile.cli.run_flags import aliases, dtype_called
 from qwen3_profile.config import RunConfig, json_type
 from qwen3_profile.errors import ConfigError, closest
 
@@ -21,8 +21,6 @@ RUN_KEYS = (
     "model_name", "weights", "num_layers", "device", "seed", "quantize", "adapter", "lora_rank",
     "merge_adapters", "parallel", "rank_timeout", "prompt", "no_ceilings", "nvtx", "force", *PLACES,
 )  # fmt: skip
-# What other programs call a key, as of the flags.
-ALIASES = {"model": "model_name", "load_format": "weights", "output_len": "decode_steps"}
 _CONFIG_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 # What a file of prompts decides, and no flag or entry besides it.
 _PROMPT_KEYS = ("batch_size", "input_len", "inputs")
@@ -117,10 +115,10 @@ def _by_our_names(where: str, entry: Any) -> Any:
     """The same with our own keys and dtypes in place of those that other programs have."""
     if not isinstance(entry, dict):
         return entry
-    for key, ours in ALIASES.items():
+    for key, ours in aliases().items():
         if key in entry and ours in entry:
             raise ConfigError(f"{where}.{key}", f"is {ours}, which is there, too", "leave one out")
-    found = {ALIASES.get(key, key): value for key, value in entry.items()}
+    found = {aliases().get(key, key): value for key, value in entry.items()}
     if isinstance(found.get("dtype"), str):
         found["dtype"] = dtype_called(found["dtype"])
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 
 from qwen3_profile.cli.parser import Parser
@@ -49,6 +50,17 @@ def processes_asked_for(count: int) -> int:
     if not 1 <= count <= MOST_PROCESSES:
         raise ConfigError("--num-processes", f"{count} is not from 1 to {MOST_PROCESSES}")
     return count
+
+
+@cache
+def aliases() -> dict[str, str]:
+    """What other programs call a flag -> what it is called here; both as keys of a file."""
+    return {
+        name.removeprefix("--").replace("-", "_"): action.dest
+        for action in build_parser()._actions
+        for name in action.option_strings[:-1]
+        if name.startswith("--")
+    }
 
 
 def counts(text: str) -> tuple[int, ...]:

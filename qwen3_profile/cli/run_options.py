@@ -6,13 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qwen3_profile.cli.config_file import (
-    ALIASES,
-    PLACES,
-    ConfigFile,
-    read_config_file,
-    read_prompts,
-)
+from qwen3_profile.cli.config_file import PLACES, ConfigFile, read_config_file, read_prompts
 from qwen3_profile.cli.parser import check_trace_place, output_file_name
 from qwen3_profile.cli.run_flags import build_parser, processes_asked_for
 from qwen3_profile.config import (
@@ -140,10 +134,7 @@ def _flags_of(file: ConfigFile, argv: Sequence[str]) -> list[str]:
         given = [each.partition("=")[0] for each in argv]
         if flag in given and key in PLACES:
             continue
-        names = [
-            flag,
-            *(f"--{also.replace('_', '-')}" for also, ours in ALIASES.items() if ours == key),
-        ]
+        names = build_parser()._option_string_actions[flag].option_strings
         if not set(names).isdisjoint(given):
             raise ConfigError(flag, f"is set by {file.path}, too", "leave one of them out")
         try:
