@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from qwen3_profile.attribution.findings import counted
 from qwen3_profile.config import COMPILE_MODES, COMPILE_SCOPES, CUDA_GRAPH
 from qwen3_profile.records.record import RunFacts, TimingRecord
+from qwen3_profile.run_folder.model_weights import weights_name
+from qwen3_profile.run_folder.run_json import ModelFacts
 
 # Where `words` has the phase, which every label says.
 _PHASE = 2
@@ -36,7 +38,16 @@ def place_in_trace(record: TimingRecord, count: int) -> str:
     return f"#{record.times.number} in the trace, {alike}"
 
 
-def place_name(record: TimingRecord) -> str:
+def model_line(model: ModelFacts, record: TimingRecord) -> str:
+    """Which model a record is of, how much of it, with what weights, and where it ran."""
+    part = counted(model.num_layers, "layer")
+    if model.num_layers != model.model_layers:
+        part = f"the first {model.num_layers} of {model.model_layers} layers"
+    named = weights_name(model.weights)
+    return f"{model.name}, {part}, {named}, on {_place_name(record)}"
+
+
+def _place_name(record: TimingRecord) -> str:
     environment, device = record.facts.environment, record.facts.device or ""
     if environment is None:
         return device

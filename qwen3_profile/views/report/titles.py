@@ -7,9 +7,8 @@ from dataclasses import asdict
 
 from qwen3_profile.attribution.findings import counted
 from qwen3_profile.labels import WHOLE_TRACE
-from qwen3_profile.run_folder.model_weights import weights_name
 from qwen3_profile.run_folder.run_json import Environment
-from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
+from qwen3_profile.views.names import attention_name, model_line, place_in_trace, which_pass
 from qwen3_profile.views.report.section_data import Config
 
 
@@ -29,12 +28,7 @@ def headline(config: Config) -> str:
         on = f", running on {facts.device}" if facts.device else ""
         count = len(config.layers.layers)
         return f"{named}, {counted(count, 'layer')}{on}" if count else f"{named}{on}"
-    model = facts.model
-    part = counted(model.num_layers, "layer")
-    if model.num_layers != model.model_layers:
-        part = f"the first {model.num_layers} of {model.model_layers} layers"
-    named = weights_name(model.weights)
-    return f"{model.name}, {part}, {named}, on {place_name(config.shown)}"
+    return model_line(facts.model, config.shown)
 
 
 def shown_pass(config: Config) -> str:

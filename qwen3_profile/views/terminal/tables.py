@@ -29,9 +29,9 @@ from qwen3_profile.attribution.pass_parts import backward_of, layers
 from qwen3_profile.config import CUDA_GRAPH
 from qwen3_profile.labels import WHOLE_TRACE
 from qwen3_profile.records.record import TimingRecord
-from qwen3_profile.run_folder.model_weights import weight_sentences, weights_name
+from qwen3_profile.run_folder.model_weights import weight_sentences
 from qwen3_profile.run_folder.routing import routing_sentence
-from qwen3_profile.views.names import attention_name, place_in_trace, place_name, which_pass
+from qwen3_profile.views.names import attention_name, model_line, place_in_trace, which_pass
 from qwen3_profile.views.terminal.cells import milliseconds, wrap
 from qwen3_profile.views.terminal.decode import context_table, token_line
 from qwen3_profile.views.terminal.executions import compiled_name, compiled_table, graph_table
@@ -95,13 +95,8 @@ def _heading(records: Sequence[TimingRecord], record: TimingRecord) -> str:
     facts, config = record.facts, record.config
     lines = []
     if facts.model is not None:
-        model = facts.model
-        layers_of = f"{model.num_layers} layers"
-        if model.num_layers != model.model_layers:
-            layers_of = f"the first {model.num_layers} of {model.model_layers} layers"
-        named = weights_name(model.weights)
-        lines.append(f"{model.name}, {layers_of}, {named}, on {place_name(record)}")
-        lines += weight_sentences(model.packed)
+        lines.append(model_line(facts.model, record))
+        lines += weight_sentences(facts.model.packed)
     if config is None:
         if facts.model_class is not None:
             lines.append(_foreign_model(record))

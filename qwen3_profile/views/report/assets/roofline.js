@@ -74,13 +74,13 @@ function rooflineTip(point) {
 /** What holds each part up, also where it multiplies no matrices. */
 function verdictsTable(config) {
   byId("verdicts-body").hidden = !config.verdicts.length;
-  const time = (name, key) => ({ name, value: (row) => row[key], cell: (row) => cell(row[key] === null ? "" : ms(row[key]), row[key]) });
+  const gain = (row) => cell(row.gain_ns === null ? "" : ms(row.gain_ns), row.gain_ns);
   const name = (row) => partCell(config, { ...row, leaf: true }, false);
   fillTable(byId("verdicts-table"), say("Verdicts on the parts"), [
     { name: say("part, all layers"), text: true, cell: name },
-    time(config.on_device ? "CUDA ms" : "CPU ms", "ns"),
+    timeColumn(config.on_device ? "CUDA ms" : "CPU ms", "ns"),
     { name: say("of roof"), value: (row) => row.share, cell: (row) => cell(row.share === null ? "" : percent(row.share), row.share) },
-    time(say("to gain ms"), "gain_ns"),
+    { ...timeColumn(say("to gain ms"), "gain_ns"), cell: gain },
     { name: say("verdict"), text: true, value: (row) => row.verdict, cell: (row) => textCell(say(row.verdict)) },
     { name: say("because"), text: true, cell: (row) => textCell(spoken(row.why), "reason") },
   ], config.verdicts);

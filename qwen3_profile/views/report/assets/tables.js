@@ -212,6 +212,11 @@ function totalsTable(config) {
   ], rows);
 }
 
+/** A column of times, which a click on its head sorts by. */
+const timeColumn = (name, key, title) => ({
+  name, title, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
+});
+
 function partsTable(config) {
   const device = config.on_device;
   const whole = config.rows[0];
@@ -220,20 +225,17 @@ function partsTable(config) {
     value: (row) => row[key],
     cell: (row) => cell(whole[key] ? percent(row[key] / whole[key]) : ""),
   });
-  const time = (name, key, title) => ({
-    name, title, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
-  });
   const columns = [
     { name: say("part, all layers"), text: true, cell: (row, sorted) => partCell(config, row, sorted) },
     {
       name: say("calls"), value: (row) => row.calls,
       cell: (row) => cell(row.calls ? String(row.calls) : "", row.calls),
     },
-    time("CPU ms", "cpu_ns", say("wall-clock on the host from start to end")),
+    timeColumn("CPU ms", "cpu_ns", say("wall-clock on the host from start to end")),
     share("cpu_ns"),
   ];
   if (device) {
-    columns.push(time("CUDA ms", "device_ns", say("device events launched inside, whenever they ran")));
+    columns.push(timeColumn("CUDA ms", "device_ns", say("device events launched inside, whenever they ran")));
     columns.push(share("device_ns"));
     columns.push({
       name: say("events"), value: (row) => row.device_events,
@@ -246,20 +248,17 @@ function partsTable(config) {
 
 function waitsTable(config) {
   const rows = config.rows.filter((row) => row.leaf && (row.device_events || row.launch_ns));
-  const time = (name, key) => ({
-    name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
-  });
   const idleShare = (row) => row.gap_ns / (row.gap_ns + row.device_ns || 1);
   const delay = (row) => (row.device_events ? row.queue_ns / row.device_events : null);
   fillTable(byId("waits-table"), say("GPU busy and idle time by part"), [
     { name: say("part, all layers"), text: true, cell: (row) => partCell(config, row, true) },
-    time(say("GPU busy ms"), "device_ns"),
-    time(say("GPU idle ms"), "gap_ns"),
+    timeColumn(say("GPU busy ms"), "device_ns"),
+    timeColumn(say("GPU idle ms"), "gap_ns"),
     {
       name: say("idle share"), value: idleShare,
       cell: (row) => cell(row.device_events ? percent(idleShare(row)) : "-"),
     },
-    time(say("launch ms"), "launch_ns"),
+    timeColumn(say("launch ms"), "launch_ns"),
     { name: say("delay \u00b5s"), value: delay, cell: (row) => cell(delay(row) === null ? "-" : (delay(row) / 1e3).toFixed(1), delay(row)) },
     {
       name: say("events"), value: (row) => row.device_events,
@@ -271,13 +270,10 @@ function waitsTable(config) {
 /** Of the replay of a graph: what each part takes in it, and took in the eager pass beside it. */
 function graphTable(config) {
   byId("graph-body").hidden = !config.savings.length;
-  const time = (name, key) => ({
-    name, value: (row) => row[key], cell: (row) => cell(ms(row[key]), row[key]),
-  });
   fillTable(byId("graph-table"), say("What the graph saves, in milliseconds"), [
     { name: say("part, all layers"), text: true, cell: (row) => textCell(row.part.replaceAll(".", " / ")) },
-    time("eager GPU ms", "eager"), time("graph GPU ms", "graph"),
-    time(say("eager idle ms"), "eager_gap"), time(say("graph idle ms"), "graph_gap"), time(say("saved ms"), "saved"),
+    timeColumn("eager GPU ms", "eager"), timeColumn("graph GPU ms", "graph"),
+    timeColumn(say("eager idle ms"), "eager_gap"), timeColumn(say("graph idle ms"), "graph_gap"), timeColumn(say("saved ms"), "saved"),
   ], config.savings);
 }
 
