@@ -16,7 +16,9 @@ DEFAULTS = ExportRequest(
 )  # fmt: skip
 
 
-def test_defaults() -> None:
+def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder: where somebody has made a run, there is such a folder."""
+    monkeypatch.chdir(tmp_path)
     assert parse_arguments(["traces/run1"]) == DEFAULTS
 
 
